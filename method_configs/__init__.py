@@ -1,0 +1,1 @@
+"""Configurations of the methods that `ns-train` lists, one file per method."""

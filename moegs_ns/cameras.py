@@ -1,0 +1,163 @@
+"""Cameras: the only place that knows coordinate conventions.
+
+Inside the project a camera is a `View`: world to camera in OpenCV axes (x right, y down,
+z forward), pixel centres at half-integers. nerfstudio stores camera to world in OpenGL axes
+(x right, y up, z back); LLFF files store columns (down, right, back).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+UNKNOWN_ID = -1
+"""Camera or frame number of a view that belongs to no recorded camera or frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """C pinhole cameras of one image size.
+
+    `times` lie in [0, 1] over the clip; `camera_ids` are physical cameras and `frame_ids` integer
+    frames, both -1 where unknown.
+    """
+
+    viewmats: Float[Tensor, "C 4 4"]
+    Ks: Float[Tensor, "C 3 3"]
+    width: int
+    height: int
+    times: Float[Tensor, "C"]
+    camera_ids: Int[Tensor, "C"]
+    frame_ids: Int[Tensor, "C"]
+
+    def __len__(self) -> int:
+        return self.viewmats.shape[0]
+
+    @property
+    def time(self) -> Float[Tensor, ""]:
+        """The one instant that all cameras of this view share."""
+        self.assert_one_instant()
+        return self.times[0]
+
+    def assert_one_instant(self) -> None:
+        """Raise unless all cameras look at the same time (compared by frame where known)."""
+        if len(self) == 1:
+            return
+        frames_known = bool((self.frame_ids != UNKNOWN_ID).all())
+        stamps = self.frame_ids if frames_known else self.times
+        if not bool((stamps == stamps[0]).all()):
+            raise ValueError(
+                "A view that is splatted at once must show one instant, but its cameras have times "
+                f"{self.times.tolist()}; group the batch by frame."
+            )
+
+    @property
+    def positions(self) -> Float[Tensor, "C 3"]:
+        """Camera centres in the world."""
+        rotation, translation = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
+        return -torch.einsum("cji,cj->ci", rotation, translation)
+
+    def select(self, index: int) -> "View":
+        """Camera `index` alone."""
+        one = slice(index, index + 1)
+        return replace(
+            self,
+            viewmats=self.viewmats[one],
+            Ks=self.Ks[one],
+            times=self.times[one],
+            camera_ids=self.camera_ids[one],
+            frame_ids=self.frame_ids[one],
+        )
+
+    def to(self, device: torch.device | str) -> "View":
+        """The same view on another device."""
+        tensors = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
+
+    def rays(self) -> tuple[Float[Tensor, "C H W 3"], Float[Tensor, "C H W 3"]]:
+        """Origin and unit direction, in the world, of the ray through every pixel centre."""
+        device, dtype = self.viewmats.device, self.viewmats.dtype
+        x = torch.arange(self.width, device=device, dtype=dtype) + 0.5
+        y = torch.arange(self.height, device=device, dtype=dtype) + 0.5
+        fx, fy, cx, cy = (self.Ks[:, i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        in_camera = torch.stack(
+            torch.broadcast_tensors(
+                (x[None, None, :] - cx) / fx,
+                (y[None, :, None] - cy) / fy,
+                torch.ones((), device=device, dtype=dtype),
+            ),
+            dim=-1,
+        )
+        directions = torch.einsum("cji,chwj->chwi", self.viewmats[:, :3, :3], in_camera)
+        directions = torch.nn.functional.normalize(directions, dim=-1)
+        return self.positions[:, None, None, :].expand_as(directions), directions
+
+
+def view_from_cameras(cameras: Cameras) -> View:
+    """nerfstudio cameras of shape [C] (or one of shape []) as a `View`.
+
+    Physical camera and frame numbers are read from the metadata keys `camera_id` and `frame_id`;
+    cameras without times show time 0.
+
+    Raises:
+        ValueError: the cameras differ in image size.
+    """
+    if cameras.ndim == 0:
+        cameras = cameras.reshape((1,))
+    count, device = cameras.shape[0], cameras.device
+    sizes = {(int(w), int(h)) for w, h in zip(cameras.width, cameras.height, strict=True)}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"All cameras of a batch must have one image size, got {sorted(sizes)}; "
+            "render cameras of different sizes one after the other."
+        )
+    width, height = sizes.pop()
+    Ks = torch.zeros(count, 3, 3, device=device)
+    Ks[:, 0, 0], Ks[:, 1, 1] = cameras.fx[:, 0], cameras.fy[:, 0]
+    Ks[:, 0, 2], Ks[:, 1, 2] = cameras.cx[:, 0], cameras.cy[:, 0]
+    Ks[:, 2, 2] = 1.0
+    times = torch.zeros(count, device=device) if cameras.times is None else cameras.times[:, 0]
+    return View(
+        viewmats=viewmats_from_opengl(cameras.camera_to_worlds),
+        Ks=Ks,
+        width=width,
+        height=height,
+        times=times.to(device=device, dtype=torch.float32),
+        camera_ids=_ids(cameras, "camera_id"),
+        frame_ids=_ids(cameras, "frame_id"),
+    )
+
+
+def _ids(cameras: Cameras, key: str) -> Int[Tensor, "C"]:
+    value = (cameras.metadata or {}).get(key)
+    if value is None:
+        value = torch.full((cameras.shape[0],), UNKNOWN_ID)
+    return torch.as_tensor(value, device=cameras.device).reshape(-1).long()
+
+
+def viewmats_from_opengl(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
+    """World to camera (OpenCV) from camera to world (OpenGL)."""
+    flip = camera_to_worlds.new_tensor([1.0, -1.0, -1.0])
+    rotation = (camera_to_worlds[:, :3, :3] * flip).transpose(1, 2)
+    translation = -torch.einsum("cij,cj->ci", rotation, camera_to_worlds[:, :3, 3])
+    viewmats = torch.zeros(len(rotation), 4, 4, device=rotation.device, dtype=rotation.dtype)
+    viewmats[:, :3, :3], viewmats[:, :3, 3], viewmats[:, 3, 3] = rotation, translation, 1.0
+    return viewmats
+
+
+def opengl_from_viewmats(viewmats: Float[np.ndarray, "C 4 4"]) -> Float[np.ndarray, "C 3 4"]:
+    """Camera to world (OpenGL) from world to camera (OpenCV)."""
+    camera_to_worlds = np.linalg.inv(viewmats)[:, :3, :]
+    camera_to_worlds[:, :, 1:3] *= -1.0
+    return camera_to_worlds
+
+
+def opengl_from_llff(poses: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4"]:
+    """Camera to world (OpenGL) from LLFF rows, whose columns are (down, right, back, centre)."""
+    down, right, back, centre = (poses[:, :, i] for i in range(4))
+    return np.stack([right, -down, back, centre], axis=-1)

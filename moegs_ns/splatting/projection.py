@@ -1,0 +1,189 @@
+"""Projection of Gaussians to the image plane, in plain torch (EWA splatting, Zwicker et al. 2001).
+
+Constants are those of gsplat 1.4.0, so that every implementation draws the same picture.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.gaussians import DEFAULT_DILATION
+
+TILE_SIZE = 16
+"""Edge in pixels of the tiles that Gaussians are sorted into."""
+MAX_ALPHA = 0.999
+MIN_ALPHA = 1.0 / 255.0
+MIN_TRANSMITTANCE = 1e-4
+NEAR = 0.01
+"""Default distance of the near plane in world units."""
+FIELD_OF_VIEW_MARGIN = 0.3
+"""Share of half the field of view beyond the border at which the Jacobian is clamped."""
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Visible Gaussians on the image plane, one row per (camera, Gaussian), ready to rasterise."""
+
+    means2d: Float[Tensor, "n 2"]
+    """Centres in pixels."""
+    depths: Float[Tensor, "n"]
+    """Distance along the optical axis in world units."""
+    conics: Float[Tensor, "n 3"]
+    """Inverse 2-D covariance (xx, xy, yy) after dilation."""
+    opacities: Float[Tensor, "n"]
+    radii: Int[Tensor, "n"]
+    """Half edge in pixels of the square that a Gaussian may touch; 0 means culled."""
+    camera_ids: Int[Tensor, "n"]
+    gaussian_ids: Int[Tensor, "n"]
+
+    def select(self, keep: Bool[Tensor, "n"]) -> "Projection":
+        """The rows that `keep` marks."""
+        return Projection(**{name: value[keep] for name, value in vars(self).items()})
+
+
+def project(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    view: View,
+) -> Projection:
+    """Project with the default dilation and drop what no camera sees. Differentiable."""
+    covariances = covariance(quats, scales)
+    parts = [
+        _project_to_camera(means, covariances, opacities, view, camera)
+        for camera in range(len(view))
+    ]
+    return Projection(**{name: torch.cat([vars(p)[name] for p in parts]) for name in vars(parts[0])})
+
+
+def covariance(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
+    """World covariance R S Sᵀ Rᵀ; quaternions (w first) are normalised here."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    rotation = torch.stack(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ],
+        dim=-1,
+    ).reshape(-1, 3, 3)  # fmt: skip
+    stretched = rotation * scales[:, None, :]
+    return stretched @ stretched.transpose(1, 2)
+
+
+def _project_to_camera(
+    means: Float[Tensor, "N 3"],
+    covariances: Float[Tensor, "N 3 3"],
+    opacities: Float[Tensor, "N"],
+    view: View,
+    camera: int,
+) -> Projection:
+    rotation, translation = view.viewmats[camera, :3, :3], view.viewmats[camera, :3, 3]
+    in_camera = means @ rotation.T + translation
+    ids = torch.nonzero(in_camera[:, 2] > NEAR)[:, 0]
+    x, y, z = in_camera[ids].unbind(-1)
+    K = view.Ks[camera]
+    means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], dim=-1)
+    covariance2d = _project_covariance(covariances[ids], rotation, (x, y, z), K, view)
+    conics, radii = _conics_and_radii(covariance2d + DEFAULT_DILATION * _identity(covariance2d))
+    projection = Projection(
+        means2d=means2d,
+        depths=z,
+        conics=conics,
+        opacities=opacities[ids],
+        radii=radii,
+        camera_ids=torch.full_like(ids, camera),
+        gaussian_ids=ids,
+    )
+    return projection.select(_touches_image(projection, view.width, view.height))
+
+
+def _project_covariance(
+    covariances: Float[Tensor, "n 3 3"],
+    rotation: Float[Tensor, "3 3"],
+    in_camera: tuple[Tensor, Tensor, Tensor],
+    K: Float[Tensor, "3 3"],
+    view: View,
+) -> Float[Tensor, "n 3"]:
+    """2-D covariance (xx, xy, yy) through the local affine approximation of the projection."""
+    x, y, z = in_camera
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    margin_x = FIELD_OF_VIEW_MARGIN * 0.5 * view.width / fx
+    margin_y = FIELD_OF_VIEW_MARGIN * 0.5 * view.height / fy
+    slope_x = (x / z).clamp(-cx / fx - margin_x, (view.width - cx) / fx + margin_x)
+    slope_y = (y / z).clamp(-cy / fy - margin_y, (view.height - cy) / fy + margin_y)
+    row_x = (rotation[0] - slope_x[:, None] * rotation[2]) * (fx / z)[:, None]
+    row_y = (rotation[1] - slope_y[:, None] * rotation[2]) * (fy / z)[:, None]
+    spread_x = torch.einsum("nij,nj->ni", covariances, row_x)
+    spread_y = torch.einsum("nij,nj->ni", covariances, row_y)
+    return torch.stack(
+        [(row_x * spread_x).sum(-1), (row_x * spread_y).sum(-1), (row_y * spread_y).sum(-1)], dim=-1
+    )
+
+
+def _identity(like: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
+    return like.new_tensor([1.0, 0.0, 1.0])
+
+
+def _conics_and_radii(
+    covariance2d: Float[Tensor, "n 3"],
+) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
+    """Inverse of the dilated covariance and three standard deviations, rounded up."""
+    xx, xy, yy = covariance2d.unbind(-1)
+    determinant = xx * yy - xy * xy
+    is_proper = determinant > 0
+    safe = torch.where(is_proper, determinant, torch.ones_like(determinant))
+    conics = torch.stack([yy, -xy, xx], dim=-1) / safe[:, None]
+    with torch.no_grad():
+        mean = 0.5 * (xx + yy)
+        largest = mean + torch.sqrt((mean * mean - determinant).clamp(min=0.01))
+        radii = torch.ceil(3.0 * torch.sqrt(largest))
+        # A square of this many pixels covers any image; larger values would overflow integers.
+        radii = torch.where(is_proper & radii.isfinite(), radii.clamp(max=1e8), 0).int()
+    return conics, radii
+
+
+@torch.no_grad()
+def _touches_image(projection: Projection, width: int, height: int) -> Bool[Tensor, "n"]:
+    x, y = projection.means2d.unbind(-1)
+    r = projection.radii
+    return (r > 0) & (x + r > 0) & (x - r < width) & (y + r > 0) & (y - r < height)
+
+
+def dilate(
+    projection: Projection,
+    dilation: Float[Tensor, "n"] | float,
+    compensated: Bool[Tensor, "n"] | bool,
+) -> Projection:
+    """Replace the default dilation of projected Gaussians by their own, and compensate opacity.
+
+    The opacity of a compensated Gaussian is multiplied by sqrt(det before / det after), which keeps
+    its integral as it was before dilation (Mip-Splatting, Yu et al. 2024). All implementations
+    share this function.
+    """
+    if not isinstance(dilation, Tensor) and not isinstance(compensated, Tensor):
+        if dilation == DEFAULT_DILATION and not compensated:
+            return projection
+    identity = _identity(projection.conics)
+    a, b, c = projection.conics.unbind(-1)
+    dilated = torch.stack([c, -b, a], dim=-1) / (a * c - b * b)[:, None]
+    before = dilated - DEFAULT_DILATION * identity
+    own = torch.as_tensor(dilation, dtype=before.dtype, device=before.device).reshape(-1, 1)
+    after = before + own * identity
+    conics, radii = _conics_and_radii(after)
+    # The smallest positive ratio keeps the square root differentiable for Gaussians without extent.
+    ratio = (_determinant(before) / _determinant(after)).clamp(min=1e-12)
+    is_compensated = torch.as_tensor(compensated, device=before.device)
+    factor = torch.where(is_compensated, torch.sqrt(ratio), torch.ones_like(ratio))
+    return replace(
+        projection, conics=conics, radii=radii, opacities=projection.opacities * factor
+    )
+
+
+def _determinant(covariance2d: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+    xx, xy, yy = covariance2d.unbind(-1)
+    return xx * yy - xy * xy

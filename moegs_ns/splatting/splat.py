@@ -1,0 +1,215 @@
+"""The public face of splatting: Gaussians and a view in, image channels out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.gaussians import Gaussians, cat_padded, shared_or_cat
+from moegs_ns.splatting import gsplat_cuda, torch_twin
+from moegs_ns.splatting.projection import NEAR, Projection, dilate
+from moegs_ns.splatting.spherical_harmonics import view_colors
+
+
+@dataclass(frozen=True, eq=False)
+class Splat:
+    """Channels of one set of Gaussians splatted into C cameras."""
+
+    rgb: Float[Tensor, "C H W 3"]
+    """Colour; over black unless a background was given."""
+    alpha: Float[Tensor, "C H W 1"]
+    depth: Float[Tensor, "C H W 1"]
+    """Expected distance along the optical axis in world units; 0 where nothing was hit."""
+    features: Float[Tensor, "C H W F"]
+    """The channels of the argument `features`, composited over zero."""
+    gaussian_features: Float[Tensor, "C H W D"]
+    """The channels of `Gaussians.features`, composited over zero."""
+    means2d: Float[Tensor, "C N 2"]
+    """Projected centres in pixels; 0 where culled. Call `retain_grad` to see screen gradients."""
+    radii: Int[Tensor, "C N"]
+    """Extent in pixels; 0 where culled."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExpertSplats:
+    """What `Splat` holds, for E experts drawn in one pass; per-Gaussian outputs are lists."""
+
+    rgb: Float[Tensor, "E C H W 3"]
+    alpha: Float[Tensor, "E C H W 1"]
+    depth: Float[Tensor, "E C H W 1"]
+    features: Float[Tensor, "E C H W F"]
+    gaussian_features: Float[Tensor, "E C H W D"]
+    means2d: list[Float[Tensor, "C _"]]
+    radii: list[Int[Tensor, "C _"]]
+
+    def __len__(self) -> int:
+        return self.rgb.shape[0]
+
+    def __getitem__(self, expert: int) -> Splat:
+        return Splat(**{name: value[expert] for name, value in vars(self).items()})
+
+
+def rasterizer_for(device: torch.device) -> ModuleType:
+    """The fastest implementation on `device`: gsplat on CUDA, Numba on the CPU, else plain torch."""
+    if device.type == "cuda":
+        return gsplat_cuda
+    if find_spec("numba") is not None:
+        from moegs_ns.splatting import numba_cpu
+
+        return numba_cpu
+    return torch_twin
+
+
+def splat(
+    gaussians: Gaussians,
+    view: View,
+    features: Float[Tensor, "N F"] | None = None,
+    background: Float[Tensor, "3"] | None = None,
+    *,
+    near: float = NEAR,
+    rasterizer: ModuleType | None = None,
+) -> Splat:
+    """Splat one set of Gaussians into all cameras of `view`, which must show one instant.
+
+    `features` are further channels per Gaussian. Differentiable in everything but radii.
+    """
+    return splat_experts(
+        [gaussians],
+        view,
+        None if features is None else [features],
+        None if background is None else background[None],
+        near=[near],
+        rasterizer=rasterizer,
+    )[0]
+
+
+def splat_experts(
+    experts: Sequence[Gaussians],
+    view: View,
+    features: Sequence[Float[Tensor, "_ F"]] | None = None,
+    background: Float[Tensor, "E 3"] | None = None,
+    *,
+    near: Sequence[float] | None = None,
+    rasterizer: ModuleType | None = None,
+) -> ExpertSplats:
+    """Splat every expert into its own images in one pass (Eq. 9, one transmittance per expert).
+
+    All Gaussians are projected together, numbered by expert and camera, sorted once and rasterised
+    once. The images are those that `splat` gives one by one.
+    """
+    view.assert_one_instant()
+    device, num_experts, num_cameras = experts[0].means.device, len(experts), len(view)
+    rasterizer = rasterizer or rasterizer_for(device)
+    counts = torch.tensor([len(expert) for expert in experts])
+    projection, expert_ids = _project_all(experts, view, counts, near, rasterizer)
+
+    total = int(counts.sum())
+    index = (projection.camera_ids, projection.gaussian_ids)
+    means2d = projection.means2d.new_zeros(num_cameras, total, 2)
+    means2d = means2d.index_put(index, projection.means2d)
+    radii = projection.radii.new_zeros(num_cameras, total).index_put(index, projection.radii)
+    # Reading the centres back makes `means2d` part of the graph, so that it can retain gradients.
+    projection = replace(projection, means2d=means2d[index])
+
+    dense = [_channels(g, view, f) for g, f in zip(experts, features or [None] * num_experts)]
+    rgb, own, extra = (cat_padded(part, dim=1) for part in zip(*dense, strict=True))
+    widths = [3, own.shape[-1], extra.shape[-1], 1]
+    channels = torch.cat(
+        [part[index] for part in (rgb, own, extra)] + [projection.depths[:, None]], dim=-1
+    )
+    image, alpha = _rasterize_or_nothing(
+        rasterizer, projection, channels, expert_ids * num_cameras + projection.camera_ids,
+        num_experts * num_cameras, view,
+    )  # fmt: skip
+    image = image.unflatten(0, (num_experts, num_cameras))
+    alpha = alpha.unflatten(0, (num_experts, num_cameras))
+    rgb, own, extra, depth = image.split(widths, dim=-1)
+    if background is not None:
+        rgb = composite(rgb, alpha, background[:, None, None, None, :])
+    sections = counts.tolist()
+    return ExpertSplats(
+        rgb=rgb,
+        alpha=alpha,
+        depth=depth / alpha.clamp(min=1e-10),
+        features=extra,
+        gaussian_features=own,
+        means2d=list(means2d.split(sections, dim=1)) if num_experts > 1 else [means2d],
+        radii=list(radii.split(sections, dim=1)),
+    )
+
+
+def composite(
+    rgb: Float[Tensor, "*s 3"], alpha: Float[Tensor, "*s 1"], background: Tensor
+) -> Float[Tensor, "*s 3"]:
+    """Lay premultiplied colour over a background."""
+    return rgb + (1.0 - alpha) * background
+
+
+def _project_all(
+    experts: Sequence[Gaussians],
+    view: View,
+    counts: Int[Tensor, "E"],
+    near: Sequence[float] | None,
+    rasterizer: ModuleType,
+) -> tuple[Projection, Int[Tensor, "n"]]:
+    """Project all experts at once with their own near planes and dilations; also expert numbers."""
+    device = experts[0].means.device
+    merged = [
+        torch.cat([getattr(expert, name) for expert in experts])
+        for name in ("means", "quats", "scales", "opacities")
+    ]
+    projector = rasterizer if int(counts.sum()) else torch_twin
+    projection = projector.project(*merged, view)
+    ends = counts.cumsum(0).to(device)
+    expert_ids = torch.searchsorted(ends, projection.gaussian_ids, right=True)
+    if near is not None and any(plane > NEAR for plane in near):
+        planes = torch.tensor(list(near), device=device, dtype=projection.depths.dtype)
+        is_beyond = projection.depths > planes[expert_ids]
+        projection, expert_ids = projection.select(is_beyond), expert_ids[is_beyond]
+    dilation, compensated = (
+        value[projection.gaussian_ids] if isinstance(value, Tensor) else value
+        for value in (
+            shared_or_cat([(expert.dilation, expert) for expert in experts]),
+            shared_or_cat([(expert.compensated, expert) for expert in experts]),
+        )
+    )
+    return dilate(projection, dilation, compensated), expert_ids
+
+
+def _channels(
+    gaussians: Gaussians, view: View, features: Float[Tensor, "N F"] | None
+) -> tuple[Float[Tensor, "C N 3"], Float[Tensor, "C N D"], Float[Tensor, "C N F"]]:
+    """Colour seen from each camera, own features and further features of every Gaussian."""
+    rgb = torch.stack(
+        [view_colors(gaussians.sh, gaussians.means, position) for position in view.positions]
+    )
+    nothing = gaussians.means.new_zeros(len(gaussians), 0)
+    own, extra = (
+        (nothing if value is None else value).expand(len(view), -1, -1)
+        for value in (gaussians.features, features)
+    )
+    return rgb, own, extra
+
+
+def _rasterize_or_nothing(
+    rasterizer: ModuleType,
+    projection: Projection,
+    channels: Float[Tensor, "n D"],
+    image_ids: Int[Tensor, "n"],
+    num_images: int,
+    view: View,
+) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
+    """Rasterise; an empty scene gives zeros that still belong to the graph of gradients."""
+    if len(channels):
+        return rasterizer.rasterize(
+            projection, channels, image_ids, num_images, view.width, view.height
+        )
+    empty = channels.sum() + projection.opacities.sum() + projection.means2d.sum()
+    shape = (num_images, view.height, view.width)
+    zeros = empty + channels.new_zeros(*shape, channels.shape[1] + 1)
+    return zeros[..., :-1], zeros[..., -1:]
