@@ -60,22 +60,19 @@ class View:
         rotation, translation = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
         return -torch.einsum("cji,cj->ci", rotation, translation)
 
-    def select(self, index: int) -> "View":
-        """Camera `index` alone."""
-        one = slice(index, index + 1)
-        return replace(
-            self,
-            viewmats=self.viewmats[one],
-            Ks=self.Ks[one],
-            times=self.times[one],
-            camera_ids=self.camera_ids[one],
-            frame_ids=self.frame_ids[one],
-        )
+    def select(self, rows: Int[Tensor, "V"]) -> "View":
+        """The cameras with these numbers."""
+        tensors = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
     def to(self, device: torch.device | str) -> "View":
         """The same view on another device."""
         tensors = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
         }
         return replace(self, **tensors)
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Plain = TypeVar("Plain", bound=float)
 
 DEFAULT_DILATION = 0.3
 """Variance in square pixels that splatting adds to every projected Gaussian."""
@@ -47,7 +50,7 @@ class Gaussians:
                 )
 
     def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Gaussians":
-        """The rows that `keep` marks (mask) or lists (indices); `ids` keep pointing at the source."""
+        """The rows that `keep` marks (mask) or lists (indices); `ids` still name the source."""
         ids = torch.arange(len(self), device=self.means.device) if self.ids is None else self.ids
         picked = {
             field.name: value[keep] if isinstance(value, Tensor) else value
@@ -83,7 +86,7 @@ class Gaussians:
             quats=torch.cat([part.quats for part in parts]),
             scales=torch.cat([part.scales for part in parts]),
             opacities=torch.cat([part.opacities for part in parts]),
-            sh=sh.reshape(len(sh), -1, 3),
+            sh=sh.unflatten(1, (-1, 3)),
             features=features,
             dilation=shared_or_cat([(part.dilation, part) for part in parts]),
             compensated=shared_or_cat([(part.compensated, part) for part in parts]),
@@ -102,8 +105,8 @@ def cat_padded(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def shared_or_cat(
-    values: Sequence[tuple[Tensor | float | bool, Gaussians]],
-) -> Tensor | float | bool:
+    values: Sequence[tuple[Tensor | Plain, Gaussians]],
+) -> Tensor | Plain:
     """One plain number if all parts agree on it, else one value per Gaussian of all parts."""
     plain = [value for value, _ in values if not isinstance(value, Tensor)]
     if len(plain) == len(values) and len(set(plain)) == 1:

@@ -1,49 +1,5 @@
 """What the rest of the project needs to know about a scene beyond its images."""
 
-from dataclasses import dataclass
+from moegs_ns.scene import FrameTable, SceneInfo, frames_from_times, scene_extent
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-
-
-@dataclass(frozen=True)
-class SceneInfo:
-    """Travels from the datamanager to the model as `metadata["scene"]`."""
-
-    num_frames: int
-    """Distinct instants of the clip; frame f has time f / (num_frames - 1)."""
-    fps: float
-    """Frames per second; 0 where unknown."""
-    center: tuple[float, float, float]
-    """Mean of the training camera centres, in the world."""
-    extent: float
-    """1.1 times the largest distance of a training camera from `center`, in world units."""
-    background: tuple[float, float, float] | None
-    """Colour that transparent images were laid over; None for opaque images."""
-
-
-@dataclass(frozen=True, eq=False)
-class FrameTable:
-    """Which camera and which frame each training image shows; all on the CPU."""
-
-    camera_ids: Int[Tensor, "M"]
-    frame_ids: Int[Tensor, "M"]
-    times: Float[Tensor, "M"]
-
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-
-def scene_extent(positions: Float[Tensor, "C 3"]) -> tuple[tuple[float, float, float], float]:
-    """Mean of the camera centres and 1.1 times the largest distance from it (1 for one camera)."""
-    center = positions.mean(0)
-    spread = float(1.1 * (positions - center).norm(dim=-1).max())
-    x, y, z = center.tolist()
-    return (x, y, z), spread if spread > 0 else 1.0
-
-
-def frames_from_times(times: Float[Tensor, "M"]) -> tuple[Int[Tensor, "M"], int]:
-    """Integer frame of each time where a parser gave none: its rank among the distinct times."""
-    distinct, frames = torch.unique(times, return_inverse=True)
-    return frames.reshape(-1), len(distinct)
+__all__ = ["FrameTable", "SceneInfo", "frames_from_times", "scene_extent"]

@@ -1,1 +1,1 @@
-
+"""The nerfstudio side of training: models, pipeline, trainer, checkpoints. No maths."""

@@ -1,0 +1,27 @@
+"""`ns-train moegs-stg`: Spacetime Gaussians (Li et al., CVPR 2024) with SH colour."""
+
+from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_config
+from nerfstudio.plugins.types import MethodSpecification
+
+from moegs_ns.experts.stg import STGExpertConfig
+from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.recipes.stg import STGRecipeConfig
+
+method = MethodSpecification(
+    config=trainer_config(
+        "moegs-stg",
+        ExpertModelConfig(expert=STGExpertConfig(), recipe=STGRecipeConfig()),
+        gaussian_optimizers(
+            LogLinearSchedulerConfig(final_ratio=0.01, max_steps=30000), log_scale_lr=5e-3
+        )
+        | {
+            "motion": adam(2.8e-4),
+            "angular_rates": adam(1e-4),
+            "time_centers": adam(1e-4),
+            "time_log_scales": adam(0.03),
+        },
+        steps=30000,
+    ),
+    description="Expert: Spacetime Gaussians, polynomial motion with temporal opacity (SH colour).",
+)

@@ -1,0 +1,62 @@
+"""What the methods' configurations have in common."""
+
+from typing import Any
+
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
+from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConfig
+from nerfstudio.models.base_model import ModelConfig
+
+from moegs_ns.models.pipeline import MoegsPipelineConfig
+from moegs_ns.models.trainer import MoegsTrainerConfig
+from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+
+ADAM_EPS = 1e-15
+"""Of the Gaussian splatting literature; gradients of single Gaussians are tiny."""
+
+
+def adam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[str, Any]:
+    """One parameter group under Adam."""
+    return {"optimizer": AdamOptimizerConfig(lr=lr, eps=ADAM_EPS), "scheduler": schedule}
+
+
+def radam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[str, Any]:
+    """One parameter group under RAdam."""
+    return {"optimizer": RAdamOptimizerConfig(lr=lr), "scheduler": schedule}
+
+
+def gaussian_optimizers(
+    position_schedule: LogLinearSchedulerConfig, log_scale_lr: float
+) -> dict[str, Any]:
+    """Groups that every family has; position rates are per unit of the scene's extent."""
+    return {
+        "means": adam(1.6e-4, position_schedule),
+        "quats": adam(1e-3),
+        "scales": adam(log_scale_lr),
+        "opacities": adam(0.05),
+        "sh0": adam(2.5e-3),
+        "shN": adam(2.5e-3 / 20),
+    }
+
+
+def trainer_config(
+    method_name: str, model: ModelConfig, optimizers: dict[str, Any], steps: int
+) -> MoegsTrainerConfig:
+    """A method on the N3V layout, with evaluation images every 1000 steps if a logger is on."""
+    return MoegsTrainerConfig(
+        method_name=method_name,
+        max_num_iterations=steps,
+        steps_per_save=2000,
+        steps_per_eval_batch=0,
+        steps_per_eval_image=1000,
+        steps_per_eval_all_images=0,
+        mixed_precision=False,
+        pipeline=MoegsPipelineConfig(
+            datamanager=MoegsDataManagerConfig(dataparser=N3VDataParserConfig()), model=model
+        ),
+        optimizers=optimizers,
+        # Frusta of one physical camera coincide at all frames, so a few images are enough.
+        viewer=ViewerConfig(max_num_display_images=32, default_composite_depth=False),
+        vis="viewer",
+    )

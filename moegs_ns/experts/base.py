@@ -1,0 +1,144 @@
+"""What every family of dynamic Gaussians offers."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from nerfstudio.configs.base_config import InstantiateConfig
+from torch import Tensor, nn
+
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.rows import RowParameters
+from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting.projection import NEAR
+from moegs_ns.splatting.spherical_harmonics import num_bases, sh_from_rgb
+
+INITIAL_OPACITY = 0.1
+SMALLEST_SCALE = 1e-6
+LARGEST_SCALE = 0.1
+"""Bounds of the initial size of a Gaussian, as shares of the scene's extent."""
+
+
+@dataclass
+class ExpertConfig(InstantiateConfig):
+    """Shape of an expert: what is stored per Gaussian and how it depends on time."""
+
+    _target: type = field(default_factory=lambda: Expert)
+    sh_degree: int = 3
+    """Highest degree of the spherical harmonics that hold colour."""
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Colour behind opaque scenes; scenes with transparent images bring their own."""
+    near: float = NEAR
+    """Gaussians nearer to the camera than this, in world units, are not drawn."""
+
+
+class Expert(nn.Module):
+    """A function from a time to a set of Gaussians.
+
+    Per-Gaussian parameters live in `gauss_params` in their raw spaces, under gsplat's names
+    (`means`, `quats`, log `scales`, logit `opacities`, `sh0`, `shN`) plus those of the family.
+    """
+
+    has_shading = False
+    """Whether `shade` changes colours."""
+
+    background: Float[Tensor, "3"]
+    num_frames: Int[Tensor, ""]
+    scene_center: Float[Tensor, "3"]
+    scene_extent: Float[Tensor, ""]
+
+    def __init__(
+        self, config: ExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.near = config.near
+        self.active_sh_degree = 0
+        """Degree that colours are evaluated with; a recipe raises it while training."""
+        self.frame_count = scene.num_frames
+        background = config.background if scene.background is None else scene.background
+        self.register_buffer("background", torch.tensor(background, dtype=torch.float32))
+        self.register_buffer("num_frames", torch.tensor(scene.num_frames))
+        self.register_buffer("scene_center", torch.tensor(scene.center, dtype=torch.float32))
+        self.register_buffer("scene_extent", torch.tensor(scene.extent, dtype=torch.float32))
+        if points is None:
+            points = InitialPoints(torch.zeros(0, 3), torch.zeros(0, 3))
+        self.gauss_params = RowParameters(self.initial_parameters(points, scene))
+
+    def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
+        """Raw parameters of all Gaussians, one per initial point; families add their own."""
+        count = len(points)
+        sh = sh_from_rgb(points.rgb, self.config.sh_degree)
+        quats = torch.zeros(count, 4)
+        quats[:, 0] = 1.0
+        return {
+            "means": points.xyz.float().clone(),
+            "quats": quats,
+            "scales": initial_log_scales(points.xyz, scene.extent),
+            "opacities": torch.full((count,), INITIAL_OPACITY).logit(),
+            "sh0": sh[:, :1].contiguous(),
+            "shN": sh[:, 1:].contiguous(),
+        }
+
+    def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
+        """The Gaussians at `time` in [0, 1] over the clip, differentiable in all parameters.
+
+        `camera` is the physical training camera; None stands for a neutral choice.
+        """
+        raise NotImplementedError
+
+    def shade(
+        self,
+        rgb: Float[Tensor, "*s 3"],
+        features: Float[Tensor, "*s D"],
+        ray_origins: Float[Tensor, "*s 3"],
+        ray_directions: Float[Tensor, "*s 3"],
+    ) -> Float[Tensor, "*s 3"]:
+        """Final colour from splatted channels, before blending and background; here unchanged."""
+        return rgb
+
+    @property
+    def num_gaussians(self) -> int:
+        """Gaussians of the full set, whatever is visible at a time."""
+        return self.gauss_params.num_rows
+
+    def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Expert":
+        """A copy of this expert that has only the rows of `keep`."""
+        copy = deepcopy(self)
+        copy.gauss_params.select_(keep)
+        return copy
+
+    def active_sh(self, sh: Float[Tensor, "N K 3"] | None = None) -> Float[Tensor, "N A 3"]:
+        """Spherical harmonics up to the active degree, of `sh` or else of the parameters."""
+        count = num_bases(self.active_sh_degree)
+        if sh is not None:
+            return sh[:, :count]
+        parameters = self.gauss_params
+        if count == 1:
+            return parameters["sh0"]
+        return torch.cat([parameters["sh0"], parameters["shN"][:, : count - 1]], dim=1)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """State of the training that changes what `at` returns."""
+        return {"active_sh_degree": self.active_sh_degree}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_extra_state`."""
+        self.active_sh_degree = int(state["active_sh_degree"])
+
+
+def initial_log_scales(xyz: Float[Tensor, "N 3"], extent: float) -> Float[Tensor, "N 3"]:
+    """Log of the root mean squared distance to the three nearest neighbours, equal on all axes."""
+    if len(xyz) < 2:
+        return torch.full((len(xyz), 3), LARGEST_SCALE * extent).log()
+    from sklearn.neighbors import NearestNeighbors
+
+    points = xyz.cpu().numpy()
+    # The first neighbour of each point is the point itself.
+    neighbours = NearestNeighbors(n_neighbors=min(4, len(points))).fit(points)
+    distances = torch.from_numpy(neighbours.kneighbors(points)[0][:, 1:]).float()
+    scale = distances.square().mean(1).sqrt()
+    scale = scale.clamp(SMALLEST_SCALE * extent, LARGEST_SCALE * extent)
+    return scale.log()[:, None].repeat(1, 3)

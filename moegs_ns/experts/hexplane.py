@@ -1,0 +1,140 @@
+"""4DGaussians (Wu et al., CVPR 2024): canonical Gaussians deformed by a HexPlane field."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.field_components.encodings import KPlanesEncoding
+from torch import Tensor, nn
+
+from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting.spherical_harmonics import num_bases
+
+TIME_PLANES = (2, 4, 5)
+"""Places of the planes xt, yt, zt among the six planes xy, xz, xt, yz, yt, zt."""
+SPACE_PLANES = (0, 1, 3)
+
+
+@dataclass
+class HexPlaneExpertConfig(ExpertConfig):
+    """Shape of a 4DGaussians expert; the defaults are those published for multi-view video."""
+
+    _target: type = field(default_factory=lambda: HexPlaneExpert)
+    channels: int = 16
+    """Features per plane."""
+    space_resolution: int = 64
+    """Cells along each spatial axis of the coarsest level."""
+    levels: tuple[int, ...] = (1, 2)
+    """Multipliers of the spatial resolution, one level each."""
+    time_resolution: int | None = None
+    """Cells along time; None takes half the number of frames, the authors' rule of thumb."""
+    full_time_range: bool = False
+    """Spread time over the whole planes. As published only their second half is used."""
+    width: int = 128
+    """Units of the decoder's layers."""
+    deform_opacity: bool = True
+    """Whether the decoder changes opacity over time."""
+    deform_sh: bool = True
+    """Whether the decoder changes colour over time."""
+
+
+class HexPlaneExpert(Expert):
+    """Canonical Gaussians plus offsets that a field over (x, y, z, t) decodes, in raw spaces."""
+
+    config: HexPlaneExpertConfig
+    aabb: Float[Tensor, "2 3"]
+
+    def __init__(
+        self, config: HexPlaneExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
+    ) -> None:
+        super().__init__(config, scene, points)
+        self.is_deforming = False
+        """Off in the coarse stage, in which the canonical Gaussians are shown at all times."""
+        has_points = points is not None and len(points) > 0
+        corners = torch.stack([points.xyz.amin(0), points.xyz.amax(0)]) if has_points else None
+        self.register_buffer("aabb", torch.zeros(2, 3) if corners is None else corners.float())
+        time_cells = config.time_resolution or max(2, scene.num_frames // 2)
+        self.planes = nn.ModuleList(
+            KPlanesEncoding(
+                resolution=[config.space_resolution * level] * 3 + [time_cells],
+                num_components=config.channels,
+                reduce="product",
+            )
+            for level in config.levels
+        )
+        self.decoder = DeformationDecoder(config)
+
+    def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
+        """See base."""
+        raw = self.gauss_params
+        sh = self.active_sh()
+        means, scales, quats, logits = (
+            raw[name] for name in ("means", "scales", "quats", "opacities")
+        )
+        if self.is_deforming:
+            offsets = self.decoder(self.field_features(means, time))
+            means, scales = means + offsets["means"], scales + offsets["scales"]
+            quats = quats + offsets["quats"]
+            if "opacities" in offsets:
+                logits = logits + offsets["opacities"][:, 0]
+            if "sh" in offsets:
+                sh = sh + self.active_sh(offsets["sh"].unflatten(1, (-1, 3)))
+        return Gaussians(
+            means=means,
+            quats=torch.nn.functional.normalize(quats, dim=-1),
+            scales=scales.exp(),
+            opacities=logits.sigmoid(),
+            sh=sh,
+        )
+
+    def field_features(
+        self, means: Float[Tensor, "N 3"], time: Float[Tensor, ""]
+    ) -> Float[Tensor, "N F"]:
+        """Product over the six planes of a level, levels side by side; clamped to the box."""
+        corner, size = self.aabb[0], self.aabb[1] - self.aabb[0]
+        position = (2.0 * (means - corner) / size.clamp(min=1e-8) - 1.0).clamp(-1.0, 1.0)
+        time = 2.0 * time - 1.0 if self.config.full_time_range else time
+        inputs = torch.cat([position, time.expand(len(means), 1)], dim=1)
+        return torch.cat([level(inputs) for level in self.planes], dim=-1)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See base."""
+        return super().get_extra_state() | {"is_deforming": self.is_deforming}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See base."""
+        super().set_extra_state(state)
+        self.is_deforming = bool(state["is_deforming"])
+
+
+class DeformationDecoder(nn.Module):
+    """One linear trunk and one small head per deformed attribute."""
+
+    def __init__(self, config: HexPlaneExpertConfig) -> None:
+        super().__init__()
+        width = config.width
+        sizes = {"means": 3, "scales": 3, "quats": 4}
+        if config.deform_opacity:
+            sizes["opacities"] = 1
+        if config.deform_sh:
+            sizes["sh"] = 3 * num_bases(config.sh_degree)
+        self.trunk = nn.Linear(config.channels * len(config.levels), width)
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, size)
+                )
+                for name, size in sizes.items()
+            }
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(self, features: Float[Tensor, "N F"]) -> dict[str, Float[Tensor, "N _"]]:
+        """Offsets by name of the raw parameter."""
+        hidden = self.trunk(features)
+        return {name: head(hidden) for name, head in self.heads.items()}

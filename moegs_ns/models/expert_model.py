@@ -1,0 +1,216 @@
+"""The nerfstudio model of any one expert."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+import tyro
+from jaxtyping import Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
+from nerfstudio.models.base_model import Model, ModelConfig
+from torch import Tensor
+from torch.nn import Parameter
+
+from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.mixture import finish_image, training_camera, within
+from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
+from moegs_ns.recipes.base import Recipe, RecipeConfig, TrainingSplat
+from moegs_ns.recipes.schedules import multiply_learning_rate
+from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting import splat
+
+
+@dataclass
+class ExpertModelConfig(ModelConfig):
+    """An expert and the recipe that trains it."""
+
+    _target: type = field(default_factory=lambda: ExpertModel)
+    expert: ExpertConfig = field(default_factory=ExpertConfig)
+    """Shape of the expert."""
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    """How the expert is trained."""
+    budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
+    """Share of the published steps to train for; scales every schedule of the recipe."""
+
+
+class ExpertModel(Model):
+    """Renders and trains one expert; knows nothing of its family."""
+
+    config: ExpertModelConfig
+    expert: Expert
+    recipe: Recipe
+
+    def populate_modules(self) -> None:
+        """Build the expert from the scene and its initial points."""
+        scene = scene_of(self.kwargs)
+        self.expert = self.config.expert.setup(scene=scene, points=initial_points(self.kwargs))
+        # nerfstudio seeds torch with --machine.seed before anything is built.
+        seed = torch.initial_seed() % 2**31
+        self.recipe = self.config.recipe.setup(
+            expert=self.expert, budget=self.config.budget, seed=seed
+        )
+        self.step = 0
+        self._parts: list[TrainingSplat] = []
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Groups of the recipe."""
+        return self.recipe.parameter_groups()
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Runs the recipe before and after every step."""
+        optimizers = training_callback_attributes.optimizers
+        assert optimizers is not None
+        self.recipe.attach(optimizers.optimizers)
+        if not self.recipe.has_scaled_rates:
+            # Done once in the life of a run: a resumed one finds the rates scaled already.
+            for name in self.recipe.extent_groups:
+                multiply_learning_rate(
+                    optimizers.optimizers[name],
+                    optimizers.schedulers.get(name),
+                    float(self.expert.scene_extent),
+                )
+            self.recipe.has_scaled_rates = True
+        locations = TrainingCallbackLocation
+        return [
+            TrainingCallback([locations.BEFORE_TRAIN_ITERATION], self.before_step),
+            TrainingCallback([locations.AFTER_TRAIN_ITERATION], self.after_step),
+        ]
+
+    def before_step(self, step: int) -> None:
+        """Bring the expert into its state at `step`."""
+        self.step = step
+        self.recipe.before_step(step)
+
+    def after_step(self, step: int) -> None:
+        """Let the recipe collect statistics and change the set of Gaussians."""
+        self.recipe.after_backward(step, self._parts)
+        self._parts = []
+        self.recipe.after_step(step)
+
+    def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
+        """Outputs of a batch of cameras when training, of one camera otherwise."""
+        view = view_from_cameras(ray_bundle)
+        if self.training:
+            return self.training_outputs(view)
+        return self.view_outputs(view.to(self.device))
+
+    def training_outputs(self, view: View) -> dict[str, Any]:
+        """The training images, splatted instant by instant."""
+        background = self.recipe.background(self.step).to(self.device)
+        rgb: list[Tensor] = [torch.empty(0)] * len(view)
+        drawn = []
+        for rows in rows_by_frame(view):
+            part = view.select(rows)
+            camera = training_camera(part)
+            part = part.to(self.device)
+            gaussians = self.expert.at(part.time, camera)
+            result = splat(gaussians, part, near=self.expert.near)
+            if result.means2d.requires_grad:
+                result.means2d.retain_grad()
+            image = finish_image(self.expert, result, part, background)
+            drawn.append((gaussians, result, image, rows))
+            for place, row in enumerate(rows):
+                rgb[row] = image[place]
+        return {"rgb": torch.stack(rgb), "drawn": drawn}
+
+    def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Named images of one camera; the only place where they are named."""
+        gaussians = within(self.expert.at(view.time), box)
+        result = splat(gaussians, view, near=self.expert.near)
+        image = finish_image(self.expert, result, view, self.expert.background)
+        return {"rgb": image[0], "depth": result.depth[0], "accumulation": result.alpha[0]}
+
+    @torch.no_grad()
+    def get_outputs_for_camera(
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> dict[str, Tensor]:
+        """Outputs of one camera, cropped to a box at the camera's time."""
+        return self.view_outputs(view_from_cameras(camera).to(self.device), obb_box)
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """Figures for the log of the training."""
+        target = target_image(batch, self.device)
+        return {
+            "psnr": scalar_psnr(outputs["rgb"], target),
+            "gaussian_count": self.expert.num_gaussians,
+        }
+
+    def get_loss_dict(
+        self,
+        outputs: dict[str, Any],
+        batch: dict[str, Any],
+        metrics_dict: dict[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of the recipe; of an evaluation image the plain L1."""
+        target = target_image(batch, self.device)
+        if "drawn" not in outputs:
+            return {"l1": (outputs["rgb"] - target).abs().mean()}
+        indices = batch["image_idx"]
+        self._parts = [
+            TrainingSplat(gaussians, result, image, target[rows], indices[rows])
+            for gaussians, result, image, rows in outputs["drawn"]
+        ]
+        return self.recipe.loss_terms(self.step, self._parts)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Quality of one rendered image, and it beside the ground truth (left)."""
+        metrics, target = image_metrics(outputs["rgb"], batch)
+        metrics["gaussian_count"] = float(self.expert.num_gaussians)
+        return metrics, {"img": torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)}
+
+    def size_report(self) -> str:
+        """How many Gaussians there are and which option bounds them."""
+        cap = self.config.recipe.densification.max_gaussians
+        return (
+            f"{self.expert.num_gaussians:,} Gaussians (cap {cap:,}); lower "
+            "--pipeline.model.recipe.densification.max-gaussians or use smaller images"
+        )
+
+
+def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:
+    """Rows of a batch grouped by integer frame, so that each group shows one instant."""
+    if len(view) == 1:
+        return [torch.zeros(1, dtype=torch.long)]
+    frames = view.frame_ids
+    return [torch.nonzero(frames == frame)[:, 0] for frame in frames.unique()]
+
+
+def scene_of(kwargs: dict[str, Any]) -> SceneInfo:
+    """The scene that the datamanager described.
+
+    Raises:
+        ValueError: another datamanager was used.
+    """
+    scene = (kwargs.get("metadata") or {}).get("scene")
+    if scene is None:
+        raise ValueError(
+            "The model expected a description of the scene from MoegsDataManager, but the "
+            "datamanager in use gives none; train with one of the moegs methods as configured."
+        )
+    return scene
+
+
+def initial_points(kwargs: dict[str, Any]) -> InitialPoints | None:
+    """The seed points of nerfstudio's pipeline, whose colours count to 255."""
+    seed_points = kwargs.get("seed_points")
+    if seed_points is None:
+        return None
+    xyz, rgb = seed_points
+    frames = kwargs["metadata"].get("points3D_frames")
+    return InitialPoints(
+        xyz=xyz.float(),
+        rgb=rgb.float() / 255.0,
+        frames=None if frames is None else torch.as_tensor(frames),
+    )

@@ -1,0 +1,57 @@
+"""nerfstudio's pipeline with our samplers and strict loading."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch.cuda.amp.grad_scaler import GradScaler
+
+from moegs_ns.models.checkpoints import MODEL_PREFIX
+from moegs_ns.models.router_model import RouterModel
+
+
+@dataclass
+class MoegsPipelineConfig(VanillaPipelineConfig):
+    """Datamanager and model."""
+
+    _target: type = field(default_factory=lambda: MoegsPipeline)
+
+
+class MoegsPipeline(VanillaPipeline):
+    """Lets the recipe choose the training images; loads checkpoints completely or not at all."""
+
+    def __init__(
+        self,
+        config: MoegsPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler: GradScaler | None = None,
+    ) -> None:
+        if world_size > 1:
+            raise ValueError(
+                f"One device trains a run here, but --machine.num-devices is {world_size}; "
+                "train several runs side by side instead."
+            )
+        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        if test_mode == "val":
+            self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
+            if isinstance(self.model, RouterModel):
+                self.model.load_experts()
+                self.model.to(device)
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load the model's state; every name and shape must match, but for numbers of rows."""
+        self.model.update_to_step(step)
+        state = {
+            name.removeprefix("module.").removeprefix(MODEL_PREFIX): value
+            for name, value in loaded_state.items()
+        }
+        try:
+            self.model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(
+                "The checkpoint does not fit the method, its options or the data set's frames; "
+                f"open it with the run's own config.yml and data. ({error})"
+            ) from error

@@ -1,0 +1,171 @@
+"""nerfstudio's trainer with a budget, safe files and clear errors."""
+
+import copy
+import os
+import tempfile
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import yaml
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+
+from moegs_ns.models.checkpoints import (
+    CONFIG_NAME,
+    find_config,
+    model_dir,
+    named_config_path,
+    newest_checkpoint,
+    read_config,
+)
+from moegs_ns.models.router_model import RouterModelConfig
+from moegs_ns.recipes.schedules import scaled_steps
+
+STEPS_PER_CHECK = 50
+"""Steps between two looks at whether the loss is still a number; each look waits for the GPU."""
+
+
+@dataclass
+class MoegsTrainerConfig(TrainerConfig):
+    """Configuration of a run of one of our methods."""
+
+    _target: type = field(default_factory=lambda: MoegsTrainer)
+
+    def set_timestamp(self) -> None:
+        """Make the run independent of where it was started, before its config is written."""
+        super().set_timestamp()
+        self.output_dir = Path(self.output_dir).resolve()
+        datamanager = self.pipeline.datamanager
+        for owner in (self, datamanager, datamanager.dataparser):
+            if getattr(owner, "data", None) is not None:
+                owner.data = Path(owner.data).resolve()
+        budget = self.pipeline.model.budget
+        if not budget > 0:
+            raise ValueError(f"--budget expects a share of the full recipe above 0, got {budget}.")
+        if isinstance(self.pipeline.model, RouterModelConfig):
+            self._embed_experts(self.pipeline.model)
+
+    def _embed_experts(self, model: RouterModelConfig) -> None:
+        """Copy the experts' configurations in, from their runs or from the run that is resumed."""
+        if self.load_dir is not None and not model.experts:
+            resumed = read_config(find_config(Path(self.load_dir).parent)).pipeline.model
+            for name in ("experts", "expert_models", "expert_names"):
+                setattr(model, name, getattr(resumed, name))
+        model.embed_experts()
+
+    def get_base_dir(self) -> Path:
+        """The run's folder; that of the file named as --load-config if the command names one."""
+        named = named_config_path()
+        if named is not None and (named.parent / model_dir(self)).is_dir():
+            return named.parent.resolve()
+        return super().get_base_dir()
+
+    def get_checkpoint_dir(self) -> Path:
+        """The folder of checkpoints; a damaged newest one is reported here, before it is read."""
+        folder = super().get_checkpoint_dir()
+        if named_config_path() is not None:
+            newest_checkpoint(folder)
+        return folder
+
+    def save_config(self) -> None:
+        """Write config.yml, under a temporary name first."""
+        folder = self.get_base_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".writing-{CONFIG_NAME}"
+        temporary.write_text(yaml.dump(self), "utf8")
+        os.replace(temporary, folder / CONFIG_NAME)
+
+
+def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
+    """The config with all steps scaled by the budget; never written to disk."""
+    budget = config.pipeline.model.budget
+    scaled = copy.copy(config)
+    scaled.max_num_iterations = scaled_steps(config.max_num_iterations, budget)
+    scaled.optimizers = {
+        name: {
+            "optimizer": group["optimizer"],
+            "scheduler": group["scheduler"].scaled(budget) if group["scheduler"] else None,
+        }
+        for name, group in config.optimizers.items()
+    }
+    return scaled
+
+
+class MoegsTrainer(Trainer):
+    """Trains at a budget; keeps the last good checkpoint whatever happens."""
+
+    def __init__(
+        self, config: MoegsTrainerConfig, local_rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__(at_budget(config), local_rank, world_size)
+        self.total_steps = self.config.max_num_iterations
+        self._loss_is_finite = torch.ones((), dtype=torch.bool)
+
+    def train(self) -> None:
+        """Train until the requested total of steps, also when resumed."""
+        if self._start_step and not _counts_total_steps():
+            self.config.max_num_iterations = max(0, self.total_steps - self._start_step)
+            # With nothing left to do the final save keeps the step that was loaded.
+            self.step = self._start_step - 1
+        super().train()
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """One step, with a clear message if memory runs out or the loss is no number."""
+        try:
+            loss, losses, metrics = super().train_iteration(step)
+        except torch.cuda.OutOfMemoryError as error:
+            raise RuntimeError(
+                f"Out of GPU memory at step {step} with {self.pipeline.model.size_report()}."
+            ) from error
+        self._loss_is_finite = self._loss_is_finite.to(loss.device) & torch.isfinite(loss.detach())
+        if step % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
+            self._check_loss(step)
+        return loss, losses, metrics
+
+    def _check_loss(self, step: int) -> None:
+        if bool(self._loss_is_finite):
+            return
+        saved = sorted(self.checkpoint_dir.glob("step-*.ckpt"))
+        rescue = f"resume from {saved[-1]}" if saved else "start again"
+        raise FloatingPointError(
+            f"The loss stopped being a number within the {STEPS_PER_CHECK} steps before step "
+            f"{step + 1}; nothing was saved since: {rescue}, with lower learning rates "
+            "(--optimizers.*.optimizer.lr) or another --machine.seed."
+        )
+
+    def _load_checkpoint(self) -> None:
+        load_dir = self.config.load_dir
+        if load_dir is not None and self.config.load_step is None:
+            newest_checkpoint(Path(load_dir))
+        super()._load_checkpoint()
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save under a temporary name, then replace; earlier checkpoints go last."""
+        self._check_loss(step)
+        folder = self.checkpoint_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"step-{step:09d}.ckpt"
+        try:
+            with tempfile.TemporaryDirectory(dir=self.base_dir, prefix=".writing-") as temporary:
+                self.checkpoint_dir = Path(temporary)
+                super().save_checkpoint(step)
+                os.replace(Path(temporary) / name, folder / name)
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"The checkpoint of step {step} could not be written to {folder} "
+                f"({str(error).splitlines()[0]}); earlier ones are untouched: free some space, "
+                "then resume."
+            ) from error
+        finally:
+            self.checkpoint_dir = folder
+        if self.config.save_only_latest_checkpoint:
+            for old in folder.glob("step-*.ckpt"):
+                if old.name != name:
+                    old.unlink()
+
+
+def _counts_total_steps() -> bool:
+    """Whether this nerfstudio reads max_num_iterations as a total when a run is resumed."""
+    numbers = tuple(int(part) for part in version("nerfstudio").split(".")[:3] if part.isdigit())
+    return numbers > (1, 1, 5)

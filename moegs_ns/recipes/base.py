@@ -1,0 +1,166 @@
+"""What every recipe offers to the model that trains an expert."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.configs.base_config import InstantiateConfig
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from moegs_ns.experts.base import Expert
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.losses import SSIM_LAMBDA, photometric_errors
+from moegs_ns.recipes.densification import DensificationConfig, Densifier
+from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.scene import FrameTable
+from moegs_ns.splatting import Splat
+
+
+class Sampler(Protocol):
+    """Decides which training images a step sees."""
+
+    def next(self, step: int) -> Int[Tensor, "V"]: ...
+
+    def observe(
+        self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
+    ) -> None: ...
+
+    def limit_frames(self, count: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSplat:
+    """One instant of a training step: what was drawn, from what, and what it should look like."""
+
+    gaussians: Gaussians
+    splat: Splat
+    image: Float[Tensor, "C H W 3"]
+    """Shaded and laid over the background."""
+    target: Float[Tensor, "C H W 3"]
+    indices: Int[Tensor, "C"]
+    """Rows of the frame table."""
+
+
+@dataclass
+class RecipeConfig(InstantiateConfig):
+    """How an expert is trained; all steps are those of the full recipe."""
+
+    _target: type = field(default_factory=lambda: Recipe)
+    ssim_lambda: float = SSIM_LAMBDA
+    """Weight of the structural term of the loss."""
+    sh_degree_every: int = 1000
+    """Steps after which colours gain one degree of spherical harmonics."""
+    densification: DensificationConfig = field(default_factory=DensificationConfig)
+    """When Gaussians are added and removed."""
+
+
+class Recipe(nn.Module):
+    """State and schedule of the training of one expert. Has no parameters of its own.
+
+    Steps that are passed in count from 0 while a step runs; `after_step(step)` sees the step that
+    has just been finished.
+    """
+
+    extent_groups: tuple[str, ...] = ()
+    """Parameter groups whose learning rates are multiplied by the scene's extent."""
+
+    def __init__(self, config: RecipeConfig, expert: Expert, budget: float, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.budget = budget
+        self.generator = torch.Generator().manual_seed(seed)
+        # Stored in a tuple so that the expert is not registered, and saved, a second time.
+        self._expert = (expert,)
+        self.densifier = Densifier(
+            config.densification,
+            expert.gauss_params,
+            float(expert.scene_extent),
+            self.generator,
+        )
+        self.sampler: Sampler | None = None
+        self.optimizers: dict[str, Optimizer] = {}
+        self.has_scaled_rates = False
+        """Whether the learning rates have been multiplied by the extent already."""
+
+    @property
+    def expert(self) -> Expert:
+        """The expert that is trained."""
+        return self._expert[0]
+
+    def steps(self, full: int) -> int:
+        """Steps of the full recipe at this run's budget."""
+        return scaled_steps(full, self.budget)
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """The sampler of training images, which this recipe keeps and saves."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """Parameters by optimiser; per-Gaussian groups bear the names of the parameters."""
+        return {name: [parameter] for name, parameter in self.expert.gauss_params.items()}
+
+    def attach(self, optimizers: dict[str, Optimizer]) -> None:
+        """Hand over the optimisers, which densification rewrites together with the parameters."""
+        self.optimizers = optimizers
+        names = self.expert.gauss_params.keys()
+        self.densifier.optimizers = {name: optimizers[name] for name in names}
+        # The expert was moved to its device after the statistics had been made.
+        self.densifier.load_state(self.densifier.statistics)
+
+    def views_per_step(self, step: int) -> int:
+        """Images that a step averages over."""
+        return 1
+
+    def background(self, step: int) -> Float[Tensor, "3"]:
+        """Colour behind the Gaussians while training."""
+        return self.expert.background
+
+    def before_step(self, step: int) -> None:
+        """Bring the expert into the state that it has at `step`; raises the SH degree."""
+        degree = step // self.steps(self.config.sh_degree_every)
+        self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
+
+    def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
+        """Named losses of a step; their sum is minimised."""
+        num_views = sum(len(part.indices) for part in parts)
+        total = torch.zeros((), device=parts[0].target.device)
+        for part in parts:
+            errors = photometric_errors(part.image, part.target, self.config.ssim_lambda)
+            total = total + errors.loss * (len(part.indices) / num_views)
+            if self.sampler is not None:
+                self.sampler.observe(part.indices, errors.l1.detach(), errors.ssim)
+        return {"photometric": total}
+
+    def after_backward(self, step: int, parts: Sequence[TrainingSplat]) -> None:
+        """Collect the screen gradients that densification needs."""
+        num_views = sum(len(part.indices) for part in parts)
+        for part in parts:
+            self.densifier.observe(part.splat, part.gaussians.ids, num_views)
+
+    def after_step(self, step: int) -> None:
+        """Change the set of Gaussians where the schedule asks for it."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on as if it had not stopped."""
+        return {
+            "random": self.generator.get_state(),
+            "statistics": self.densifier.state(),
+            "sampler": {} if self.sampler is None else self.sampler.state_dict(),
+            "has_scaled_rates": self.has_scaled_rates,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_extra_state`."""
+        self.generator.set_state(state["random"].cpu())
+        self.densifier.load_state(state["statistics"])
+        self.has_scaled_rates = bool(state["has_scaled_rates"])
+        if self.sampler is not None and state["sampler"]:
+            self.sampler.load_state_dict(state["sampler"])

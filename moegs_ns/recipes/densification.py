@@ -1,0 +1,171 @@
+"""Densification of the Gaussian splatting literature: clone, split, prune, reset.
+
+The rewriting of parameters together with the optimisers' state is gsplat's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gsplat.strategy.ops import duplicate, remove, reset_opa, split
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from moegs_ns.rows import RowParameters
+from moegs_ns.splatting import Splat
+
+RESET_OPACITY = 0.01
+"""Opacity above which a reset cuts."""
+
+
+@dataclass
+class DensificationConfig:
+    """When and what to clone, split and prune; steps are those of the full recipe."""
+
+    start: int = 500
+    """First step after which Gaussians are added."""
+    stop: int = 15000
+    """Last step at which Gaussians are added."""
+    every: int = 100
+    """Steps between two rounds."""
+    gradient_threshold: float = 2e-4
+    """Mean screen gradient, in units of half the image, from which a Gaussian is refined."""
+    split_scale: float = 0.01
+    """Share of the scene's extent above which a Gaussian is split rather than cloned."""
+    prune_opacity: float = 0.005
+    """Gaussians less opaque than this are removed."""
+    max_gaussians: int = 360000
+    """Refinement pauses while there are at least this many Gaussians."""
+
+
+class Densifier:
+    """Screen gradients since the last round, and the rounds themselves."""
+
+    def __init__(
+        self,
+        config: DensificationConfig,
+        parameters: RowParameters,
+        extent: float,
+        generator: torch.Generator,
+    ) -> None:
+        self.config = config
+        self.parameters = parameters
+        self.extent = extent
+        self.generator = generator
+        self.optimizers: dict[str, Optimizer] = {}
+        self.statistics: dict[str, Tensor] = {}
+        self.reset_statistics()
+
+    def reset_statistics(self) -> None:
+        """Forget the screen gradients seen so far."""
+        means = self.parameters["means"]
+        self.statistics = {
+            name: torch.zeros(len(means), device=means.device) for name in ("gradients", "counts")
+        }
+
+    @torch.no_grad()
+    def observe(self, splat: Splat, ids: Tensor | None, num_views: int) -> None:
+        """Add the screen gradients of one splat whose `means2d` retained them.
+
+        The loss is a mean over `num_views`; the statistic is that of one view's own loss.
+        """
+        gradient = splat.means2d.grad
+        if gradient is None:
+            return
+        height, width = splat.rgb.shape[1:3]
+        half_image = gradient.new_tensor([0.5 * width, 0.5 * height]) * num_views
+        norms = (gradient * half_image).norm(dim=-1)
+        is_visible = splat.radii > 0
+        gradients, counts = (norms * is_visible).sum(0), is_visible.sum(0).to(norms.dtype)
+        if ids is None:
+            self.statistics["gradients"] += gradients
+            self.statistics["counts"] += counts
+        else:
+            self.statistics["gradients"].index_add_(0, ids, gradients)
+            self.statistics["counts"].index_add_(0, ids, counts)
+
+    @torch.no_grad()
+    def grow(self, on_new_rows: Callable[[slice], None] | None = None) -> None:
+        """Clone small and split large Gaussians with large screen gradients.
+
+        `on_new_rows` sees the rows that were appended, clones first and then children.
+        """
+        gradients = self.statistics["gradients"] / self.statistics["counts"].clamp(min=1.0)
+        is_refined = gradients >= self.config.gradient_threshold
+        is_refined &= self._within_cap(is_refined, gradients)
+        sizes = self.parameters["scales"].exp().amax(dim=-1)
+        is_large = sizes > self.config.split_scale * self.extent
+        is_cloned, is_split = is_refined & ~is_large, is_refined & is_large
+        num_cloned, num_split = int(is_cloned.sum()), int(is_split.sum())
+        if num_cloned:
+            duplicate(self.parameters, self.optimizers, self.statistics, is_cloned)
+        if num_split:
+            padding = is_split.new_zeros(num_cloned)
+            with _seeded(self.generator):
+                split(
+                    self.parameters,
+                    self.optimizers,
+                    self.statistics,
+                    torch.cat([is_split, padding]),
+                )
+        count = self.parameters.num_rows
+        if on_new_rows is not None and num_cloned + num_split:
+            on_new_rows(slice(count - num_cloned - 2 * num_split, count))
+
+    def _within_cap(
+        self, is_refined: Bool[Tensor, "N"], gradients: Float[Tensor, "N"]
+    ) -> Bool[Tensor, "N"]:
+        """The refinements with the largest gradients that the cap leaves room for."""
+        room = self.config.max_gaussians - len(is_refined)
+        if int(is_refined.sum()) <= room:
+            return is_refined
+        allowed = torch.zeros_like(is_refined)
+        scores = torch.where(is_refined, gradients, torch.full_like(gradients, -1.0))
+        allowed[scores.topk(max(0, room)).indices] = True
+        return allowed
+
+    @torch.no_grad()
+    def prune(self) -> int:
+        """Remove nearly transparent Gaussians, never all of them; returns how many."""
+        return self.remove(self.parameters["opacities"].sigmoid() < self.config.prune_opacity)
+
+    @torch.no_grad()
+    def remove(self, is_removed: Bool[Tensor, "N"]) -> int:
+        """Remove the marked Gaussians, never all of them; returns how many went."""
+        count = int(is_removed.sum())
+        if count == 0 or count == len(is_removed):
+            return 0
+        remove(self.parameters, self.optimizers, self.statistics, is_removed)
+        return count
+
+    def reset_opacities(self) -> None:
+        """Cut opacities to a small value and clear their optimiser's moments."""
+        reset_opa(self.parameters, self.optimizers, {}, RESET_OPACITY)
+
+    def state(self) -> dict[str, Any]:
+        """Statistics since the last round, for checkpoints."""
+        return {name: value.cpu() for name, value in self.statistics.items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore `state`."""
+        device = self.parameters["means"].device
+        self.statistics = {name: value.to(device) for name, value in state.items()}
+
+
+class _seeded:
+    """Draw torch's global random numbers from a generator of our own, and put the rest back."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def __enter__(self) -> None:
+        seed = int(torch.randint(2**31, (), generator=self.generator))
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        self.fork = torch.random.fork_rng(devices=devices)
+        self.fork.__enter__()
+        torch.manual_seed(seed)
+
+    def __exit__(self, *error: object) -> None:
+        self.fork.__exit__(*error)

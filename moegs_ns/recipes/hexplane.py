@@ -1,0 +1,129 @@
+"""How 4DGaussians are trained (Wu et al., CVPR 2024): a static coarse stage, then deformation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpert
+from moegs_ns.recipes.base import Recipe, RecipeConfig, Sampler, TrainingSplat
+from moegs_ns.recipes.densification import DensificationConfig
+from moegs_ns.recipes.schedules import clear_moments, is_due
+from moegs_ns.samplers import ShuffledSampler
+from moegs_ns.scene import FrameTable
+
+
+@dataclass
+class HexPlaneRecipeConfig(RecipeConfig):
+    """The published recipe for multi-view video."""
+
+    _target: type = field(default_factory=lambda: HexPlaneRecipe)
+    ssim_lambda: float = 0.0
+    """Weight of the structural term of the loss; published as 0."""
+    coarse_steps: int = 3000
+    """Steps of the static stage, which come before those of the fine stage."""
+    views: int = 1
+    """Images per step, of any time."""
+    densification: DensificationConfig = field(
+        default_factory=lambda: DensificationConfig(start=500, stop=10000, every=100)
+    )
+    """When Gaussians are added, counted from the beginning of each stage."""
+    prune_above: int = 200000
+    """Transparent Gaussians are removed only while there are more than this many."""
+    reset_every: int | None = None
+    """Steps between resets of opacity; None for never."""
+    weight_space_smoothness: float = 2e-4
+    """Weight of the squared second difference of the spatial planes."""
+    weight_time_smoothness: float = 1e-3
+    """Weight of the squared second difference of the time planes along time."""
+    weight_time_identity: float = 1e-4
+    """Weight of the distance of the time planes from one, at which nothing changes over time."""
+
+
+class HexPlaneRecipe(Recipe):
+    """Two stages with fresh optimisers each; the planes are kept smooth in the second."""
+
+    config: HexPlaneRecipeConfig
+    extent_groups = ("means", "decoder", "planes")
+
+    @property
+    def hexplane(self) -> HexPlaneExpert:
+        """The expert, under its own type."""
+        assert isinstance(self.expert, HexPlaneExpert), type(self.expert)
+        return self.expert
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """See base; the networks are groups of their own."""
+        return super().parameter_groups() | {
+            "decoder": list(self.hexplane.decoder.parameters()),
+            "planes": list(self.hexplane.planes.parameters()),
+        }
+
+    def views_per_step(self, step: int) -> int:
+        """See base."""
+        return self.config.views
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """See base."""
+        seed = self.generator.initial_seed()
+        self.sampler = ShuffledSampler(table, self.views_per_step(0), seed)
+        return self.sampler
+
+    @property
+    def coarse_steps(self) -> int:
+        """Steps of the static stage at this budget."""
+        return self.steps(self.config.coarse_steps)
+
+    def before_step(self, step: int) -> None:
+        """See base; turns the deformation on, with fresh optimisers, when the fine stage begins."""
+        super().before_step(step)
+        if step >= self.coarse_steps and not self.hexplane.is_deforming:
+            self.hexplane.is_deforming = True
+            for optimizer in self.optimizers.values():
+                clear_moments(optimizer)
+            self.densifier.reset_statistics()
+
+    def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
+        """See base."""
+        losses = super().loss_terms(step, parts)
+        if self.hexplane.is_deforming:
+            losses["planes"] = self.plane_regularizer()
+        return losses
+
+    def plane_regularizer(self) -> Float[Tensor, ""]:
+        """Smooth planes, and time planes near one, summed over levels."""
+        config, terms = self.config, []
+        for level in self.hexplane.planes:
+            planes = list(level.plane_coefs)
+            terms += [config.weight_space_smoothness * roughness(planes[i]) for i in SPACE_PLANES]
+            terms += [config.weight_time_smoothness * roughness(planes[i]) for i in TIME_PLANES]
+            terms += [
+                config.weight_time_identity * (1.0 - planes[i]).abs().mean() for i in TIME_PLANES
+            ]
+        return torch.stack(terms).sum()
+
+    def after_step(self, step: int) -> None:
+        """See base."""
+        is_fine = step >= self.coarse_steps
+        done = step + 1 - (self.coarse_steps if is_fine else 0)
+        grow = self.config.densification
+        if is_due(done, self.steps(grow.every), self.steps(grow.start), self.steps(grow.stop)):
+            self.densifier.grow()
+            if self.expert.num_gaussians > self.config.prune_above:
+                self.densifier.prune()
+            self.densifier.reset_statistics()
+        reset_every = self.config.reset_every
+        if reset_every is not None and is_due(
+            done, self.steps(reset_every), 0, self.steps(grow.stop)
+        ):
+            self.densifier.reset_opacities()
+
+
+def roughness(plane: Float[Tensor, "C rows columns"]) -> Float[Tensor, ""]:
+    """Mean squared second difference along the rows, which are time in time planes."""
+    if plane.shape[1] < 3:
+        return plane.new_zeros(())
+    return plane.diff(n=2, dim=1).square().mean()

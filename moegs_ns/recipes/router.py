@@ -1,0 +1,54 @@
+"""How the router is trained (MoE-GS, appendix B.1): frozen experts, one view per step."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.configs.base_config import InstantiateConfig
+from torch import Tensor, nn
+
+from moegs_ns.losses import SSIM_LAMBDA, photometric_loss
+from moegs_ns.recipes.base import Sampler
+from moegs_ns.samplers import ShuffledSampler
+from moegs_ns.scene import FrameTable
+
+
+@dataclass
+class RouterRecipeConfig(InstantiateConfig):
+    """How the router is trained."""
+
+    _target: type = field(default_factory=lambda: RouterRecipe)
+    ssim_lambda: float = SSIM_LAMBDA
+    """Weight of the structural term of the loss."""
+
+
+class RouterRecipe(nn.Module):
+    """All training images in shuffled passes, the standard loss on the mixture's image."""
+
+    def __init__(self, config: RouterRecipeConfig, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = torch.Generator().manual_seed(seed)
+        self.sampler: Sampler | None = None
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """The sampler of training images, which this recipe keeps and saves."""
+        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
+        return self.sampler
+
+    def loss_terms(
+        self, image: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]
+    ) -> dict[str, Tensor]:
+        """Named losses of a step; their sum is minimised."""
+        loss = photometric_loss(image[None], target[None], self.config.ssim_lambda)
+        return {"photometric": loss}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on as if it had not stopped."""
+        return {"sampler": {} if self.sampler is None else self.sampler.state_dict()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_extra_state`."""
+        if self.sampler is not None and state["sampler"]:
+            self.sampler.load_state_dict(state["sampler"])

@@ -1,0 +1,102 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from tolerances import EXACT
+from toys import make_gaussians
+
+from moegs_ns.gaussians import DEFAULT_DILATION, Gaussians
+
+
+def test_rows_must_match_the_means(toy_gaussians):
+    fields = dict(vars(toy_gaussians), opacities=toy_gaussians.opacities[:-1])
+    with pytest.raises(ValueError, match=r"Gaussians\.opacities has 47 rows, but there are 48"):
+        Gaussians(**fields)
+    with pytest.raises(ValueError, match="dilation"):
+        Gaussians(**dict(vars(toy_gaussians), dilation=torch.ones(3)))
+
+
+def test_select_keeps_ids_of_the_source(toy_gaussians):
+    picked = toy_gaussians.select(torch.tensor([7, 3, 11]))
+    EXACT.assert_close(picked.ids, torch.tensor([7, 3, 11]))
+    EXACT.assert_close(picked.means, toy_gaussians.means[[7, 3, 11]])
+    EXACT.assert_close(picked.select(torch.tensor([False, True, True])).ids, torch.tensor([3, 11]))
+
+
+def test_select_takes_per_gaussian_options_along(generator):
+    gaussians = make_gaussians(
+        generator,
+        4,
+        features=torch.arange(8.0).reshape(4, 2),
+        dilation=torch.tensor([0.1, 0.2, 0.3, 0.4]),
+        compensated=torch.tensor([True, False, True, False]),
+    )
+    picked = gaussians.select(torch.tensor([True, False, False, True]))
+    EXACT.assert_close(picked.features, torch.tensor([[0.0, 1.0], [6.0, 7.0]]))
+    EXACT.assert_close(picked.dilation, torch.tensor([0.1, 0.4]))
+    EXACT.assert_close(picked.compensated, torch.tensor([True, False]))
+
+
+def test_detach_cuts_the_graph_and_keeps_values(toy_gaussians):
+    fields = dict(vars(toy_gaussians), means=toy_gaussians.means.clone().requires_grad_())
+    attached = Gaussians(**fields, )
+    detached = attached.detach()
+    assert attached.means.requires_grad and not detached.means.requires_grad
+    EXACT.assert_close(detached.means, toy_gaussians.means)
+
+
+def test_cat_pads_shorter_spherical_harmonics_and_features(generator):
+    plain = make_gaussians(generator, 3, degree=0)
+    rich = make_gaussians(generator, 2, degree=2, features=torch.ones(2, 5))
+    both = Gaussians.cat([plain, rich])
+    assert both.sh.shape == (5, 9, 3) and both.ids is None
+    EXACT.assert_close(both.sh[:3, :1], plain.sh)
+    assert not both.sh[:3, 1:].any()
+    EXACT.assert_close(both.features, torch.cat([torch.zeros(3, 5), torch.ones(2, 5)]))
+
+
+def test_cat_keeps_a_shared_dilation_plain_and_spreads_different_ones(generator):
+    a = make_gaussians(generator, 2)
+    b = make_gaussians(generator, 3, dilation=0.1, compensated=True)
+    assert Gaussians.cat([a, a]).dilation == DEFAULT_DILATION
+    both = Gaussians.cat([a, b])
+    EXACT.assert_close(both.dilation, torch.tensor([0.3, 0.3, 0.1, 0.1, 0.1]))
+    EXACT.assert_close(both.compensated, torch.tensor([False, False, True, True, True]))
+
+
+def test_cat_of_nothing_but_empty_sets(generator):
+    empty = make_gaussians(generator, 0)
+    assert len(Gaussians.cat([empty, empty])) == 0
+    assert Gaussians.cat([empty, empty]).sh.shape == (0, 9, 3)
+    with pytest.raises(ValueError, match="empty list"):
+        Gaussians.cat([])
+
+
+SHAPE_CHECK = """
+import torch
+from jaxtyping import install_import_hook, TypeCheckError
+with install_import_hook("moegs_ns", "beartype.beartype"):
+    import moegs_ns.gaussians, moegs_ns.splatting.spherical_harmonics as harmonics
+def build(width):
+    return moegs_ns.gaussians.Gaussians(torch.zeros(2, width), torch.zeros(2, 4), torch.ones(2, 3),
+                                        torch.ones(2), torch.zeros(2, 1, 3))
+build(3)
+harmonics.view_colors(torch.zeros(2, 4, 3), torch.ones(2, 3), torch.zeros(3))
+for call in (lambda: build(2),
+             lambda: harmonics.view_colors(torch.zeros(2, 4, 3), torch.ones(5, 3), torch.zeros(3))):
+    try:
+        call()
+    except TypeCheckError:
+        continue
+    raise SystemExit("a wrong shape passed")
+print("refused")
+"""
+
+
+def test_a_wrong_shape_raises_when_shapes_are_checked():
+    pytest.importorskip("beartype")
+    done = subprocess.run(
+        [sys.executable, "-c", SHAPE_CHECK], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout.strip() == "refused", done.stderr[-2000:]

@@ -1,0 +1,71 @@
+"""Losses and metrics."""
+
+import pytest
+import torch
+
+from moegs_ns.losses import distillation_loss, photometric_errors, photometric_loss
+from moegs_ns.metrics import lpips, psnr, quantize, ssim
+
+
+def images(count: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 24, 20, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_photometric_loss_of_equal_images_is_zero():
+    assert float(photometric_loss(images(), images())) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_photometric_loss_mixes_l1_and_structure():
+    pred, target = images(seed=0), images(seed=1)
+    l1 = (pred - target).abs().mean()
+    structural = 1.0 - torch.stack([ssim(p, t) for p, t in zip(pred, target, strict=True)]).mean()
+    expected = 0.8 * l1 + 0.2 * structural
+    torch.testing.assert_close(photometric_loss(pred, target), expected)
+    torch.testing.assert_close(photometric_loss(pred, target, 0.0), l1)
+
+
+def test_structure_is_not_computed_when_it_has_no_weight():
+    assert photometric_errors(images(), images(), 0.0).ssim is None
+    assert photometric_errors(images(), images()).ssim.shape == (2,)
+
+
+def test_distillation_loss_is_zero_when_student_teacher_and_truth_agree():
+    gate = torch.rand(2, 24, 20, 1)
+    loss = distillation_loss(images(), images(), images(), gate, lam=0.6)
+    assert float(loss) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_gate_of_ones_distils_from_ground_truth_alone():
+    pred, target, teacher = images(seed=0), images(seed=1), images(seed=2)
+    loss = distillation_loss(pred, target, teacher, torch.ones(2, 24, 20, 1), lam=0.6)
+    torch.testing.assert_close(loss, 0.6 * photometric_loss(pred, target))
+
+
+def test_a_gate_of_zeros_distils_from_the_teacher_alone():
+    pred, target, teacher = images(seed=0), images(seed=1), images(seed=2)
+    loss = distillation_loss(pred, target, teacher, torch.zeros(2, 24, 20, 1), lam=0.6)
+    torch.testing.assert_close(loss, 0.4 * photometric_loss(pred, teacher))
+
+
+def test_psnr_of_a_known_error():
+    target = torch.full((4, 4, 3), 0.5)
+    assert float(psnr(target + 0.1, target)) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_psnr_counts_masked_pixels_only():
+    target = torch.full((4, 4, 3), 0.5)
+    pred, mask = target.clone(), torch.zeros(4, 4, 1, dtype=torch.bool)
+    pred[0, 0], mask[0, 0] = 0.6, True
+    assert float(psnr(pred, target, mask)) == pytest.approx(20.0, abs=1e-4)
+    assert torch.isnan(psnr(pred, target, torch.zeros_like(mask)))
+
+
+def test_quantize_is_what_eight_bits_hold():
+    assert quantize(torch.tensor([-0.2, 0.5, 1.3])).tolist() == pytest.approx([0, 128 / 255, 1])
+
+
+def test_lpips_without_weights_is_missing_and_downloads_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert lpips(images()[0], images()[1]) is None
+    assert "weights are missing" in " ".join(capsys.readouterr().out.split())
+    assert not list(tmp_path.iterdir())
