@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -76,8 +77,8 @@ class Mixture(nn.Module):
         self, experts: Sequence[Expert], router: VolumeAwarePixelRouter, temperature: float
     ) -> None:
         super().__init__()
-        self.experts = nn.ModuleList(experts)
-        self.router = router
+        self.expert_modules = nn.ModuleList(experts)
+        self.router: VolumeAwarePixelRouter = router
         self.temperature = temperature
         for expert in experts:
             expert.requires_grad_(False)
@@ -86,8 +87,13 @@ class Mixture(nn.Module):
     def train(self, mode: bool = True) -> "Mixture":
         """Put the router in training mode; the experts stay as they were trained."""
         super().train(mode)
-        self.experts.eval()
+        self.expert_modules.eval()
         return self
+
+    @property
+    def experts(self) -> list[Expert]:
+        """The experts, in the order of their gates."""
+        return cast(list[Expert], list(self.expert_modules))
 
     def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
         """Render the mixture for one camera."""

@@ -40,7 +40,9 @@ def test_select_takes_per_gaussian_options_along(generator):
 
 def test_detach_cuts_the_graph_and_keeps_values(toy_gaussians):
     fields = dict(vars(toy_gaussians), means=toy_gaussians.means.clone().requires_grad_())
-    attached = Gaussians(**fields, )
+    attached = Gaussians(
+        **fields,
+    )
     detached = attached.detach()
     assert attached.means.requires_grad and not detached.means.requires_grad
     EXACT.assert_close(detached.means, toy_gaussians.means)

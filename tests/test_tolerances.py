@@ -6,7 +6,7 @@ from tolerances import EXACT, FORWARD, assert_gradients_agree, assert_images_agr
 def test_images_agree_up_to_the_tolerance():
     image = torch.ones(20, 20, 3)
     assert_images_agree(image + 5e-6, image, max_flipped=0.0)
-    with pytest.raises(AssertionError, match="100.00% of the pixels"):
+    with pytest.raises(AssertionError, match=r"100\.00% of the pixels"):
         assert_images_agree(image + 5e-5, image)
 
 

@@ -60,6 +60,6 @@ def assert_images_agree(
     share = is_off.double().mean().item() if is_off.numel() else 0.0
     largest = (actual - expected).abs().amax().item() if actual.numel() else 0.0
     assert share <= max_flipped, (
-        f"{share:.2%} of the pixels differ by more than {tolerance}, at most {max_flipped:.2%} may; "
+        f"{share:.2%} of the pixels differ by more than {tolerance}, {max_flipped:.2%} may; "
         f"the largest difference is {largest:.2e}."
     )

@@ -1,7 +1,7 @@
 """4DGaussians (Wu et al., CVPR 2024): canonical Gaussians deformed by a HexPlane field."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -53,9 +53,7 @@ class HexPlaneExpert(Expert):
         super().__init__(config, scene, points)
         self.is_deforming = False
         """Off in the coarse stage, in which the canonical Gaussians are shown at all times."""
-        has_points = points is not None and len(points) > 0
-        corners = torch.stack([points.xyz.amin(0), points.xyz.amax(0)]) if has_points else None
-        self.register_buffer("aabb", torch.zeros(2, 3) if corners is None else corners.float())
+        self.register_buffer("aabb", bounding_box(points))
         time_cells = config.time_resolution or max(2, scene.num_frames // 2)
         self.planes = nn.ModuleList(
             KPlanesEncoding(
@@ -90,6 +88,11 @@ class HexPlaneExpert(Expert):
             sh=sh,
         )
 
+    @property
+    def levels(self) -> list[KPlanesEncoding]:
+        """The planes, from coarse to fine."""
+        return cast(list[KPlanesEncoding], list(self.planes))
+
     def field_features(
         self, means: Float[Tensor, "N 3"], time: Float[Tensor, ""]
     ) -> Float[Tensor, "N F"]:
@@ -98,7 +101,7 @@ class HexPlaneExpert(Expert):
         position = (2.0 * (means - corner) / size.clamp(min=1e-8) - 1.0).clamp(-1.0, 1.0)
         time = 2.0 * time - 1.0 if self.config.full_time_range else time
         inputs = torch.cat([position, time.expand(len(means), 1)], dim=1)
-        return torch.cat([level(inputs) for level in self.planes], dim=-1)
+        return torch.cat([level(inputs) for level in self.levels], dim=-1)
 
     def get_extra_state(self) -> dict[str, Any]:
         """See base."""
@@ -108,6 +111,13 @@ class HexPlaneExpert(Expert):
         """See base."""
         super().set_extra_state(state)
         self.is_deforming = bool(state["is_deforming"])
+
+
+def bounding_box(points: InitialPoints | None) -> Float[Tensor, "2 3"]:
+    """Smallest and largest corner of the initial cloud; zeros without one."""
+    if points is None or len(points) == 0:
+        return torch.zeros(2, 3)
+    return torch.stack([points.xyz.amin(0), points.xyz.amax(0)]).float()
 
 
 class DeformationDecoder(nn.Module):

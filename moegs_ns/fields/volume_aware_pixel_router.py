@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -61,11 +62,16 @@ class VolumeAwarePixelRouter(nn.Module):
         )
         self.phi = _convolutions((2 + RAY_CHANNELS, *config.hidden, 1), config.kernel_size)
 
+    @property
+    def rows(self) -> list[RowParameters]:
+        """The per-Gaussian weights of each expert."""
+        return cast(list[RowParameters], list(self.weights))
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """The three groups that the paper gives learning rates to."""
         return {
-            "router_weights": [rows[name] for rows in self.weights for name in ("w", "w_dir")],
-            "router_time": [rows["w_time"] for rows in self.weights],
+            "router_weights": [rows[name] for rows in self.rows for name in ("w", "w_dir")],
+            "router_time": [rows["w_time"] for rows in self.rows],
             "router_phi": list(self.phi.parameters()),
         }
 
@@ -73,7 +79,7 @@ class VolumeAwarePixelRouter(nn.Module):
         self, expert: int, ids: Int[Tensor, "n"] | None, time: Float[Tensor, ""]
     ) -> Float[Tensor, "n 3"]:
         """What is splatted for each Gaussian of an expert: [w, w_dir, t·w_time] (Eq. 6)."""
-        rows = self.weights[expert]
+        rows = self.rows[expert]
         features = torch.stack([rows["w"], rows["w_dir"], time * rows["w_time"]], dim=-1)
         return features if ids is None else features[ids]
 

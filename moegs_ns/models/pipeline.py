@@ -6,8 +6,10 @@ from typing import Any, Literal
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch.cuda.amp.grad_scaler import GradScaler
 
+from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.models.checkpoints import MODEL_PREFIX
-from moegs_ns.models.router_model import RouterModel
+from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
+from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 
 
 @dataclass
@@ -15,10 +17,27 @@ class MoegsPipelineConfig(VanillaPipelineConfig):
     """Datamanager and model."""
 
     _target: type = field(default_factory=lambda: MoegsPipeline)
+    datamanager: MoegsDataManagerConfig = field(default_factory=MoegsDataManagerConfig)
+    """Where training images come from."""
+
+    @property
+    def budget(self) -> float:
+        """Share of the published steps that the model trains for."""
+        assert isinstance(self.model, ExpertModelConfig | RouterModelConfig), type(self.model)
+        return self.model.budget
 
 
 class MoegsPipeline(VanillaPipeline):
     """Lets the recipe choose the training images; loads checkpoints completely or not at all."""
+
+    datamanager: MoegsDataManager
+
+    @property
+    def model(self) -> ExpertModel | RouterModel:
+        """The model that is trained."""
+        model = self._model
+        assert isinstance(model, ExpertModel | RouterModel), type(model)
+        return model
 
     def __init__(
         self,

@@ -123,7 +123,7 @@ class RouterModel(Model):
             ValueError: an expert was trained on another scene or time range.
         """
         scene = scene_of(self.kwargs)
-        experts = list(self.mixture.experts)
+        experts = self.mixture.experts
         for expert, path in zip(experts, self.config.experts, strict=True):
             if not path.exists():
                 CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")

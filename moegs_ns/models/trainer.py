@@ -1,8 +1,10 @@
 """nerfstudio's trainer with a budget, safe files and clear errors."""
 
 import copy
+import json
 import os
 import tempfile
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +21,12 @@ from moegs_ns.models.checkpoints import (
     newest_checkpoint,
     read_config,
 )
+from moegs_ns.models.pipeline import MoegsPipelineConfig
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.recipes.schedules import scaled_steps
 
+TRAINING_RECORD = "training.json"
+"""File in a run's folder that says how long it was trained."""
 STEPS_PER_CHECK = 50
 """Steps between two looks at whether the loss is still a number; each look waits for the GPU."""
 
@@ -31,6 +36,7 @@ class MoegsTrainerConfig(TrainerConfig):
     """Configuration of a run of one of our methods."""
 
     _target: type = field(default_factory=lambda: MoegsTrainer)
+    pipeline: MoegsPipelineConfig = field(default_factory=MoegsPipelineConfig)
 
     def set_timestamp(self) -> None:
         """Make the run independent of where it was started, before its config is written."""
@@ -40,7 +46,9 @@ class MoegsTrainerConfig(TrainerConfig):
         for owner in (self, datamanager, datamanager.dataparser):
             if getattr(owner, "data", None) is not None:
                 owner.data = Path(owner.data).resolve()
-        budget = self.pipeline.model.budget
+        if self.machine.device_type == "cuda" and not torch.cuda.is_available():
+            self.machine.device_type = "cpu"
+        budget = self.pipeline.budget
         if not budget > 0:
             raise ValueError(f"--budget expects a share of the full recipe above 0, got {budget}.")
         if isinstance(self.pipeline.model, RouterModelConfig):
@@ -79,7 +87,7 @@ class MoegsTrainerConfig(TrainerConfig):
 
 def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
     """The config with all steps scaled by the budget; never written to disk."""
-    budget = config.pipeline.model.budget
+    budget = config.pipeline.budget
     scaled = copy.copy(config)
     scaled.max_num_iterations = scaled_steps(config.max_num_iterations, budget)
     scaled.optimizers = {
@@ -101,6 +109,7 @@ class MoegsTrainer(Trainer):
         super().__init__(at_budget(config), local_rank, world_size)
         self.total_steps = self.config.max_num_iterations
         self._loss_is_finite = torch.ones((), dtype=torch.bool)
+        self._started = time.perf_counter()
 
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed."""
@@ -108,7 +117,23 @@ class MoegsTrainer(Trainer):
             self.config.max_num_iterations = max(0, self.total_steps - self._start_step)
             # With nothing left to do the final save keeps the step that was loaded.
             self.step = self._start_step - 1
+        self._started = time.perf_counter()
         super().train()
+
+    def _after_train(self) -> None:
+        self._write_record(time.perf_counter() - self._started)
+        super()._after_train()
+
+    def _write_record(self, seconds: float) -> None:
+        """Add this session's seconds to those of the sessions that it resumed."""
+        path = self.base_dir / TRAINING_RECORD
+        earlier = 0.0
+        if self._start_step and path.is_file():
+            earlier = json.loads(path.read_text())["seconds"]
+        record = {"seconds": earlier + seconds, "steps": self.step + 1, "device": self.device}
+        temporary = path.with_name(f".writing-{path.name}")
+        temporary.write_text(json.dumps(record) + "\n", "utf8")
+        os.replace(temporary, path)
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is no number."""

@@ -3,7 +3,8 @@
 The rewriting of parameters together with the optimisers' state is gsplat's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,18 +155,11 @@ class Densifier:
         self.statistics = {name: value.to(device) for name, value in state.items()}
 
 
-class _seeded:
+@contextmanager
+def _seeded(generator: torch.Generator) -> Iterator[None]:
     """Draw torch's global random numbers from a generator of our own, and put the rest back."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def __enter__(self) -> None:
-        seed = int(torch.randint(2**31, (), generator=self.generator))
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        self.fork = torch.random.fork_rng(devices=devices)
-        self.fork.__enter__()
+    seed = int(torch.randint(2**31, (), generator=generator))
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-
-    def __exit__(self, *error: object) -> None:
-        self.fork.__exit__(*error)
+        yield

@@ -96,7 +96,7 @@ class HexPlaneRecipe(Recipe):
     def plane_regularizer(self) -> Float[Tensor, ""]:
         """Smooth planes, and time planes near one, summed over levels."""
         config, terms = self.config, []
-        for level in self.hexplane.planes:
+        for level in self.hexplane.levels:
             planes = list(level.plane_coefs)
             terms += [config.weight_space_smoothness * roughness(planes[i]) for i in SPACE_PLANES]
             terms += [config.weight_time_smoothness * roughness(planes[i]) for i in TIME_PLANES]

@@ -25,7 +25,7 @@ class STGRecipeConfig(RecipeConfig):
     """Last step at which transparent Gaussians are removed, after the last round of growth."""
     reset_every: int = 3000
     """Steps between resets of opacity."""
-    reset_stop: int = 8999
+    reset_stop: int = 6000
     """Last step at which opacity may be reset."""
 
 

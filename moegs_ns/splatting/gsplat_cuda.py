@@ -28,7 +28,7 @@ def project(
     """See `projection.project`."""
     from gsplat import fully_fused_projection
 
-    camera_ids, gaussian_ids, radii, means2d, depths, conics, _ = fully_fused_projection(
+    packed: tuple = fully_fused_projection(
         means,
         None,
         quats,
@@ -41,6 +41,7 @@ def project(
         near_plane=NEAR,
         packed=True,
     )
+    camera_ids, gaussian_ids, radii, means2d, depths, conics, _ = packed
     if radii.ndim == 2:  # newer releases give one radius per axis
         radii = radii.amax(dim=-1)
     return Projection(

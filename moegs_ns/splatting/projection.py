@@ -21,6 +21,8 @@ NEAR = 0.01
 """Default distance of the near plane in world units."""
 FIELD_OF_VIEW_MARGIN = 0.3
 """Share of half the field of view beyond the border at which the Jacobian is clamped."""
+MIN_CONIC_DETERMINANT = 1e-20
+"""Below this a Gaussian is flat over any image, and its dilation is lost in rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,9 @@ def project(
         _project_to_camera(means, covariances, opacities, view, camera)
         for camera in range(len(view))
     ]
-    return Projection(**{name: torch.cat([vars(p)[name] for p in parts]) for name in vars(parts[0])})
+    return Projection(
+        **{name: torch.cat([vars(p)[name] for p in parts]) for name in vars(parts[0])}
+    )
 
 
 def covariance(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
@@ -163,24 +167,41 @@ def dilate(
 
     The opacity of a compensated Gaussian is multiplied by sqrt(det before / det after), which keeps
     its integral as it was before dilation (Mip-Splatting, Yu et al. 2024). All implementations
-    share this function.
+    share this function. Culling has used the default dilation, so a larger one may miss Gaussians
+    just outside the image.
     """
-    if not isinstance(dilation, Tensor) and not isinstance(compensated, Tensor):
-        if dilation == DEFAULT_DILATION and not compensated:
-            return projection
-    identity = _identity(projection.conics)
+    is_plain = not isinstance(dilation, Tensor) and not isinstance(compensated, Tensor)
+    if is_plain and dilation == DEFAULT_DILATION and not compensated:
+        return projection
+    like = projection.opacities
+    own = torch.as_tensor(dilation, dtype=like.dtype, device=like.device).expand_as(like)
+    is_compensated = torch.as_tensor(compensated, device=like.device).expand_as(like)
     a, b, c = projection.conics.unbind(-1)
-    dilated = torch.stack([c, -b, a], dim=-1) / (a * c - b * b)[:, None]
-    before = dilated - DEFAULT_DILATION * identity
-    own = torch.as_tensor(dilation, dtype=before.dtype, device=before.device).reshape(-1, 1)
-    after = before + own * identity
+    determinant = a * c - b * b
+    is_narrow = determinant > MIN_CONIC_DETERMINANT
+    # Untouched rows keep their bits, so that the company of other experts changes nothing; ones in
+    # the place of their determinant keep the unused branch and its gradient finite.
+    is_changed = is_narrow & (own != DEFAULT_DILATION)
+    safe = torch.where(
+        is_changed | (is_narrow & is_compensated), determinant, torch.ones_like(determinant)
+    )
+    identity = _identity(projection.conics)
+    before = torch.stack([c, -b, a], dim=-1) / safe[:, None] - DEFAULT_DILATION * identity
+    after = before + own[:, None] * identity
     conics, radii = _conics_and_radii(after)
+    determinant_after = _determinant(after)
+    is_proper = determinant_after > 0
+    ratio = _determinant(before) / torch.where(
+        is_proper, determinant_after, torch.ones_like(determinant_after)
+    )
     # The smallest positive ratio keeps the square root differentiable for Gaussians without extent.
-    ratio = (_determinant(before) / _determinant(after)).clamp(min=1e-12)
-    is_compensated = torch.as_tensor(compensated, device=before.device)
-    factor = torch.where(is_compensated, torch.sqrt(ratio), torch.ones_like(ratio))
+    factor = torch.sqrt(ratio.clamp(min=1e-12))
+    is_weakened = is_compensated & is_narrow & is_proper
     return replace(
-        projection, conics=conics, radii=radii, opacities=projection.opacities * factor
+        projection,
+        conics=torch.where(is_changed[:, None], conics, projection.conics),
+        radii=torch.where(is_changed, radii, projection.radii),
+        opacities=like * torch.where(is_weakened, factor, torch.ones_like(factor)),
     )
 
 

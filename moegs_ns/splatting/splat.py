@@ -55,7 +55,7 @@ class ExpertSplats:
 
 
 def rasterizer_for(device: torch.device) -> ModuleType:
-    """The fastest implementation on `device`: gsplat on CUDA, Numba on the CPU, else plain torch."""
+    """The fastest implementation on `device`: gsplat on CUDA, Numba or plain torch on the CPU."""
     if device.type == "cuda":
         return gsplat_cuda
     if find_spec("numba") is not None:
@@ -113,10 +113,15 @@ def splat_experts(
     means2d = projection.means2d.new_zeros(num_cameras, total, 2)
     means2d = means2d.index_put(index, projection.means2d)
     radii = projection.radii.new_zeros(num_cameras, total).index_put(index, projection.radii)
-    # Reading the centres back makes `means2d` part of the graph, so that it can retain gradients.
-    projection = replace(projection, means2d=means2d[index])
+    sections = counts.tolist()
+    centres = list(means2d.split(sections, dim=1)) if num_experts > 1 else [means2d]
+    # Reading the centres back from every expert's part lets these parts retain gradients.
+    projection = replace(projection, means2d=torch.cat(centres, dim=1)[index])
 
-    dense = [_channels(g, view, f) for g, f in zip(experts, features or [None] * num_experts)]
+    dense = [
+        _channels(g, view, f)
+        for g, f in zip(experts, features or [None] * num_experts, strict=True)
+    ]
     rgb, own, extra = (cat_padded(part, dim=1) for part in zip(*dense, strict=True))
     widths = [3, own.shape[-1], extra.shape[-1], 1]
     channels = torch.cat(
@@ -131,14 +136,13 @@ def splat_experts(
     rgb, own, extra, depth = image.split(widths, dim=-1)
     if background is not None:
         rgb = composite(rgb, alpha, background[:, None, None, None, :])
-    sections = counts.tolist()
     return ExpertSplats(
         rgb=rgb,
         alpha=alpha,
         depth=depth / alpha.clamp(min=1e-10),
         features=extra,
         gaussian_features=own,
-        means2d=list(means2d.split(sections, dim=1)) if num_experts > 1 else [means2d],
+        means2d=centres,
         radii=list(radii.split(sections, dim=1)),
     )
 
@@ -159,25 +163,24 @@ def _project_all(
 ) -> tuple[Projection, Int[Tensor, "n"]]:
     """Project all experts at once with their own near planes and dilations; also expert numbers."""
     device = experts[0].means.device
-    merged = [
+    means, quats, scales, opacities = (
         torch.cat([getattr(expert, name) for expert in experts])
         for name in ("means", "quats", "scales", "opacities")
-    ]
+    )
     projector = rasterizer if int(counts.sum()) else torch_twin
-    projection = projector.project(*merged, view)
+    projection = projector.project(means, quats, scales, opacities, view)
     ends = counts.cumsum(0).to(device)
     expert_ids = torch.searchsorted(ends, projection.gaussian_ids, right=True)
     if near is not None and any(plane > NEAR for plane in near):
         planes = torch.tensor(list(near), device=device, dtype=projection.depths.dtype)
         is_beyond = projection.depths > planes[expert_ids]
         projection, expert_ids = projection.select(is_beyond), expert_ids[is_beyond]
-    dilation, compensated = (
-        value[projection.gaussian_ids] if isinstance(value, Tensor) else value
-        for value in (
-            shared_or_cat([(expert.dilation, expert) for expert in experts]),
-            shared_or_cat([(expert.compensated, expert) for expert in experts]),
-        )
-    )
+    dilation = shared_or_cat([(expert.dilation, expert) for expert in experts])
+    if isinstance(dilation, Tensor):
+        dilation = dilation[projection.gaussian_ids]
+    compensated = shared_or_cat([(expert.compensated, expert) for expert in experts])
+    if isinstance(compensated, Tensor):
+        compensated = compensated[projection.gaussian_ids]
     return dilate(projection, dilation, compensated), expert_ids
 
 
@@ -209,7 +212,8 @@ def _rasterize_or_nothing(
         return rasterizer.rasterize(
             projection, channels, image_ids, num_images, view.width, view.height
         )
-    empty = channels.sum() + projection.opacities.sum() + projection.means2d.sum()
+    drawn = (channels, projection.opacities, projection.means2d, projection.conics)
+    empty = torch.stack([value.sum() for value in drawn]).sum()
     shape = (num_images, view.height, view.width)
     zeros = empty + channels.new_zeros(*shape, channels.shape[1] + 1)
     return zeros[..., :-1], zeros[..., -1:]

@@ -40,7 +40,7 @@ def rasterize(
 
 
 def _pixel_weights(projection: Projection, width: int, height: int) -> Float[Tensor, "P n"]:
-    """T·α of every sorted Gaussian at every pixel, row by row."""
+    """Transmittance times alpha of every sorted Gaussian at every pixel, row by row."""
     device, dtype = projection.means2d.device, projection.means2d.dtype
     y, x = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
@@ -73,4 +73,4 @@ def _shares_tile(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Tensor:
     first = torch.floor((projection.means2d - radii) / TILE_SIZE)
     last = torch.ceil((projection.means2d + radii) / TILE_SIZE)
     tiles = torch.div(pixels, TILE_SIZE, rounding_mode="floor")[:, None]
-    return ((tiles >= first) & (tiles < last)).all(-1)
+    return (projection.radii > 0) & ((tiles >= first) & (tiles < last)).all(-1)

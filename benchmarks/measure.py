@@ -1,0 +1,209 @@
+"""What all benchmarks share: timing, random scenes, and result files.
+
+Times are wall-clock, synchronised with the device, after warm-up calls; every figure comes with its
+spread and the number of repeats.
+"""
+
+import datetime
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from moegs_ns.cameras import UNKNOWN_ID, View
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.splatting.spherical_harmonics import num_bases
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("torch", "gsplat", "nerfstudio", "numba", "numpy")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock milliseconds of repeated calls."""
+
+    median: float
+    fastest: float
+    slowest: float
+    repeats: int
+
+    def columns(self, prefix: str = "") -> dict[str, float | int]:
+        """The same as columns of a row."""
+        return {
+            f"{prefix}median_ms": round(self.median, 4),
+            f"{prefix}min_ms": round(self.fastest, 4),
+            f"{prefix}max_ms": round(self.slowest, 4),
+            f"{prefix}n": self.repeats,
+        }
+
+
+def synchronize() -> None:
+    """Wait until the device has done what it was told; no-op without CUDA."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> Timing:
+    """Call `function` again and again; the `warmup` first calls do not count."""
+    if repeats < 1:
+        raise ValueError(f"Timing expected at least one repeat, got {repeats}.")
+    for _ in range(warmup):
+        function()
+    durations = []
+    for _ in range(repeats):
+        synchronize()
+        start = time.perf_counter()
+        function()
+        synchronize()
+        durations.append(1e3 * (time.perf_counter() - start))
+    return Timing(statistics.median(durations), min(durations), max(durations), repeats)
+
+
+def random_gaussians(
+    count: int,
+    view: View,
+    generator: torch.Generator,
+    *,
+    degree: int = 3,
+    mean_pixels: float = 2.0,
+) -> Gaussians:
+    """Gaussians that fill the picture of the first camera, 2 to 8 units ahead of it.
+
+    Standard deviations are half to one and a half times `mean_pixels` on the screen.
+    """
+    device, focal = view.viewmats.device, float(view.Ks[0, 0, 0])
+    uniform = torch.rand(count, 7, generator=generator)
+    depths = 2.0 + 6.0 * uniform[:, 2]
+    across = 1.1 * depths / focal
+    means = torch.stack(
+        [
+            (uniform[:, 0] - 0.5) * view.width * across,
+            (uniform[:, 1] - 0.5) * view.height * across,
+            depths,
+        ],
+        dim=-1,
+    )
+    quats = torch.randn(count, 4, generator=generator)
+    sh = 0.3 * torch.randn(count, num_bases(degree), 3, generator=generator)
+    scales = mean_pixels * (0.5 + uniform[:, 3:6]) * (depths / focal)[:, None]
+    return Gaussians(
+        means=means.to(device),
+        quats=torch.nn.functional.normalize(quats, dim=-1).to(device),
+        scales=scales.to(device),
+        opacities=(0.1 + 0.85 * uniform[:, 6]).to(device),
+        sh=sh.to(device),
+    )
+
+
+def forward_view(width: int, height: int, device: str = "cpu") -> View:
+    """One camera at the origin that looks along z."""
+    focal = 0.9 * width
+    K = torch.tensor([[focal, 0, 0.5 * width], [0, focal, 0.5 * height], [0, 0, 1]])
+    unknown = torch.full((1,), UNKNOWN_ID, device=device)
+    return View(
+        viewmats=torch.eye(4, device=device)[None],
+        Ks=K[None].to(device),
+        width=width,
+        height=height,
+        times=torch.zeros(1, device=device),
+        camera_ids=unknown,
+        frame_ids=unknown,
+    )
+
+
+def write_results(name: str, rows: Sequence[dict], command: str, folder: Path = RESULTS) -> Path:
+    """Write `<name>.json` and, beside it, the same rows as a Markdown table.
+
+    Raises:
+        ValueError: a figure is missing (None) and its row gives no `reason`.
+    """
+    for row in rows:
+        missing = [key for key, value in row.items() if value is None and key != "reason"]
+        if missing and not row.get("reason"):
+            raise ValueError(
+                f"The figures {missing} of row {row} are missing; say why under the key 'reason'."
+            )
+    results = {
+        "command": command,
+        "hardware": hardware(),
+        "commit": commit(),
+        "date": datetime.date.today().isoformat(),
+        "versions": versions(),
+        "rows": list(rows),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    path.with_suffix(".md").write_text(_markdown(results))
+    return path
+
+
+def _markdown(results: dict) -> str:
+    rows = results["rows"]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [
+        f"`{results['command']}`",
+        "",
+        f"{results['hardware']}; commit {results['commit']}; {results['date']}; "
+        + ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+    ]
+    lines += [f"| {' | '.join(_cell(row.get(key)) for key in columns)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def hardware() -> str:
+    """GPU if there is one, CPU model and number of cores that torch uses."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = models[0].split(":", 1)[1].strip() if models else cpu
+    cpu = f"{cpu}, {torch.get_num_threads()} cores"
+    return f"{torch.cuda.get_device_name()}; {cpu}" if torch.cuda.is_available() else cpu
+
+
+def commit() -> str | None:
+    """Abbreviated commit of the checkout, marked where the package or benchmarks differ from it."""
+    try:
+        return _git("rev-parse", "--short", "HEAD") + (
+            " with changes"
+            if _git("status", "--porcelain", "--", "moegs_ns", "benchmarks/*.py")
+            else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Releases of Python and of what decides the speed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

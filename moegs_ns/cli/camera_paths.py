@@ -1,0 +1,166 @@
+"""Camera paths with time, in the JSON that nerfstudio's viewer writes and `ns-render` reads."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The training cameras that a path is fitted to."""
+
+    camera_to_worlds: Float[np.ndarray, "C 3 4"]
+    """OpenGL axes."""
+    fov: float
+    """Vertical field of view in degrees."""
+    width: int
+    height: int
+
+    @property
+    def positions(self) -> Float[np.ndarray, "C 3"]:
+        """Camera centres."""
+        return self.camera_to_worlds[:, :, 3]
+
+    @property
+    def up(self) -> Float[np.ndarray, "3"]:
+        """Mean upward direction of the cameras."""
+        up = self.camera_to_worlds[:, :, 1].mean(0)
+        return up / np.linalg.norm(up)
+
+    @property
+    def focus(self) -> Float[np.ndarray, "3"]:
+        """The point nearest to all optical axes; ahead of the cameras if the axes are parallel."""
+        axes = -self.camera_to_worlds[:, :, 2]
+        projectors = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+        system = projectors.sum(0)
+        if np.linalg.eigvalsh(system)[0] < 1e-3 * len(axes):
+            spread = np.linalg.norm(self.positions - self.positions.mean(0), axis=1).max()
+            return self.positions.mean(0) + axes.mean(0) * max(3.0 * spread, 1.0)
+        moments = np.einsum("cij,cj->i", projectors, self.positions)
+        return np.linalg.solve(system, moments)
+
+
+class Path(Protocol):
+    """Poses and times of the frames of a video."""
+
+    def frames(
+        self, rig: Rig, count: int
+    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]: ...
+
+
+@dataclass(frozen=True)
+class FixedCamera:
+    """One camera of the rig while the clip plays."""
+
+    camera: int = 0
+    """Place of the camera among the physical training cameras."""
+
+    def frames(
+        self, rig: Rig, count: int
+    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]:
+        """The same pose at times from 0 to 1."""
+        if not 0 <= self.camera < len(rig.camera_to_worlds):
+            raise ValueError(
+                f"--path.camera expects 0 to {len(rig.camera_to_worlds) - 1}, got {self.camera}."
+            )
+        pose = rig.camera_to_worlds[self.camera]
+        return np.repeat(pose[None], count, axis=0), clip_times(count)
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """Once around within the span of the rig while the clip plays."""
+
+    share: float = 0.7
+    """Radius as a share of the rig's spread."""
+
+    def frames(
+        self, rig: Rig, count: int
+    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]:
+        """Poses on an ellipse, looking at the rig's focus, at times from 0 to 1."""
+        return orbit_poses(rig, count, self.share), clip_times(count)
+
+
+@dataclass(frozen=True)
+class FrozenTime:
+    """Once around within the span of the rig at one instant."""
+
+    time: float = 0.5
+    """Instant in [0, 1] over the clip."""
+    share: float = 0.7
+    """Radius as a share of the rig's spread."""
+
+    def frames(
+        self, rig: Rig, count: int
+    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]:
+        """Poses on an ellipse, looking at the rig's focus, all at one time."""
+        if not 0.0 <= self.time <= 1.0:
+            raise ValueError(f"--path.time expects an instant in [0, 1], got {self.time}.")
+        return orbit_poses(rig, count, self.share), np.full(count, self.time)
+
+
+def clip_times(count: int) -> Float[np.ndarray, "F"]:
+    """Times from the first to the last instant of the clip."""
+    return np.linspace(0.0, 1.0, count)
+
+
+def orbit_poses(rig: Rig, count: int, share: float) -> Float[np.ndarray, "F 3 4"]:
+    """Poses on the ellipse that the two longest axes of the rig span, looking at its focus."""
+    middle = rig.positions.mean(0)
+    _, lengths, axes = np.linalg.svd(rig.positions - middle, full_matrices=True)
+    lengths = np.pad(lengths, (0, 3 - len(lengths)))
+    # The deviation of a full circle along one axis is its radius over the square root of two.
+    radii = share * math.sqrt(2.0) * lengths[:2] / math.sqrt(len(rig.positions))
+    angles = 2.0 * math.pi * np.arange(count) / count
+    positions = (
+        middle
+        + np.cos(angles)[:, None] * radii[0] * axes[0]
+        + np.sin(angles)[:, None] * radii[1] * axes[1]
+    )
+    return np.stack([look_at(position, rig.focus, rig.up) for position in positions])
+
+
+def look_at(
+    position: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 4"]:
+    """Camera to world in OpenGL axes."""
+    back = position - target
+    back = back / np.linalg.norm(back)
+    right = np.cross(up, back)
+    right = right / np.linalg.norm(right)
+    return np.stack([right, np.cross(back, right), back, position], axis=1)
+
+
+def camera_path_json(
+    path: Path, rig: Rig, num_frames: int, fps: float, is_cycle: bool = False
+) -> dict[str, Any]:
+    """What nerfstudio's viewer would have written for this path."""
+    poses, times = path.frames(rig, num_frames)
+    return {
+        "camera_type": "perspective",
+        "render_width": rig.width,
+        "render_height": rig.height,
+        "fps": fps,
+        "seconds": num_frames / fps,
+        "is_cycle": is_cycle,
+        "smoothness_value": 0.0,
+        "default_fov": rig.fov,
+        "default_time": float(times[0]),
+        "default_transition_sec": 1.0 / fps,
+        "keyframes": [],
+        "camera_path": [_entry(pose, time, rig) for pose, time in zip(poses, times, strict=True)],
+    }
+
+
+def _entry(pose: Float[np.ndarray, "3 4"], time: float, rig: Rig) -> dict[str, Any]:
+    matrix: Sequence[float] = np.vstack([pose, [0.0, 0.0, 0.0, 1.0]]).flatten().tolist()
+    return {
+        "camera_to_world": matrix,
+        "fov": rig.fov,
+        "aspect": rig.width / rig.height,
+        "render_time": float(time),
+    }

@@ -1,0 +1,24 @@
+"""`moegs`: what nerfstudio's own commands do not offer."""
+
+from typing import Annotated
+
+import tyro
+
+from moegs_ns.cli.demo import Demo
+from moegs_ns.cli.render import Render
+from moegs_ns.cli.report import Report
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    tyro.cli(Command, prog="moegs", description=__doc__).main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Scores trained runs on their held-out views and prints one table."""
+
+import json
+import shlex
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.table import Table
+
+from moegs_ns.cli.results import write_results
+from moegs_ns.metrics import lpips_weights_path
+from moegs_ns.models.checkpoints import Run, load_checkpoint, open_run
+from moegs_ns.models.pipeline import MoegsPipeline
+from moegs_ns.models.router_model import RouterModel
+from moegs_ns.models.trainer import TRAINING_RECORD
+
+BYTES_PER_MB = 1e6
+WARM_UP_FRAMES = 3
+TIMED_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of a table of results: means over held-out images, spread in `*_std`."""
+
+    method: str
+    kind: str
+    """expert or mixture."""
+    psnr: float
+    psnr_std: float
+    psnr_dynamic: float
+    """Over held-out pixels whose ground truth varies over time; NaN where nothing moves."""
+    ssim: float
+    lpips: float | None
+    gaussians: int
+    mb: float
+    """Parameters and buffers of the model in the precision that they are stored in."""
+    train_seconds: float | None
+    fps: float
+    """From the median of synchronised renders, one new time each, deformation included."""
+    seed: int
+    images: int
+    options: str
+    reason: str
+    psnr_oracle: float | None = None
+    """Of the best expert at every pixel; mixtures only."""
+
+
+@dataclass
+class Report:
+    """Score runs on their held-out views; prints a table and can write it."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """config.yml or folder of each run."""
+    output_path: Path | None = None
+    """JSON file to write the table to; a Markdown table is written beside it."""
+
+    def main(self) -> None:
+        """Score every run, print and write."""
+        if not self.runs:
+            raise ValueError("moegs report expects trained runs, got none; name their config.yml.")
+        scores = [score_run(open_run(path)) for path in self.runs]
+        print_scores(scores)
+        if self.output_path is not None:
+            command = shlex.join(["moegs", *sys.argv[1:]])
+            write_results(self.output_path, [asdict(score) for score in scores], command)
+
+
+def load_pipeline(run: Run, test_mode: str = "test") -> MoegsPipeline:
+    """The run's pipeline with its trained weights, on the GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline = run.config.pipeline.setup(device=device, test_mode=test_mode)
+    pipeline.eval()
+    pipeline.load_pipeline(load_checkpoint(run.checkpoint_path)["pipeline"], step=0)
+    return pipeline
+
+
+def score_run(run: Run) -> Score:
+    """Render every held-out view of a run and measure it."""
+    pipeline = load_pipeline(run)
+    metrics = pipeline.get_average_eval_image_metrics(get_std=True)
+    model = pipeline.model
+    parameters = model.mixture if isinstance(model, RouterModel) else model.expert
+    reason = "" if "lpips" in metrics else f"lpips: no weights at {lpips_weights_path().name}"
+    return Score(
+        method=run.config.method_name,
+        kind="mixture" if isinstance(model, RouterModel) else "expert",
+        psnr=metrics["psnr"],
+        psnr_std=metrics["psnr_std"],
+        psnr_dynamic=metrics.get("psnr_dynamic", float("nan")),
+        ssim=metrics["ssim"],
+        lpips=metrics.get("lpips"),
+        gaussians=parameters.num_gaussians,
+        mb=_megabytes(parameters),
+        train_seconds=_train_seconds(run),
+        fps=render_fps(pipeline),
+        seed=run.config.machine.seed,
+        images=len(pipeline.datamanager.eval_dataset),
+        options=_options(run),
+        reason=reason,
+        psnr_oracle=metrics.get("psnr_oracle"),
+    )
+
+
+@torch.no_grad()
+def render_fps(pipeline: MoegsPipeline) -> float:
+    """Frames per second over held-out cameras, each at another time."""
+    cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
+    count = min(len(cameras), TIMED_FRAMES)
+    rows = torch.linspace(0, len(cameras) - 1, count).long().tolist()
+    seconds = []
+    for row in rows[:WARM_UP_FRAMES] + rows:
+        _synchronize()
+        started = time.perf_counter()
+        pipeline.model.get_outputs_for_camera(cameras[row : row + 1])
+        _synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 1.0 / statistics.median(seconds[len(rows[:WARM_UP_FRAMES]) :])
+
+
+def print_scores(scores: list[Score]) -> None:
+    """One table on the terminal."""
+    table = Table(title=f"Held-out views ({scores[0].images} images)")
+    columns = {
+        "method": "{}", "psnr": "{:.2f}", "psnr_dynamic": "{:.2f}", "ssim": "{:.4f}",
+        "gaussians": "{:,}", "mb": "{:.1f}", "train_seconds": "{:.0f}", "fps": "{:.1f}",
+    }  # fmt: skip
+    for name in columns:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for score in scores:
+        values = {name: getattr(score, name) for name in columns}
+        table.add_row(
+            *(
+                "-" if values[name] is None else layout.format(values[name])
+                for name, layout in columns.items()
+            )
+        )
+    CONSOLE.print(table)
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _megabytes(module: torch.nn.Module) -> float:
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / BYTES_PER_MB
+
+
+def _train_seconds(run: Run) -> float | None:
+    record = run.config_path.parent / TRAINING_RECORD
+    return json.loads(record.read_text())["seconds"] if record.is_file() else None
+
+
+def _options(run: Run) -> str:
+    """What a reader must know to read the row: budget, frames and validation cameras."""
+    config: Any = run.config
+    options = [f"budget {config.pipeline.model.budget:g}"]
+    frames = getattr(config.pipeline.datamanager.dataparser, "frames", None)
+    if frames is not None:
+        options.append(f"frames {frames[0]}-{frames[1]}")
+    if config.pipeline.datamanager.val_cameras:
+        options.append(f"validation cameras {config.pipeline.datamanager.val_cameras}")
+    return ", ".join(options)

@@ -1,0 +1,243 @@
+"""`n3v-data`: one video (or folder of frames) per fixed camera and LLFF poses.
+
+This module may import neither datamanagers nor models: nerfstudio's datamanagers import all
+dataparsers, and the circle would break every ns-* command.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from nerfstudio.data.dataparsers.base_dataparser import (
+    DataParser,
+    DataParserConfig,
+    DataparserOutputs,
+)
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from moegs_ns.cameras import opengl_from_llff
+from moegs_ns.data.frame_sources import (
+    IMAGE_SUFFIXES,
+    FrameSource,
+    read_image_size,
+    read_video_header,
+)
+from moegs_ns.data.initial_points import Frustums, PointOptions, initial_points
+from moegs_ns.data.multiview import (
+    Clip,
+    ParsedImages,
+    build_outputs,
+    check_poses,
+    choose_frames,
+    scaled_size,
+)
+
+POINT_FILES = ("points3D.npz", "points3D.ply")
+
+
+@dataclass
+class N3VDataParserConfig(DataParserConfig):
+    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`) and `poses_bounds.npy`."""
+
+    _target: type = field(default_factory=lambda: N3VDataParser)
+    """Target class to instantiate."""
+    data: Path = Path("data/n3v")
+    """Folder of the scene."""
+    frames: tuple[int, int] | None = None
+    """First and last frame of the clip, both included; by default the whole recording."""
+    downscale_factor: int | None = None
+    """Divides the image size; by default the smallest power of two that makes the longer side at
+    most 1600 pixels."""
+    held_out_cameras: tuple[int, ...] = (0,)
+    """Positions, in alphabetical order, of the cameras that are never trained on."""
+    points_file: Path | None = None
+    """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
+    folder; by default points3D.npz or points3D.ply."""
+    num_random_points: int = 20_000
+    """Number of random points where there is no file of points."""
+    min_points: int = 1_000
+    """A file with fewer points is topped up to this number at random."""
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One camera of the rig: a video, or its extracted images in order."""
+
+    name: str
+    path: Path
+    images: tuple[Path, ...]
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+
+    def source(self, frame: int) -> FrameSource:
+        return FrameSource(self.images[frame]) if self.images else FrameSource(self.path, frame)
+
+    def filename(self, frame: int) -> Path:
+        if self.images:
+            return self.images[frame]
+        return self.path.with_suffix("") / "images" / f"{frame:04d}.png"
+
+
+@dataclass
+class N3VDataParser(DataParser):
+    """Fixed cameras round a moving scene; the world is the one of `poses_bounds.npy`."""
+
+    config: N3VDataParserConfig
+    includes_time: bool = True
+
+    def __init__(self, config: N3VDataParserConfig):
+        super().__init__(config=config)
+        self.includes_time = True
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+        config, data = self.config, Path(self.config.data)
+        recordings = find_recordings(data)
+        poses_bounds = read_poses_bounds(data / "poses_bounds.npy", recordings)
+        held_out = self._held_out(len(recordings))
+        train = [i for i in range(len(recordings)) if i not in held_out]
+        chosen = train if split == "train" else sorted(held_out)
+
+        first, last = choose_frames(config.frames, recordings[0].num_frames)
+        width, height = scaled_size(
+            recordings[0].width, recordings[0].height, config.downscale_factor
+        )
+        clip = Clip(first, last, recordings[0].fps, width, height)
+        rows = poses_bounds[:, :15].reshape(-1, 3, 5)
+        camera_to_worlds = opengl_from_llff(rows[:, :, :4])
+        Ks = _intrinsics(rows[:, :, 4], width, height)
+        frustums = Frustums(
+            camera_to_worlds[train], Ks[train], width, height, poses_bounds[train, 15:]
+        )
+        options = PointOptions(
+            data, config.points_file, POINT_FILES, config.num_random_points, config.min_points
+        )
+        points = initial_points(options, frustums, clip.frames)
+        pairs = [(camera, frame) for camera in chosen for frame in clip.frames]
+        cameras = [camera for camera, _ in pairs]
+        images = ParsedImages(
+            camera_to_worlds=camera_to_worlds[cameras],
+            Ks=Ks[cameras],
+            camera_ids=cameras,
+            frame_ids=[frame - first for _, frame in pairs],
+            sources=[recordings[camera].source(frame) for camera, frame in pairs],
+            filenames=[recordings[camera].filename(frame) for camera, frame in pairs],
+        )
+        return build_outputs(images, clip, points)
+
+    def _held_out(self, num_cameras: int) -> set[int]:
+        held_out = set(self.config.held_out_cameras)
+        if not held_out <= set(range(num_cameras)) or not held_out or len(held_out) == num_cameras:
+            raise ValueError(
+                f"--held-out-cameras expects some, but not all, of the {num_cameras} cameras (0 to "
+                f"{num_cameras - 1}), got {sorted(held_out)}; name cameras that exist."
+            )
+        return held_out
+
+
+def find_recordings(data: Path) -> list[_Recording]:
+    """The cameras of a scene folder in alphabetical order; videos go before extracted folders.
+
+    Raises:
+        FileNotFoundError: the folder is missing or holds no camera.
+        ValueError: the cameras differ in length or image size.
+    """
+    if not data.is_dir():
+        raise FileNotFoundError(f"Expected a scene folder at {data}, but there is none; set --data.")
+    videos = sorted(data.glob("cam*.mp4"))
+    folders = sorted(path for path in data.glob("cam*") if path.is_dir())
+    if videos:
+        missing = [path.name for path in folders if path.with_suffix(".mp4") not in videos]
+        if missing:
+            raise FileNotFoundError(
+                f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
+                f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
+            )
+        recordings = [_video(path) for path in videos]
+    else:
+        recordings = [_folder(path) for path in folders]
+    if not recordings:
+        raise FileNotFoundError(
+            f"Expected cam00.mp4, cam01.mp4, ... or folders cam00/images/ in {data}, but found no "
+            "camera; set --data to the scene folder."
+        )
+    _check_alike(recordings)
+    return recordings
+
+
+def _video(path: Path) -> _Recording:
+    header = read_video_header(path)
+    size = (header.num_frames, header.width, header.height)
+    return _Recording(path.stem, path, (), *size, header.fps)
+
+
+def _folder(path: Path) -> _Recording:
+    inside = path / "images" if (path / "images").is_dir() else path
+    images = tuple(p for p in sorted(inside.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise FileNotFoundError(
+            f"Expected images (.png or .jpg) in {inside}, but the folder holds none; extract the "
+            "frames of that camera or remove the folder."
+        )
+    # N3V was recorded at 30 frames per second; extracted frames no longer say so.
+    return _Recording(path.name, inside, images, len(images), *read_image_size(images[0]), fps=30.0)
+
+
+def _check_alike(recordings: list[_Recording]) -> None:
+    first = recordings[0]
+    for other in recordings[1:]:
+        if other.num_frames != first.num_frames:
+            shorter = min(first.num_frames, other.num_frames)
+            raise ValueError(
+                f"Expected cameras of equal length, but {first.path} has {first.num_frames} frames "
+                f"and {other.path} has {other.num_frames}; cut them to one length (--frames 0 "
+                f"{shorter - 1} is what both have) or remove the shorter one and its pose."
+            )
+        if (other.width, other.height) != (first.width, first.height):
+            raise ValueError(
+                f"Expected images of one size, but {first.path} is {first.width}x{first.height} and "
+                f"{other.path} is {other.width}x{other.height}; resize or remove one of them."
+            )
+
+
+def read_poses_bounds(path: Path, recordings: list[_Recording]) -> np.ndarray:
+    """The LLFF rows of all cameras.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the rows do not match the cameras or are not finite.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected camera poses at {path}, but there is no such file; calibrate the rig first."
+        )
+    poses_bounds = np.load(path, allow_pickle=False).astype(np.float64)
+    if poses_bounds.ndim != 2 or poses_bounds.shape[1] != 17:
+        raise ValueError(
+            f"Expected an array [cameras, 17] in {path}, got {list(poses_bounds.shape)}; write LLFF "
+            "poses there."
+        )
+    if len(poses_bounds) != len(recordings):
+        names = f"{recordings[0].name} to {recordings[-1].name}"
+        raise ValueError(
+            f"Expected one pose per camera, but {path} has {len(poses_bounds)} rows for "
+            f"{len(recordings)} cameras ({names}); add the missing videos or remove the extra rows."
+        )
+    check_poses(poses_bounds, path)
+    return poses_bounds
+
+
+def _intrinsics(size_focal: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Focal lengths scaled from the size in the file to the images; principal point central."""
+    rows, columns, focal = size_focal.T
+    Ks = np.zeros((len(focal), 3, 3))
+    Ks[:, 0, 0], Ks[:, 1, 1] = focal * width / columns, focal * height / rows
+    Ks[:, 0, 2], Ks[:, 1, 2], Ks[:, 2, 2] = width / 2, height / 2, 1.0
+    return Ks
+
+
+n3v_dataparser = DataParserSpecification(
+    config=N3VDataParserConfig(),
+    description="Neural 3D Video layout: one video per camera and poses_bounds.npy.",
+)

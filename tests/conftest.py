@@ -1,0 +1,50 @@
+"""What all tests share: the one rule for skipping, and the toy scene."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from toys import make_gaussians, make_view
+
+from moegs_ns.cameras import View
+from moegs_ns.gaussians import Gaussians
+
+DATA = Path(os.environ.get("MOEGS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, and say why."""
+    reasons = {}
+    if not torch.cuda.is_available():
+        reasons["gpu"] = "needs a CUDA device"
+    if not DATA.is_dir():
+        reasons["data"] = f"needs real scenes in {DATA}; set MOEGS_DATA to their folder"
+    for item in items:
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Folder of real scenes, for tests marked `data`."""
+    return DATA
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A fresh seeded generator; the only source of random numbers in a test."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def toy_gaussians(generator: torch.Generator) -> Gaussians:
+    """48 Gaussians of SH degree 2 in front of `toy_view`."""
+    return make_gaussians(generator)
+
+
+@pytest.fixture
+def toy_view() -> View:
+    """One camera, 37 x 29 pixels: no multiple of the tile size."""
+    return make_view()

@@ -1,0 +1,119 @@
+"""The shape of the house: imports point one way, files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "moegs_ns"
+LAYERS = (
+    {"gaussians", "cameras", "scene", "rows", "samplers"},
+    {"splatting"},
+    {"experts", "fields", "losses", "metrics"},
+    {"recipes", "mixture"},
+    {"ops"},
+    {"data"},
+    {"models"},
+    {"viewer", "method_configs", "cli"},
+)
+"""Lower rows import nothing from higher ones; within a row imports are free."""
+ENGINE = ("nerfstudio.engine", "nerfstudio.pipelines", "nerfstudio.models", "nerfstudio.scripts")
+ENGINE_EXCEPTIONS = {"nerfstudio.engine.schedulers"}
+"""Plain configuration objects, without the training loop."""
+
+SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "method_configs").glob("*.py"))
+
+
+def room(path: Path) -> str:
+    """First name below the package, for example `experts`."""
+    if path.is_relative_to(ROOT / "method_configs"):
+        return "method_configs"
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(node.module or "")
+    return found
+
+
+def layer_of(name: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path):
+    if path == PACKAGE / "__init__.py":
+        return
+    own = layer_of(room(path))
+    for module in imported_modules(path):
+        if module.startswith("moegs_ns."):
+            other = module.split(".")[1]
+            assert layer_of(other) <= own, f"{path.name} imports {module} from a higher room"
+        if own < layer_of("data") and module.startswith(ENGINE):
+            assert module in ENGINE_EXCEPTIONS, f"{path.name} imports nerfstudio's {module}"
+
+
+def test_every_room_has_its_place():
+    rooms = {room(path) for path in SOURCES} - {"__init__"}
+    assert rooms <= set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path: Path):
+    text = path.read_text()
+    assert text.count("\n") <= 400, f"{path.name} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, f"{path.name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_jaxtyped_modules_do_not_postpone_annotations(path: Path):
+    assert "from __future__ import annotations" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["basketball", "mutant", "coffee_martini", "flame_steak"])
+def test_no_scene_is_named_in_the_code(name: str):
+    assert not [path for path in SOURCES if name in path.read_text()]
+
+
+def test_outside_their_files_nothing_knows_the_families():
+    """Only a family's own expert, recipe and method files (and the demo) name it."""
+    for path in SOURCES:
+        if room(path) in ("models", "viewer", "fields", "mixture", "data", "splatting"):
+            modules = imported_modules(path)
+            families = {f"moegs_ns.{r}.{n}" for r in ("experts", "recipes") for n in FAMILIES}
+            assert not modules & families, path
+
+
+FAMILIES = {"stg", "hexplane"}
+
+
+def test_dataparsers_import_neither_datamanagers_nor_models():
+    """nerfstudio loads them in the middle of importing its datamanagers."""
+    for path in (PACKAGE / "data").glob("*_dataparser.py"):
+        for module in imported_modules(path):
+            forbidden = ("datamanager", "nerfstudio.models", "moegs_ns.models", "pipelines")
+            assert not any(word in module for word in forbidden), f"{path.name}: {module}"
+
+
+def test_optional_libraries_are_not_imported_with_the_package():
+    """Training on a GPU from images needs no numba, no video decoder and no COLMAP."""
+    code = (
+        "import sys\n"
+        "for name in ('numba', 'av', 'pycolmap'): sys.modules[name] = None\n"
+        "import moegs_ns.method_configs.moegs_router, moegs_ns.cli.main\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

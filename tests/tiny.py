@@ -1,0 +1,87 @@
+"""Small real runs that the contract tests share: a generated scene, two experts, their router."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moegs_ns.cli.demo import run_nerfstudio
+
+TINY_BUDGETS = {"moegs-stg": 0.002, "moegs-4dgaussians": 0.004, "moegs-router": 0.01}
+"""60, 68 and 50 steps of the published recipes."""
+
+
+@dataclass(frozen=True)
+class TinyRuns:
+    """A scene of 6 cameras, 6 frames, 48x36 pixels, and the configs of runs on it."""
+
+    scene: Path
+    output: Path
+
+    def config(self, method: str) -> Path:
+        return self.output / "runs" / method / "first" / "config.yml"
+
+    @property
+    def experts(self) -> list[str]:
+        return [str(self.config(method)) for method in ("moegs-stg", "moegs-4dgaussians")]
+
+    @property
+    def router(self) -> Path:
+        return self.config("moegs-router")
+
+
+def train_tiny(
+    method: str,
+    scene: Path,
+    output: Path,
+    *options: str,
+    name: str = "first",
+    parser: str = "n3v-data",
+) -> Path:
+    """Train by nerfstudio's own command and return the run's config."""
+    budget = [] if "--budget" in options else ["--budget", str(TINY_BUDGETS[method])]
+    run_nerfstudio(
+        "train",
+        [
+            method, *options, *budget, "--output-dir", str(output), "--experiment-name", "runs",
+            "--timestamp", name, "--vis", "tensorboard", "--steps-per-eval-image", "0",
+            "--data", str(scene), parser,
+        ],
+    )  # fmt: skip
+    return output / "runs" / method / name / "config.yml"
+
+
+def make_tiny_runs(folder: Path) -> TinyRuns:
+    """Generate the scene and train everything."""
+    from moegs_ns.data.demo_scene import write_demo_scene
+
+    runs = TinyRuns(folder / "scene", folder / "outputs")
+    write_demo_scene(runs.scene, num_cameras=6, num_frames=6, width=48, height=36)
+    for method in ("moegs-stg", "moegs-4dgaussians"):
+        train_tiny(method, runs.scene, runs.output)
+    train_tiny("moegs-router", runs.scene, runs.output, "--experts", *runs.experts)
+    return runs
+
+
+@contextmanager
+def working_directory(folder: Path) -> Iterator[None]:
+    """Run a block in another directory."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def typed(command: Sequence[str]) -> Iterator[None]:
+    """Pretend that a command line was typed."""
+    before = sys.argv
+    sys.argv = list(command)
+    try:
+        yield
+    finally:
+        sys.argv = before
