@@ -4,26 +4,20 @@ Times are wall-clock, synchronised with the device, after warm-up calls; every f
 spread and the number of repeats.
 """
 
-import datetime
-import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from moegs_ns.cameras import UNKNOWN_ID, View
+from moegs_ns.cli import results
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.spherical_harmonics import num_bases
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("torch", "gsplat", "nerfstudio", "numba", "numpy")
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 @dataclass(frozen=True)
@@ -120,90 +114,7 @@ def forward_view(width: int, height: int, device: str = "cpu") -> View:
 
 
 def write_results(name: str, rows: Sequence[dict], command: str, folder: Path = RESULTS) -> Path:
-    """Write `<name>.json` and, beside it, the same rows as a Markdown table.
-
-    Raises:
-        ValueError: a figure is missing (None) and its row gives no `reason`.
-    """
-    for row in rows:
-        missing = [key for key, value in row.items() if value is None and key != "reason"]
-        if missing and not row.get("reason"):
-            raise ValueError(
-                f"The figures {missing} of row {row} are missing; say why under the key 'reason'."
-            )
-    results = {
-        "command": command,
-        "hardware": hardware(),
-        "commit": commit(),
-        "date": datetime.date.today().isoformat(),
-        "versions": versions(),
-        "rows": list(rows),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `<name>.json` and, beside it, the same rows as a Markdown table."""
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-    path.with_suffix(".md").write_text(_markdown(results))
+    results.write_results(path, rows, command)
     return path
-
-
-def _markdown(results: dict) -> str:
-    rows = results["rows"]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [
-        f"`{results['command']}`",
-        "",
-        f"{results['hardware']}; commit {results['commit']}; {results['date']}; "
-        + ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
-        "",
-        f"| {' | '.join(columns)} |",
-        f"|{'---|' * len(columns)}",
-    ]
-    lines += [f"| {' | '.join(_cell(row.get(key)) for key in columns)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"  # noqa: RUF001
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def hardware() -> str:
-    """GPU if there is one, CPU model and number of cores that torch uses."""
-    cpu = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [
-            line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = models[0].split(":", 1)[1].strip() if models else cpu
-    cpu = f"{cpu}, {torch.get_num_threads()} cores"
-    return f"{torch.cuda.get_device_name()}; {cpu}" if torch.cuda.is_available() else cpu
-
-
-def commit() -> str | None:
-    """Abbreviated commit of the checkout, marked where the package or benchmarks differ from it."""
-    try:
-        return _git("rev-parse", "--short", "HEAD") + (
-            " with changes"
-            if _git("status", "--porcelain", "--", "moegs_ns", "benchmarks/*.py")
-            else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def versions() -> dict[str, str]:
-    """Releases of Python and of what decides the speed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -1,11 +1,12 @@
 """Scores trained runs on their held-out views and prints one table."""
 
 import json
+import math
 import shlex
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,9 +49,10 @@ class Score:
     seed: int
     images: int
     options: str
-    reason: str
     psnr_oracle: float | None = None
     """Of the best expert at every pixel; mixtures only."""
+    reason: str = ""
+    """Why figures are missing."""
 
 
 @dataclass
@@ -88,8 +90,7 @@ def score_run(run: Run) -> Score:
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
     model = pipeline.model
     parameters = model.mixture if isinstance(model, RouterModel) else model.expert
-    reason = "" if "lpips" in metrics else f"lpips: no weights at {lpips_weights_path().name}"
-    return Score(
+    score = Score(
         method=run.config.method_name,
         kind="mixture" if isinstance(model, RouterModel) else "expert",
         psnr=metrics["psnr"],
@@ -104,9 +105,9 @@ def score_run(run: Run) -> Score:
         seed=run.config.machine.seed,
         images=len(pipeline.datamanager.eval_dataset),
         options=_options(run),
-        reason=reason,
         psnr_oracle=metrics.get("psnr_oracle"),
     )
+    return replace(score, reason=_missing(score))
 
 
 @torch.no_grad()
@@ -143,6 +144,21 @@ def print_scores(scores: list[Score]) -> None:
             )
         )
     CONSOLE.print(table)
+
+
+def _missing(score: Score) -> str:
+    reasons = {
+        "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
+        "train_seconds": "train_seconds: the run has no training record",
+        "psnr_oracle": "psnr_oracle: one expert is its own oracle",
+        "psnr_dynamic": "psnr_dynamic: nothing moves in the held-out views",
+    }
+    values = {name: getattr(score, name) for name in reasons}
+    return "; ".join(
+        reasons[name]
+        for name, value in values.items()
+        if value is None or (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def _synchronize() -> None:

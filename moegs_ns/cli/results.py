@@ -19,15 +19,23 @@ PACKAGES = ("moegs-ns", "nerfstudio", "gsplat", "torch", "numpy", "numba")
 def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> None:
     """Write `path` (JSON) and a table of the same name ending in .md, each under a temporary name.
 
-    A figure that is None or NaN is written as null; its row should say why under `reason`.
+    A figure that is None or NaN is written as null.
+
+    Raises:
+        ValueError: a figure is missing and its row does not say why under `reason`.
     """
+    rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
+    for row in rows:
+        missing = [name for name, value in row.items() if value is None and name != "reason"]
+        if missing and not row.get("reason"):
+            raise ValueError(f"The figures {missing} of {row} are missing; say why under 'reason'.")
     content = {
         "command": command,
         "hardware": hardware(),
         "commit": commit(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": _python()},
-        "rows": [{name: _finite(value) for name, value in row.items()} for row in rows],
+        "rows": rows,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, json.dumps(content, indent=1) + "\n")
