@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Threads that wait must not spin: torch's and Numba's would take each other's cores.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: demo test test-slow lint format install
 
 install: $(STAMP)

@@ -1,7 +1,7 @@
 """Train experts side by side, then their router, and score all on held-out cameras.
 
     python benchmarks/mixture.py --name basketball --data DATA/panoptic_basketball \
-        --parser panoptic-data --parser-options frames "0 66" --budget 0.2
+        --parser panoptic-data --parser-options="--frames 0 66" --budget 0.2
 """
 
 import shlex
@@ -32,17 +32,17 @@ class Mixture:
     """Folder of the scene."""
     parser: str
     """nerfstudio's name of the parser."""
-    parser_options: tuple[str, ...] = ()
-    """Options of the parser as they would be typed, in one quoted argument each."""
+    parser_options: str = ""
+    """Options of the parser as they would be typed, for example "--frames 0 66"."""
     methods: tuple[str, ...] = ("moegs-stg", "moegs-4dgaussians")
     """Experts."""
     budget: float = 0.2
     """Share of the published steps of the experts."""
     router_budget: float = 1.0
     """Share of the published steps of the router."""
-    train_options: tuple[str, ...] = ()
+    train_options: str = ""
     """Further options of every training, for example --val-cameras."""
-    router_options: tuple[str, ...] = ()
+    router_options: str = ""
     """Further options of the router's training."""
     seeds: tuple[int, ...] = (0,)
     output_dir: Path = Path("outputs/benchmark")
@@ -57,7 +57,7 @@ class Mixture:
         for seed in self.seeds:
             self.train_side_by_side(seed)
             experts = [str(self.config(method, seed)) for method in self.methods]
-            options = ["--experts", *experts, *self.router_options]
+            options = ["--experts", *experts, *shlex.split(self.router_options)]
             self.wait(self.start("moegs-router", seed, self.router_budget, options))
             for method in (*self.methods, "moegs-router"):
                 scores.append(score_run(open_run(self.config(method, seed))))
@@ -91,11 +91,11 @@ class Mixture:
     ) -> tuple[subprocess.Popen, Path]:
         """Start one training; its output goes to a log beside the runs."""
         arguments = [
-            method, *options, "--budget", str(budget), *self.train_options,
+            method, *options, "--budget", str(budget), *shlex.split(self.train_options),
             "--output-dir", str(self.output_dir), "--experiment-name", self.name,
             "--timestamp", f"seed-{seed}", "--machine.seed", str(seed), "--vis", "tensorboard",
             "--steps-per-eval-image", "0", "--data", str(self.data), self.parser,
-            *(word for option in self.parser_options for word in shlex.split(option)),
+            *shlex.split(self.parser_options),
         ]  # fmt: skip
         log = self.output_dir / f"{self.name}_{method}_{seed}.log"
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TinyRuns, make_tiny_runs
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
@@ -48,3 +49,9 @@ def toy_gaussians(generator: torch.Generator) -> Gaussians:
 def toy_view() -> View:
     """One camera, 37 x 29 pixels: no multiple of the tile size."""
     return make_view()
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
+    """A generated scene with two trained experts and their router; about half a minute."""
+    return make_tiny_runs(tmp_path_factory.mktemp("tiny"))

@@ -38,7 +38,7 @@ def train_tiny(
     output: Path,
     *options: str,
     name: str = "first",
-    parser: str = "n3v-data",
+    parser_options: Sequence[str] = (),
 ) -> Path:
     """Train by nerfstudio's own command and return the run's config."""
     budget = [] if "--budget" in options else ["--budget", str(TINY_BUDGETS[method])]
@@ -47,7 +47,7 @@ def train_tiny(
         [
             method, *options, *budget, "--output-dir", str(output), "--experiment-name", "runs",
             "--timestamp", name, "--vis", "tensorboard", "--steps-per-eval-image", "0",
-            "--data", str(scene), parser,
+            "--data", str(scene), "n3v-data", *parser_options,
         ],
     )  # fmt: skip
     return output / "runs" / method / name / "config.yml"

@@ -37,8 +37,10 @@ class FrameGroup:
         """Size of the group's array."""
         return int(np.prod(self.shape, dtype=np.int64))
 
-    def key(self) -> str:
+    def key(self, data: Path) -> str:
         """Folder name: changes with the source files, the frames, the size and the background.
+
+        It does not change when the scene folder `data` is moved as a whole.
 
         Raises:
             FileNotFoundError: a source is missing.
@@ -56,13 +58,13 @@ class FrameGroup:
                     ) from None
                 stamps[source.path.name] = (status.st_size, status.st_mtime_ns)
         frames = [[source.path.name, source.frame] for source in self.sources]
+        inside = self.path.relative_to(data) if self.path.is_relative_to(data) else self.path
         size = [self.width, self.height]
-        description = [_FORMAT, stamps, frames, size, self.background]
+        description = [_FORMAT, inside.as_posix(), stamps, frames, size, self.background]
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-        # The folder name of N3V images is `images` for every camera; the parent tells them apart.
+        # N3V calls the image folder of every camera `images`; its parent is the name to read.
         stem = self.path.parent.name if self.path.name == "images" else self.path.stem
-        parent = hashlib.sha256(str(self.path.parent.name).encode()).hexdigest()[:4]
-        return f"{stem}-{parent}-{digest}"
+        return f"{stem}-{digest}"
 
 
 def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -107,14 +109,12 @@ def _check_aspect(group: FrameGroup, path: Path, size: tuple[int, int]) -> None:
     # Rounding to whole pixels may shift either side by half a pixel.
     if abs(scale_x / scale_y - 1) > 0.01 + 1.0 / min(group.width, group.height):
         raise ValueError(
-            f"Expected images in the proportions of the cameras ({group.width}x{group.height}), but "
-            f"{path} is {size[0]}x{size[1]}; use the images that the cameras were calibrated for."
+            f"Expected images in the proportions of the cameras ({group.width}x{group.height}), "
+            f"but {path} is {size[0]}x{size[1]}; use the images that were calibrated."
         )
 
 
-def _resized(
-    frame: UInt8[np.ndarray, "h w 3"], group: FrameGroup
-) -> UInt8[np.ndarray, "h w 3"]:
+def _resized(frame: UInt8[np.ndarray, "h w 3"], group: FrameGroup) -> UInt8[np.ndarray, "h w 3"]:
     import cv2
 
     size = (group.width, group.height)

@@ -108,7 +108,7 @@ class FrameStore:
         if self._maps is not None:
             return
         root = self._find_root()
-        folders = [root / group.key() for group in self._groups]
+        folders = [root / group.key(self.data) for group in self._groups]
         missing = [
             (group, folder)
             for group, folder in zip(self._groups, folders, strict=True)
@@ -131,7 +131,7 @@ class FrameStore:
             return self._root
         beside = self.data / "moegs_frames"
         # A store that came with read-only data is used where it is.
-        if all(_is_complete(group, beside / group.key()) for group in self._groups):
+        if all(_is_complete(group, beside / group.key(self.data)) for group in self._groups):
             return beside
         try:
             beside.mkdir(parents=True, exist_ok=True)
@@ -166,8 +166,8 @@ def _check_space(root: Path, needed: int) -> None:
     if needed > free:
         raise ValueError(
             f"The frame store needs {needed / 1e9:.1f} GB in {root}, but only {free / 1e9:.1f} GB "
-            "are free; make room, choose another disk with --frame-store-dir, or use fewer --frames "
-            "or a larger --downscale-factor."
+            "are free; make room, choose another disk with --frame-store-dir, or use fewer "
+            "--frames or a larger --downscale-factor."
         )
 
 

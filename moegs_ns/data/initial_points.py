@@ -106,7 +106,9 @@ def load_points(path: Path) -> InitialPoints:
         )
     finite = np.isfinite(xyz).all(1)
     if not finite.any():
-        raise ValueError(f"Expected points in {path}, but it holds none; write it again or remove it.")
+        raise ValueError(
+            f"Expected points in {path}, but it holds none; write it again or remove it."
+        )
     return InitialPoints(
         xyz=xyz[finite].astype(np.float32),
         rgb=_as_bytes(rgb[finite]),
@@ -142,7 +144,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
             data = arrays["data"]
             return data[:, :3], data[:, 3:6], None
-        return arrays["xyz"], arrays["rgb"], arrays["frame"] if "frame" in arrays else None
+        return arrays["xyz"], arrays["rgb"], arrays.get("frame")
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -205,5 +207,5 @@ def _topped_up(
         xyz=np.concatenate([points.xyz, extra.xyz]),
         rgb=np.concatenate([points.rgb, extra.rgb]),
         frames=frames,
-        origin=f"{points.origin[:-1]}; {missing} random ones added inside the cameras' common view.",
+        origin=f"{points.origin[:-1]}; {missing} random ones added in the cameras' common view.",
     )

@@ -12,7 +12,7 @@ from nerfstudio.data.scene_box import SceneBox
 
 from moegs_ns.data.frame_sources import FrameSource
 from moegs_ns.data.initial_points import InitialPoints
-from moegs_ns.data.scene_info import scene_extent
+from moegs_ns.scene import scene_extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,9 @@ def choose_frames(frames: tuple[int, int] | None, available: int) -> tuple[int, 
     first, last = frames
     if not 0 <= first <= last < available:
         raise ValueError(
-            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} (the recording "
-            f"has {available} frames), got {first} {last}; choose a range inside the recording."
+            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} (the "
+            f"recording has {available} frames), got {first} {last}; choose a range "
+            "inside it."
         )
     return first, last
 

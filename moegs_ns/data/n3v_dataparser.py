@@ -144,7 +144,9 @@ def find_recordings(data: Path) -> list[_Recording]:
         ValueError: the cameras differ in length or image size.
     """
     if not data.is_dir():
-        raise FileNotFoundError(f"Expected a scene folder at {data}, but there is none; set --data.")
+        raise FileNotFoundError(
+            f"Expected a scene folder at {data}, but there is none; set --data."
+        )
     videos = sorted(data.glob("cam*.mp4"))
     folders = sorted(path for path in data.glob("cam*") if path.is_dir())
     if videos:
@@ -196,8 +198,8 @@ def _check_alike(recordings: list[_Recording]) -> None:
             )
         if (other.width, other.height) != (first.width, first.height):
             raise ValueError(
-                f"Expected images of one size, but {first.path} is {first.width}x{first.height} and "
-                f"{other.path} is {other.width}x{other.height}; resize or remove one of them."
+                f"Expected images of one size, but {first.path} is {first.width}x{first.height} "
+                f"and {other.path} is {other.width}x{other.height}; resize or remove one of them."
             )
 
 
@@ -215,8 +217,8 @@ def read_poses_bounds(path: Path, recordings: list[_Recording]) -> np.ndarray:
     poses_bounds = np.load(path, allow_pickle=False).astype(np.float64)
     if poses_bounds.ndim != 2 or poses_bounds.shape[1] != 17:
         raise ValueError(
-            f"Expected an array [cameras, 17] in {path}, got {list(poses_bounds.shape)}; write LLFF "
-            "poses there."
+            f"Expected an array [cameras, 17] in {path}, got {list(poses_bounds.shape)}; write "
+            "LLFF poses there."
         )
     if len(poses_bounds) != len(recordings):
         names = f"{recordings[0].name} to {recordings[-1].name}"

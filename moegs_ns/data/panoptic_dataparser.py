@@ -136,8 +136,8 @@ def read_calibration(path: Path) -> _Calibration:
             raise ValueError(f"lists of {sorted(counts)} entries")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected w, h and equally long lists k, w2c, fn, cam_id in {path}, but they cannot be "
-            f"read ({type(error).__name__}: {error}); download the file again."
+            f"Expected w, h and equally long lists k, w2c, fn, cam_id in {path}, but they cannot "
+            f"be read ({type(error).__name__}: {error}); download the file again."
         ) from error
     check_poses(viewmats, path)
     check_poses(Ks, path)

@@ -1,0 +1,126 @@
+"""Methods and parsers as nerfstudio's command line sees them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+import yaml
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, all_methods
+from nerfstudio.plugins.registry_dataparser import discover_dataparsers
+
+ROOT = Path(__file__).parent.parent
+METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-router")
+PARSERS = ("n3v-data", "panoptic-data")
+
+
+def parse(*arguments: str):
+    """The config that a command line of ns-train gives."""
+    return tyro.cli(AnnotatedBaseConfigUnion, args=list(arguments))
+
+
+def test_nerfstudio_finds_all_methods_and_parsers():
+    assert set(METHODS) <= set(all_methods)
+    assert set(PARSERS) <= set(discover_dataparsers()[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("parser", [*PARSERS, "dnerf-data"])
+def test_every_method_parses_with_every_parser(method: str, parser: str):
+    config = parse(method, "--budget", "0.2", "--val-cameras", "3", "7", "--data", "D", parser)
+    assert config.method_name == method
+    assert config.pipeline.model.budget == 0.2
+    assert config.pipeline.datamanager.val_cameras == (3, 7)
+    expected = type(discover_dataparsers()[0].get(parser, config.pipeline.datamanager.dataparser))
+    assert isinstance(config.pipeline.datamanager.dataparser, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_configs_survive_their_file(method: str):
+    config = parse(method, "--budget", "0.3", "--data", "D", "n3v-data")
+    again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
+    assert again == config
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_group_has_an_optimiser(method: str):
+    """Groups are known without building a model: families say them, methods configure them."""
+    common = {"means", "quats", "scales", "opacities", "sh0", "shN"}
+    groups = {
+        "moegs-stg": common | {"motion", "angular_rates", "time_centers", "time_log_scales"},
+        "moegs-4dgaussians": common | {"decoder", "planes"},
+        "moegs-router": {"router_weights", "router_time", "router_phi"},
+    }
+    assert set(all_methods[method].optimizers) == groups[method]
+
+
+def test_the_published_rates_stay_published():
+    """Numbers of the fact sheets that a refactoring must not move."""
+    stg, hexplane, router = (all_methods[name] for name in METHODS)
+    assert (stg.max_num_iterations, hexplane.max_num_iterations) == (30000, 17000)
+    assert router.max_num_iterations == 5000
+    rates = {name: group["optimizer"].lr for name, group in stg.optimizers.items()}
+    assert rates == {
+        "means": 1.6e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.05, "sh0": 2.5e-3,
+        "shN": 1.25e-4, "motion": 2.8e-4, "angular_rates": 1e-4, "time_centers": 1e-4,
+        "time_log_scales": 0.03,
+    }  # fmt: skip
+    planes = hexplane.optimizers["planes"]
+    assert planes["optimizer"].lr == 1.6e-3
+    assert planes["scheduler"].ratio(3000 + 20000) == pytest.approx(0.1)
+    assert router.optimizers["router_weights"]["optimizer"].lr == 0.5
+    assert router.optimizers["router_phi"]["optimizer"].lr == 0.05
+
+
+def test_methods_share_no_configuration():
+    """Changing one method's datamanager must not change another's."""
+    managers = [all_methods[name].pipeline.datamanager for name in METHODS]
+    assert len({id(manager) for manager in managers}) == len(METHODS)
+    assert len({id(manager.dataparser) for manager in managers}) == len(METHODS)
+
+
+def test_experts_take_a_list_before_another_option():
+    config = parse("moegs-router", "--experts", "A/config.yml", "B", "--data", "D", "n3v-data")
+    assert config.pipeline.model.experts == (Path("A/config.yml"), Path("B"))
+
+
+def test_the_help_explains_experts():
+    command = [sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.train", "moegs-router"]
+    environment = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(
+        [*command, "--help"], capture_output=True, text=True, check=True, env=environment
+    )
+    text = " ".join(done.stdout.replace("│", " ").split())
+    assert "--experts" in text
+    assert "Trained runs to mix" in text
+    assert "--experts A/config.yml B/config.yml --data D n3v-data" in text
+
+
+@pytest.mark.slow
+def test_entry_points_load_from_an_ordinary_installation(tmp_path: Path):
+    """Not editable, with the checkout as working directory, as on a machine without network."""
+    target = tmp_path / "site"
+    subprocess.run(
+        [
+            sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps",
+            "--no-build-isolation", "--target", str(target), str(ROOT),
+        ],
+        check=True,
+    )  # fmt: skip
+    code = (
+        "import moegs_ns, nerfstudio.configs.method_configs as m\n"
+        "from importlib.metadata import entry_points\n"
+        f"assert moegs_ns.__file__.startswith({str(target)!r}), moegs_ns.__file__\n"
+        "groups = ('nerfstudio.method_configs', 'nerfstudio.dataparser_configs')\n"
+        "for group in groups:\n"
+        "    for entry in entry_points(group=group): entry.load()\n"
+        "assert 'moegs-router' in m.all_methods\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(target), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=False, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
