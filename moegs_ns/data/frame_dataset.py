@@ -86,13 +86,14 @@ class FrameDataset(InputDataset):
 
     def _moving_mask(self, rows: list[int]) -> Bool[Tensor, "H W 1"]:
         shape = self.store[rows[0]].shape
-        # Integers make the variance of still pixels exactly 0, whatever their brightness.
-        total, squares = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        # Sums of integers do not drift over long clips; 32 bits
+        # hold the squares of 66 000 frames.
+        total, squares = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
         for row in rows:
-            image = self.store[row].astype(np.int64)
+            image = self.store[row].astype(np.uint32)
             total += image
             squares += image * image
         count = len(rows)
-        variance = (count * squares - total * total) / count**2
+        variance = squares / count - (total / count) ** 2
         moving = variance.max(-1, keepdims=True) > (255.0 * MOVING_DEVIATION) ** 2
         return torch.from_numpy(moving)
