@@ -93,6 +93,28 @@ def points_in_common_view(
     return np.concatenate(accepted)[:count]
 
 
+def points_in_box(
+    frustums: Frustums,
+    lower: Float[np.ndarray, "3"],
+    upper: Float[np.ndarray, "3"],
+    count: int,
+    random: np.random.Generator,
+) -> Float[np.ndarray, "N 3"]:
+    """Random points of a box that at least two cameras see (any, where hardly any are seen)."""
+    frustums = frustums.distinct()
+    anywhere = np.tile(np.array([0.0, np.inf]), (len(frustums.Ks), 1))
+    accepted: list[np.ndarray] = []
+    for _ in range(_ROUNDS):
+        points = random.uniform(lower, upper, size=(min(max(2 * count, 1024), 20_000), 3))
+        seen_by = frustums.see(points, anywhere).sum(0)
+        accepted.append(points[seen_by >= min(2, len(frustums.Ks))])
+        if sum(len(part) for part in accepted) >= count:
+            break
+    else:
+        accepted.append(random.uniform(lower, upper, size=(count, 3)))
+    return np.concatenate(accepted)[:count]
+
+
 def _candidates(
     frustums: Frustums,
     depth_range: Float[np.ndarray, "C 2"],

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.data.frustums import Frustums, points_in_common_view
+from moegs_ns.data.frustums import Frustums, points_in_box, points_in_common_view
 
 __all__ = [
     "Frustums",
-    "InitialPoints",
+    "PointCloud",
     "PointOptions",
     "initial_points",
     "load_points",
@@ -21,6 +21,12 @@ __all__ = [
 ]
 
 _ANNOUNCED: set[str] = set()
+MIN_POINTS_FOR_BOX = 100
+"""Fewer points than this do not tell how large the scene is."""
+OUTLIER_SHARE = 0.01
+"""Share of the points at either end of each axis that the box of a cloud leaves out."""
+BOX_MARGIN = 0.1
+"""Enlargement of that box on every side, as a share of its size."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class PointOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class InitialPoints:
+class PointCloud:
     """Points in the world, and one sentence that says where they come from."""
 
     xyz: Float[np.ndarray, "N 3"]
@@ -62,7 +68,7 @@ class InitialPoints:
 
 def initial_points(
     options: PointOptions, frustums: Frustums, frames: range, seed: int = 0
-) -> InitialPoints:
+) -> PointCloud:
     """Points of the named or first found file, topped up at random; else random points.
 
     Raises:
@@ -82,7 +88,7 @@ def initial_points(
     return points
 
 
-def load_points(path: Path) -> InitialPoints:
+def load_points(path: Path) -> PointCloud:
     """All finite points of a .npz or .ply file, with their frames where the file has them.
 
     Raises:
@@ -109,7 +115,7 @@ def load_points(path: Path) -> InitialPoints:
         raise ValueError(
             f"Expected points in {path}, but it holds none; write it again or remove it."
         )
-    return InitialPoints(
+    return PointCloud(
         xyz=xyz[finite].astype(np.float32),
         rgb=_as_bytes(rgb[finite]),
         frames=None if frames is None else frames[finite].astype(np.int64),
@@ -117,13 +123,27 @@ def load_points(path: Path) -> InitialPoints:
     )
 
 
-def random_points(frustums: Frustums, count: int, *, seed: int = 0) -> InitialPoints:
+def random_points(frustums: Frustums, count: int, *, seed: int = 0) -> PointCloud:
     """Greyish points where many cameras look; the same for the same seed."""
     random = np.random.default_rng(seed)
     xyz = points_in_common_view(frustums, count, random)
-    rgb = random.integers(96, 160, size=xyz.shape, dtype=np.uint8)
     origin = f"Initial points: {count} random ones inside the cameras' common view."
-    return InitialPoints(xyz=xyz.astype(np.float32), rgb=rgb, frames=None, origin=origin)
+    return PointCloud(xyz.astype(np.float32), _greyish(random, count), None, origin)
+
+
+def _random_points_around(
+    points: PointCloud, frustums: Frustums, count: int, seed: int
+) -> PointCloud:
+    """Greyish points in the box that holds most of `points`, a little enlarged."""
+    random = np.random.default_rng(seed)
+    lower, upper = np.quantile(points.xyz, [OUTLIER_SHARE, 1.0 - OUTLIER_SHARE], axis=0)
+    margin = BOX_MARGIN * (upper - lower)
+    xyz = points_in_box(frustums, lower - margin, upper + margin, count, random)
+    return PointCloud(xyz.astype(np.float32), _greyish(random, count), None, "")
+
+
+def _greyish(random: np.random.Generator, count: int) -> UInt8[np.ndarray, "N 3"]:
+    return random.integers(96, 160, size=(count, 3), dtype=np.uint8)
 
 
 def _find(options: PointOptions) -> Path | None:
@@ -176,7 +196,7 @@ def _as_bytes(rgb: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
     return np.clip(np.round(rgb), 0, 255).astype(np.uint8)
 
 
-def _clip_frames(points: InitialPoints, frames: range) -> InitialPoints:
+def _clip_frames(points: PointCloud, frames: range) -> PointCloud:
     """Points of the chosen frames only, counted from the first of these."""
     if points.frames is None:
         return points
@@ -188,14 +208,17 @@ def _clip_frames(points: InitialPoints, frames: range) -> InitialPoints:
         chosen = f"frames {frames.start} to {frames.stop - 1}"
         origin = f"{points.origin[:-1]}, of which {kept} belong to {chosen}."
     new_frames = points.frames[keep] - frames.start
-    return InitialPoints(points.xyz[keep], points.rgb[keep], new_frames, origin)
+    return PointCloud(points.xyz[keep], points.rgb[keep], new_frames, origin)
 
 
-def _topped_up(
-    points: InitialPoints, frustums: Frustums, min_points: int, seed: int
-) -> InitialPoints:
+def _topped_up(points: PointCloud, frustums: Frustums, min_points: int, seed: int) -> PointCloud:
     missing = min_points - len(points.xyz)
-    extra = random_points(frustums, missing, seed=seed)
+    if len(points.xyz) < MIN_POINTS_FOR_BOX:
+        extra, place = random_points(frustums, missing, seed=seed), "in the cameras' common view"
+    else:
+        # The walls of a room lie outside of the view that most cameras share, but inside the box of
+        # what could be triangulated.
+        extra, place = _random_points_around(points, frustums, missing, seed), "in their box"
     frames = points.frames
     if frames is not None:
         # Random points belong to no frame; spread over those that the file covers, they do not
@@ -203,9 +226,9 @@ def _topped_up(
         covered = np.unique(frames) if len(frames) else np.zeros(1, dtype=np.int64)
         random = np.random.default_rng(seed + 1)
         frames = np.concatenate([frames, random.choice(covered, size=missing)])
-    return InitialPoints(
+    return PointCloud(
         xyz=np.concatenate([points.xyz, extra.xyz]),
         rgb=np.concatenate([points.rgb, extra.rgb]),
         frames=frames,
-        origin=f"{points.origin[:-1]}; {missing} random ones added in the cameras' common view.",
+        origin=f"{points.origin[:-1]}; {missing} random ones added {place}.",
     )

@@ -11,7 +11,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 
 from moegs_ns.data.frame_sources import FrameSource
-from moegs_ns.data.initial_points import InitialPoints
+from moegs_ns.data.initial_points import PointCloud
 from moegs_ns.scene import scene_extent
 
 
@@ -92,7 +92,7 @@ def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:
         )
 
 
-def build_outputs(images: ParsedImages, clip: Clip, points: InitialPoints) -> DataparserOutputs:
+def build_outputs(images: ParsedImages, clip: Clip, points: PointCloud) -> DataparserOutputs:
     """What nerfstudio wants of a parser; the world stays the data set's own."""
     frame_ids = torch.tensor(images.frame_ids)
     times = frame_ids.float() / max(clip.num_frames - 1, 1)

@@ -48,7 +48,7 @@ class PanopticDataParserConfig(DataParserConfig):
     folder; by default init_pt_cld.npz, init_sift_all.npz or init_sift_t0.npz."""
     num_random_points: int = 20_000
     """Number of random points where there is no file of points."""
-    min_points: int = 10_000
+    min_points: int = 40_000
     """A file with fewer points is topped up to this number at random."""
 
 

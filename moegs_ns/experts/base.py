@@ -30,8 +30,9 @@ class ExpertConfig(InstantiateConfig):
     """Highest degree of the spherical harmonics that hold colour."""
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Colour behind opaque scenes; scenes with transparent images bring their own."""
-    near: float = NEAR
-    """Gaussians nearer to the camera than this, in world units, are not drawn."""
+    near: float = 0.05
+    """Gaussians nearer to the camera than this share of the scene's extent are not drawn. Without
+    it, Gaussians gather in front of training cameras and block the view of others."""
 
 
 class Expert(nn.Module):
@@ -54,7 +55,8 @@ class Expert(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.near = config.near
+        self.near = max(NEAR, config.near * scene.extent)
+        """Distance of the near plane in world units."""
         self.active_sh_degree = 0
         """Degree that colours are evaluated with; a recipe raises it while training."""
         self.frame_count = scene.num_frames
