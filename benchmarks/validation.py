@@ -2,7 +2,8 @@
 
     python benchmarks/validation.py --name points --data DATA/panoptic_basketball \
         --parser panoptic-data --parser-options="--frames 0 66" --val-cameras 4 12 20 26 \
-        --variants "sparse: moegs-stg --budget 0.2" "dense: moegs-stg --budget 0.2 | --min-points 40000"
+        --variants "sparse: moegs-stg --budget 0.2" \
+                   "dense: moegs-stg --budget 0.2 | --min-points 40000"
 """
 
 import shlex

@@ -1,6 +1,10 @@
-"""Samplers: which training images a step sees. Seeded, and resumed exactly."""
+"""Samplers: which training images the next step looks at.
 
-from typing import Any
+A sampler owns its random stream, so a run that is resumed from `state_dict` draws exactly what the
+uninterrupted run would have drawn.
+"""
+
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -9,84 +13,154 @@ from torch import Tensor
 from moegs_ns.scene import FrameTable
 
 
-class _SeededSampler:
-    """What samplers share: a table, a number of views, a random stream, a limit on frames."""
+class Sampler(Protocol):
+    """What the datamanager and the recipes need of a sampler."""
 
-    def __init__(self, table: FrameTable, views: int, seed: int) -> None:
-        if len(table) == 0:
-            raise ValueError("A sampler expects at least one training image, got none.")
-        self.table = table
-        self.views = views
-        self.generator = torch.Generator().manual_seed(seed)
-        self.frame_limit: int | None = None
+    def next(self, step: int) -> Int[Tensor, "V"]:
+        """Rows of the frame table to train on at this step."""
+        ...
 
     def observe(
         self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
     ) -> None:
-        """Learn the errors of the images of a step; these samplers do not depend on them."""
+        """Take note of the errors of images that were just trained on."""
+        ...
 
-    def limit_frames(self, count: int) -> None:
-        """From now on draw only images of frames below `count`."""
-        if not bool((self.table.frame_ids < count).any()):
-            raise ValueError(f"No training image shows a frame below {count}.")
-        self.frame_limit = count
+    def peek(self) -> Int[Tensor, "V"]:
+        """What `next` will return if nothing changes until then; draws nothing."""
+        ...
 
-    def _allowed(self) -> Int[Tensor, "A"]:
-        if self.frame_limit is None:
-            return torch.arange(len(self.table))
-        return torch.nonzero(self.table.frame_ids < self.frame_limit)[:, 0]
-
-    def _shuffled(self, rows: Int[Tensor, "A"]) -> Int[Tensor, "A"]:
-        return rows[torch.randperm(len(rows), generator=self.generator)]
+    def limit_frames(self, n: int) -> None:
+        """Draw only frames below `n` from now on."""
+        ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides what is drawn next; tensors and plain types."""
-        return {"random": self.generator.get_state(), "frame_limit": self.frame_limit}
+        """Everything that the next draws depend on, as tensors and plain types."""
+        ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        self.generator.set_state(state["random"].cpu())
-        self.frame_limit = state["frame_limit"]
+        """Go on where `state` was taken."""
+        ...
+
+
+class _SeededSampler:
+    """The frame table, the frame limit and the random stream that all samplers share."""
+
+    def __init__(self, table: FrameTable, views: int, seed: int) -> None:
+        if len(table) == 0:
+            raise ValueError("There are no training images to sample; check the data folder.")
+        if views < 1:
+            raise ValueError(f"A step needs at least 1 view, got {views}.")
+        self.table = table
+        self.views = views
+        self._limit = int(table.frame_ids.max()) + 1
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rebuild()
+
+    def limit_frames(self, n: int) -> None:
+        """Draw only frames below `n` from now on; unchanged limits change nothing.
+
+        Raises:
+            ValueError: no training image has a frame below `n`.
+        """
+        n = min(int(n), int(self.table.frame_ids.max()) + 1)
+        if not bool((self.table.frame_ids < n).any()):
+            raise ValueError(
+                f"No training image shows a frame below {n}; the first one is frame "
+                f"{int(self.table.frame_ids.min())}."
+            )
+        if n != self._limit:
+            self._limit = n
+            self._rebuild()
+
+    def observe(
+        self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
+    ) -> None:
+        """Errors do not change what this sampler draws."""
+
+    def peek(self) -> Int[Tensor, "V"]:
+        """What `next` will return if nothing changes until then; draws nothing."""
+        state = self.state_dict()
+        indices = self.next(0)
+        self.load_state_dict(state)
+        return indices
+
+    def next(self, step: int) -> Int[Tensor, "V"]:
+        """Rows of the frame table to train on at this step."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random stream and the frame limit."""
+        return {"generator": self._generator.get_state(), "limit": self._limit}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        if int(state["limit"]) != self._limit:
+            self._limit = int(state["limit"])
+            self._rebuild()
+        # Checkpoints may be mapped to a GPU on load, but a generator's state lives on the CPU.
+        self._generator.set_state(state["generator"].cpu())
+
+    def _rebuild(self) -> None:
+        """Prepare for a new frame limit."""
+        raise NotImplementedError
 
 
 class ShuffledSampler(_SeededSampler):
-    """Shuffled passes over all images without replacement, `views` of them per step."""
+    """Passes over all images in random order, without replacement within a pass.
 
-    def __init__(self, table: FrameTable, views: int, seed: int) -> None:
-        super().__init__(table, views, seed)
-        self.queue = torch.zeros(0, dtype=torch.long)
+    With more than one view the images of a step show different times; such a batch is splatted
+    one image after the other.
+    """
 
     def next(self, step: int) -> Int[Tensor, "V"]:
-        """Rows of the table for the next step; a limit on frames holds from the next pass on."""
-        while len(self.queue) < self.views:
-            self.queue = torch.cat([self.queue, self._shuffled(self._allowed())])
-        drawn, self.queue = self.queue[: self.views], self.queue[self.views :]
-        return drawn
+        """The next `views` images of the shuffled pass (fewer when fewer exist)."""
+        wanted = min(self.views, len(self._eligible))
+        drawn = self._order[self._cursor : self._cursor + wanted]
+        self._cursor += len(drawn)
+        if len(drawn) < wanted:
+            self._shuffle()
+            # An image that ends the old pass must not come twice in one step.
+            fresh = self._order[~torch.isin(self._order, drawn)][: wanted - len(drawn)]
+            rest = self._order[~torch.isin(self._order, fresh)]
+            self._order, self._cursor = torch.cat([fresh, rest]), len(fresh)
+            drawn = torch.cat([drawn, fresh])
+        return drawn.clone()
 
     def state_dict(self) -> dict[str, Any]:
-        """See base."""
-        return super().state_dict() | {"queue": self.queue.clone()}
+        """The random stream, the frame limit and what is left of the current pass."""
+        return {**super().state_dict(), "order": self._order.clone(), "cursor": self._cursor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See base."""
+        """Go on in the middle of the pass where `state` was taken."""
         super().load_state_dict(state)
-        self.queue = state["queue"].cpu()
+        self._order = state["order"].cpu().clone()
+        self._cursor = int(state["cursor"])
+
+    def _rebuild(self) -> None:
+        self._eligible = torch.nonzero(self.table.frame_ids < self._limit).reshape(-1)
+        self._order, self._cursor = self._eligible[:0], 0
+
+    def _shuffle(self) -> None:
+        permutation = torch.randperm(len(self._eligible), generator=self._generator)
+        self._order, self._cursor = self._eligible[permutation], 0
 
 
 class SameTimeSampler(_SeededSampler):
-    """A random frame and up to `views` distinct cameras that show it."""
-
-    def __init__(self, table: FrameTable, views: int, seed: int) -> None:
-        super().__init__(table, views, seed)
-        self.frames = table.frame_ids.unique()
-        self.rows = {
-            int(frame): torch.nonzero(table.frame_ids == frame)[:, 0] for frame in self.frames
-        }
+    """One random frame per step, seen by `views` distinct cameras (fewer when fewer show it)."""
 
     def next(self, step: int) -> Int[Tensor, "V"]:
-        """Rows of the table for the next step, all of one frame."""
-        frames = self.frames
-        if self.frame_limit is not None:
-            frames = frames[frames < self.frame_limit]
-        place = int(torch.randint(len(frames), (), generator=self.generator))
-        return self._shuffled(self.rows[int(frames[place])])[: self.views]
+        """Images of one frame by distinct cameras."""
+        which = int(torch.randint(len(self._rows_of_frame), (), generator=self._generator))
+        rows = self._rows_of_frame[which]
+        return rows[torch.randperm(len(rows), generator=self._generator)[: self.views]]
+
+    def _rebuild(self) -> None:
+        first_row: dict[int, dict[int, int]] = {}
+        pairs = zip(self.table.frame_ids.tolist(), self.table.camera_ids.tolist(), strict=True)
+        for row, (frame, camera) in enumerate(pairs):
+            if frame < self._limit:
+                first_row.setdefault(frame, {}).setdefault(camera, row)
+        self._rows_of_frame = [
+            torch.tensor(list(first_row[frame].values())) for frame in sorted(first_row)
+        ]

@@ -30,8 +30,8 @@ from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.data.frame_dataset import FrameDataset
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
 from moegs_ns.data.panoptic_dataparser import PanopticDataParserConfig
-from moegs_ns.data.samplers import SameTimeSampler, ShuffledSampler, peek
 from moegs_ns.data.train_images import TrainImages
+from moegs_ns.samplers import SameTimeSampler, ShuffledSampler
 from moegs_ns.scene import SceneInfo
 
 
@@ -132,7 +132,7 @@ def test_an_unexpected_batch_is_read_all_the_same(manager: MoegsDataManager):
 def test_peek_draws_nothing(manager: MoegsDataManager, kind: type):
     sampler, twin = kind(manager.frame_table, 2, 5), kind(manager.frame_table, 2, 5)
     for step in range(12):
-        expected = peek(sampler, step)
+        expected = sampler.peek()
         drawn = sampler.next(step)
         assert torch.equal(expected, drawn)
         assert torch.equal(drawn, twin.next(step))

@@ -20,7 +20,7 @@ def router(runs: TinyRuns, output: Path, *experts: str, scene: Path | None = Non
 
 
 def test_a_router_without_experts(tiny_runs: TinyRuns, tmp_path: Path):
-    with pytest.raises(ValueError, match="add --experts A/config.yml B/config.yml"):
+    with pytest.raises(ValueError, match=r"add --experts A/config\.yml B/config\.yml"):
         train_tiny("moegs-router", tiny_runs.scene, tmp_path)
 
 

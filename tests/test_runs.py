@@ -51,21 +51,28 @@ def test_ns_eval_scores_the_held_out_views(tiny_runs: TinyRuns, method: str, tmp
         assert results["psnr_oracle"] >= best - 0.1
 
 
-def test_a_router_run_needs_nothing_but_itself(tiny_runs: TinyRuns, tmp_path: Path):
+@pytest.fixture(scope="module")
+def orphan(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A router's run that was moved after its experts had been deleted, and its scores before."""
+    folder = tmp_path_factory.mktemp("orphan")
+    experts = []
+    for method in METHODS[:2]:
+        copy = folder / "experts" / method
+        shutil.copytree(tiny_runs.config(method).parent, copy)
+        experts.append(str(copy))
+    config = train_tiny("moegs-router", tiny_runs.scene, folder / "out", "--experts", *experts)
+    scores = evaluate(config, folder / "before.json")
+    shutil.copytree(config.parent, folder / "moved")
+    shutil.rmtree(folder / "experts")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    return folder / "moved" / "config.yml", scores
+
+
+def test_a_router_run_needs_nothing_but_itself(orphan: tuple[Path, dict], tmp_path: Path):
     """Experts deleted, the run moved, another working directory: evaluation is the same."""
-    before = evaluate(tiny_runs.router, tmp_path / "before.json")
-    copy = TinyRuns(tiny_runs.scene, tmp_path / "copy")
-    shutil.copytree(tiny_runs.output, copy.output)
-    moved = tmp_path / "elsewhere" / "router"
-    shutil.copytree(copy.router.parent, moved)
-    shutil.rmtree(copy.output)
-    hidden = tiny_runs.output.with_name("hidden")
-    tiny_runs.output.rename(hidden)
-    try:
-        with working_directory(tmp_path):
-            after = evaluate(Path("elsewhere/router/config.yml"), tmp_path / "after.json")
-    finally:
-        hidden.rename(tiny_runs.output)
+    config, before = orphan
+    with working_directory(config.parent.parent):
+        after = evaluate(Path("moved/config.yml"), tmp_path / "after.json")
     assert after["psnr"] == pytest.approx(before["psnr"], abs=1e-6)
 
 
@@ -137,19 +144,13 @@ class TestResume:
             if isinstance(value, torch.Tensor):
                 torch.testing.assert_close(second[name], value, msg=name)
 
-    def test_a_router_resumes_without_its_experts(self, tiny_runs: TinyRuns, tmp_path: Path):
-        moved = tmp_path / "router"
-        shutil.copytree(tiny_runs.router.parent, moved)
-        hidden = tiny_runs.output.with_name("hidden")
-        tiny_runs.output.rename(hidden)
-        try:
-            copy = TinyRuns(tiny_runs.scene, tmp_path / "outputs")
-            resumed = self.resume(
-                copy, "moegs-router", moved / "config.yml", "more", "--budget", "0.012"
-            )
-        finally:
-            hidden.rename(tiny_runs.output)
+    def test_a_router_resumes_without_its_experts(
+        self, tiny_runs: TinyRuns, orphan: tuple[Path, dict], tmp_path: Path
+    ):
+        config, _ = orphan
+        runs = TinyRuns(tiny_runs.scene, tmp_path / "outputs")
+        resumed = self.resume(runs, "moegs-router", config, "more", "--budget", "0.012")
         assert open_run(resumed).checkpoint_path.name == "step-000000059.ckpt"
-        first, second = open_run(moved).model_state(), open_run(resumed).model_state()
+        first, second = open_run(config).model_state(), open_run(resumed).model_state()
         key = "mixture.expert_modules.0.gauss_params.means"
         assert torch.equal(first[key], second[key])

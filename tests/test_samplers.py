@@ -67,5 +67,5 @@ def test_seeds_repeat_and_states_resume_exactly(kind):
 
 def test_no_images_is_an_error():
     empty = FrameTable(torch.zeros(0), torch.zeros(0), torch.zeros(0))
-    with pytest.raises(ValueError, match="at least one training image"):
+    with pytest.raises(ValueError, match="no training images to sample"):
         ShuffledSampler(empty, 1, seed=0)

@@ -27,8 +27,8 @@ from moegs_ns.data.image_ids import (
     with_image_ids,
 )
 from moegs_ns.data.initial_points import Frustums, random_points
-from moegs_ns.data.samplers import FrameSampler, ShuffledSampler, peek
 from moegs_ns.data.train_images import TrainImages
+from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable, SceneInfo, scene_extent
 
 Batch = dict[str, Any]
@@ -78,7 +78,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         local_rank: int = 0,
         **kwargs,
     ) -> None:
-        self._sampler: FrameSampler | None = None
+        self._sampler: Sampler | None = None
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
         self._clock: TrainingClock | None = None
@@ -87,14 +87,14 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._eval_order = random.Random(config.seed)
 
     @property
-    def sampler(self) -> FrameSampler:
+    def sampler(self) -> Sampler:
         """Decides which images a training step looks at."""
         if self._sampler is None:
             self._sampler = ShuffledSampler(self.frame_table, 1, self.config.seed)
         return self._sampler
 
     @sampler.setter
-    def sampler(self, sampler: FrameSampler | None) -> None:
+    def sampler(self, sampler: Sampler | None) -> None:
         self._sampler = sampler
 
     @property
@@ -171,7 +171,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         indices = self.sampler.next(step)
         batch = {"image": self._train_images.read(indices), "image_idx": indices}
         if not self._train_images.is_cached:
-            self._train_images.expect(peek(self.sampler, step + 1))
+            self._train_images.expect(self.sampler.peek())
         self.train_count += 1
         return _cameras_at(self.train_dataset.cameras, indices), batch
 

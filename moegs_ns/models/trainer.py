@@ -21,7 +21,7 @@ from moegs_ns.models.checkpoints import (
     newest_checkpoint,
     read_config,
 )
-from moegs_ns.models.pipeline import MoegsPipelineConfig
+from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.recipes.schedules import scaled_steps
 
@@ -44,8 +44,9 @@ class MoegsTrainerConfig(TrainerConfig):
         self.output_dir = Path(self.output_dir).resolve()
         datamanager = self.pipeline.datamanager
         for owner in (self, datamanager, datamanager.dataparser):
-            if getattr(owner, "data", None) is not None:
-                owner.data = Path(owner.data).resolve()
+            data = getattr(owner, "data", None)
+            if data is not None:
+                owner.data = Path(data).resolve()
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
             self.machine.device_type = "cpu"
         budget = self.pipeline.budget
@@ -102,6 +103,8 @@ def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
 
 class MoegsTrainer(Trainer):
     """Trains at a budget; keeps the last good checkpoint whatever happens."""
+
+    pipeline: MoegsPipeline
 
     def __init__(
         self, config: MoegsTrainerConfig, local_rank: int = 0, world_size: int = 1

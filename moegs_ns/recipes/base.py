@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,24 +16,9 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import SSIM_LAMBDA, photometric_errors
 from moegs_ns.recipes.densification import DensificationConfig, Densifier
 from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.samplers import Sampler
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import Splat
-
-
-class Sampler(Protocol):
-    """Decides which training images a step sees."""
-
-    def next(self, step: int) -> Int[Tensor, "V"]: ...
-
-    def observe(
-        self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
-    ) -> None: ...
-
-    def limit_frames(self, count: int) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,7 @@ from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
 from moegs_ns.losses import SSIM_LAMBDA, photometric_loss
-from moegs_ns.recipes.base import Sampler
-from moegs_ns.samplers import ShuffledSampler
+from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable
 
 

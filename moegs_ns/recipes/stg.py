@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import torch
 
 from moegs_ns.experts.stg import STGExpert
-from moegs_ns.recipes.base import Recipe, RecipeConfig, Sampler
+from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.schedules import is_due
-from moegs_ns.samplers import SameTimeSampler
+from moegs_ns.samplers import SameTimeSampler, Sampler
 from moegs_ns.scene import FrameTable
 
 

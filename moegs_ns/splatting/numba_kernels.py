@@ -222,6 +222,16 @@ def pull_channels(
     return channel_parts
 
 
+@njit(cache=True, inline="always")
+def _pull_geometry(part, slope, conic, dx, dy, half):
+    """Add the gradients of mean and conic through the exponent of one pixel."""
+    part[0] += slope * (conic[0] * dx + conic[1] * dy)
+    part[1] += slope * (conic[1] * dx + conic[2] * dy)
+    part[2] += half * slope * dx * dx
+    part[3] += slope * dx * dy
+    part[4] += half * slope * dy * dy
+
+
 @njit(cache=True, parallel=True)
 def pull_all(
     means2d, conics, opacities, channels, pairs, tile_starts, limits, tile_size,
@@ -280,11 +290,7 @@ def pull_all(
                     if opacity * falloff > max_alpha:
                         continue
                     slope = -opacity * falloff * push
-                    geometry_parts[pair, 0] += slope * (conic[0] * dx + conic[1] * dy)
-                    geometry_parts[pair, 1] += slope * (conic[1] * dx + conic[2] * dy)
-                    geometry_parts[pair, 2] += half * slope * dx * dx
-                    geometry_parts[pair, 3] += slope * dx * dy
-                    geometry_parts[pair, 4] += half * slope * dy * dy
+                    _pull_geometry(geometry_parts[pair], slope, conic, dx, dy, half)
                     geometry_parts[pair, 5] += falloff * push
     return geometry_parts, channel_parts
 
