@@ -12,6 +12,7 @@ import yaml
 from tiny import TinyRuns, train_tiny
 
 from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.trainer import MoegsTrainer
 
 
@@ -31,9 +32,11 @@ def test_an_expert_that_is_not_there(tiny_runs: TinyRuns, tmp_path: Path):
     assert not list(tmp_path.rglob("config.yml"))
 
 
-def test_the_name_of_the_parser_among_the_experts(tiny_runs: TinyRuns, tmp_path: Path):
+def test_the_name_of_the_parser_among_the_experts(tiny_runs: TinyRuns):
+    """What tyro before 1.0 makes of `--experts A B n3v-data`."""
+    experts = tuple(Path(name) for name in (*tiny_runs.experts, "n3v-data"))
     with pytest.raises(ValueError, match="name of the dataparser was read as an expert"):
-        router(tiny_runs, tmp_path, *tiny_runs.experts, "n3v-data")
+        RouterModelConfig(experts=experts).embed_experts()
 
 
 def test_a_router_is_no_expert(tiny_runs: TinyRuns, tmp_path: Path):

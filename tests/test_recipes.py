@@ -222,17 +222,18 @@ class TestHexPlaneRecipe:
         coarse = list(range(600, 3001, 100))
         fine = [3000 + step for step in range(600, 10001, 100)]
         assert seen["grow"] == coarse + fine
-        assert seen["prune"] == [] and seen["reset"] == []
+        assert seen["prune"] == []
+        assert seen["reset"] == [3000, 6000, 9000, 12000]
 
     def test_small_scenes_are_never_pruned_and_large_ones_are(self):
         config = HexPlaneRecipeConfig(prune_above=10)
         _, recipe, _ = build("4dgaussians", recipe_config=config)
         assert events(recipe, 700)["prune"] == [600, 700]
 
-    def test_opacity_is_reset_only_on_request(self):
-        config = HexPlaneRecipeConfig(reset_every=3000)
+    def test_resets_of_opacity_can_be_switched_off(self):
+        config = HexPlaneRecipeConfig(reset_every=None)
         _, recipe, _ = build("4dgaussians", recipe_config=config)
-        assert events(recipe, 10000)["reset"] == [3000, 6000, 9000]
+        assert events(recipe, 17000)["reset"] == []
 
     def test_roughness_is_the_second_difference_along_time(self):
         line = torch.linspace(0, 1, 7)[None, :, None].expand(2, 7, 5)

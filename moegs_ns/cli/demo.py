@@ -5,8 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 
+from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.cli.camera_paths import FrozenTime, Orbit
@@ -91,11 +93,11 @@ class Demo:
 
 def run_nerfstudio(script: str, arguments: Sequence[str]) -> None:
     """Run one of nerfstudio's commands in this process, as if typed."""
-    from importlib import import_module
-
     before = sys.argv
     sys.argv = [f"ns-{script}", *arguments]
     try:
         import_module(f"nerfstudio.scripts.{script}").entrypoint()
     finally:
         sys.argv = before
+        # nerfstudio never forgets a run's log writers, and would log the next run to all of them.
+        writer.EVENT_WRITERS.clear()

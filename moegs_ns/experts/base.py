@@ -30,7 +30,7 @@ class ExpertConfig(InstantiateConfig):
     """Highest degree of the spherical harmonics that hold colour."""
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Colour behind opaque scenes; scenes with transparent images bring their own."""
-    near: float = 0.05
+    near: float = 0.15
     """Gaussians nearer to the camera than this share of the scene's extent are not drawn. Without
     it, Gaussians gather in front of training cameras and block the view of others."""
 

@@ -33,8 +33,8 @@ class HexPlaneRecipeConfig(RecipeConfig):
     """When Gaussians are added, counted from the beginning of each stage."""
     prune_above: int = 200000
     """Transparent Gaussians are removed only while there are more than this many."""
-    reset_every: int | None = None
-    """Steps between resets of opacity; None for never."""
+    reset_every: int | None = 3000
+    """Steps between resets of opacity; None for never, as published for N3V."""
     weight_space_smoothness: float = 2e-4
     """Weight of the squared second difference of the spatial planes."""
     weight_time_smoothness: float = 1e-3
