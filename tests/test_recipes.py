@@ -109,12 +109,12 @@ class TestLogLinear:
 
 
 class TestDensifier:
-    def grow(self, gradients, sizes, cap=100, family="stg"):
+    def grow(self, gradients, sizes, *, cap=100, family="stg", observations=20):
         expert, recipe, optimizers = build(family, count=len(gradients))
         densifier = recipe.densifier
         densifier.config = DensificationConfig(max_gaussians=cap)
-        densifier.statistics["gradients"] = torch.tensor(gradients)
-        densifier.statistics["counts"] = torch.ones(len(gradients))
+        densifier.statistics["gradients"] = observations * torch.tensor(gradients)
+        densifier.statistics["counts"] = torch.full((len(gradients),), float(observations))
         expert.gauss_params["scales"].data[:] = torch.tensor(sizes).log()[:, None]
         rows = []
         densifier.grow(rows.append)
@@ -133,6 +133,21 @@ class TestDensifier:
         expert, rows = self.grow([1e-4, 1e-4], [0.5, 0.001])
         assert expert.num_gaussians == 2
         assert not rows
+
+    def test_a_gaussian_is_judged_after_enough_views_only(self):
+        expert, rows = self.grow([1.0, 1.0], [0.5, 0.001], observations=19)
+        assert expert.num_gaussians == 2
+        assert not rows
+
+    def test_judged_gaussians_are_observed_anew_and_others_on(self):
+        expert, recipe, _ = build("stg", count=3)
+        expert.gauss_params["scales"].data[:] = -9.0
+        statistics = recipe.densifier.statistics
+        statistics["gradients"][:] = torch.tensor([100.0, 0.0, 100.0])
+        statistics["counts"][:] = torch.tensor([20.0, 20.0, 5.0])
+        recipe.densifier.grow()
+        assert recipe.densifier.statistics["counts"].tolist() == [0.0, 0.0, 5.0, 0.0]
+        assert recipe.densifier.statistics["gradients"].tolist() == [0.0, 0.0, 100.0, 0.0]
 
     def test_the_cap_leaves_room_for_the_largest_gradients(self):
         expert, _ = self.grow([1.0, 3.0, 2.0, 4.0], [0.001, 0.002, 0.003, 0.004], cap=6)

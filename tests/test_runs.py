@@ -64,7 +64,7 @@ def orphan(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> tup
     scores = evaluate(config, folder / "before.json")
     shutil.copytree(config.parent, folder / "moved")
     shutil.rmtree(folder / "experts")
-    shutil.rmtree(folder / "out", ignore_errors=True)
+    shutil.rmtree(folder / "out")
     return folder / "moved" / "config.yml", scores
 
 

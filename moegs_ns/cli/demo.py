@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.cli.camera_paths import FrozenTime, Orbit
@@ -34,6 +33,8 @@ class Demo:
     """Share of the published steps that 4DGaussians are trained for."""
     router_budget: float = 0.15
     """Share of the published steps that the router is trained for."""
+    max_gaussians: int = 10_000
+    """Bound on the Gaussians of each expert, so that two CPU cores are enough."""
 
     def main(self) -> None:
         """Run all stages and print how long each took."""
@@ -55,8 +56,9 @@ class Demo:
     def train_and_score(self, scene: Path, seed: int) -> list[Score]:
         """Both experts and the mixture for one seed."""
         budgets = dict(zip(EXPERTS, (self.stg_budget, self.hexplane_budget), strict=True))
+        cap = ["--pipeline.model.recipe.densification.max-gaussians", str(self.max_gaussians)]
         for method, budget in budgets.items():
-            self.train(method, scene, seed, ["--budget", str(budget)])
+            self.train(method, scene, seed, ["--budget", str(budget), *cap])
         experts = [str(self.run_dir(method, seed) / "config.yml") for method in EXPERTS]
         options = ["--experts", *experts, "--budget", str(self.router_budget)]
         self.train("moegs-router", scene, seed, options)
@@ -93,10 +95,12 @@ class Demo:
 
 def run_nerfstudio(script: str, arguments: Sequence[str]) -> None:
     """Run one of nerfstudio's commands in this process, as if typed."""
+    command = import_module(f"nerfstudio.scripts.{script}").entrypoint
+    writer = import_module("nerfstudio.utils.writer")
     before = sys.argv
     sys.argv = [f"ns-{script}", *arguments]
     try:
-        import_module(f"nerfstudio.scripts.{script}").entrypoint()
+        command()
     finally:
         sys.argv = before
         # nerfstudio never forgets a run's log writers, and would log the next run to all of them.

@@ -37,6 +37,9 @@ class DensificationConfig:
     """Share of the scene's extent above which a Gaussian is split rather than cloned."""
     prune_opacity: float = 0.005
     """Gaussians less opaque than this are removed."""
+    min_observations: int = 20
+    """Views that must have shown a Gaussian before it is judged; until then it is observed on. At a
+    small budget rounds follow each other so closely that a few noisy views would decide."""
     max_gaussians: int = 360000
     """Refinement pauses while there are at least this many Gaussians."""
 
@@ -93,13 +96,18 @@ class Densifier:
 
         `on_new_rows` sees the rows that were appended, clones first and then children.
         """
-        gradients = self.statistics["gradients"] / self.statistics["counts"].clamp(min=1.0)
-        is_refined = gradients >= self.config.gradient_threshold
+        counts = self.statistics["counts"]
+        gradients = self.statistics["gradients"] / counts.clamp(min=1.0)
+        is_judged = counts >= self.config.min_observations
+        is_refined = is_judged & (gradients >= self.config.gradient_threshold)
         is_refined &= self._within_cap(is_refined, gradients)
         sizes = self.parameters["scales"].exp().amax(dim=-1)
         is_large = sizes > self.config.split_scale * self.extent
         is_cloned, is_split = is_refined & ~is_large, is_refined & is_large
         num_cloned, num_split = int(is_cloned.sum()), int(is_split.sum())
+        # What was judged is observed anew; appended rows are copies and begin at zero as well.
+        for values in self.statistics.values():
+            values[is_judged] = 0.0
         if num_cloned:
             duplicate(self.parameters, self.optimizers, self.statistics, is_cloned)
         if num_split:

@@ -114,7 +114,6 @@ class HexPlaneRecipe(Recipe):
             self.densifier.grow()
             if self.expert.num_gaussians > self.config.prune_above:
                 self.densifier.prune()
-            self.densifier.reset_statistics()
         reset_every = self.config.reset_every
         if reset_every is not None and is_due(
             done, self.steps(reset_every), 0, self.steps(grow.stop)

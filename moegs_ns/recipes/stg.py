@@ -57,7 +57,6 @@ class STGRecipe(Recipe):
         every, growth_stop = self.steps(grow.every), self.steps(grow.stop)
         if is_due(done, every, self.steps(grow.start), growth_stop):
             self.densifier.grow(self.redraw_time_centers)
-            self.densifier.reset_statistics()
         if is_due(done, every, growth_stop, self.steps(config.prune_stop)):
             self.densifier.prune()
         if is_due(done, self.steps(config.reset_every), 0, self.steps(config.reset_stop)):

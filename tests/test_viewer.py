@@ -1,0 +1,81 @@
+"""What nerfstudio's viewer asks of a run."""
+
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.viewer.utils import parse_object
+from nerfstudio.viewer.viewer_elements import ViewerElement
+from tiny import TinyRuns
+
+from moegs_ns.cli.report import load_pipeline
+from moegs_ns.models.checkpoints import open_run
+
+
+@pytest.fixture(scope="module")
+def pipelines(tiny_runs: TinyRuns):
+    """An expert's and the router's pipelines."""
+    methods = ("moegs-stg", "moegs-router")
+    return {method: load_pipeline(open_run(tiny_runs.config(method))) for method in methods}
+
+
+def viewer_camera(pipeline, time: float | None) -> Cameras:
+    """A camera as the viewer makes it: an odd size, metadata of its own, perhaps no time."""
+    source = pipeline.datamanager.train_dataset.cameras[:1]
+    return Cameras(
+        camera_to_worlds=source.camera_to_worlds, fx=30.0, fy=30.0, cx=16.5, cy=12.5,
+        width=33, height=25, times=None if time is None else torch.tensor([[time]]),
+        metadata={"cam_idx": 0},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_the_time_slider_appears_and_moves_the_picture(pipelines, method):
+    pipeline = pipelines[method]
+    assert pipeline.datamanager.includes_time
+    early, late = (
+        pipeline.model.get_outputs_for_camera(viewer_camera(pipeline, time)) for time in (0.0, 1.0)
+    )
+    assert (early["rgb"] - late["rgb"]).abs().max() > 0.02
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_a_camera_without_time_shows_the_first_instant(pipelines, method):
+    pipeline = pipelines[method]
+    timeless, first = (
+        pipeline.model.get_outputs_for_camera(viewer_camera(pipeline, time)) for time in (None, 0.0)
+    )
+    torch.testing.assert_close(timeless["rgb"], first["rgb"])
+
+
+def test_outputs_to_choose_from(pipelines):
+    pipeline = pipelines["moegs-router"]
+    outputs = pipeline.model.get_outputs_for_camera(viewer_camera(pipeline, 0.5))
+    assert set(outputs) == {
+        "rgb", "depth", "accumulation", "winner",
+        "rgb_stg", "gate_stg", "rgb_4dgaussians", "gate_4dgaussians",
+    }  # fmt: skip
+    for name, value in outputs.items():
+        channels = 3 if name.startswith(("rgb", "winner")) else 1
+        assert value.shape == (25, 33, channels), name
+        assert value.isfinite().all(), name
+    gates = outputs["gate_stg"] + outputs["gate_4dgaussians"]
+    torch.testing.assert_close(gates, torch.ones_like(gates))
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_a_crop_box_hides_what_lies_outside(pipelines, method):
+    pipeline = pipelines[method]
+    camera = viewer_camera(pipeline, 0.5)
+    nowhere = OrientedBox(R=torch.eye(3), T=torch.full((3,), 1e4), S=torch.ones(3))
+    everywhere = OrientedBox(R=torch.eye(3), T=torch.zeros(3), S=torch.full((3,), 1e6))
+    whole = pipeline.model.get_outputs_for_camera(camera)
+    assert pipeline.model.get_outputs_for_camera(camera, nowhere)["accumulation"].max() == 0
+    cropped = pipeline.model.get_outputs_for_camera(camera, everywhere)
+    torch.testing.assert_close(cropped["rgb"], whole["rgb"])
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_the_viewer_can_walk_through_the_pipeline(pipelines, method):
+    """It evaluates every property on the way; one that raises would break the viewer."""
+    parse_object(pipelines[method], ViewerElement, "Custom Elements")
