@@ -324,8 +324,9 @@ def test_options_on_the_command_line():
 
 
 @pytest.mark.gpu
-def test_images_that_fit_stay_on_the_gpu(videos: Path):
-    manager = open_scene(videos)
+def test_images_that_fit_stay_on_the_gpu(tmp_path: Path):
+    scene = image_scene(tmp_path)
+    manager = open_scene(scene)
     manager.to("cuda")
     _, batch = manager.next_train(0)
     assert batch["image"].is_cuda
@@ -333,7 +334,7 @@ def test_images_that_fit_stay_on_the_gpu(videos: Path):
     assert manager._train_images.is_cached
     expected = manager.train_dataset.get_numpy_image(int(batch["image_idx"][0]))
     assert np.array_equal(batch["image"][0].cpu().numpy(), expected)
-    small = open_scene(videos, gpu_cache_gb=1e-6)
+    small = open_scene(scene, gpu_cache_gb=1e-6)
     small.to("cuda")
     for step in range(4):
         _, batch = small.next_train(step)
