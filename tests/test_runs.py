@@ -101,6 +101,11 @@ class TestResume:
         source = tiny_runs.config("moegs-stg")
         resumed = self.resume(tiny_runs, "moegs-stg", source, "more", "--budget", "0.0025")
         assert open_run(resumed).checkpoint_path.name == "step-000000074.ckpt"
+        first, total = (
+            json.loads((config.parent / "training.json").read_text())["seconds"]
+            for config in (source, resumed)
+        )
+        assert total > first
 
     def test_resuming_a_finished_run_changes_nothing(self, tiny_runs: TinyRuns):
         source = tiny_runs.config("moegs-stg")

@@ -41,10 +41,10 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
 
     _target: type = field(default_factory=lambda: MoegsDataManager)
     """Target class to instantiate."""
-    cache_images: Literal["cpu", "gpu"] = "cpu"
-    """Not used; see `gpu_cache_gb`."""
-    cache_images_type: Literal["uint8", "float32"] = "uint8"
-    """Not used; training and evaluation images are uint8."""
+    cache_images: tyro.conf.Suppress[Literal["cpu", "gpu"]] = "cpu"
+    """Hidden, since `gpu_cache_gb` decides."""
+    cache_images_type: tyro.conf.Suppress[Literal["uint8", "float32"]] = "uint8"
+    """Hidden, since training and evaluation images are always uint8."""
     val_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--val-cameras"])] = ()
     """Cameras (by number) taken out of the training set; evaluation then uses exactly these
     instead of the held-out cameras."""

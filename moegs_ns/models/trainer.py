@@ -130,9 +130,11 @@ class MoegsTrainer(Trainer):
     def _write_record(self, seconds: float) -> None:
         """Add this session's seconds to those of the sessions that it resumed."""
         path = self.base_dir / TRAINING_RECORD
+        resumed = self.config.load_dir
+        before = path if resumed is None else Path(resumed).parent / TRAINING_RECORD
         earlier = 0.0
-        if self._start_step and path.is_file():
-            earlier = json.loads(path.read_text())["seconds"]
+        if self._start_step and before.is_file():
+            earlier = json.loads(before.read_text())["seconds"]
         record = {"seconds": earlier + seconds, "steps": self.step + 1, "device": self.device}
         temporary = path.with_name(f".writing-{path.name}")
         temporary.write_text(json.dumps(record) + "\n", "utf8")
