@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConfig
 from nerfstudio.models.base_model import ModelConfig
 
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
+from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
 from moegs_ns.models.pipeline import MoegsPipelineConfig
 from moegs_ns.models.trainer import MoegsTrainerConfig
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
