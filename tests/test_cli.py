@@ -81,7 +81,8 @@ def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     names = ("rgb", "winner", "gate_stg")
     Render(tiny_runs.router, FixedCamera(0), video, fps=30.0, rendered_output_names=names).main()
     frames = frames_of(video)
-    assert frames.shape == (6, 36, 3 * 48, 3)
+    # Six frames at 12 per second, shown at 30 per second.
+    assert frames.shape == (15, 36, 3 * 48, 3)
     assert np.abs(np.diff(frames[:, :, :48].astype(float), axis=0)).max() > 10
 
 
