@@ -1,6 +1,7 @@
 """The `moegs` command: camera paths with time, videos, tables."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from nerfstudio.cameras.camera_paths import get_path_from_json
 from tiny import TinyRuns, typed
 
 from moegs_ns.cli.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json, look_at
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.demo import Demo, run_nerfstudio
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 from moegs_ns.cli.results import markdown_table, write_results
@@ -84,6 +85,13 @@ def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     # Six frames at 12 per second, shown at 30 per second.
     assert frames.shape == (15, 36, 3 * 48, 3)
     assert np.abs(np.diff(frames[:, :, :48].astype(float), axis=0)).max() > 10
+
+
+def test_the_demo_without_ffmpeg_says_so(tiny_runs: TinyRuns, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    Demo(output_dir=tmp_path).render(tiny_runs.router.parent)
+    assert "they need ffmpeg" in " ".join(capsys.readouterr().out.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_ns_render_takes_the_written_path(tiny_runs: TinyRuns, tmp_path: Path):

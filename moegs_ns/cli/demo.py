@@ -1,6 +1,7 @@
 """`moegs demo`: the whole road on a small generated scene, on any computer."""
 
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -82,6 +83,9 @@ class Demo:
 
     def render(self, run_dir: Path) -> None:
         """A video of the mixture beside the map of winning experts, and one of frozen time."""
+        if shutil.which("ffmpeg") is None:
+            CONSOLE.print("No videos: they need ffmpeg; install it and run the demo again.")
+            return
         names = ("rgb", "winner", *(f"gate_{m.removeprefix('moegs-')}" for m in EXPERTS))
         config = run_dir / "config.yml"
         for path, name in ((Orbit(), "orbit"), (FrozenTime(), "frozen_time")):
