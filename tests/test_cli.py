@@ -84,7 +84,8 @@ def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     frames = frames_of(video)
     # Six frames at 12 per second, shown at 30 per second.
     assert frames.shape == (15, 36, 3 * 48, 3)
-    assert np.abs(np.diff(frames[:, :, :48].astype(float), axis=0)).max() > 10
+    # Neighbouring frames of a hardly trained model differ little; the ends of the clip do not.
+    assert np.abs(frames[-1, :, :48].astype(float) - frames[0, :, :48]).max() > 20
 
 
 def test_the_demo_without_ffmpeg_says_so(tiny_runs: TinyRuns, tmp_path, monkeypatch, capsys):
