@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from measure import environment_of
 from pictures import save_sheet
 
 from moegs_ns.cli.report import print_scores, score_run
@@ -42,6 +43,8 @@ class Mixture:
     """Share of the published steps of the router."""
     train_options: str = ""
     """Further options of every training, for example --val-cameras."""
+    expert_options: tuple[str, ...] = ()
+    """Further options of single experts, each 'METHOD: options'."""
     router_options: str = ""
     """Further options of the router's training."""
     seeds: tuple[int, ...] = (0,)
@@ -74,8 +77,13 @@ class Mixture:
 
     def train_side_by_side(self, seed: int) -> None:
         """All experts at once: small scenes leave most of a GPU idle."""
-        missing = [m for m in self.methods if not self.is_trained(m, seed)]
-        for process in [self.start(method, seed, self.budget, []) for method in missing]:
+        own = dict(words.split(":", 1) for words in self.expert_options)
+        started = [
+            self.start(method, seed, self.budget, shlex.split(own.get(method, "")), place)
+            for place, method in enumerate(self.methods)
+            if not self.is_trained(method, seed)
+        ]
+        for process in started:
             self.wait(process)
 
     def config(self, method: str, seed: int) -> Path:
@@ -87,9 +95,9 @@ class Mixture:
         return (self.config(method, seed).parent / "training.json").is_file()
 
     def start(
-        self, method: str, seed: int, budget: float, options: list[str]
+        self, method: str, seed: int, budget: float, options: list[str], place: int = 0
     ) -> tuple[subprocess.Popen, Path]:
-        """Start one training; its output goes to a log beside the runs."""
+        """Start one training on the GPU whose turn it is; its output goes to a log."""
         arguments = [
             method, *options, "--budget", str(budget), *shlex.split(self.train_options),
             "--output-dir", str(self.output_dir), "--experiment-name", self.name,
@@ -102,7 +110,9 @@ class Mixture:
         print("ns-train", shlex.join(arguments), flush=True)
         command = [sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.train", *arguments]
         with log.open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment_of(place)
+            )
         return process, log
 
     def wait(self, started: tuple[subprocess.Popen, Path]) -> None:

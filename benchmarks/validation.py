@@ -1,22 +1,29 @@
-"""Compare options of experts on validation cameras taken from the training set, runs side by side.
+"""Compare options of methods on validation cameras taken from the training set, runs side by side.
 
     python benchmarks/validation.py --name points --data DATA/panoptic_basketball \
         --parser panoptic-data --parser-options="--frames 0 66" --val-cameras 4 12 20 26 \
         --variants "sparse: moegs-stg --budget 0.2" \
                    "dense: moegs-stg --budget 0.2 | --min-points 40000"
+
+Runs are dealt out over all GPUs. Variants of the router name experts that were trained with the
+same validation cameras kept back, so that these are new to both stages.
 """
 
+import json
 import shlex
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from measure import environment_of
 
-from moegs_ns.cli.report import score_run
 from moegs_ns.cli.results import write_results
-from moegs_ns.models.checkpoints import open_run
+
+SCORES = "scores.json"
 
 
 @dataclass
@@ -32,39 +39,52 @@ class Validation:
     val_cameras: tuple[int, ...]
     """Training cameras that are kept back."""
     parser_options: str = ""
+    at_once: int = 32
+    """Runs that are trained side by side at most; 1 on a CPU."""
     output_dir: Path = Path("outputs/validation")
     results_dir: Path = Path(__file__).parent / "results"
 
     def main(self) -> None:
         """Train, score, write."""
-        started = [self.start(variant) for variant in self.variants]
-        rows = []
-        for name, process, config in started:
-            if process.wait() != 0:
-                print(f"{name} failed:", config.with_name("log.txt").read_text()[-2000:])
-                continue
-            rows.append({"variant": name, **asdict(score_run(open_run(config)))})
+        with ThreadPoolExecutor(self.at_once) as pool:
+            results = list(pool.map(self.train_and_score, range(len(self.variants))))
+        rows = [row for row in results if row is not None]
         command = shlex.join(["python", *sys.argv])
         write_results(self.results_dir / f"{self.name}.json", rows, command)
         print((self.results_dir / f"{self.name}.md").read_text())
 
-    def start(self, variant: str) -> tuple[str, subprocess.Popen, Path]:
-        """Start one training."""
-        name, _, words = variant.partition(":")
+    def train_and_score(self, place: int) -> dict | None:
+        """Row of one variant; None if it failed, with the end of its log printed."""
+        name, _, words = self.variants[place].partition(":")
         options, _, parser_options = words.partition("|")
         method, *rest = shlex.split(options)
-        folder = self.output_dir / self.name / method / name
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.train", method, *rest,
+        run = self.output_dir / self.name / method / name
+        run.mkdir(parents=True, exist_ok=True)
+        train = [
+            "nerfstudio.scripts.train", method, *rest,
             "--output-dir", str(self.output_dir), "--experiment-name", self.name,
             "--timestamp", name, "--vis", "tensorboard", "--steps-per-eval-image", "0",
             "--val-cameras", *map(str, self.val_cameras), "--data", str(self.data), self.parser,
             *shlex.split(self.parser_options), *shlex.split(parser_options),
         ]  # fmt: skip
-        with (folder / "log.txt").open("w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        return name, process, folder / "config.yml"
+        score = ["moegs_ns.cli.main", "report", str(run), "--output-path", str(run / SCORES)]
+        for module in (train, score):
+            if not run_module(module, run / "log.txt", place):
+                print(f"{name} failed:", (run / "log.txt").read_text()[-2000:], flush=True)
+                return None
+        row = json.loads((run / SCORES).read_text())["rows"][0]
+        print(f"{name}: {row['psnr']:.2f} dB", flush=True)
+        return {"variant": name, **row}
+
+
+def run_module(words: Sequence[str], log: Path, place: int) -> bool:
+    """Run a Python module on the GPU whose turn it is; whether it went well."""
+    with log.open("a") as output:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", *words],
+            stdout=output, stderr=subprocess.STDOUT, env=environment_of(place), check=False,
+        )  # fmt: skip
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class RecipeConfig(InstantiateConfig):
     """Steps after which colours gain one degree of spherical harmonics."""
     densification: DensificationConfig = field(default_factory=DensificationConfig)
     """When Gaussians are added and removed."""
+    weight_opacity: float = 0.0
+    """Weight of the mean opacity, which thins out haze that few training views see."""
 
 
 class Recipe(nn.Module):
@@ -122,7 +124,11 @@ class Recipe(nn.Module):
             total = total + errors.loss * (len(part.indices) / num_views)
             if self.sampler is not None:
                 self.sampler.observe(part.indices, errors.l1.detach(), errors.ssim)
-        return {"photometric": total}
+        losses = {"photometric": total}
+        if self.config.weight_opacity > 0.0:
+            opacities = self.expert.gauss_params["opacities"].sigmoid()
+            losses["opacity"] = self.config.weight_opacity * opacities.mean()
+        return losses
 
     def after_backward(self, step: int, parts: Sequence[TrainingSplat]) -> None:
         """Collect the screen gradients that densification needs."""
