@@ -1,4 +1,4 @@
-"""`ns-train moegs-stg`: Spacetime Gaussians (Li et al., CVPR 2024) with SH colour."""
+"""`ns-train moegs-stg`: Spacetime Gaussians (Li et al., CVPR 2024), with SH colour by default."""
 
 from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
@@ -20,8 +20,12 @@ method = MethodSpecification(
             "angular_rates": adam(1e-4),
             "time_centers": adam(1e-4),
             "time_log_scales": adam(0.03),
+            "base_rgb": adam(2.5e-3),
+            "view_features": adam(2.5e-3),
+            "time_features": adam(1e-3),
+            "decoder": adam(1e-4),
         },
         steps=30000,
     ),
-    description="Expert: Spacetime Gaussians, polynomial motion with temporal opacity (SH colour).",
+    description="Expert: Spacetime Gaussians, polynomial motion with temporal opacity.",
 )

@@ -16,6 +16,8 @@ from moegs_ns.scene import FrameTable
 class Sampler(Protocol):
     """What the datamanager and the recipes need of a sampler."""
 
+    table: FrameTable
+
     def next(self, step: int) -> Int[Tensor, "V"]:
         """Rows of the frame table to train on at this step."""
         ...

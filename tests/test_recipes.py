@@ -5,7 +5,6 @@ import torch
 
 from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpertConfig
 from moegs_ns.experts.stg import STGExpertConfig
-from moegs_ns.recipes.base import TrainingSplat
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig, roughness
 from moegs_ns.recipes.schedules import (
@@ -15,6 +14,7 @@ from moegs_ns.recipes.schedules import (
     scaled_steps,
 )
 from moegs_ns.recipes.stg import STGRecipeConfig
+from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.scene import InitialPoints, SceneInfo
 
 SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)

@@ -42,9 +42,6 @@ class Expert(nn.Module):
     (`means`, `quats`, log `scales`, logit `opacities`, `sh0`, `shN`) plus those of the family.
     """
 
-    has_shading = False
-    """Whether `shade` changes colours."""
-
     background: Float[Tensor, "3"]
     num_frames: Int[Tensor, ""]
     scene_center: Float[Tensor, "3"]
@@ -55,11 +52,11 @@ class Expert(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.scene = scene
         self.near = max(NEAR, config.near * scene.extent)
         """Distance of the near plane in world units."""
         self.active_sh_degree = 0
         """Degree that colours are evaluated with; a recipe raises it while training."""
-        self.frame_count = scene.num_frames
         background = config.background if scene.background is None else scene.background
         self.register_buffer("background", torch.tensor(background, dtype=torch.float32))
         self.register_buffer("num_frames", torch.tensor(scene.num_frames))
@@ -72,7 +69,6 @@ class Expert(nn.Module):
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
         """Raw parameters of all Gaussians, one per initial point; families add their own."""
         count = len(points)
-        sh = sh_from_rgb(points.rgb, self.config.sh_degree)
         quats = torch.zeros(count, 4)
         quats[:, 0] = 1.0
         return {
@@ -80,9 +76,13 @@ class Expert(nn.Module):
             "quats": quats,
             "scales": initial_log_scales(points.xyz, scene.extent),
             "opacities": torch.full((count,), INITIAL_OPACITY).logit(),
-            "sh0": sh[:, :1].contiguous(),
-            "shN": sh[:, 1:].contiguous(),
+            **self.initial_colors(points),
         }
+
+    def initial_colors(self, points: InitialPoints) -> dict[str, Tensor]:
+        """Raw parameters of the colours of all Gaussians."""
+        sh = sh_from_rgb(points.rgb, self.config.sh_degree)
+        return {"sh0": sh[:, :1].contiguous(), "shN": sh[:, 1:].contiguous()}
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """The Gaussians at `time` in [0, 1] over the clip, differentiable in all parameters.
@@ -100,6 +100,11 @@ class Expert(nn.Module):
     ) -> Float[Tensor, "*s 3"]:
         """Final colour from splatted channels, before blending and background; here unchanged."""
         return rgb
+
+    @property
+    def has_shading(self) -> bool:
+        """Whether `shade` changes colours."""
+        return False
 
     @property
     def num_gaussians(self) -> int:

@@ -22,8 +22,9 @@ from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.mixture import finish_image, training_camera, within
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
-from moegs_ns.recipes.base import Recipe, RecipeConfig, TrainingSplat
+from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.schedules import multiply_learning_rate
+from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting import splat
 
@@ -118,7 +119,7 @@ class ExpertModel(Model):
             if result.means2d.requires_grad:
                 result.means2d.retain_grad()
             image = finish_image(self.expert, result, part, background)
-            drawn.append((gaussians, result, image, rows))
+            drawn.append((gaussians, result, part, image, rows))
             for place, row in enumerate(rows):
                 rgb[row] = image[place]
         return {"rgb": torch.stack(rgb), "drawn": drawn}
@@ -157,8 +158,8 @@ class ExpertModel(Model):
             return {"l1": (outputs["rgb"] - target).abs().mean()}
         indices = batch["image_idx"]
         self._parts = [
-            TrainingSplat(gaussians, result, image, target[rows], indices[rows])
-            for gaussians, result, image, rows in outputs["drawn"]
+            TrainingSplat(gaussians, result, part, image, target[rows], indices[rows])
+            for gaussians, result, part, image, rows in outputs["drawn"]
         ]
         return self.recipe.loss_terms(self.step, self._parts)
 

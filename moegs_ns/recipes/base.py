@@ -5,33 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from moegs_ns.experts.base import Expert
-from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import SSIM_LAMBDA, photometric_errors
 from moegs_ns.recipes.densification import DensificationConfig, Densifier
 from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import Sampler
 from moegs_ns.scene import FrameTable
-from moegs_ns.splatting import Splat
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSplat:
-    """One instant of a training step: what was drawn, from what, and what it should look like."""
-
-    gaussians: Gaussians
-    splat: Splat
-    image: Float[Tensor, "C H W 3"]
-    """Shaded and laid over the background."""
-    target: Float[Tensor, "C H W 3"]
-    indices: Int[Tensor, "C"]
-    """Rows of the frame table."""
 
 
 @dataclass

@@ -149,6 +149,24 @@ class Densifier:
         remove(self.parameters, self.optimizers, self.statistics, is_removed)
         return count
 
+    @torch.no_grad()
+    def append(self, rows: dict[str, Tensor]) -> None:
+        """Add Gaussians with the given raw parameters; their optimiser state begins at zero."""
+        count = len(rows["means"])
+        for name, old in list(self.parameters.items()):
+            new = torch.nn.Parameter(torch.cat([old.data, rows[name].to(old)]))
+            optimizer = self.optimizers[name]
+            state = optimizer.state.pop(old, {})
+            for key, value in state.items():
+                if key != "step":
+                    state[key] = torch.cat([value, value.new_zeros(count, *value.shape[1:])])
+            if state:
+                optimizer.state[new] = state
+            optimizer.param_groups[0]["params"] = [new]
+            self.parameters[name] = new
+        for name, values in self.statistics.items():
+            self.statistics[name] = torch.cat([values, values.new_zeros(count)])
+
     def reset_opacities(self) -> None:
         """Cut opacities to a small value and clear their optimiser's moments."""
         reset_opa(self.parameters, self.optimizers, {}, RESET_OPACITY)

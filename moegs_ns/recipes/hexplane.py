@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpert
-from moegs_ns.recipes.base import Recipe, RecipeConfig, TrainingSplat
+from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.schedules import clear_moments, is_due
+from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable
 
