@@ -37,6 +37,8 @@ def gaussian_optimizers(
         "opacities": adam(0.05),
         "sh0": adam(2.5e-3),
         "shN": adam(2.5e-3 / 20),
+        "camera_opt": adam(1e-4, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=30000)),
+        "color_correction": adam(1e-3),
     }
 
 

@@ -95,6 +95,17 @@ class View:
         return self.positions[:, None, None, :].expand_as(directions), directions
 
 
+def moved(
+    view: View, rotations: Float[Tensor, "C 3 3"], translations: Float[Tensor, "C 3"]
+) -> View:
+    """Cameras turned about their own centres and shifted, both in world axes; differentiable."""
+    turned = view.viewmats[:, :3, :3] @ rotations.transpose(1, 2)
+    centers = view.positions + translations
+    offsets = -torch.einsum("cij,cj->ci", turned, centers)
+    upper = torch.cat([turned, offsets[..., None]], dim=-1)
+    return replace(view, viewmats=torch.cat([upper, view.viewmats[:, 3:]], dim=1))
+
+
 def view_from_cameras(cameras: Cameras) -> View:
     """nerfstudio cameras of shape [C] (or one of shape []) as a `View`.
 

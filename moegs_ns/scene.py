@@ -21,6 +21,8 @@ class SceneInfo:
     """1.1 times the largest distance of a training camera from `center`, in world units."""
     background: tuple[float, float, float] | None
     """Colour that transparent images were laid over; None for opaque images."""
+    camera_ids: tuple[int, ...] = ()
+    """Numbers of the physical training cameras, ascending; empty where unknown."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -275,6 +275,7 @@ def _scene_info(outputs: DataparserOutputs) -> SceneInfo:
         center=center,
         extent=extent,
         background=background,
+        camera_ids=tuple(sorted(set(ids))),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 from jaxtyping import Int
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
@@ -21,6 +22,7 @@ from torch.nn import Parameter
 from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.mixture import finish_image, training_camera, within
+from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.schedules import multiply_learning_rate
@@ -38,6 +40,11 @@ class ExpertModelConfig(ModelConfig):
     """Shape of the expert."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     """How the expert is trained."""
+    camera_optimizer: CameraOptimizerConfig = field(default_factory=CameraOptimizerConfig)
+    """Learn small changes of the poses of training cameras, one per physical camera."""
+    color_correction: bool = False
+    """Learn how the colours of each training camera differ from the mean of all; held-out views
+    show the mean."""
     budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
     """Share of the published steps to train for; scales every schedule of the recipe."""
 
@@ -58,12 +65,15 @@ class ExpertModel(Model):
         self.recipe = self.config.recipe.setup(
             expert=self.expert, budget=self.config.budget, seed=seed
         )
+        self.corrections = CameraCorrections(
+            self.config.camera_optimizer, self.config.color_correction, scene
+        )
         self.step = 0
         self._parts: list[TrainingSplat] = []
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """Groups of the recipe."""
-        return self.recipe.parameter_groups()
+        """Groups of the recipe and of the cameras' corrections."""
+        return self.recipe.parameter_groups() | self.corrections.parameter_groups()
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -113,12 +123,13 @@ class ExpertModel(Model):
         for rows in rows_by_frame(view):
             part = view.select(rows)
             camera = training_camera(part)
-            part = part.to(self.device)
+            part = self.corrections.correct_poses(part.to(self.device))
             gaussians = self.expert.at(part.time, camera)
             result = splat(gaussians, part, near=self.expert.near)
             if result.means2d.requires_grad:
                 result.means2d.retain_grad()
             image = finish_image(self.expert, result, part, background)
+            image = self.corrections.correct_colors(image, part)
             drawn.append((gaussians, result, part, image, rows))
             for place, row in enumerate(rows):
                 rgb[row] = image[place]
@@ -144,6 +155,7 @@ class ExpertModel(Model):
         return {
             "psnr": scalar_psnr(outputs["rgb"], target),
             "gaussian_count": self.expert.num_gaussians,
+            **self.corrections.report(),
         }
 
     def get_loss_dict(
@@ -161,7 +173,7 @@ class ExpertModel(Model):
             TrainingSplat(gaussians, result, part, image, target[rows], indices[rows])
             for gaussians, result, part, image, rows in outputs["drawn"]
         ]
-        return self.recipe.loss_terms(self.step, self._parts)
+        return self.recipe.loss_terms(self.step, self._parts) | self.corrections.loss_terms()
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

@@ -1,0 +1,106 @@
+"""Small corrections of training cameras: pose and colour response, one each per physical camera.
+
+A camera of a rig is corrected once, not at every frame. Held-out views are never corrected: they
+show what the mean of the training cameras shows.
+"""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from moegs_ns.cameras import View, moved
+from moegs_ns.scene import SceneInfo
+
+POSE_GROUP, COLOR_GROUP = "camera_opt", "color_correction"
+"""Names of the optimisers."""
+
+
+class CameraCorrections(nn.Module):
+    """Pose and colour corrections of the training cameras; both may be off.
+
+    Poses are nerfstudio's camera optimiser, with translations in units of the scene's extent. The
+    colour of a camera is an affine map; the mean of all maps is the identity, so that they cannot
+    change the colours of the scene itself.
+    """
+
+    camera_ids: Int[Tensor, "M"]
+
+    def __init__(
+        self, poses: CameraOptimizerConfig, has_color_correction: bool, scene: SceneInfo
+    ) -> None:
+        super().__init__()
+        count = len(scene.camera_ids)
+        self.extent = scene.extent
+        # The data set says it anew whenever a run is opened.
+        ids = torch.tensor(scene.camera_ids, dtype=torch.long)
+        self.register_buffer("camera_ids", ids, persistent=False)
+        self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
+        self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
+
+    @property
+    def has_pose_correction(self) -> bool:
+        """Whether poses are corrected."""
+        return self.poses.config.mode != "off"
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """Groups of what is on."""
+        groups: dict[str, list[Parameter]] = {}
+        if self.has_pose_correction:
+            groups[POSE_GROUP] = list(self.poses.parameters())
+        if self.color is not None:
+            groups[COLOR_GROUP] = [self.color]
+        return groups
+
+    def rows(self, view: View) -> Int[Tensor, "C"]:
+        """Row of each camera of a training view.
+
+        Raises:
+            ValueError: one of them is not a training camera.
+        """
+        ids = view.camera_ids.to(self.camera_ids)
+        rows = torch.searchsorted(self.camera_ids, ids).clamp(max=max(0, len(self.camera_ids) - 1))
+        if len(self.camera_ids) == 0 or not bool((self.camera_ids[rows] == ids).all()):
+            raise ValueError(
+                f"Corrections are learned for training cameras {self.camera_ids.tolist()}, but the "
+                f"batch shows cameras {ids.tolist()}; switch the corrections off for this data set."
+            )
+        return rows
+
+    def correct_poses(self, view: View) -> View:
+        """The view from where its cameras are believed to stand."""
+        if not self.has_pose_correction:
+            return view
+        change = self.poses(self.rows(view)).to(view.viewmats)
+        return moved(view, change[:, :, :3], self.extent * change[:, :, 3])
+
+    def correct_colors(
+        self, image: Float[Tensor, "C H W 3"], view: View
+    ) -> Float[Tensor, "C H W 3"]:
+        """The image as the view's cameras would record it."""
+        if self.color is None:
+            return image
+        change = (self.color - self.color.mean(0))[self.rows(view)]
+        return (
+            image
+            + torch.einsum("chwi,cji->chwj", image, change[..., :3])
+            + (change[:, None, None, :, 3])
+        )
+
+    def loss_terms(self) -> dict[str, Tensor]:
+        """Penalties on large corrections of poses."""
+        losses: dict[str, Tensor] = {}
+        self.poses.get_loss_dict(losses)
+        return losses
+
+    def report(self) -> dict[str, Tensor]:
+        """Sizes of the corrections for the log."""
+        figures: dict[str, Tensor] = {}
+        self.poses.get_metrics_dict(figures)
+        if self.color is not None:
+            change = cast(Tensor, self.color - self.color.mean(0))
+            figures["color_correction_max"] = change.detach().abs().amax()
+        return figures

@@ -1,0 +1,140 @@
+"""Corrections of training cameras: what they change, and that held-out views never see them."""
+
+import pytest
+import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from tiny import TinyRuns, train_tiny
+from toys import make_gaussians, make_view
+
+from moegs_ns.cameras import moved
+from moegs_ns.cli.report import load_pipeline
+from moegs_ns.models.camera_corrections import CameraCorrections
+from moegs_ns.models.checkpoints import open_run
+from moegs_ns.scene import SceneInfo
+from moegs_ns.splatting import splat
+
+ON = CameraOptimizerConfig(mode="SO3xR3")
+OFF = CameraOptimizerConfig()
+OPTIONS = (
+    "--pipeline.model.camera-optimizer.mode", "SO3xR3", "--pipeline.model.color-correction", "True",
+)  # fmt: skip
+
+
+def scene(extent: float = 2.0, camera_ids: tuple[int, ...] = (0, 1, 2)) -> SceneInfo:
+    return SceneInfo(5, 30.0, (0.0, 0.0, 0.0), extent, None, camera_ids)
+
+
+class TestMovedViews:
+    def test_cameras_turn_about_their_own_centres(self):
+        view = make_view(2)
+        turn = torch.linalg.matrix_exp(
+            torch.tensor([[0.0, 0.1, 0.0], [-0.1, 0, 0.2], [0, -0.2, 0]])
+        )
+        turned = moved(view, turn.expand(2, 3, 3), torch.zeros(2, 3))
+        torch.testing.assert_close(turned.positions, view.positions)
+        before, after = view.viewmats[:, :3, :3].mT, turned.viewmats[:, :3, :3].mT
+        torch.testing.assert_close(after, turn @ before)
+
+    def test_shifts_are_counted_in_the_world(self):
+        view, shift = make_view(2), torch.tensor([[1.0, 0, 0], [0, 2.0, 0]])
+        shifted = moved(view, torch.eye(3).expand(2, 3, 3), shift)
+        torch.testing.assert_close(shifted.positions, view.positions + shift)
+
+    def test_images_have_gradients_with_respect_to_poses(self):
+        """Compared with finite differences of the picture's mean."""
+        generator = torch.Generator().manual_seed(0)
+        gaussians = make_gaussians(generator, 64)
+        corrections = CameraCorrections(ON, False, scene())
+
+        def brightness() -> torch.Tensor:
+            view = corrections.correct_poses(make_view(1))
+            return splat(gaussians, view).rgb.mean()
+
+        adjustment = corrections.poses.pose_adjustment
+        brightness().backward()
+        gradient = adjustment.grad[0].clone()
+        assert gradient.abs().max() > 0
+        for axis in (0, 4):
+            values = []
+            for sign in (1, -1):
+                adjustment.data.zero_()
+                adjustment.data[0, axis] = sign * 2e-3
+                values.append(float(brightness().detach()))
+            slope = (values[0] - values[1]) / 4e-3
+            assert slope == pytest.approx(float(gradient[axis]), rel=0.1, abs=2e-3)
+
+
+class TestCorrections:
+    def test_switched_off_they_are_nothing(self):
+        corrections = CameraCorrections(OFF, False, scene())
+        view, image = make_view(2), torch.rand(2, 4, 4, 3)
+        assert corrections.correct_poses(view) is view
+        assert corrections.correct_colors(image, view) is image
+        assert not corrections.parameter_groups()
+        assert not corrections.loss_terms()
+        assert not corrections.state_dict()
+
+    def test_one_physical_camera_has_one_correction_at_all_times(self):
+        corrections = CameraCorrections(ON, True, scene(camera_ids=(3, 7, 9)))
+        corrections.color.data.normal_()
+        assert corrections.poses.pose_adjustment.shape == (3, 6)
+        view = make_view(3)
+        view.camera_ids[:] = torch.tensor([9, 3, 9])
+        assert corrections.rows(view).tolist() == [2, 0, 2]
+        image = torch.rand(1, 4, 4, 3).expand(3, 4, 4, 3)
+        seen = corrections.correct_colors(image, view)
+        torch.testing.assert_close(seen[0], seen[2])
+        assert not torch.allclose(seen[0], seen[1])
+
+    def test_the_mean_of_all_cameras_keeps_its_colours(self):
+        corrections = CameraCorrections(OFF, True, scene())
+        corrections.color.data.normal_()
+        image = torch.rand(1, 4, 4, 3).expand(3, 4, 4, 3)
+        seen = corrections.correct_colors(image, make_view(3))
+        torch.testing.assert_close(seen.mean(0), image[0], atol=1e-5, rtol=1e-5)
+
+    def test_an_affine_change_of_one_camera_is_found(self):
+        """Two cameras see the same picture, one of them too green."""
+        corrections = CameraCorrections(OFF, True, scene(camera_ids=(0, 1)))
+        picture = torch.rand(1, 8, 8, 3)
+        target = torch.cat(
+            [picture * torch.tensor([1.0, 0.9, 1.0]), picture * torch.tensor([1, 1.1, 1])]
+        )
+        optimizer = torch.optim.Adam(corrections.parameters(), lr=0.01)
+        for _ in range(300):
+            optimizer.zero_grad()
+            seen = corrections.correct_colors(picture.expand(2, 8, 8, 3), make_view(2))
+            (seen - target).square().mean().backward()
+            optimizer.step()
+        assert (seen - target).abs().max() < 0.01
+
+    def test_translations_are_counted_in_scene_extents(self):
+        moves = []
+        for extent in (1.0, 10.0):
+            corrections = CameraCorrections(ON, False, scene(extent))
+            corrections.poses.pose_adjustment.data[0, 0] = 0.01
+            view = make_view(1)
+            moves.append(corrections.correct_poses(view).positions - view.positions)
+        torch.testing.assert_close(10 * moves[0], moves[1], atol=1e-6, rtol=1e-4)
+
+    def test_a_camera_that_is_not_trained_on_is_refused(self):
+        corrections = CameraCorrections(ON, True, scene(camera_ids=(4, 5)))
+        with pytest.raises(ValueError, match="switch the corrections off"):
+            corrections.correct_poses(make_view(1))
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-4dgaussians"])
+def test_corrected_runs_train_save_open_and_leave_held_out_views_alone(
+    tiny_runs: TinyRuns, tmp_path, method: str
+):
+    config = train_tiny(method, tiny_runs.scene, tmp_path, *OPTIONS, "--budget", "0.004")
+    pipeline = load_pipeline(open_run(config))
+    corrections = pipeline.model.corrections
+    assert corrections.color.shape == (5, 3, 4)
+    assert corrections.color.abs().max() > 0
+    assert corrections.poses.pose_adjustment.abs().max() > 0
+    camera = pipeline.datamanager.eval_dataset.cameras[0:1]
+    before = pipeline.model.get_outputs_for_camera(camera)["rgb"]
+    for parameter in corrections.parameters():
+        parameter.data.add_(1.0)
+    torch.testing.assert_close(pipeline.model.get_outputs_for_camera(camera)["rgb"], before)
