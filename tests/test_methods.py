@@ -48,8 +48,10 @@ def test_configs_survive_their_file(method: str):
 def test_every_parameter_group_has_an_optimiser(method: str):
     """Groups are known without building a model: families say them, methods configure them."""
     common = {"means", "quats", "scales", "opacities", "sh0", "shN"}
+    common |= {"camera_opt", "color_correction"}
+    motion = {"motion", "angular_rates", "time_centers", "time_log_scales"}
     groups = {
-        "moegs-stg": common | {"motion", "angular_rates", "time_centers", "time_log_scales"},
+        "moegs-stg": common | motion | {"base_rgb", "view_features", "time_features", "decoder"},
         "moegs-4dgaussians": common | {"decoder", "planes"},
         "moegs-router": {"router_weights", "router_time", "router_phi"},
     }
@@ -65,7 +67,8 @@ def test_the_published_rates_stay_published():
     assert rates == {
         "means": 1.6e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.05, "sh0": 2.5e-3,
         "shN": 1.25e-4, "motion": 2.8e-4, "angular_rates": 1e-4, "time_centers": 1e-4,
-        "time_log_scales": 0.03,
+        "time_log_scales": 0.03, "base_rgb": 2.5e-3, "view_features": 2.5e-3,
+        "time_features": 1e-3, "decoder": 1e-4, "camera_opt": 1e-4, "color_correction": 1e-3,
     }  # fmt: skip
     planes = hexplane.optimizers["planes"]
     assert planes["optimizer"].lr == 1.6e-3

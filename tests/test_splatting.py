@@ -1,5 +1,6 @@
 """The public face of splatting: experts, backgrounds, edge cases, gradients."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -269,3 +270,24 @@ def test_threads_may_render_at_one_time(toy_gaussians, toy_view):
         jobs = [pool.submit(splat, toy_gaussians, toy_view) for _ in range(24)]
         for job in jobs:
             EXACT.assert_close(job.result().rgb, expected)
+
+
+def test_no_trace_function_runs_inside_a_kernel():
+    """nerfstudio's viewer breaks off renders by raising from one; Numba's dispatcher, which calls
+    Python from C, would turn that into a SystemError and the viewer's thread would end."""
+    gaussians, view = make_gaussians(torch.Generator().manual_seed(0)), make_view()
+    modules = set()
+
+    def trace(frame, event, argument):
+        modules.add(frame.f_globals.get("__name__", ""))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        splat(gaussians, view, rasterizer=numba_cpu)
+        assert sys.gettrace() is trace, "later steps of the render can be broken off"
+    finally:
+        sys.settrace(before)
+    assert "moegs_ns.splatting.numba_cpu" in modules
+    assert not [name for name in modules if name.startswith("numba.")]

@@ -5,11 +5,13 @@ from typing import Annotated
 import tyro
 
 from moegs_ns.cli.demo import Demo
+from moegs_ns.cli.export import Export
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )

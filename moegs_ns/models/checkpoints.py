@@ -10,6 +10,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from moegs_ns.models.compact import decode_state, is_compact
+
 CONFIG_NAME = "config.yml"
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
@@ -26,11 +28,7 @@ class Run:
 
     def model_state(self) -> dict[str, Any]:
         """State of the model alone, on the CPU."""
-        state = load_checkpoint(self.checkpoint_path)["pipeline"]
-        return {
-            name.removeprefix("module.").removeprefix(MODEL_PREFIX): value
-            for name, value in state.items()
-        }
+        return model_state(load_checkpoint(self.checkpoint_path)["pipeline"])
 
 
 def open_run(path: Path) -> Run:
@@ -126,6 +124,31 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"The checkpoint {path} is damaged ({str(error).splitlines()[0]}); "
             "restore it from a copy, or train the run anew."
         ) from error
+
+
+def model_state(stored: dict[str, Any]) -> dict[str, Any]:
+    """State of the model in a checkpoint's entry `pipeline`, decoded if that is compact.
+
+    Raises:
+        ValueError: it is in a compact encoding of another version.
+    """
+    state = {
+        name.removeprefix("module.").removeprefix(MODEL_PREFIX): value
+        for name, value in stored.items()
+    }
+    return decode_state(state) if is_compact(state) else state
+
+
+def check_resumable(path: Path) -> None:
+    """Raise ValueError if a checkpoint is that of a compact run, or damaged."""
+    check_whole(path)
+    # Mapped, not read: the state of the optimisers is large.
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if is_compact(content["pipeline"]):
+        raise ValueError(
+            f"Expected a run whose training can go on, but {path} is that of a compact one, which "
+            "has no state of the optimisers; resume the run that it was exported from."
+        )
 
 
 def named_config_path() -> Path | None:

@@ -7,9 +7,11 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
-from moegs_ns.models.checkpoints import MODEL_PREFIX
+from moegs_ns.models.checkpoints import model_state
+from moegs_ns.models.compact import RECIPE, is_compact
 from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
+from moegs_ns.models.starting_view import StartingView
 
 
 @dataclass
@@ -54,6 +56,7 @@ class MoegsPipeline(VanillaPipeline):
                 "train several runs side by side instead."
             )
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        self.starting_view = StartingView(self.datamanager.train_dataset.cameras)
         if test_mode == "val":
             self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
             if isinstance(self.model, RouterModel):
@@ -63,10 +66,9 @@ class MoegsPipeline(VanillaPipeline):
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; every name and shape must match, but for numbers of rows."""
         self.model.update_to_step(step)
-        state = {
-            name.removeprefix("module.").removeprefix(MODEL_PREFIX): value
-            for name, value in loaded_state.items()
-        }
+        state = model_state(loaded_state)
+        if is_compact(loaded_state):
+            state |= self.model.recipe.state_dict(prefix=RECIPE)
         try:
             self.model.load_state_dict(state, strict=True)
         except RuntimeError as error:

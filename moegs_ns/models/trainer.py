@@ -15,6 +15,7 @@ from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerC
 
 from moegs_ns.models.checkpoints import (
     CONFIG_NAME,
+    check_resumable,
     find_config,
     model_dir,
     named_config_path,
@@ -165,10 +166,19 @@ class MoegsTrainer(Trainer):
         )
 
     def _load_checkpoint(self) -> None:
-        load_dir = self.config.load_dir
-        if load_dir is not None and self.config.load_step is None:
-            newest_checkpoint(Path(load_dir))
+        path = self._resumed_checkpoint()
+        if path is not None and path.is_file():
+            check_resumable(path)
         super()._load_checkpoint()
+
+    def _resumed_checkpoint(self) -> Path | None:
+        """The checkpoint that the training goes on from; None for a new one."""
+        config = self.config
+        if config.load_dir is None:
+            return config.load_checkpoint
+        if config.load_step is None:
+            return newest_checkpoint(Path(config.load_dir))
+        return Path(config.load_dir) / f"step-{config.load_step:09d}.ckpt"
 
     def save_checkpoint(self, step: int) -> None:
         """Save under a temporary name, then replace; earlier checkpoints go last."""

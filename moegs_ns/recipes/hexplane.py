@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpert
+from moegs_ns.losses import SSIM_LAMBDA
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.schedules import clear_moments, is_due
@@ -19,15 +20,18 @@ from moegs_ns.scene import FrameTable
 
 @dataclass
 class HexPlaneRecipeConfig(RecipeConfig):
-    """The published recipe for multi-view video."""
+    """The published recipe for multi-view video, but for the structural term of the loss.
+
+    That term gained 1.9 dB on validation cameras of a real scene, and costs little.
+    """
 
     _target: type = field(default_factory=lambda: HexPlaneRecipe)
-    ssim_lambda: float = 0.0
+    ssim_lambda: float = SSIM_LAMBDA
     """Weight of the structural term of the loss; published as 0."""
     coarse_steps: int = 3000
     """Steps of the static stage, which come before those of the fine stage."""
-    views: int = 1
-    """Images per step, of any time."""
+    views: int = 2
+    """Images per step, of any time; published as 2 or 4 for N3V and 1 for other scenes."""
     densification: DensificationConfig = field(
         default_factory=lambda: DensificationConfig(start=500, stop=10000, every=100)
     )

@@ -4,7 +4,10 @@ Gradients are exact and the same bits on every run: each (Gaussian, tile) pair w
 and slots are summed in a fixed order.
 """
 
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numba
 import numpy as np
@@ -50,12 +53,13 @@ def _sort(
     num_images, height, width = shape
     columns, rows = -(-width // TILE_SIZE), -(-height // TILE_SIZE)
     depth_order = torch.argsort(projection.depths, stable=True)
-    bounds = kernels.count_tiles(
-        _array(projection.means2d), _array(projection.radii), columns, rows, TILE_SIZE
-    )
-    return kernels.sort_into_tiles(
-        bounds, _array(depth_order), _array(image_ids.long()), num_images, columns, rows
-    )
+    with _undisturbed():
+        bounds = kernels.count_tiles(
+            _array(projection.means2d), _array(projection.radii), columns, rows, TILE_SIZE
+        )
+        return kernels.sort_into_tiles(
+            bounds, _array(depth_order), _array(image_ids.long()), num_images, columns, rows
+        )
 
 
 class _Rasterize(torch.autograd.Function):
@@ -63,8 +67,7 @@ class _Rasterize(torch.autograd.Function):
     def forward(ctx, means2d, conics, opacities, channels, pairs, shape):
         flatten_ids, tile_starts, _, _ = pairs
         limits = kernels.limits_for(_array(means2d).dtype)
-        with _kernel_lock:
-            _follow_torch_threads()
+        with _undisturbed():
             image, transmittance, last_pairs = kernels.draw(
                 _array(means2d), _array(conics), _array(opacities), _array(channels),
                 flatten_ids, tile_starts, limits, TILE_SIZE, shape,
@@ -81,8 +84,7 @@ class _Rasterize(torch.autograd.Function):
         flatten_ids, tile_starts, places, place_starts = ctx.pairs
         image_grad, alpha_grad = _array(grads[0]), _array(grads[1][..., 0])
         geometry: tuple[Tensor | None, ...] = (None, None, None)
-        with _kernel_lock:
-            _follow_torch_threads()
+        with _undisturbed():
             if any(ctx.needs_input_grad[:3]):
                 geometry_parts, channel_parts = kernels.pull_all(
                     means2d, conics, opacities, channels, flatten_ids, tile_starts,
@@ -102,6 +104,23 @@ class _Rasterize(torch.autograd.Function):
 
 def _array(value: Tensor) -> np.ndarray:
     return value.detach().contiguous().numpy()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """One thread at a time, as many workers as torch has, and no tracing.
+
+    The viewer breaks off a render by raising from a trace function; raised while a kernel is being
+    called, that would be a SystemError and end the viewer's thread.
+    """
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        with _kernel_lock:
+            _follow_torch_threads()
+            yield
+    finally:
+        sys.settrace(tracer)
 
 
 def _follow_torch_threads() -> None:

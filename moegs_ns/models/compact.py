@@ -1,0 +1,202 @@
+"""The compact encoding of a model's state: fixed-point numbers, deflated.
+
+A compact state holds `VERSION` under `VERSION_KEY`, and for each entry of the model's state either
+the entry itself or an encoded tensor: a dictionary with the columns' `origin` and `step`, the
+`bits` of a code, the `shape`, and the deflated `codes`, column after column, low bytes before high
+ones. A value is `origin + step * code`.
+
+The precision of a tensor follows from what every expert promises of its `gauss_params` (one row per
+Gaussian, gsplat's names) and from the spread of its values, never from the family:
+
+- `means` get all 16 bits within their bounding box. Half floats would do worse: 5 units from the
+  origin they are 4 mm apart where the unit is a metre, 16 bits over a room of 10 m are 0.15 mm.
+- `sh0` and `shN` are colours, which are shown in 8 bits, so steps finer than `SH_STEP` are wasted.
+  `shN` gets 8 bits. `sh0`, 3 of 48 numbers, gets 16, since one odd Gaussian would coarsen the base
+  colour of all.
+- Everything else gets `SPREAD_STEPS` steps to a standard deviation, per column of `gauss_params`
+  and over the whole of other tensors: the precision of half floats for the larger values. Unlike
+  them it does not coarsen far from zero (instants late in a clip), and it spends nothing on values
+  near zero, so that it deflates better: 26 half floats and 48 bytes would make 15 MB of 150,000
+  Gaussians.
+- Outliers beyond 16 bits turn a tensor into half floats, if those can hold it, else it stays.
+- Small tensors outside of `gauss_params` stay: buffers that describe the scene, biases, small nets.
+"""
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+VERSION = 1
+VERSION_KEY = "compact_version"
+RECIPE = "recipe."
+"""What the names of a recipe's state begin with; only a training that goes on needs it."""
+ROWS = "gauss_params."
+SH_STEP = 1.0 / 192.0
+"""Finest step of spherical harmonics; its rounding changes a colour by 0.4 of 255 (RMS)."""
+SPREAD_STEPS = 512.0
+"""Steps to a standard deviation; half floats between 2 and 4 are 1/512 apart."""
+LARGEST_GROWTH = 4.0
+"""How much larger steps may become for outliers to fit 16 bits; half floats are better beyond."""
+SMALLEST_CODED = 4096
+"""Numbers that a tensor outside of `gauss_params` must have to be worth coding."""
+OUTLIERS = 1e-3
+"""Share of the smallest and largest values that do not count for the spread."""
+TAILS = (0.0, 1e-4, 1e-3)
+"""Shares of the smallest and largest harmonics that may be clipped for the sake of the others."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How finely the columns of a tensor are stored."""
+
+    bits: int
+    finest: Float[Tensor, "D"]
+    """Smallest step that is of use."""
+    growth: float = math.inf
+    """How many times larger a step may become for all values to fit the bits."""
+    tails: tuple[float, ...] = (0.0,)
+    """Shares of each end of a column that may be clipped; the one of least squared error is."""
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Columns as numbers `origin + step * code`."""
+
+    origin: Float[Tensor, "D"]
+    step: Float[Tensor, "D"]
+    codes: Int[Tensor, "N D"]
+
+    def values(self) -> Float[Tensor, "N D"]:
+        """The numbers that the codes stand for."""
+        return (self.origin.double() + self.step.double() * self.codes).float()
+
+
+def encode_state(state: dict[str, Any]) -> dict[str, Any]:
+    """The compact state of a model, without that of its recipe.
+
+    Raises:
+        ValueError: a tensor holds numbers that are not finite.
+    """
+    encoded: dict[str, Any] = {VERSION_KEY: VERSION}
+    for name, value in state.items():
+        if not name.startswith(RECIPE):
+            encoded[name] = encode(name, value) if isinstance(value, Tensor) else value
+    return encoded
+
+
+def decode_state(stored: dict[str, Any]) -> dict[str, Any]:
+    """The state of a model that was encoded, without that of its recipe.
+
+    Raises:
+        ValueError: another version of the encoding was used.
+    """
+    version = stored[VERSION_KEY]
+    if version != VERSION:
+        raise ValueError(
+            f"Expected a compact run of encoding {VERSION}, but this one has {version}; open it "
+            "with the version of moegs_ns that wrote it."
+        )
+    return {name: decode(value) for name, value in stored.items() if name != VERSION_KEY}
+
+
+def is_compact(stored: dict[str, Any]) -> bool:
+    """Whether the stored state of a model is in the compact encoding."""
+    return VERSION_KEY in stored
+
+
+def encode(name: str, values: Tensor) -> Tensor | dict[str, Any]:
+    """One tensor of a model's state; itself where coding is of no use.
+
+    Raises:
+        ValueError: it holds numbers that are not finite.
+    """
+    is_rows = ROWS in name
+    is_worth_it = values.numel() > 0 if is_rows else values.numel() >= SMALLEST_CODED
+    # Tensors that stay are copied, as a view would be written with all that it is a view of.
+    if not (values.is_floating_point() and is_worth_it):
+        return values.detach().clone()
+    if not values.isfinite().all():
+        raise ValueError(
+            f"Expected finite numbers to export, but '{name}' holds others; export an earlier "
+            "checkpoint, or train the run anew."
+        )
+    columns = values.detach().float().reshape(len(values) if is_rows else values.numel(), -1)
+    precision = precision_of(name.rpartition(ROWS)[2] if is_rows else "", columns)
+    coded = fixed_point(columns, precision)
+    if bool((coded.step > precision.growth * precision.finest).any()):
+        half = values.detach().half()
+        return half if bool(half.isfinite().all()) else values.detach().clone()
+    return {
+        "shape": list(values.shape),
+        "bits": precision.bits,
+        "origin": coded.origin,
+        "step": coded.step,
+        "codes": _deflated(coded.codes, precision.bits),
+    }
+
+
+def decode(stored: Any) -> Any:
+    """The value of an entry, in single precision where it was encoded."""
+    if isinstance(stored, Tensor):
+        return stored.float() if stored.dtype == torch.half else stored
+    if not (isinstance(stored, dict) and "codes" in stored):
+        return stored
+    codes = _inflated(stored["codes"], stored["bits"], len(stored["origin"]))
+    return FixedPoint(stored["origin"], stored["step"], codes).values().reshape(stored["shape"])
+
+
+def precision_of(parameter: str, columns: Float[Tensor, "N D"]) -> Precision:
+    """The precision of a parameter of Gaussians, or of any other tensor for an empty name."""
+    if parameter == "means":
+        return Precision(16, torch.zeros(columns.shape[1]))
+    if parameter == "sh0":
+        return Precision(16, torch.full(columns.shape[1:], SH_STEP))
+    if parameter == "shN":
+        return Precision(8, torch.full(columns.shape[1:], SH_STEP), tails=TAILS)
+    return Precision(16, _spread(columns) / SPREAD_STEPS, growth=LARGEST_GROWTH)
+
+
+def fixed_point(columns: Float[Tensor, "N D"], precision: Precision) -> FixedPoint:
+    """The columns in as many bits as the precision has, N at least 1."""
+    ordered, largest = columns.sort(dim=0).values, 2**precision.bits - 1
+    candidates = []
+    for tail in precision.tails:
+        skip = int(tail * len(columns))
+        low, high = ordered[skip], ordered[len(ordered) - 1 - skip]
+        step = torch.maximum((high - low) / largest, precision.finest)
+        # A constant column has no step; any other divisor makes its codes 0.
+        codes = ((columns - low) / step.where(step > 0, 1.0)).round().clamp(0, largest)
+        candidates.append(FixedPoint(low.clone(), step, codes.int()))
+    errors = torch.stack([(each.values() - columns).square().sum(0) for each in candidates])
+    chosen, places = errors.argmin(0), torch.arange(columns.shape[1])
+    return FixedPoint(
+        torch.stack([each.origin for each in candidates])[chosen, places],
+        torch.stack([each.step for each in candidates])[chosen, places],
+        torch.stack([each.codes for each in candidates])[chosen, :, places].T,
+    )
+
+
+def _spread(columns: Float[Tensor, "N D"]) -> Float[Tensor, "D"]:
+    """Standard deviation of each column without its outliers."""
+    skip = int(OUTLIERS * len(columns))
+    return columns.sort(dim=0).values[skip : len(columns) - skip].std(dim=0, correction=0)
+
+
+def _deflated(codes: Int[Tensor, "N D"], bits: int) -> UInt8[Tensor, "B"]:
+    """Codes as bytes, low bytes of all apart from high ones, whose few values deflate well."""
+    numbers = codes.T.numpy().astype(f"<u{bits // 8}").reshape(-1, 1)
+    planes = numbers.view(np.uint8).T
+    return torch.frombuffer(bytearray(zlib.compress(planes.tobytes(), level=9)), dtype=torch.uint8)
+
+
+def _inflated(deflated: UInt8[Tensor, "B"], bits: int, num_columns: int) -> Int[Tensor, "N D"]:
+    """See `_deflated`."""
+    planes = np.frombuffer(zlib.decompress(deflated.numpy().tobytes()), np.uint8)
+    numbers = np.ascontiguousarray(planes.reshape(bits // 8, -1).T).view(f"<u{bits // 8}")
+    return torch.from_numpy(numbers.reshape(num_columns, -1).T.astype(np.int32))

@@ -1,0 +1,41 @@
+"""Where a browser that opens the viewer looks from at first."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.viewer.viewer_elements import ViewerControl
+
+if TYPE_CHECKING:
+    from nerfstudio.viewer.viewer import Viewer
+
+
+class StartingView(ViewerControl):
+    """Puts each new browser behind the first training camera.
+
+    Scenes keep the frame of their data set, so that the viewer's own starting point may lie
+    anywhere: inside a wall, or looking away from everything.
+    """
+
+    def __init__(self, cameras: Cameras) -> None:
+        self.camera_to_world: Float[np.ndarray, "3 4"] = cameras.camera_to_worlds[0].cpu().numpy()
+        self.field_of_view = 2.0 * np.arctan(float(cameras.height[0]) / 2 / float(cameras.fy[0]))
+
+    def _setup(self, viewer: "Viewer") -> None:
+        super()._setup(viewer)
+        viewer.viser_server.on_client_connect(self.place)
+
+    def place(self, client: Any) -> None:
+        """Move the camera of a browser, given as viser's client handle."""
+        import viser.transforms
+        from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
+
+        rotation, position = self.camera_to_world[:, :3], self.camera_to_world[:, 3]
+        # viser's cameras look along z with y down, nerfstudio's along -z with y up.
+        turned = rotation * np.array([1.0, -1.0, -1.0])
+        with client.atomic():
+            client.camera.up_direction = rotation[:, 1]
+            client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO
+            client.camera.wxyz = viser.transforms.SO3.from_matrix(turned).wxyz
+            client.camera.fov = self.field_of_view
