@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from nerfstudio.configs.dataparser_configs import all_dataparsers
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
+from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.image_ids import split_cameras, with_image_ids
@@ -14,29 +15,24 @@ from moegs_ns.data.initial_points import PREPARED_POINTS
 from moegs_ns.data.prepared_points import PreparedPointsOptions, prepare_points
 from moegs_ns.data.triangulation import TriangulationOptions, require_pycolmap
 
-REFUSED = {"dnerf-data": "Refused with a reason: one image of every instant."}
-"""A parser that people will try, listed so that they read why it cannot be."""
-
-
-def _reads_points(config: Any) -> bool:
-    return hasattr(config, "points_file")
-
-
 if TYPE_CHECKING:
     Parser = DataParserConfig
 else:
-    _PARSERS = {
-        name: config
-        for name, config in all_dataparsers.items()
-        if _reads_points(config) or name in REFUSED
-    }
+    _CONFIGS, _DESCRIPTIONS = discover_dataparsers()
+    _PARSERS = {name: c for name, c in _CONFIGS.items() if hasattr(c, "points_file")}
+    # People will try this one as well; better refused with a reason than as an unknown word.
+    _PARSERS["dnerf-data"] = DNeRFDataParserConfig()
+    _DESCRIPTIONS["dnerf-data"] = "Refused: one image of every instant."
     Parser = tyro.conf.OmitSubcommandPrefixes[
         tyro.conf.SuppressFixed[
             tyro.conf.FlagConversionOff[
-                tyro.extras.subcommand_type_from_defaults(_PARSERS, REFUSED, prefix_names=False)
+                tyro.extras.subcommand_type_from_defaults(
+                    _PARSERS, _DESCRIPTIONS, prefix_names=False
+                )
             ]
         ]
     ]
+"""The parsers that read a file of points, as subcommands with their options."""
 
 
 @dataclass

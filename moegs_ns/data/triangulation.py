@@ -111,10 +111,11 @@ def triangulate(
         model = _triangulate(pycolmap, known, folder, options)
     points = [point for _, point in sorted(model.points3D.items())]
     points = [point for point in points if point.track.length() >= options.min_views]
-    return Triangulated(
-        xyz=np.array([point.xyz for point in points], dtype=np.float32).reshape(-1, 3),
-        rgb=np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3),
-    )
+    xyz = np.array([point.xyz for point in points], dtype=np.float32).reshape(-1, 3)
+    rgb = np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3)
+    # A spot with two orientations is two features, hence two points at the same place.
+    distinct = np.sort(np.unique(xyz, axis=0, return_index=True)[1])
+    return Triangulated(xyz[distinct], rgb[distinct])
 
 
 @contextmanager
