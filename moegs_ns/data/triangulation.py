@@ -187,6 +187,8 @@ def _match(
     matching = pycolmap.FeatureMatchingOptions()
     matching.use_gpu = False
     matching.skip_geometric_verification = True
+    # Several matchers side by side now and then find other matches; each search is parallel anyway.
+    matching.num_threads = 1
     pycolmap.match_exhaustive(database, matching_options=matching)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.min_num_inliers = 1
