@@ -1,6 +1,7 @@
 """What all tests share: the one rule for skipping, and the toy scene."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons["gpu"] = "needs a CUDA device"
     if not DATA.is_dir():
         reasons["data"] = f"needs real scenes in {DATA}; set MOEGS_DATA to their folder"
+    if find_spec("pycolmap") is None:
+        reasons["colmap"] = "needs pycolmap; run `pip install moegs_ns[prepare]`"
     for item in items:
         for mark, reason in reasons.items():
             if item.get_closest_marker(mark):

@@ -6,12 +6,14 @@ import tyro
 
 from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.export import Export
+from moegs_ns.cli.prepare import Prepare
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Prepare, tyro.conf.subcommand("prepare")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )

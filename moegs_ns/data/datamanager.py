@@ -26,7 +26,7 @@ from moegs_ns.data.image_ids import (
     training_clock,
     with_image_ids,
 )
-from moegs_ns.data.initial_points import Frustums, random_points
+from moegs_ns.data.initial_points import Frustums, leak_warning, random_points
 from moegs_ns.data.train_images import TrainImages
 from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable, SceneInfo, scene_extent
@@ -116,8 +116,9 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
                 _frustums(outputs.cameras), self.config.num_random_points, seed=self.config.seed
             )
             outputs.metadata.update(points.as_metadata())
-            if self.test_mode == "val":
-                CONSOLE.log(points.origin)
+        outputs.metadata["points3D_origin"] = _origin_of_points(outputs)
+        if self.test_mode == "val":
+            CONSOLE.log(outputs.metadata["points3D_origin"])
         self.train_dataparser_outputs = outputs
         return self._dataset(outputs)
 
@@ -256,6 +257,14 @@ def _cameras_at(cameras: Cameras, indices: torch.Tensor) -> Cameras:
     chosen = cameras[indices]
     chosen.metadata = {**(chosen.metadata or {}), "cam_idx": int(indices[0])}
     return chosen
+
+
+def _origin_of_points(outputs: DataparserOutputs) -> str:
+    """Where the initial points come from, with a warning if held-out images helped."""
+    metadata = outputs.metadata
+    count = len(metadata["points3D_xyz"])
+    origin = metadata.get("points3D_origin", f"Initial points: {count} of the parser.")
+    return f"{origin} {leak_warning(metadata, metadata['camera_ids'])}".strip()
 
 
 def _scene_info(outputs: DataparserOutputs) -> SceneInfo:

@@ -1,26 +1,29 @@
 """Initial points: from a file, at random inside the common view of the cameras, or both."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.frustums import Frustums, points_in_box, points_in_common_view
 
 __all__ = [
+    "PREPARED_POINTS",
     "Frustums",
     "PointCloud",
     "PointOptions",
     "initial_points",
+    "leak_warning",
     "load_points",
     "random_points",
 ]
 
-_ANNOUNCED: set[str] = set()
+PREPARED_POINTS = "moegs_points.npz"
+"""File in a scene folder that `moegs prepare points` writes; parsers look for it first."""
 MIN_POINTS_FOR_BOX = 100
 """Fewer points than this do not tell how large the scene is."""
 OUTLIER_SHARE = 0.01
@@ -52,6 +55,8 @@ class PointCloud:
     frames: Int[np.ndarray, "N"] | None
     """Frame of the clip at which a point was seen; None where the file does not say."""
     origin: str
+    cameras: tuple[int, ...] = ()
+    """Numbers of the cameras whose images the points were made of; empty where unknown."""
 
     def as_metadata(self) -> dict[str, Any]:
         """The keys under which nerfstudio and the recipes look for points."""
@@ -59,6 +64,7 @@ class PointCloud:
             "points3D_xyz": torch.from_numpy(np.ascontiguousarray(self.xyz, dtype=np.float32)),
             "points3D_rgb": torch.from_numpy(np.ascontiguousarray(self.rgb)),
             "points3D_origin": self.origin,
+            "points3D_cameras": self.cameras,
         }
         if self.frames is not None:
             frames = np.ascontiguousarray(self.frames, dtype=np.int64)
@@ -82,10 +88,25 @@ def initial_points(
         points = _clip_frames(load_points(path), frames)
         if len(points.xyz) < options.min_points:
             points = _topped_up(points, frustums, options.min_points, seed)
-    if points.origin not in _ANNOUNCED:  # Parsing happens once per split, the news is the same.
-        _ANNOUNCED.add(points.origin)
-        CONSOLE.log(points.origin)
     return points
+
+
+def leak_warning(metadata: dict[str, Any], train_cameras: Iterable[int]) -> str:
+    """One sentence if cameras that are not trained on helped to place the points, else "".
+
+    Args:
+        metadata: of a parser's outputs.
+        train_cameras: numbers of the cameras that the run trains on.
+    """
+    leaked = sorted(set(metadata.get("points3D_cameras", ())) - set(train_cameras))
+    if not leaked:
+        return ""
+    numbers = " ".join(str(camera) for camera in leaked)
+    return (
+        f"Warning: images of camera {numbers}, which this run does not train on, helped to place "
+        "the initial points, so scores on them flatter; prepare the points again with "
+        "--val-cameras."
+    )
 
 
 def load_points(path: Path) -> PointCloud:
@@ -95,8 +116,13 @@ def load_points(path: Path) -> PointCloud:
         ValueError: the file holds no points, or arrays of other shapes.
         ImportError: a .ply file, but the package plyfile is not installed.
     """
+    source, cameras = "", ()
     try:
-        columns = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
+        if path.suffix.lower() == ".ply":
+            columns = _read_ply(path)
+        else:
+            columns = _read_npz(path)
+            source, cameras = _read_provenance(path)
     except (OSError, KeyError, EOFError, ValueError) as error:
         raise ValueError(
             f"Expected points in {path} (arrays xyz [N,3], rgb [N,3] and perhaps frame [N]), but "
@@ -119,7 +145,8 @@ def load_points(path: Path) -> PointCloud:
         xyz=xyz[finite].astype(np.float32),
         rgb=_as_bytes(rgb[finite]),
         frames=None if frames is None else frames[finite].astype(np.int64),
-        origin=f"Initial points: {int(finite.sum())} from {path}.",
+        origin=f"Initial points: {int(finite.sum())} from {path}{source and ', ' + source}.",
+        cameras=cameras,
     )
 
 
@@ -167,6 +194,14 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return arrays["xyz"], arrays["rgb"], arrays.get("frame")
 
 
+def _read_provenance(path: Path) -> tuple[str, tuple[int, ...]]:
+    """What `moegs prepare points` says about its points; nothing for files of others."""
+    with np.load(path, allow_pickle=False) as arrays:
+        source = str(arrays["origin"]) if "origin" in arrays else ""
+        cameras = arrays["cameras"].reshape(-1).tolist() if "cameras" in arrays else []
+    return source, tuple(int(camera) for camera in cameras)
+
+
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     try:
         from plyfile import PlyData, PlyParseError
@@ -208,7 +243,9 @@ def _clip_frames(points: PointCloud, frames: range) -> PointCloud:
         chosen = f"frames {frames.start} to {frames.stop - 1}"
         origin = f"{points.origin[:-1]}, of which {kept} belong to {chosen}."
     new_frames = points.frames[keep] - frames.start
-    return PointCloud(points.xyz[keep], points.rgb[keep], new_frames, origin)
+    return replace(
+        points, xyz=points.xyz[keep], rgb=points.rgb[keep], frames=new_frames, origin=origin
+    )
 
 
 def _topped_up(points: PointCloud, frustums: Frustums, min_points: int, seed: int) -> PointCloud:
@@ -226,7 +263,8 @@ def _topped_up(points: PointCloud, frustums: Frustums, min_points: int, seed: in
         covered = np.unique(frames) if len(frames) else np.zeros(1, dtype=np.int64)
         random = np.random.default_rng(seed + 1)
         frames = np.concatenate([frames, random.choice(covered, size=missing)])
-    return PointCloud(
+    return replace(
+        points,
         xyz=np.concatenate([points.xyz, extra.xyz]),
         rgb=np.concatenate([points.rgb, extra.rgb]),
         frames=frames,

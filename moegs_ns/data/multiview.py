@@ -115,6 +115,7 @@ def build_outputs(images: ParsedImages, clip: Clip, points: PointCloud) -> Datap
         "camera_ids": images.camera_ids,
         "frame_ids": images.frame_ids,
         "num_frames": clip.num_frames,
+        "first_frame": clip.first,
         "fps": clip.fps,
         "frame_sources": images.sources,
         **points.as_metadata(),

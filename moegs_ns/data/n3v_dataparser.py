@@ -22,7 +22,12 @@ from moegs_ns.data.frame_sources import (
     read_image_size,
     read_video_header,
 )
-from moegs_ns.data.initial_points import Frustums, PointOptions, initial_points
+from moegs_ns.data.initial_points import (
+    PREPARED_POINTS,
+    Frustums,
+    PointOptions,
+    initial_points,
+)
 from moegs_ns.data.multiview import (
     Clip,
     ParsedImages,
@@ -32,7 +37,7 @@ from moegs_ns.data.multiview import (
     scaled_size,
 )
 
-POINT_FILES = ("points3D.npz", "points3D.ply")
+POINT_FILES = (PREPARED_POINTS, "points3D.npz", "points3D.ply")
 
 
 @dataclass
@@ -52,7 +57,8 @@ class N3VDataParserConfig(DataParserConfig):
     """Positions, in alphabetical order, of the cameras that are never trained on."""
     points_file: Path | None = None
     """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
-    folder; by default points3D.npz or points3D.ply."""
+    folder; by default the moegs_points.npz of `moegs prepare points`, then
+    points3D.npz or points3D.ply."""
     num_random_points: int = 20_000
     """Number of random points where there is no file of points."""
     min_points: int = 1_000

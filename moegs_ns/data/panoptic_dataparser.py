@@ -17,7 +17,12 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_viewmats
 from moegs_ns.data.frame_sources import FrameSource
-from moegs_ns.data.initial_points import Frustums, PointOptions, initial_points
+from moegs_ns.data.initial_points import (
+    PREPARED_POINTS,
+    Frustums,
+    PointOptions,
+    initial_points,
+)
 from moegs_ns.data.multiview import (
     Clip,
     ParsedImages,
@@ -27,7 +32,7 @@ from moegs_ns.data.multiview import (
     scaled_size,
 )
 
-POINT_FILES = ("init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
+POINT_FILES = (PREPARED_POINTS, "init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
 FPS = 30.0
 
 
@@ -45,7 +50,8 @@ class PanopticDataParserConfig(DataParserConfig):
     """Divides the image size."""
     points_file: Path | None = None
     """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
-    folder; by default init_pt_cld.npz, init_sift_all.npz or init_sift_t0.npz."""
+    folder; by default the moegs_points.npz of `moegs prepare points`, then
+    init_pt_cld.npz, init_sift_all.npz or init_sift_t0.npz."""
     num_random_points: int = 20_000
     """Number of random points where there is no file of points."""
     min_points: int = 40_000

@@ -23,7 +23,7 @@ from moegs_ns.models.checkpoints import (
     read_config,
 )
 from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
-from moegs_ns.models.router_model import RouterModelConfig
+from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.recipes.schedules import scaled_steps
 
 TRAINING_RECORD = "training.json"
@@ -129,14 +129,22 @@ class MoegsTrainer(Trainer):
         super()._after_train()
 
     def _write_record(self, seconds: float) -> None:
-        """Add this session's seconds to those of the sessions that it resumed."""
+        """Add this session's seconds to those of the sessions that it resumed; say what points
+        the first of them started from."""
         path = self.base_dir / TRAINING_RECORD
         resumed = self.config.load_dir
         before = path if resumed is None else Path(resumed).parent / TRAINING_RECORD
-        earlier = 0.0
+        metadata = self.pipeline.datamanager.train_dataparser_outputs.metadata
+        earlier = {"seconds": 0.0, "initial_points": metadata["points3D_origin"]}
         if self._start_step and before.is_file():
-            earlier = json.loads(before.read_text())["seconds"]
-        record = {"seconds": earlier + seconds, "steps": self.step + 1, "device": self.device}
+            earlier |= json.loads(before.read_text())
+        record = {
+            "seconds": earlier["seconds"] + seconds,
+            "steps": self.step + 1,
+            "device": self.device,
+        }
+        if not isinstance(self.pipeline.model, RouterModel):  # its experts had their own points
+            record["initial_points"] = earlier["initial_points"]
         temporary = path.with_name(f".writing-{path.name}")
         temporary.write_text(json.dumps(record) + "\n", "utf8")
         os.replace(temporary, path)

@@ -1,0 +1,219 @@
+"""Points on the surfaces of one instant, triangulated by COLMAP between cameras that stay fixed.
+
+Needs the package pycolmap, the extra `prepare`; importing this module does not.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from moegs_ns.cameras import View
+
+_SEED = 0
+_DATABASE, _IMAGES, _MODEL = "database.db", "images", "model"
+_ERRORS_ONLY = 2
+"""COLMAP's log level; it reports every image and every pair otherwise."""
+
+
+@dataclass(frozen=True)
+class TriangulationOptions:
+    """What counts as a point."""
+
+    max_error: float = 1.5
+    """Largest distance, in pixels, between a point and the features it was made of."""
+    min_angle: float = 2.0
+    """Smallest angle, in degrees, under which its cameras must see a point; its depth is uncertain
+    below."""
+    min_views: int = 2
+    """Smallest number of cameras that must see a point; 3 gives fewer, surer ones."""
+    peak_threshold: float = 0.003
+    """Smallest contrast of a SIFT feature; COLMAP's own 0.0067 finds less on smooth walls."""
+
+    def check(self) -> None:
+        """Raise a ValueError for numbers that no point can meet."""
+        positive = ("max_error", "min_angle", "peak_threshold")
+        wrong = [name for name in positive if not getattr(self, name) > 0.0]
+        if wrong:
+            option = wrong[0].replace("_", "-")
+            raise ValueError(
+                f"--triangulation.{option} expects a number above 0, got "
+                f"{getattr(self, wrong[0])}; leave it out for the default."
+            )
+        if self.min_views < 2:
+            raise ValueError(
+                "--triangulation.min-views expects at least 2, since one camera does not tell a "
+                f"depth, got {self.min_views}; leave it out for the default."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Triangulated:
+    """Points in the world, with the mean colour of their features."""
+
+    xyz: Float[np.ndarray, "N 3"]
+    rgb: UInt8[np.ndarray, "N 3"]
+
+
+def require_pycolmap() -> ModuleType:
+    """The package pycolmap.
+
+    Raises:
+        ImportError: it is not installed, or too old.
+    """
+    repair = "run `pip install moegs_ns[prepare]`."
+    try:
+        pycolmap = import_module("pycolmap")
+    except ImportError as error:
+        raise ImportError(f"Triangulating points needs the package pycolmap; {repair}") from error
+    if not hasattr(pycolmap, "guided_geometric_verification"):
+        raise ImportError(
+            "Triangulating points needs pycolmap 4 or newer, but "
+            f"{getattr(pycolmap, '__version__', 'an older one')} is installed; {repair}"
+        )
+    return pycolmap
+
+
+def triangulate(
+    images: Sequence[UInt8[np.ndarray, "H W 3"]], view: View, options: TriangulationOptions
+) -> Triangulated:
+    """Points that at least `options.min_views` of the cameras see; poses and intrinsics stay.
+
+    SIFT features of every pair of images are matched and kept where they agree with the known
+    poses, so that no pair needs the many matches from which a pose could be estimated.
+
+    Args:
+        images: one of each camera, all of one instant.
+        view: the cameras, without distortion.
+        options: what counts as a point.
+
+    Returns:
+        The points, perhaps none; the same ones for the same images.
+
+    Raises:
+        ImportError: pycolmap is not installed.
+    """
+    pycolmap = require_pycolmap()
+    with _quiet(pycolmap), TemporaryDirectory(prefix="moegs-points-") as temporary:
+        folder = Path(temporary)
+        names = _write_images(images, folder / _IMAGES)
+        known = _known_cameras(pycolmap, view, names)
+        _write_database(pycolmap, known, folder / _DATABASE)
+        pycolmap.set_random_seed(_SEED)
+        _match(pycolmap, known, names, folder, options)
+        model = _triangulate(pycolmap, known, folder, options)
+    points = [point for _, point in sorted(model.points3D.items())]
+    points = [point for point in points if point.track.length() >= options.min_views]
+    xyz = np.array([point.xyz for point in points], dtype=np.float32).reshape(-1, 3)
+    rgb = np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3)
+    # A spot with two orientations is two features, hence two points at the same place.
+    distinct = np.sort(np.unique(xyz, axis=0, return_index=True)[1])
+    return Triangulated(xyz[distinct], rgb[distinct])
+
+
+@contextmanager
+def _quiet(pycolmap: ModuleType) -> Iterator[None]:
+    before = pycolmap.logging.minloglevel
+    pycolmap.logging.minloglevel = _ERRORS_ONLY
+    try:
+        yield
+    finally:
+        pycolmap.logging.minloglevel = before
+
+
+def _write_images(images: Sequence[UInt8[np.ndarray, "H W 3"]], folder: Path) -> list[str]:
+    """COLMAP reads files only; PNG changes no pixel."""
+    from PIL import Image
+
+    folder.mkdir()
+    names = [f"{number:04d}.png" for number in range(len(images))]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / name, compress_level=1)
+    return names
+
+
+def _known_cameras(pycolmap: ModuleType, view: View, names: list[str]) -> Any:
+    """A reconstruction of cameras and poses without points; each camera is its own rig."""
+    known = pycolmap.Reconstruction()
+    # Pixel centres lie at half-integers here and in COLMAP, so intrinsics carry over as they are.
+    Ks, viewmats = view.Ks.double().cpu().numpy(), view.viewmats.double().cpu().numpy()
+    for number, name in enumerate(names, start=1):
+        K = Ks[number - 1]
+        camera = pycolmap.Camera(
+            model="PINHOLE",
+            width=view.width,
+            height=view.height,
+            params=[K[0, 0], K[1, 1], K[0, 2], K[1, 2]],
+            camera_id=number,
+        )
+        camera.has_prior_focal_length = True
+        known.add_camera_with_trivial_rig(camera)
+        pose = pycolmap.Rigid3d(np.ascontiguousarray(viewmats[number - 1, :3]))
+        image = pycolmap.Image(name=name, camera_id=number, image_id=number)
+        known.add_image_with_trivial_frame(image, pose)
+    return known
+
+
+def _write_database(pycolmap: ModuleType, known: Any, path: Path) -> None:
+    """The known cameras under the same numbers; COLMAP would guess its own otherwise."""
+    database = pycolmap.Database.open(str(path))
+    for camera in known.cameras.values():
+        database.write_camera(camera, use_camera_id=True)
+    for rig in known.rigs.values():
+        database.write_rig(rig, use_rig_id=True)
+    for frame in known.frames.values():
+        database.write_frame(frame, use_frame_id=True)
+    for image in known.images.values():
+        database.write_image(image, use_image_id=True)
+    database.close()
+
+
+def _match(
+    pycolmap: ModuleType, known: Any, names: list[str], folder: Path, options: TriangulationOptions
+) -> None:
+    """Features of all images, matches of all pairs, and those that fit the known poses."""
+    database = folder / _DATABASE
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.use_gpu = False
+    extraction.sift.peak_threshold = options.peak_threshold
+    pycolmap.extract_features(database, folder / _IMAGES, names, extraction_options=extraction)
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.use_gpu = False
+    matching.skip_geometric_verification = True
+    # Several matchers side by side now and then find other matches; each search is parallel anyway.
+    matching.num_threads = 1
+    pycolmap.match_exhaustive(database, matching_options=matching)
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.min_num_inliers = 1
+    verification.ransac.random_seed = _SEED
+    verification.ransac.max_error = 2.0 * options.max_error
+    pycolmap.guided_geometric_verification(known, database, two_view_geometry_options=verification)
+
+
+def _triangulate(
+    pycolmap: ModuleType, known: Any, folder: Path, options: TriangulationOptions
+) -> Any:
+    """The known cameras with points; COLMAP's adjustment moves the points alone."""
+    pipeline = pycolmap.IncrementalPipelineOptions()
+    pipeline.random_seed = _SEED
+    pipeline.min_num_matches = 1
+    pipeline.mapper.filter_max_reproj_error = options.max_error
+    pipeline.mapper.filter_min_tri_angle = options.min_angle
+    triangulation = pipeline.triangulation
+    triangulation.random_seed = _SEED
+    triangulation.ignore_two_view_tracks = options.min_views > 2
+    triangulation.min_angle = options.min_angle
+    triangulation.merge_max_reproj_error = options.max_error
+    triangulation.complete_max_reproj_error = options.max_error
+    model = folder / _MODEL
+    model.mkdir()
+    return pycolmap.triangulate_points(
+        known, folder / _DATABASE, folder / _IMAGES, model, options=pipeline
+    )
