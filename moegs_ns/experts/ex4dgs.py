@@ -19,6 +19,7 @@ from moegs_ns.splatting.spherical_harmonics import num_bases
 
 KEYED = ("means", "quats")
 """Parameters of dynamic Gaussians that have an axis of keys after that of rows."""
+PUBLISHED_FPS = 30.0
 FULL_WIDTH = 2.36
 """Full width at half maximum of a Gaussian in standard deviations, as the release rounds it."""
 
@@ -31,21 +32,18 @@ class Ex4DGSExpertConfig(ExpertConfig):
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour behind opaque scenes; scenes with transparent images bring their own."""
     key_interval: int = 10
-    """Frames between two keys."""
+    """Frames between two keys in clips of 30 frames a second, as the published ones are; in others
+    keys are as many seconds apart. Clips of unknown rate count as such."""
     time_padding: int = 2
-    """Frames before the first one that keys cover as well; published as 3 for Technicolor."""
+    """Frames, in such clips, before the first one that keys cover too; 3 for Technicolor."""
     extra_width: float = 3.0
-    """Frames added, as full width at half maximum, to the bells of every opacity over time."""
+    """Frames, in such clips, that the bells of opacity over time gain as full width at half
+    maximum."""
     dilation: float = 0.1
     """Variance in square pixels of the 2-D kernel; opacity is lowered to make up for it."""
     fade_in: keyframes.FadeIn = "earlier"
     """Centre that opacity is measured from before both centres; the release takes the later one,
     which makes Gaussians appear with a jump."""
-
-    @property
-    def shift(self) -> int:
-        """Frames from the first key to frame 0; cubic interpolation needs a key before."""
-        return self.time_padding + self.key_interval
 
 
 class KeyRowParameters(RowParameters):
@@ -82,6 +80,9 @@ class Ex4DGSExpert(Expert):
     ) -> None:
         check_config(config)
         super().__init__(config, scene, points)
+        rate = scene.fps / PUBLISHED_FPS if scene.fps > 0 else 1.0
+        self.interval = max(1, round(config.key_interval * rate))
+        """Frames between two keys."""
         self.duration = float(max(1, scene.num_frames - 1))
         """Frames over which `displacements` are counted: those that are drawn so far."""
         self.is_probed = False
@@ -114,12 +115,13 @@ class Ex4DGSExpert(Expert):
 
     def in_keys(self, frame: Any) -> Any:
         """The instant of a frame, or a tensor of frames, counted in keys."""
-        return (frame + self.config.shift) / self.config.key_interval
+        # Cubic interpolation needs one key before those around an instant.
+        return frame / self.interval + 1.0 + self.config.time_padding / self.config.key_interval
 
     def key_frames(self, num_keys: int) -> Float[Tensor, "K"]:
         """The frame at which each key stands; negative before the clip."""
         keys = torch.arange(num_keys, device=self.background.device, dtype=torch.float32)
-        return keys * self.config.key_interval - self.config.shift
+        return (keys - self.in_keys(0.0)) * self.interval
 
     @property
     def num_static(self) -> int:

@@ -17,8 +17,12 @@ EDGE = 0.5
 """Distance in keys below which a centre of opacity lies at the end of the frames drawn so far."""
 MARGIN = 0.2
 """Distance in keys from these ends that adjusted centres keep."""
+SMALLEST_SPAN = 0.1
+"""Smallest width of a new bell, in keys."""
 EDGE_LOG_WIDTH = 1.0
 SMALLEST_LOG_WIDTH = 0.5
+LARGEST_LOG_WIDTH = 4.0
+"""Where widening ends; the release widens on, until the width overflows."""
 CHILD_LOG_WIDTH = 2.0
 
 
@@ -73,14 +77,14 @@ def dynamic_rows(
     expert: Ex4DGSExpert,
     is_converted: Bool[Tensor, "N"],
     best_frames: Float[Tensor, "n"],
-    largest_log_width: float,
+    width: float,
 ) -> dict[str, Tensor]:
     """Raw parameters of dynamic Gaussians that move exactly as the marked static ones do.
 
     They are opaque from half-way between the start and the frame that each one fits best to
-    half-way from there to the last frame drawn so far. The release takes the frames to either end
-    as logarithms of widths, which overflows and makes them opaque at all times; so do we, up to
-    `largest_log_width`.
+    half-way from there to the last frame drawn so far. The bells beyond are `width` times as wide
+    as the frames from the best one to either end; the release takes the logarithm of a width for
+    the width itself, which overflows and makes them opaque at all times.
     """
     static = {name: value.detach()[is_converted] for name, value in expert.gauss_params.items()}
     num_keys, duration = expert.key_gauss_params.num_keys, expert.duration
@@ -88,12 +92,13 @@ def dynamic_rows(
     frames = expert.key_frames(num_keys)
     margin = min(1.0, 0.5 * duration)
     centers = torch.stack([0.5 * best_frames, 0.5 * (duration + best_frames)], dim=-1)
-    spans = torch.stack([best_frames, duration - best_frames], dim=-1)
+    spans = torch.stack([best_frames, duration - best_frames], dim=-1) / expert.interval
+    spans = spans + expert.config.time_padding / expert.config.key_interval
     return static | {
         "means": static["means"][:, None] + drift * frames[:, None],
         "quats": static["quats"][:, None].repeat(1, num_keys, 1),
         "opacity_centers": expert.in_keys(centers.clamp(margin, duration - margin)),
-        "opacity_log_widths": (spans + expert.config.time_padding).clamp(max=largest_log_width),
+        "opacity_log_widths": torch.log(width * spans.clamp(min=SMALLEST_SPAN)),
     }
 
 
@@ -117,7 +122,7 @@ def extend_keys(expert: Ex4DGSExpert, dynamic: DynamicDensifier, last_frame: int
 
 
 @torch.no_grad()
-def adjust_windows(expert: Ex4DGSExpert, largest_log_width: float) -> None:
+def adjust_windows(expert: Ex4DGSExpert) -> None:
     """Widen what fades at either end of the frames, where nothing tells when it should; keep all
     centres a little inside and no bell too narrow.
     """
@@ -125,7 +130,7 @@ def adjust_windows(expert: Ex4DGSExpert, largest_log_width: float) -> None:
     start, end = expert.in_keys(0.0), expert.in_keys(expert.duration)
     centers, log_widths = rows["opacity_centers"].data, rows["opacity_log_widths"].data
     is_at_end = torch.stack([centers.amin(-1) < start + EDGE, centers.amax(-1) > end - EDGE], -1)
-    wider = (2.0 * log_widths.clamp(min=EDGE_LOG_WIDTH)).clamp(max=largest_log_width)
+    wider = (2.0 * log_widths.clamp(min=EDGE_LOG_WIDTH)).clamp(max=LARGEST_LOG_WIDTH)
     log_widths.copy_(torch.where(is_at_end, wider, log_widths).clamp(min=SMALLEST_LOG_WIDTH))
     margin = min(MARGIN, 0.5 * (end - start))
     centers.clamp_(start + margin, end - margin)

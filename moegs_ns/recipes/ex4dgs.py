@@ -41,8 +41,8 @@ MIN_DISPLACEMENT = 1e-6
 class GrowthConfig(PrintableConfig):
     """How the clip is revealed; steps are those of the full recipe."""
 
-    start_frame: int = 10
-    """Last frame that is drawn at first."""
+    start_keys: int = 1
+    """Intervals of keys that are drawn at first, published as 1."""
     after: int = 500
     """Step after which further frames are drawn."""
     every: int = 400
@@ -66,9 +66,10 @@ class ConversionConfig(PrintableConfig):
     at once. It waits for an image of the latest frames."""
     share: float = 0.02
     """Share of the visible static Gaussians that a conversion makes dynamic."""
-    largest_log_width: float = 4.0
-    """Bound of the log of initial widths of opacity over time, in keys. The release has none, which
-    overflows; 20 comes to the same, opaque at all times, without that."""
+    width: float = 1.0
+    """Initial widths of opacity over time, in units of the frames from the best one to either end.
+    The release means 1, but mistakes it for a logarithm, which overflows; 100 comes to the same,
+    opaque at all times, without that."""
 
 
 @dataclass
@@ -113,7 +114,8 @@ class Ex4DGSRecipe(Recipe):
         self.last_frame = self.ex4dgs.scene.num_frames - 1
         # An expert that has dynamic Gaussians already covers the frames that it was trained on.
         if self.ex4dgs.num_dynamic == 0:
-            self.ex4dgs.start_with(min(config.growth.start_frame, self.last_frame))
+            first_frames = config.growth.start_keys * self.ex4dgs.interval
+            self.ex4dgs.start_with(min(first_frames, self.last_frame))
         settings = replace(
             config.densification, gradient_threshold=config.dynamic_gradient_threshold
         )
@@ -242,7 +244,7 @@ class Ex4DGSRecipe(Recipe):
             self._densify(done)
         adjust_stop = self.steps(grow.stop - config.adjust_lead) if grow.stop else 0
         if is_due(done, 4 * every, start, adjust_stop):
-            adjust_windows(self.ex4dgs, config.conversion.largest_log_width)
+            adjust_windows(self.ex4dgs)
         self._count_pass(done)
         self._grow_if_due(done)
 
@@ -251,7 +253,7 @@ class Ex4DGSRecipe(Recipe):
         config = self.config.conversion
         if self.grown_at and done == self.grown_at + self.steps(config.delay):
             self.is_armed = True
-        latest = self.ex4dgs.duration - self.ex4dgs.config.key_interval
+        latest = self.ex4dgs.duration - self.ex4dgs.interval
         if self.is_armed and int(part.view.frame_ids[0]) >= latest:
             self.is_armed = False
             return True
@@ -264,7 +266,7 @@ class Ex4DGSRecipe(Recipe):
         is_converted = self._fastest(part)
         count = int(is_converted.sum())
         # Densification and pruning expect static Gaussians, so the last ones stay.
-        if count == 0 or count == expert.num_static:
+        if count in (0, expert.num_static):
             return 0
         statistics = {
             name: value[is_converted] for name, value in self.densifier.statistics.items()
@@ -273,7 +275,7 @@ class Ex4DGSRecipe(Recipe):
             expert,
             is_converted,
             statistics["best_frames"],
-            self.config.conversion.largest_log_width,
+            self.config.conversion.width,
         )
         self.dynamic.append(rows, statistics)
         self.densifier.remove(is_converted)
@@ -336,7 +338,7 @@ class Ex4DGSRecipe(Recipe):
         every, after = self.steps(growth.every), self.steps(growth.after)
         if duration >= self.last_frame or done <= after or done % every != 0:
             return
-        interval = self.ex4dgs.config.key_interval
+        interval = self.ex4dgs.interval
         left = math.ceil((self.last_frame - duration) / interval)
         chances = max(1, (self.steps(growth.stop) - done) // every + 1)
         self.grow(min(self.last_frame, duration + interval * math.ceil(left / chances)))
