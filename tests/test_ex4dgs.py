@@ -1,4 +1,4 @@
-"""Ex4DGS: static and dynamic Gaussians in one expert, and the recipe that turns one into the other."""
+"""Ex4DGS: static and dynamic Gaussians in one expert, and its recipe."""
 
 from dataclasses import replace
 
@@ -417,7 +417,7 @@ class TestSchedule:
         assert recipe.ex4dgs.duration == 7.0
 
     def test_densification_and_adjustment_end_in_time(self, monkeypatch):
-        expert, recipe, _ = build(static=4)
+        _, recipe, _ = build(static=4)
         densified, adjusted = [], []
         recipe._densify = densified.append
         monkeypatch.setattr(

@@ -39,7 +39,7 @@ class ErrorPruneConfig(PrintableConfig):
     """Mean absolute error above which a Gaussian is removed."""
     min_ssim: float = 0.6
     """Mean structural similarity below which a Gaussian is removed."""
-    max_share: float = 0.1
+    max_share: float = 0.02
     """Largest share of the Gaussians of either kind that a removal takes, worst first. Published
     without it, but after few steps everything may be above the bounds."""
     visibility_start: int = 6000
