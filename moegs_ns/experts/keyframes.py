@@ -41,16 +41,16 @@ def key_place(instant: Float[Tensor, ""], num_keys: int) -> KeyPlace:
 
 
 def keys_around(
-    keys: Float[Tensor, "N K D"], place: KeyPlace, offsets: tuple[int, ...]
+    keys: Float[Tensor, "N K D"], place: KeyPlace, first: int, last: int
 ) -> list[Float[Tensor, "N D"]]:
-    """The keys at these offsets from the place's own; only they are read."""
-    wanted = place.index + torch.tensor(offsets, device=keys.device)
+    """The keys from `first` to `last`, counted from the place's own; only they are read."""
+    wanted = place.index + torch.arange(first, last + 1, device=keys.device)
     return list(keys.index_select(1, wanted).unbind(1))
 
 
 def catmull_rom(keys: Float[Tensor, "N K 3"], place: KeyPlace) -> Float[Tensor, "N 3"]:
     """Cubic Hermite interpolation whose tangents are central differences of the keys."""
-    before, first, second, after = keys_around(keys, place, (-1, 0, 1, 2))
+    before, first, second, after = keys_around(keys, place, -1, 2)
     u = place.fraction
     tangents = 0.5 * (second - before), 0.5 * (after - first)
     return (
@@ -67,7 +67,7 @@ def slerp(keys: Float[Tensor, "N K 4"], place: KeyPlace) -> Float[Tensor, "N 4"]
     Keys need not have unit length. A quaternion and its negative are the same rotation, so the
     second key is negated where that is nearer; without it Gaussians spin.
     """
-    first, second = keys_around(keys, place, (0, 1))
+    first, second = keys_around(keys, place, 0, 1)
     first, second = (torch.nn.functional.normalize(key, dim=-1) for key in (first, second))
     second = same_side(second, first)
     cosine = (first * second).sum(-1, keepdim=True).clamp(max=LARGEST_COSINE)
