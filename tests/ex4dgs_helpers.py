@@ -37,17 +37,26 @@ def table(num_frames: int = FRAMES, cameras: int = 2) -> FrameTable:
 
 
 def build(
-    static: int = STATIC, dynamic: int = 0, *, budget=1.0, described=None, rate=1e-3, **options
+    static: int = STATIC,
+    dynamic: int = 0,
+    *,
+    budget: float = 1.0,
+    described: SceneInfo | None = None,
+    rate: float = 1e-3,
+    size: float = 1.0,
+    **options,
 ):
     """An expert with its recipe, sampler and optimisers, which have moments for every row."""
-    described = described or scene()
+    described = described or scene(extent=2.0 * size)
     expert_options = options.pop("expert", {})
     config = Ex4DGSExpertConfig(near=0.0, **expert_options)
-    expert = config.setup(scene=described, points=cloud(static + dynamic))
+    expert = config.setup(scene=described, points=cloud(static + dynamic, size))
     recipe = Ex4DGSRecipeConfig(**options).setup(expert=expert, budget=budget, seed=0)
     recipe.make_sampler(table(described.num_frames))
     optimizers = {
-        name: torch.optim.RAdam(parameters, lr=rate)
+        name: torch.optim.RAdam(
+            parameters, lr=rate * (described.extent if name in recipe.extent_groups else 1.0)
+        )
         for name, parameters in recipe.parameter_groups().items()
     }
     recipe.attach(optimizers)

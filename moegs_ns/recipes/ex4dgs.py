@@ -212,7 +212,7 @@ class Ex4DGSRecipe(Recipe):
         self.ex4dgs.is_probed = False
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
-            screen, errors = screen_gradients(part.splat, num_views), None
+            screen = screen_gradients(part.splat, num_views)
             errors = backtracking.traced_errors(part)
             if screen is None or errors is None:
                 continue
