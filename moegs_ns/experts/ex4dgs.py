@@ -3,7 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,8 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.rows import RowParameters
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting.spherical_harmonics import num_bases
+
+Frames = TypeVar("Frames", float, Tensor)
 
 KEYED = ("means", "quats")
 """Parameters of dynamic Gaussians that have an axis of keys after that of rows."""
@@ -109,12 +111,12 @@ class Ex4DGSExpert(Expert):
         rows |= {name: like.new_zeros(0, 2) for name in ("opacity_centers", "opacity_log_widths")}
         self.key_gauss_params.update({name: nn.Parameter(value) for name, value in rows.items()})
 
-    def keys_needed(self, last_frame: float) -> int:
+    def keys_needed(self, last_frame: int) -> int:
         """Keys that interpolation up to and including `last_frame` reads."""
-        return math.floor(float(self.in_keys(last_frame))) + 3
+        return math.floor(self.in_keys(float(last_frame))) + 3
 
-    def in_keys(self, frame: Any) -> Any:
-        """The instant of a frame, or a tensor of frames, counted in keys."""
+    def in_keys(self, frame: Frames) -> Frames:
+        """The instant of a frame, or the instants of a tensor of frames, counted in keys."""
         # Cubic interpolation needs one key before those around an instant.
         return frame / self.interval + 1.0 + self.config.time_padding / self.config.key_interval
 

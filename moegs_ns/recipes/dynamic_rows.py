@@ -110,7 +110,7 @@ def extend_keys(expert: Ex4DGSExpert, dynamic: DynamicDensifier, last_frame: int
     """
     rows = expert.key_gauss_params
     end = expert.in_keys(expert.duration)
-    centers = rows["opacity_centers"].detach().clamp(max=expert.in_keys(last_frame))
+    centers = rows["opacity_centers"].detach().clamp(max=expert.in_keys(float(last_frame)))
     log_widths = rows["opacity_log_widths"].detach().clone()
     log_widths[centers.amax(-1) > end - EDGE, 1] = EDGE_LOG_WIDTH
     missing = expert.keys_needed(last_frame) - rows.num_keys
