@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from pytorch_msssim import ssim
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 SSIM_LAMBDA = 0.2
 """Share of the structural term in the standard loss of Gaussian splatting."""
@@ -50,6 +52,26 @@ def structural_similarity(
     """SSIM of each image: 11x11 Gaussian window of sigma 1.5, no padding, values in [0, 1]."""
     planar = (image.permute(0, 3, 1, 2) for image in (pred, target))
     return ssim(*planar, data_range=1.0, size_average=False)
+
+
+def similarity_map(
+    pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
+) -> Float[Tensor, "C H W 1"]:
+    """SSIM at every pixel, averaged over colours; zeros lie around the images."""
+    count = pred.shape[0]
+    images = [image.permute(0, 3, 1, 2) for image in (pred, target)]
+    moments = torch.cat([*images, images[0] ** 2, images[1] ** 2, images[0] * images[1]])
+    offsets = torch.arange(11, device=pred.device, dtype=pred.dtype) - 5.0
+    window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    window = (window / window.sum()).expand(3, 1, 1, -1)
+    blurred = conv2d(moments, window, padding=(0, 5), groups=3)
+    blurred = conv2d(blurred, window.transpose(2, 3), padding=(5, 0), groups=3)
+    mean_p, mean_t, square_p, square_t, product = blurred.split(count)
+    covariance = product - mean_p * mean_t
+    variances = square_p - mean_p**2 + square_t - mean_t**2
+    luminance = (2 * mean_p * mean_t + 0.01**2) / (mean_p**2 + mean_t**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+    return (luminance * structure).mean(1)[..., None]
 
 
 def distillation_loss(

@@ -12,7 +12,7 @@ from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, all_meth
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 
 ROOT = Path(__file__).parent.parent
-METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-router")
+METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-router")
 PARSERS = ("n3v-data", "panoptic-data")
 
 
@@ -50,9 +50,12 @@ def test_every_parameter_group_has_an_optimiser(method: str):
     common = {"means", "quats", "scales", "opacities", "sh0", "shN"}
     common |= {"camera_opt", "color_correction"}
     motion = {"motion", "angular_rates", "time_centers", "time_log_scales"}
+    dynamic = {"means", "quats", "scales", "opacities", "sh0", "shN"}
+    dynamic |= {"opacity_centers", "opacity_log_widths"}
     groups = {
         "moegs-stg": common | motion | {"base_rgb", "view_features", "time_features", "decoder"},
         "moegs-4dgaussians": common | {"decoder", "planes"},
+        "moegs-ex4dgs": common | {"displacements"} | {f"dynamic_{name}" for name in dynamic},
         "moegs-router": {"router_weights", "router_time", "router_phi"},
     }
     assert set(all_methods[method].optimizers) == groups[method]
@@ -60,7 +63,7 @@ def test_every_parameter_group_has_an_optimiser(method: str):
 
 def test_the_published_rates_stay_published():
     """Numbers of the fact sheets that a refactoring must not move."""
-    stg, hexplane, router = (all_methods[name] for name in METHODS)
+    stg, hexplane, ex4dgs, router = (all_methods[name] for name in METHODS)
     assert (stg.max_num_iterations, hexplane.max_num_iterations) == (30000, 17000)
     assert router.max_num_iterations == 5000
     rates = {name: group["optimizer"].lr for name, group in stg.optimizers.items()}
@@ -70,6 +73,19 @@ def test_the_published_rates_stay_published():
         "time_log_scales": 0.03, "base_rgb": 2.5e-3, "view_features": 2.5e-3,
         "time_features": 1e-3, "decoder": 1e-4, "camera_opt": 1e-4, "color_correction": 1e-3,
     }  # fmt: skip
+    assert ex4dgs.max_num_iterations == 40000
+    assert {group["optimizer"]._target.__name__ for group in ex4dgs.optimizers.values()} == {
+        "RAdam", "Adam"
+    }  # fmt: skip
+    assert {name: group["optimizer"].lr for name, group in ex4dgs.optimizers.items()} == {
+        "means": 1.6e-4, "displacements": 1e-4, "quats": 1e-5, "scales": 5e-3, "opacities": 0.05,
+        "sh0": 2.5e-3, "shN": 1.25e-4, "dynamic_means": 1.6e-4, "dynamic_quats": 1e-3,
+        "dynamic_scales": 5e-3, "dynamic_opacities": 0.01, "dynamic_sh0": 2.5e-3,
+        "dynamic_shN": 1.25e-4, "dynamic_opacity_centers": 0.01,
+        "dynamic_opacity_log_widths": 1e-4, "camera_opt": 1e-4, "color_correction": 1e-3,
+    }  # fmt: skip
+    ratios = [ex4dgs.optimizers[n]["scheduler"].ratio(30000) for n in ("means", "dynamic_means")]
+    assert ratios == pytest.approx([0.01, 0.1])
     planes = hexplane.optimizers["planes"]
     assert planes["optimizer"].lr == 1.6e-3
     assert planes["scheduler"].ratio(3000 + 20000) == pytest.approx(0.1)

@@ -9,8 +9,13 @@ from pathlib import Path
 
 from moegs_ns.cli.demo import run_nerfstudio
 
-TINY_BUDGETS = {"moegs-stg": 0.002, "moegs-4dgaussians": 0.004, "moegs-router": 0.01}
-"""60, 68 and 50 steps of the published recipes."""
+TINY_BUDGETS = {
+    "moegs-stg": 0.002,
+    "moegs-4dgaussians": 0.004,
+    "moegs-ex4dgs": 0.006,
+    "moegs-router": 0.01,
+}
+"""60, 68, 240 and 50 steps of the published recipes."""
 
 
 @dataclass(frozen=True)

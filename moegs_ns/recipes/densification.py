@@ -19,6 +19,9 @@ from moegs_ns.splatting import Splat
 
 RESET_OPACITY = 0.01
 """Opacity above which a reset cuts."""
+SCREEN_STATISTICS = ("gradients", "counts")
+"""Sum of the screen gradients and number of the views that a Gaussian has been seen in; a recipe
+may keep further statistics beside them."""
 
 
 @dataclass
@@ -60,13 +63,15 @@ class Densifier:
         self.generator = generator
         self.optimizers: dict[str, Optimizer] = {}
         self.statistics: dict[str, Tensor] = {}
+        self.reserved = 0
+        """Gaussians outside of `parameters` that the cap counts as well."""
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
         """Forget the screen gradients seen so far."""
         means = self.parameters["means"]
         self.statistics = {
-            name: torch.zeros(len(means), device=means.device) for name in ("gradients", "counts")
+            name: torch.zeros(len(means), device=means.device) for name in SCREEN_STATISTICS
         }
 
     @torch.no_grad()
@@ -75,14 +80,10 @@ class Densifier:
 
         The loss is a mean over `num_views`; the statistic is that of one view's own loss.
         """
-        gradient = splat.means2d.grad
-        if gradient is None:
+        found = screen_gradients(splat, num_views)
+        if found is None:
             return
-        height, width = splat.rgb.shape[1:3]
-        half_image = gradient.new_tensor([0.5 * width, 0.5 * height]) * num_views
-        norms = (gradient * half_image).norm(dim=-1)
-        is_visible = splat.radii > 0
-        gradients, counts = (norms * is_visible).sum(0), is_visible.sum(0).to(norms.dtype)
+        gradients, counts = found
         if ids is None:
             self.statistics["gradients"] += gradients
             self.statistics["counts"] += counts
@@ -106,28 +107,26 @@ class Densifier:
         is_cloned, is_split = is_refined & ~is_large, is_refined & is_large
         num_cloned, num_split = int(is_cloned.sum()), int(is_split.sum())
         # What was judged is observed anew; appended rows are copies and begin at zero as well.
-        for values in self.statistics.values():
-            values[is_judged] = 0.0
+        for name in SCREEN_STATISTICS:
+            self.statistics[name][is_judged] = 0.0
         if num_cloned:
             duplicate(self.parameters, self.optimizers, self.statistics, is_cloned)
         if num_split:
-            padding = is_split.new_zeros(num_cloned)
-            with _seeded(self.generator):
-                split(
-                    self.parameters,
-                    self.optimizers,
-                    self.statistics,
-                    torch.cat([is_split, padding]),
-                )
+            self.split(torch.cat([is_split, is_split.new_zeros(num_cloned)]))
         count = self.parameters.num_rows
         if on_new_rows is not None and num_cloned + num_split:
             on_new_rows(slice(count - num_cloned - 2 * num_split, count))
+
+    def split(self, is_split: Bool[Tensor, "N"]) -> None:
+        """Replace the marked Gaussians by two smaller ones each, which become the last rows."""
+        with _seeded(self.generator):
+            split(self.parameters, self.optimizers, self.statistics, is_split)
 
     def _within_cap(
         self, is_refined: Bool[Tensor, "N"], gradients: Float[Tensor, "N"]
     ) -> Bool[Tensor, "N"]:
         """The refinements with the largest gradients that the cap leaves room for."""
-        room = self.config.max_gaussians - len(is_refined)
+        room = self.config.max_gaussians - len(is_refined) - self.reserved
         if int(is_refined.sum()) <= room:
             return is_refined
         allowed = torch.zeros_like(is_refined)
@@ -150,8 +149,11 @@ class Densifier:
         return count
 
     @torch.no_grad()
-    def append(self, rows: dict[str, Tensor]) -> None:
-        """Add Gaussians with the given raw parameters; their optimiser state begins at zero."""
+    def append(self, rows: dict[str, Tensor], statistics: dict[str, Tensor] | None = None) -> None:
+        """Add Gaussians with the given raw parameters; their optimiser state begins at zero.
+
+        So do their statistics, but for those that are given.
+        """
         count = len(rows["means"])
         for name, old in list(self.parameters.items()):
             new = torch.nn.Parameter(torch.cat([old.data, rows[name].to(old)]))
@@ -165,7 +167,8 @@ class Densifier:
             optimizer.param_groups[0]["params"] = [new]
             self.parameters[name] = new
         for name, values in self.statistics.items():
-            self.statistics[name] = torch.cat([values, values.new_zeros(count)])
+            new_values = (statistics or {}).get(name, values.new_zeros(count))
+            self.statistics[name] = torch.cat([values, new_values])
 
     def reset_opacities(self) -> None:
         """Cut opacities to a small value and clear their optimiser's moments."""
@@ -179,6 +182,25 @@ class Densifier:
         """Restore `state`."""
         device = self.parameters["means"].device
         self.statistics = {name: value.to(device) for name, value in state.items()}
+
+
+@torch.no_grad()
+def screen_gradients(
+    splat: Splat, num_views: int
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]] | None:
+    """Screen gradients in units of half the image, summed over a splat's cameras, and the number of
+    cameras that see each Gaussian; None if `means2d` retained none.
+
+    The loss is a mean over `num_views`; the gradients are those of one view's own loss.
+    """
+    gradient = splat.means2d.grad
+    if gradient is None:
+        return None
+    height, width = splat.rgb.shape[1:3]
+    half_image = gradient.new_tensor([0.5 * width, 0.5 * height]) * num_views
+    norms = (gradient * half_image).norm(dim=-1)
+    is_visible = splat.radii > 0
+    return (norms * is_visible).sum(0), is_visible.sum(0).to(norms.dtype)
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""Interpolation between keyframes (Lee et al., NeurIPS 2024): positions, rotations, opacity.
+
+Plain functions, differentiable in any precision. Instants and distances in time are in keys: key k
+stands at instant k.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+LARGEST_COSINE = 1.0 - 1e-6
+"""Rotations that are closer than this angle are weighted as if they were this far apart, where
+the sine and its inverse are still accurate; the difference is below rounding."""
+
+FadeIn = Literal["earlier", "later"]
+"""Which of the two centres of an opacity the time before both is measured to."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeyPlace:
+    """Where an instant lies between keys that stand at regular intervals."""
+
+    index: Int[Tensor, ""]
+    """The last key that is not later than the instant."""
+    fraction: Float[Tensor, ""]
+    """Share of the way to the next key, in [0, 1]."""
+
+
+def key_place(instant: Float[Tensor, ""], num_keys: int) -> KeyPlace:
+    """The place of an instant, counted in keys, among `num_keys` of them (at least 4).
+
+    Cubic interpolation needs one key before and two after an instant; outside of what the keys
+    cover the nearest covered instant is taken. Nothing waits for the GPU.
+    """
+    instant = instant.detach().clamp(1.0, num_keys - 2.0)
+    index = instant.floor().clamp(max=num_keys - 3.0)
+    return KeyPlace(index.long(), instant - index)
+
+
+def keys_around(
+    keys: Float[Tensor, "N K D"], place: KeyPlace, first: int, last: int
+) -> list[Float[Tensor, "N D"]]:
+    """The keys from `first` to `last`, counted from the place's own; only they are read."""
+    wanted = place.index + torch.arange(first, last + 1, device=keys.device)
+    return list(keys.index_select(1, wanted).unbind(1))
+
+
+def catmull_rom(keys: Float[Tensor, "N K 3"], place: KeyPlace) -> Float[Tensor, "N 3"]:
+    """Cubic Hermite interpolation whose tangents are central differences of the keys."""
+    before, first, second, after = keys_around(keys, place, -1, 2)
+    u = place.fraction
+    tangents = 0.5 * (second - before), 0.5 * (after - first)
+    return (
+        (2 * u**3 - 3 * u**2 + 1) * first
+        + (u**3 - 2 * u**2 + u) * tangents[0]
+        + (3 * u**2 - 2 * u**3) * second
+        + (u**3 - u**2) * tangents[1]
+    )
+
+
+def slerp(keys: Float[Tensor, "N K 4"], place: KeyPlace) -> Float[Tensor, "N 4"]:
+    """Unit quaternions along the shorter great circle between the two neighbouring keys.
+
+    Keys need not have unit length. A quaternion and its negative are the same rotation, so the
+    second key is negated where that is nearer; without it Gaussians spin.
+    """
+    first, second = keys_around(keys, place, 0, 1)
+    first, second = (torch.nn.functional.normalize(key, dim=-1) for key in (first, second))
+    second = same_side(second, first)
+    cosine = (first * second).sum(-1, keepdim=True).clamp(max=LARGEST_COSINE)
+    angle, u = torch.acos(cosine), place.fraction
+    mixed = torch.sin((1 - u) * angle) * first + torch.sin(u * angle) * second
+    return torch.nn.functional.normalize(mixed, dim=-1)
+
+
+def same_side(quats: Float[Tensor, "*s 4"], like: Float[Tensor, "*s 4"]) -> Float[Tensor, "*s 4"]:
+    """The same rotations, as those of the two quaternions that are nearer to `like`."""
+    return torch.where((quats * like).sum(-1, keepdim=True) < 0, -quats, quats)
+
+
+def plateau(
+    instant: Float[Tensor, ""],
+    centers: Float[Tensor, "N 2"],
+    log_widths: Float[Tensor, "N 2"],
+    extra_width: float,
+    fade_in: FadeIn = "earlier",
+) -> Float[Tensor, "N"]:
+    """Share of its opacity that a Gaussian shows: 1 between its two centres, bells outside.
+
+    A bell is exp(-(distance / width)^2) with the first width before both centres and the second
+    after them; `extra_width` is added to both. The released code measures the time before both
+    centres to the later one (`fade_in="later"`), which makes a step at the earlier one.
+    """
+    early, late = centers.amin(-1), centers.amax(-1)
+    widths = log_widths.exp() + extra_width
+    start = early if fade_in == "earlier" else late
+    before = torch.where(instant < early, start - instant, 0.0)
+    after = torch.where(instant > late, instant - late, 0.0)
+    return torch.exp(-((before / widths[:, 0]) ** 2) - (after / widths[:, 1]) ** 2)
+
+
+def extrapolate(keys: Float[Tensor, "N K D"], count: int) -> Float[Tensor, "N n D"]:
+    """`count` keys that go on from the last one with the mean step of the last few.
+
+    The released code averages the offsets from one fixed key instead of the steps, which shoots
+    over the end.
+    """
+    span = min(keys.shape[1] - 2, 4)
+    step = (keys[:, -1] - keys[:, -1 - span]) / span
+    places = torch.arange(1, count + 1, device=keys.device, dtype=keys.dtype)
+    return keys[:, -1:] + places[:, None] * step[:, None]
+
+
+def extrapolate_quats(quats: Float[Tensor, "N K 4"], count: int) -> Float[Tensor, "N n 4"]:
+    """`extrapolate` for rotations: unit quaternions, every one on the side of the key before."""
+    unit = list(torch.nn.functional.normalize(quats, dim=-1).unbind(1))
+    for key in range(1, len(unit)):
+        unit[key] = same_side(unit[key], unit[key - 1])
+    return torch.nn.functional.normalize(extrapolate(torch.stack(unit, 1), count), dim=-1)
