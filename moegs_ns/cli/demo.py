@@ -28,11 +28,11 @@ class Demo:
     """Folder for the scene, the runs, the table (results.json) and the pictures."""
     seeds: tuple[int, ...] = (0,)
     """One mixture is trained for each."""
-    stg_budget: float = 0.05
+    stg_budget: float = 0.03
     """Share of the published steps that Spacetime Gaussians are trained for."""
-    hexplane_budget: float = 0.1
+    hexplane_budget: float = 0.05
     """Share of the published steps that 4DGaussians are trained for."""
-    router_budget: float = 0.15
+    router_budget: float = 0.1
     """Share of the published steps that the router is trained for."""
     max_gaussians: int = 10_000
     """Bound on the Gaussians of each expert, so that two CPU cores are enough."""
