@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 
 class StartingView(ViewerControl):
-    """Puts each new browser behind the first training camera.
+    """Puts each new browser at the first training camera, just past its picture in the viewer.
 
     Scenes keep the frame of their data set, so that the viewer's own starting point may lie
-    anywhere: inside a wall, or looking away from everything.
+    anywhere: inside a wall, or looking away from everything. From the camera's own place the
+    training image that the viewer hangs in front of it would hide the scene.
     """
 
     def __init__(self, cameras: Cameras) -> None:
         self.camera_to_world: Float[np.ndarray, "3 4"] = cameras.camera_to_worlds[0].cpu().numpy()
         self.field_of_view = 2.0 * np.arctan(float(cameras.height[0]) / 2 / float(cameras.fy[0]))
+        self.picture_distance = _picture_distance(cameras)
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
@@ -34,8 +36,20 @@ class StartingView(ViewerControl):
         rotation, position = self.camera_to_world[:, :3], self.camera_to_world[:, 3]
         # viser's cameras look along z with y down, nerfstudio's along -z with y up.
         turned = rotation * np.array([1.0, -1.0, -1.0])
+        ahead = 1.1 * self.picture_distance * self.viewer.config.camera_frustum_scale
         with client.atomic():
             client.camera.up_direction = rotation[:, 1]
-            client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO
+            client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO + ahead * turned[:, 2]
             client.camera.wxyz = viser.transforms.SO3.from_matrix(turned).wxyz
             client.camera.fov = self.field_of_view
+
+
+def _picture_distance(cameras: Cameras) -> float:
+    """Distance of a training image from its camera in the viewer, at a frustum scale of one.
+
+    viser gives all frustums of a scale the same volume; nerfstudio hands it the tangent of the
+    horizontal half angle as the vertical one.
+    """
+    half_height = float(cameras.cx[0] / cameras.fx[0])
+    half_width = half_height * float(cameras.cx[0] / cameras.cy[0])
+    return float(np.cbrt(3.0 / (half_height * half_width)))

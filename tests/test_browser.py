@@ -1,0 +1,195 @@
+"""The viewer in a real browser, and how fast it opens."""
+
+import io
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_helpers import poses_bounds
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.utils.eval_utils import eval_setup
+from nerfstudio.viewer.viewer import Viewer
+from PIL import Image
+from tiny import TinyRuns, train_tiny, typed
+
+PORT = 7191
+PANEL = 320
+"""Pixels on the right of the window that the viewer's panel covers."""
+CHROMIUM_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--window-size=1100,800", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)  # fmt: skip
+
+
+@contextmanager
+def running_viewer(config: Path, log: Path) -> Iterator[str]:
+    """`ns-viewer` in a process of its own; yields its address once it answers."""
+    command = [
+        sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.viewer.run_viewer",
+        "--load-config", str(config), "--viewer.websocket-port", str(PORT),
+    ]  # fmt: skip
+    address = f"http://localhost:{PORT}"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(address, timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Page:
+    """The viewer's page as a person uses it."""
+
+    def __init__(self, driver) -> None:
+        self.driver = driver
+
+    def control(self, label: str):
+        """The input or slider that belongs to a label; waits until the page has it."""
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        path = f"//label[text()='{label}']"
+        found = WebDriverWait(self.driver, 60).until(
+            lambda driver: driver.find_element(By.XPATH, path)
+        )
+        return self.driver.find_element(By.ID, found.get_attribute("for"))
+
+    def choose(self, label: str, option: str) -> None:
+        """Pick an entry of a drop-down list."""
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.control(label).click()
+        WebDriverWait(self.driver, 20).until(
+            lambda driver: driver.find_element(By.XPATH, f"//*[@role='option'][.='{option}']")
+        ).click()
+
+    def slide_to_end(self, label: str) -> None:
+        """Move a slider to its largest value."""
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.common.keys import Keys
+
+        thumb = self.control(label).find_element(By.CSS_SELECTOR, "[role=slider]")
+        thumb.send_keys(Keys.END)
+
+    def picture(self) -> np.ndarray:
+        """What the window shows left of the panel, below the title, in [0, 1]."""
+        image = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        return np.asarray(image)[60:-80, 80:-PANEL].astype(np.float32) / 255.0
+
+    def settled_picture(self, before: np.ndarray | None = None, change: float = 0.0) -> np.ndarray:
+        """The picture once it stands still, and its mean pixel differs from `before` by `change`.
+
+        Returns what is there after a minute; it is for the test to judge it.
+        """
+        deadline, last = time.monotonic() + 60, self.picture()
+        while time.monotonic() < deadline:
+            time.sleep(1.5)
+            now = self.picture()
+            is_still = np.abs(now - last).max() < 1e-3
+            if is_still and (before is None or difference(now, before) > change):
+                return now
+            last = now
+        return last
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean absolute difference of two pictures in [0, 1]."""
+    return float(np.abs(a - b).mean())
+
+
+@pytest.fixture
+def page(tiny_runs: TinyRuns, tmp_path: Path) -> Iterator[Page]:
+    """Chromium at the viewer of the tiny router run."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    with running_viewer(tiny_runs.router, tmp_path / "viewer.log") as address:
+        chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+        try:
+            chrome.get(address)
+            yield Page(chrome)
+        finally:
+            chrome.quit()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_scene_over_time_and_every_output(page: Page):
+    page.control("Time")
+    first = page.settled_picture()
+    assert first.std() > 0.05, "the first picture is empty"
+
+    page.slide_to_end("Time")
+    last = page.settled_picture(first, change=0.005)
+    assert difference(last, first) > 0.005, "the time slider does not move the picture"
+
+    page.choose("Output type", "winner")
+    winner = page.settled_picture(last, change=0.1)
+    assert difference(winner, last) > 0.1, "the map of winners does not appear"
+    colors = np.unique((winner[::8, ::8] * 31).astype(int).reshape(-1, 3), axis=0)
+    assert len(colors) < 64, "a map of two winners has few colours"
+
+    page.choose("Output type", "rgb_stg")
+    assert difference(page.settled_picture(winner, change=0.1), winner) > 0.1
+
+
+def long_scene(folder: Path, num_cameras: int = 20, num_frames: int = 300) -> Path:
+    """N3V layout of 6000 frames of one colour each."""
+    import av
+
+    folder.mkdir()
+    for camera in range(num_cameras):
+        with av.open(str(folder / f"cam{camera:02d}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 48, 36, "yuv420p"
+            for frame in range(num_frames):
+                color = np.full((36, 48, 3), (frame + 3 * camera) % 256, dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(color, format="rgb24")))
+            container.mux(stream.encode())
+    np.save(folder / "poses_bounds.npy", poses_bounds(num_cameras, 48, 36))
+    return folder
+
+
+@pytest.mark.slow
+def test_six_thousand_frames_open_in_five_seconds(tmp_path: Path):
+    """After imports: reading the run, its data and the checkpoint, and filling the viewer."""
+    scene = long_scene(tmp_path / "scene")
+    config = train_tiny(
+        "moegs-stg", scene, tmp_path, "--budget", "0.0001",
+        parser_options=["--num-random-points", "500"],
+    )  # fmt: skip
+    started = time.perf_counter()
+    with typed(["ns-viewer", "--load-config", str(config)]):
+        _, pipeline, _, _ = eval_setup(config, test_mode="test")
+    viewer = Viewer(ViewerConfig(websocket_port=PORT + 1), tmp_path / "log", scene, pipeline)
+    viewer.init_scene(
+        train_dataset=pipeline.datamanager.train_dataset,
+        train_state="completed",
+        eval_dataset=pipeline.datamanager.eval_dataset,
+    )
+    seconds = time.perf_counter() - started
+    assert len(pipeline.datamanager.train_dataset) == 19 * 300
+    assert seconds < 5.0, f"opening took {seconds:.1f} s"
