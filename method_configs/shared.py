@@ -10,6 +10,7 @@ from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
 from moegs_ns.models.pipeline import MoegsPipelineConfig
 from moegs_ns.models.trainer import MoegsTrainerConfig
+from moegs_ns.recipes.optimizers import FusedAdam, FusedRAdam
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
 
 ADAM_EPS = 1e-15
@@ -18,12 +19,14 @@ ADAM_EPS = 1e-15
 
 def adam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[str, Any]:
     """One parameter group under Adam."""
-    return {"optimizer": AdamOptimizerConfig(lr=lr, eps=ADAM_EPS), "scheduler": schedule}
+    optimizer = AdamOptimizerConfig(_target=FusedAdam, lr=lr, eps=ADAM_EPS)
+    return {"optimizer": optimizer, "scheduler": schedule}
 
 
 def radam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[str, Any]:
     """One parameter group under RAdam."""
-    return {"optimizer": RAdamOptimizerConfig(lr=lr), "scheduler": schedule}
+    optimizer = RAdamOptimizerConfig(_target=FusedRAdam, lr=lr)
+    return {"optimizer": optimizer, "scheduler": schedule}
 
 
 def gaussian_optimizers(

@@ -22,7 +22,8 @@ class View:
     """C pinhole cameras of one image size.
 
     `times` lie in [0, 1] over the clip; `camera_ids` are physical cameras and `frame_ids` integer
-    frames, both -1 where unknown.
+    frames, both -1 where unknown. Numbers stay on the CPU, where they decide things without
+    waiting for a GPU.
     """
 
     viewmats: Float[Tensor, "C 4 4"]
@@ -68,11 +69,10 @@ class View:
         return replace(self, **tensors)
 
     def to(self, device: torch.device | str) -> "View":
-        """The same view on another device."""
+        """The same view with its geometry and times on another device."""
         tensors = {
-            name: value.to(device)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("viewmats", "Ks", "times")
         }
         return replace(self, **tensors)
 
@@ -145,7 +145,7 @@ def _ids(cameras: Cameras, key: str) -> Int[Tensor, "C"]:
     value = (cameras.metadata or {}).get(key)
     if value is None:
         value = torch.full((cameras.shape[0],), UNKNOWN_ID)
-    return torch.as_tensor(value, device=cameras.device).reshape(-1).long()
+    return torch.as_tensor(value).cpu().reshape(-1).long()
 
 
 def viewmats_from_opengl(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:

@@ -1,15 +1,17 @@
 """Losses: what experts, router and students are trained against."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
-from pytorch_msssim import ssim
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 SSIM_LAMBDA = 0.2
 """Share of the structural term in the standard loss of Gaussian splatting."""
+WINDOW = 11
+"""Pixels along each edge of the window of SSIM."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,29 +51,51 @@ def photometric_loss(
 def structural_similarity(
     pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
 ) -> Float[Tensor, "C"]:
-    """SSIM of each image: 11x11 Gaussian window of sigma 1.5, no padding, values in [0, 1]."""
-    planar = (image.permute(0, 3, 1, 2) for image in (pred, target))
-    return ssim(*planar, data_range=1.0, size_average=False)
+    """SSIM of each image: 11x11 Gaussian window of sigma 1.5, no padding, values in [0, 1].
+
+    Images must have at least 11 pixels along each edge.
+    """
+    height, width = pred.shape[1:3]
+    if min(height, width) < WINDOW:
+        raise ValueError(
+            f"SSIM looks through a window of {WINDOW} by {WINDOW} pixels, but the images have "
+            f"{width} by {height}; use larger images or an ssim_lambda of 0."
+        )
+    inner = WINDOW // 2
+    similarity = similarity_map(pred, target)
+    return similarity[:, inner : height - inner, inner : width - inner].mean(dim=(1, 2, 3))
 
 
 def similarity_map(
     pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
 ) -> Float[Tensor, "C H W 1"]:
-    """SSIM at every pixel, averaged over colours; zeros lie around the images."""
+    """SSIM at every pixel, averaged over colours; zeros lie around the images.
+
+    All moments are blurred in one convolution per axis: with small images the number of kernels
+    that are launched is what a training step costs.
+    """
     count = pred.shape[0]
-    images = [image.permute(0, 3, 1, 2) for image in (pred, target)]
-    moments = torch.cat([*images, images[0] ** 2, images[1] ** 2, images[0] * images[1]])
-    offsets = torch.arange(11, device=pred.device, dtype=pred.dtype) - 5.0
-    window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
-    window = (window / window.sum()).expand(3, 1, 1, -1)
-    blurred = conv2d(moments, window, padding=(0, 5), groups=3)
-    blurred = conv2d(blurred, window.transpose(2, 3), padding=(5, 0), groups=3)
-    mean_p, mean_t, square_p, square_t, product = blurred.split(count)
-    covariance = product - mean_p * mean_t
-    variances = square_p - mean_p**2 + square_t - mean_t**2
-    luminance = (2 * mean_p * mean_t + 0.01**2) / (mean_p**2 + mean_t**2 + 0.01**2)
-    structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+    images = torch.stack([pred, target]).permute(0, 1, 4, 2, 3)
+    p, t = images[0], images[1]
+    moments = torch.cat([images.flatten(0, 1), images.square().flatten(0, 1), p * t])
+    window = _gaussian_window(pred.device, pred.dtype)
+    blurred = conv2d(moments, window, padding=(0, WINDOW // 2), groups=3)
+    blurred = conv2d(blurred, window.transpose(2, 3), padding=(WINDOW // 2, 0), groups=3)
+    means, squares, product = blurred.split([2 * count, 2 * count, count])
+    both = means[:count] * means[count:]
+    mean_squares = means.square()
+    variances = (squares - mean_squares).unflatten(0, (2, count)).sum(0)
+    luminance = (2 * both + 0.01**2) / (mean_squares.unflatten(0, (2, count)).sum(0) + 0.01**2)
+    structure = (2 * (product - both) + 0.03**2) / (variances + 0.03**2)
     return (luminance * structure).mean(1)[..., None]
+
+
+@cache
+def _gaussian_window(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 1 1 11"]:
+    """One row of the window for each colour; kept, since making it costs as much as using it."""
+    offsets = torch.arange(WINDOW, device=device, dtype=dtype) - WINDOW // 2
+    window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    return (window / window.sum()).repeat(3, 1, 1, 1)
 
 
 def distillation_loss(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from moegs_ns.experts.hexplane import HexPlaneExpertConfig
+from moegs_ns.experts.hexplane_field import plane_grids
 from moegs_ns.experts.stg import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -189,9 +190,29 @@ class TestHexPlane:
     def test_as_published_only_the_later_half_of_the_time_planes_is_read(self, full, used):
         expert = self.build(full_time_range=full, time_resolution=9)
         features = expert.field_features(expert.gauss_params["means"], torch.tensor(0.0))
-        plane = expert.planes[0].plane_coefs[2]
-        gradient = torch.autograd.grad(features.sum(), plane)[0].abs().sum((0, 2))
-        assert int(gradient.nonzero()[0]) == round(used * (plane.shape[1] - 1))
+        planes = expert.planes[0].time
+        gradient = torch.autograd.grad(features.sum(), planes)[0].abs().sum((0, 1, 3))
+        assert int(gradient.nonzero()[0]) == round(used * (planes.shape[2] - 1))
+
+    def test_the_field_is_that_of_nerfstudio_read_plane_by_plane(self):
+        from nerfstudio.field_components.encodings import KPlanesEncoding
+
+        level = self.build(time_resolution=5).planes[0]
+        with torch.no_grad():
+            level.time.uniform_(0.5, 1.5)
+        other = KPlanesEncoding([8, 8, 8, 5], level.space.shape[1], reduce="product")
+        for trio, places in ((level.space, (0, 1, 3)), (level.time, (2, 4, 5))):
+            for plane, place in zip(trio, places, strict=True):
+                other.plane_coefs[place].data = plane.detach().clone()
+        position = (2.4 * torch.rand(9, 3) - 1.2).requires_grad_()
+        time = torch.tensor(0.3)
+        ours = level(*plane_grids(position, time)).T
+        theirs = other(torch.cat([position, time.expand(9, 1)], dim=1))
+        torch.testing.assert_close(ours, theirs)
+        pull = torch.randn(ours.shape)
+        torch.testing.assert_close(
+            *(torch.autograd.grad(out, position, pull)[0] for out in (ours, theirs))
+        )
 
     def test_heads_can_be_left_out(self):
         expert = self.build(deform_opacity=False, deform_sh=False)

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from moegs_ns.losses import distillation_loss, photometric_errors, photometric_loss
+from moegs_ns.losses import (
+    distillation_loss,
+    photometric_errors,
+    photometric_loss,
+    structural_similarity,
+)
 from moegs_ns.metrics import lpips, psnr, quantize, ssim
 
 
@@ -22,6 +27,23 @@ def test_photometric_loss_mixes_l1_and_structure():
     expected = 0.8 * l1 + 0.2 * structural
     torch.testing.assert_close(photometric_loss(pred, target), expected)
     torch.testing.assert_close(photometric_loss(pred, target, 0.0), l1)
+
+
+def test_structure_is_that_of_a_well_known_library():
+    from pytorch_msssim import ssim as reference
+
+    pred, target = images(seed=0).requires_grad_(), images(seed=1)
+    ours = structural_similarity(pred, target)
+    planar = (image.permute(0, 3, 1, 2) for image in (pred, target))
+    theirs = reference(*planar, data_range=1.0, size_average=False)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(value.sum(), pred)[0] for value in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_images_smaller_than_the_window_of_structure_are_refused():
+    with pytest.raises(ValueError, match=r"window of 11 by 11 pixels.*8 by 24"):
+        photometric_loss(torch.rand(1, 24, 8, 3), torch.rand(1, 24, 8, 3))
 
 
 def test_structure_is_not_computed_when_it_has_no_weight():

@@ -75,7 +75,7 @@ def test_the_published_rates_stay_published():
     }  # fmt: skip
     assert ex4dgs.max_num_iterations == 40000
     assert {group["optimizer"]._target.__name__ for group in ex4dgs.optimizers.values()} == {
-        "RAdam", "Adam"
+        "FusedRAdam", "FusedAdam"
     }  # fmt: skip
     assert {name: group["optimizer"].lr for name, group in ex4dgs.optimizers.items()} == {
         "means": 1.6e-4, "displacements": 1e-4, "quats": 1e-5, "scales": 5e-3, "opacities": 0.05,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpertConfig
+from moegs_ns.experts.hexplane import HexPlaneExpertConfig
 from moegs_ns.experts.stg import STGExpertConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig, roughness
@@ -251,20 +251,19 @@ class TestHexPlaneRecipe:
         assert events(recipe, 17000)["reset"] == []
 
     def test_roughness_is_the_second_difference_along_time(self):
-        line = torch.linspace(0, 1, 7)[None, :, None].expand(2, 7, 5)
+        line = torch.linspace(0, 1, 7)[None, None, :, None].expand(3, 2, 7, 5)
         assert float(roughness(line)) == pytest.approx(0.0, abs=1e-12)
-        kink = torch.zeros(1, 5, 1)
-        kink[0, 2] = 1.0
-        assert float(roughness(kink)) == pytest.approx((1 + 4 + 1) / 3)
+        kink = torch.zeros(3, 1, 5, 1)
+        kink[:, 0, 2] = 1.0
+        assert float(roughness(kink)) == pytest.approx(3 * (1 + 4 + 1) / 3)
 
     def test_the_regulariser_is_the_weighted_sum_of_its_parts(self):
         expert, recipe, _ = build("4dgaussians")
         expected = 0.0
-        for level in expert.planes:
-            planes = list(level.plane_coefs)
-            expected += sum(2e-4 * roughness(planes[i]) for i in SPACE_PLANES)
-            expected += sum(1e-3 * roughness(planes[i]) for i in TIME_PLANES)
-            expected += sum(1e-4 * (1 - planes[i]).abs().mean() for i in TIME_PLANES)
+        for level in expert.planes.levels:
+            expected += sum(2e-4 * plane.diff(n=2, dim=1).square().mean() for plane in level.space)
+            expected += sum(1e-3 * plane.diff(n=2, dim=1).square().mean() for plane in level.time)
+            expected += sum(1e-4 * (1 - plane).abs().mean() for plane in level.time)
         torch.testing.assert_close(recipe.plane_regularizer(), expected)
 
 

@@ -35,7 +35,8 @@ class TrainImages:
         if not self._decided:
             self._fill_cache()
         if self._cache is not None:
-            return self._cache[indices.to(self._cache.device)]
+            # One by one, since numbers on the device would have to be copied there first.
+            return torch.stack([self._cache[index] for index in indices.tolist()])
         expected, self._expected = self._expected, None
         if expected is not None and expected[0] == indices.tolist():
             images = expected[1].result()

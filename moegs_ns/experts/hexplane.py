@@ -1,21 +1,17 @@
 """4DGaussians (Wu et al., CVPR 2024): canonical Gaussians deformed by a HexPlane field."""
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from nerfstudio.field_components.encodings import KPlanesEncoding
 from torch import Tensor, nn
 
 from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.hexplane_field import HexPlaneField
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting.spherical_harmonics import num_bases
-
-TIME_PLANES = (2, 4, 5)
-"""Places of the planes xt, yt, zt among the six planes xy, xz, xt, yz, yt, zt."""
-SPACE_PLANES = (0, 1, 3)
 
 
 @dataclass
@@ -55,13 +51,8 @@ class HexPlaneExpert(Expert):
         """Off in the coarse stage, in which the canonical Gaussians are shown at all times."""
         self.register_buffer("aabb", bounding_box(points))
         time_cells = config.time_resolution or max(2, scene.num_frames // 2)
-        self.planes = nn.ModuleList(
-            KPlanesEncoding(
-                resolution=[config.space_resolution * level] * 3 + [time_cells],
-                num_components=config.channels,
-                reduce="product",
-            )
-            for level in config.levels
+        self.planes = HexPlaneField(
+            config.channels, config.space_resolution, config.levels, time_cells
         )
         self.decoder = DeformationDecoder(config)
 
@@ -88,20 +79,13 @@ class HexPlaneExpert(Expert):
             sh=sh,
         )
 
-    @property
-    def levels(self) -> list[KPlanesEncoding]:
-        """The planes, from coarse to fine."""
-        return cast(list[KPlanesEncoding], list(self.planes))
-
     def field_features(
         self, means: Float[Tensor, "N 3"], time: Float[Tensor, ""]
     ) -> Float[Tensor, "N F"]:
         """Product over the six planes of a level, levels side by side; clamped to the box."""
         corner, size = self.aabb[0], self.aabb[1] - self.aabb[0]
         position = (2.0 * (means - corner) / size.clamp(min=1e-8) - 1.0).clamp(-1.0, 1.0)
-        time = 2.0 * time - 1.0 if self.config.full_time_range else time
-        inputs = torch.cat([position, time.expand(len(means), 1)], dim=1)
-        return torch.cat([level(inputs) for level in self.levels], dim=-1)
+        return self.planes(position, 2.0 * time - 1.0 if self.config.full_time_range else time)
 
     def get_extra_state(self) -> dict[str, Any]:
         """See base."""

@@ -197,8 +197,8 @@ def screen_gradients(
     if gradient is None:
         return None
     height, width = splat.rgb.shape[1:3]
-    half_image = gradient.new_tensor([0.5 * width, 0.5 * height]) * num_views
-    norms = (gradient * half_image).norm(dim=-1)
+    x, y = gradient.unbind(-1)
+    norms = torch.hypot(x * (0.5 * width * num_views), y * (0.5 * height * num_views))
     is_visible = splat.radii > 0
     return (norms * is_visible).sum(0), is_visible.sum(0).to(norms.dtype)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpert
+from moegs_ns.experts.hexplane import HexPlaneExpert
 from moegs_ns.losses import SSIM_LAMBDA
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
@@ -99,14 +99,13 @@ class HexPlaneRecipe(Recipe):
         return losses
 
     def plane_regularizer(self) -> Float[Tensor, ""]:
-        """Smooth planes, and time planes near one, summed over levels."""
+        """Smooth planes, and time planes near one; means over each plane, summed over planes."""
         config, terms = self.config, []
-        for level in self.hexplane.levels:
-            planes = list(level.plane_coefs)
-            terms += [config.weight_space_smoothness * roughness(planes[i]) for i in SPACE_PLANES]
-            terms += [config.weight_time_smoothness * roughness(planes[i]) for i in TIME_PLANES]
+        for level in self.hexplane.planes.levels:
             terms += [
-                config.weight_time_identity * (1.0 - planes[i]).abs().mean() for i in TIME_PLANES
+                config.weight_space_smoothness * roughness(level.space),
+                config.weight_time_smoothness * roughness(level.time),
+                config.weight_time_identity * len(level.time) * (1.0 - level.time).abs().mean(),
             ]
         return torch.stack(terms).sum()
 
@@ -126,8 +125,10 @@ class HexPlaneRecipe(Recipe):
             self.densifier.reset_opacities()
 
 
-def roughness(plane: Float[Tensor, "C rows columns"]) -> Float[Tensor, ""]:
-    """Mean squared second difference along the rows, which are time in time planes."""
-    if plane.shape[1] < 3:
-        return plane.new_zeros(())
-    return plane.diff(n=2, dim=1).square().mean()
+def roughness(planes: Float[Tensor, "P C rows columns"]) -> Float[Tensor, ""]:
+    """Mean squared second difference along the rows, which are time in time planes; of all planes
+    together."""
+    if planes.shape[2] < 3:
+        return planes.new_zeros(())
+    bend = planes[:, :, 2:] - 2.0 * planes[:, :, 1:-1] + planes[:, :, :-2]
+    return len(planes) * bend.square().mean()

@@ -5,6 +5,7 @@ reordered; hence keywords only, chosen by signature.
 """
 
 import inspect
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ def project(
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
     view: View,
+    near: float = NEAR,
 ) -> Projection:
     """See `projection.project`."""
     from gsplat import fully_fused_projection
@@ -38,7 +40,7 @@ def project(
         view.width,
         view.height,
         eps2d=DEFAULT_DILATION,
-        near_plane=NEAR,
+        near_plane=near,
         packed=True,
     )
     camera_ids, gaussian_ids, radii, means2d, depths, conics, _ = packed
@@ -48,7 +50,7 @@ def project(
         means2d=means2d,
         depths=depths,
         conics=conics,
-        opacities=opacities[gaussian_ids],
+        opacities=opacities.index_select(0, gaussian_ids),
         radii=radii,
         camera_ids=camera_ids,
         gaussian_ids=gaussian_ids,
@@ -107,6 +109,7 @@ def rasterize(
     return image[..., :num_channels], alpha
 
 
+@cache
 def _first_parameter(function, names: tuple[str, ...]) -> str:
     known = inspect.signature(function).parameters
     for name in names:

@@ -41,8 +41,8 @@ class Projection:
     camera_ids: Int[Tensor, "n"]
     gaussian_ids: Int[Tensor, "n"]
 
-    def select(self, keep: Bool[Tensor, "n"]) -> "Projection":
-        """The rows that `keep` marks."""
+    def select(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> "Projection":
+        """The rows that `keep` marks (mask) or lists (indices)."""
         return Projection(**{name: value[keep] for name, value in vars(self).items()})
 
 
@@ -52,11 +52,12 @@ def project(
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
     view: View,
+    near: float = NEAR,
 ) -> Projection:
     """Project with the default dilation and drop what no camera sees. Differentiable."""
     covariances = covariance(quats, scales)
     parts = [
-        _project_to_camera(means, covariances, opacities, view, camera)
+        _project_to_camera(means, covariances, opacities, view, camera, near)
         for camera in range(len(view))
     ]
     return Projection(
@@ -85,10 +86,11 @@ def _project_to_camera(
     opacities: Float[Tensor, "N"],
     view: View,
     camera: int,
+    near: float,
 ) -> Projection:
     rotation, translation = view.viewmats[camera, :3, :3], view.viewmats[camera, :3, 3]
     in_camera = means @ rotation.T + translation
-    ids = torch.nonzero(in_camera[:, 2] > NEAR)[:, 0]
+    ids = torch.nonzero(in_camera[:, 2] > near)[:, 0]
     x, y, z = in_camera[ids].unbind(-1)
     K = view.Ks[camera]
     means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], dim=-1)

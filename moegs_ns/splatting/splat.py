@@ -103,20 +103,18 @@ def splat_experts(
     once. The images are those that `splat` gives one by one.
     """
     view.assert_one_instant()
-    device, num_experts, num_cameras = experts[0].means.device, len(experts), len(view)
-    rasterizer = rasterizer or rasterizer_for(device)
-    counts = torch.tensor([len(expert) for expert in experts])
+    num_experts, num_cameras = len(experts), len(view)
+    rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
+    counts = [len(expert) for expert in experts]
     projection, expert_ids = _project_all(experts, view, counts, near, rasterizer)
-
-    total = int(counts.sum())
-    index = (projection.camera_ids, projection.gaussian_ids)
-    means2d = projection.means2d.new_zeros(num_cameras, total, 2)
-    means2d = means2d.index_put(index, projection.means2d)
-    radii = projection.radii.new_zeros(num_cameras, total).index_put(index, projection.radii)
-    sections = counts.tolist()
-    centres = list(means2d.split(sections, dim=1)) if num_experts > 1 else [means2d]
+    row = projection.camera_ids * sum(counts) + projection.gaussian_ids
+    radii = projection.radii.new_zeros(num_cameras * sum(counts))
+    radii = radii.index_copy(0, row, projection.radii).view(num_cameras, -1)
+    centres = projection.means2d.new_zeros(num_cameras * sum(counts), 2)
+    centres = centres.index_copy(0, row, projection.means2d).view(num_cameras, -1, 2)
+    means2d = list(centres.split(counts, dim=1)) if num_experts > 1 else [centres]
     # Reading the centres back from every expert's part lets these parts retain gradients.
-    projection = replace(projection, means2d=torch.cat(centres, dim=1)[index])
+    projection = replace(projection, means2d=_rows(torch.cat(means2d, dim=1), row))
 
     dense = [
         _channels(g, view, f)
@@ -124,9 +122,8 @@ def splat_experts(
     ]
     rgb, own, extra = (cat_padded(part, dim=1) for part in zip(*dense, strict=True))
     widths = [3, own.shape[-1], extra.shape[-1], 1]
-    channels = torch.cat(
-        [part[index] for part in (rgb, own, extra)] + [projection.depths[:, None]], dim=-1
-    )
+    channels = [_rows(part, row) for part in (rgb, own, extra) if part.shape[-1]]
+    channels = torch.cat([*channels, projection.depths[:, None]], dim=-1)
     image, alpha = _rasterize_or_nothing(
         rasterizer, projection, channels, expert_ids * num_cameras + projection.camera_ids,
         num_experts * num_cameras, view,
@@ -142,8 +139,8 @@ def splat_experts(
         depth=depth / alpha.clamp(min=1e-10),
         features=extra,
         gaussian_features=own,
-        means2d=centres,
-        radii=list(radii.split(sections, dim=1)),
+        means2d=means2d,
+        radii=list(radii.split(counts, dim=1)),
     )
 
 
@@ -154,10 +151,16 @@ def composite(
     return rgb + (1.0 - alpha) * background
 
 
+def _rows(values: Float[Tensor, "C N D"], row: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
+    """One row per projected Gaussian. On a GPU the gradient of `index_select` is a sum by atomics,
+    that of indexing by two tensors a sort."""
+    return values.flatten(0, 1).index_select(0, row)
+
+
 def _project_all(
     experts: Sequence[Gaussians],
     view: View,
-    counts: Int[Tensor, "E"],
+    counts: Sequence[int],
     near: Sequence[float] | None,
     rasterizer: ModuleType,
 ) -> tuple[Projection, Int[Tensor, "n"]]:
@@ -167,13 +170,17 @@ def _project_all(
         torch.cat([getattr(expert, name) for expert in experts])
         for name in ("means", "quats", "scales", "opacities")
     )
-    projector = rasterizer if int(counts.sum()) else torch_twin
-    projection = projector.project(means, quats, scales, opacities, view)
-    ends = counts.cumsum(0).to(device)
-    expert_ids = torch.searchsorted(ends, projection.gaussian_ids, right=True)
-    if near is not None and any(plane > NEAR for plane in near):
-        planes = torch.tensor(list(near), device=device, dtype=projection.depths.dtype)
-        is_beyond = projection.depths > planes[expert_ids]
+    planes = [NEAR] * len(counts) if near is None else [max(NEAR, plane) for plane in near]
+    projector = rasterizer if sum(counts) else torch_twin
+    projection = projector.project(means, quats, scales, opacities, view, near=min(planes))
+    if len(counts) == 1:
+        expert_ids = torch.zeros_like(projection.gaussian_ids)
+    else:
+        ends = torch.tensor(counts).cumsum(0).to(device)
+        expert_ids = torch.searchsorted(ends, projection.gaussian_ids, right=True)
+    if len(set(planes)) > 1:
+        own_plane = torch.tensor(planes, device=device, dtype=projection.depths.dtype)
+        is_beyond = torch.nonzero(projection.depths > own_plane[expert_ids])[:, 0]
         projection, expert_ids = projection.select(is_beyond), expert_ids[is_beyond]
     dilation = shared_or_cat([(expert.dilation, expert) for expert in experts])
     if isinstance(dilation, Tensor):

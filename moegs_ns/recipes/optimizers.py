@@ -1,0 +1,65 @@
+"""Adam and RAdam that step all parameters of a group in one launch on a GPU.
+
+Scenes are trained for tens of thousands of short steps, in which what is launched costs more than
+what is computed.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+
+LARGE = 1e8
+"""Beside this the root of a second moment vanishes."""
+
+
+class FusedAdam(torch.optim.Adam):
+    """torch's Adam, fused on a GPU; loads states that were saved on another kind of device."""
+
+    def __init__(self, params: list[Parameter], **options: Any) -> None:
+        params = list(params)
+        is_fused = all(parameter.is_cuda for parameter in params)
+        super().__init__(params, fused=is_fused, foreach=False, **options)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See torch; how to step is decided by where the parameters are now."""
+        own = {name: self.defaults[name] for name in ("fused", "foreach")}
+        groups = [{**group, **own} for group in state_dict["param_groups"]]
+        super().load_state_dict({**state_dict, "param_groups": groups})
+
+
+class FusedRAdam(FusedAdam):
+    """RAdam (Liu et al., ICLR 2020) by Adam's kernel: rate and eps carry the rectification.
+
+    Equal to torch.optim.RAdam: its eps is added before the second moment's bias is corrected, and
+    its first steps, in which the variance of the second moment is unbounded, are plain momentum.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+        """See torch; all parameters of a group are stepped together or not at all."""
+        published = [(group["lr"], group["eps"]) for group in self.param_groups]
+        for group in self.param_groups:
+            is_new = not any(self.state.get(parameter) for parameter in group["params"])
+            group["steps"] = 1 if is_new else group.get("steps", 0) + 1
+            factor, eps = rectification(group["steps"], group["betas"][1], group["eps"])
+            group["lr"], group["eps"] = group["lr"] * factor, eps
+        try:
+            return super().step(closure)
+        finally:
+            for group, (lr, eps) in zip(self.param_groups, published, strict=True):
+                group["lr"], group["eps"] = lr, eps
+
+
+def rectification(step: int, beta2: float, eps: float) -> tuple[float, float]:
+    """Factor of the rate and eps with which Adam's step number `step` (from 1) is RAdam's."""
+    largest = 2.0 / (1.0 - beta2) - 1.0
+    correction = 1.0 - beta2**step
+    length = largest - 2.0 * step * beta2**step / correction
+    if length <= 5.0:
+        return LARGE, LARGE
+    numerator = (length - 4.0) * (length - 2.0) * largest
+    denominator = (largest - 4.0) * (largest - 2.0) * length
+    return math.sqrt(numerator / denominator), eps / math.sqrt(correction)
