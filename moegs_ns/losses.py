@@ -89,3 +89,10 @@ def distillation_loss(
     trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
     doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher, ssim_lambda)
     return lam * trusted + (1.0 - lam) * doubted
+
+
+def roughness(plane: Float[Tensor, "C rows columns"]) -> Float[Tensor, ""]:
+    """Mean squared second difference of parameters along their rows, which may be instants."""
+    if plane.shape[1] < 3:
+        return plane.new_zeros(())
+    return plane.diff(n=2, dim=1).square().mean()

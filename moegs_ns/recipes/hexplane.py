@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.experts.hexplane import SPACE_PLANES, TIME_PLANES, HexPlaneExpert
-from moegs_ns.losses import SSIM_LAMBDA
+from moegs_ns.losses import SSIM_LAMBDA, roughness
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.schedules import clear_moments, is_due
@@ -124,10 +124,3 @@ class HexPlaneRecipe(Recipe):
             done, self.steps(reset_every), 0, self.steps(grow.stop)
         ):
             self.densifier.reset_opacities()
-
-
-def roughness(plane: Float[Tensor, "C rows columns"]) -> Float[Tensor, ""]:
-    """Mean squared second difference along the rows, which are time in time planes."""
-    if plane.shape[1] < 3:
-        return plane.new_zeros(())
-    return plane.diff(n=2, dim=1).square().mean()
