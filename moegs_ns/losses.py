@@ -113,3 +113,11 @@ def distillation_loss(
     trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
     doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher, ssim_lambda)
     return lam * trusted + (1.0 - lam) * doubted
+
+
+def roughness(values: Float[Tensor, "*s rows columns"]) -> Float[Tensor, ""]:
+    """Mean squared second difference of parameters along their rows, which may be instants."""
+    if values.shape[-2] < 3:
+        return values.new_zeros(())
+    bend = values[..., 2:, :] - 2.0 * values[..., 1:-1, :] + values[..., :-2, :]
+    return bend.square().mean()

@@ -45,7 +45,7 @@ class Sampler(Protocol):
         ...
 
 
-class _SeededSampler:
+class SeededSampler:
     """The frame table, the frame limit and the random stream that all samplers share."""
 
     def __init__(self, table: FrameTable, views: int, seed: int) -> None:
@@ -108,7 +108,7 @@ class _SeededSampler:
         raise NotImplementedError
 
 
-class ShuffledSampler(_SeededSampler):
+class ShuffledSampler(SeededSampler):
     """Passes over all images in random order, without replacement within a pass.
 
     With more than one view the images of a step show different times; such a batch is splatted
@@ -148,7 +148,7 @@ class ShuffledSampler(_SeededSampler):
         self._order, self._cursor = self._eligible[permutation], 0
 
 
-class SameTimeSampler(_SeededSampler):
+class SameTimeSampler(SeededSampler):
     """One random frame per step, seen by `views` distinct cameras (fewer when fewer show it)."""
 
     def next(self, step: int) -> Int[Tensor, "V"]:

@@ -32,6 +32,8 @@ class FrameTable:
     camera_ids: Int[Tensor, "M"]
     frame_ids: Int[Tensor, "M"]
     times: Float[Tensor, "M"]
+    positions: Float[Tensor, "M 3"] | None = None
+    """Camera centres in the world; None where unknown."""
 
     def __len__(self) -> int:
         return len(self.frame_ids)

@@ -1,39 +1,14 @@
 """What the tests of Ex4DGS share: a small expert with its recipe, and one drawn image."""
 
-from dataclasses import replace
-
 import torch
 from tolerances import FORWARD
-from toys import make_view
+from training_helpers import cloud, drawn, scene, table
 
 from moegs_ns.experts.ex4dgs import Ex4DGSExpertConfig
-from moegs_ns.mixture import finish_image
 from moegs_ns.recipes.ex4dgs import Ex4DGSRecipeConfig
-from moegs_ns.recipes.training_splat import TrainingSplat
-from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
-from moegs_ns.splatting import splat
+from moegs_ns.scene import SceneInfo
 
-FRAMES = 31
 STATIC, DYNAMIC = 30, 12
-
-
-def scene(num_frames: int = FRAMES, **options) -> SceneInfo:
-    described = SceneInfo(num_frames, 30.0, (0.0, 0.0, 0.0), 2.0, None)
-    return replace(described, **options)
-
-
-def cloud(count: int, size: float = 1.0) -> InitialPoints:
-    """Points in front of the cameras of `make_view`."""
-    generator = torch.Generator().manual_seed(0)
-    xyz = torch.rand(count, 3, generator=generator) * torch.tensor([2.0, 1.5, 1.0])
-    xyz = xyz + torch.tensor([-1.0, -0.7, 3.0])
-    return InitialPoints(size * xyz, torch.rand(count, 3, generator=generator))
-
-
-def table(num_frames: int = FRAMES, cameras: int = 2) -> FrameTable:
-    frames = torch.arange(num_frames).repeat(cameras)
-    camera_ids = torch.arange(cameras).repeat_interleave(num_frames)
-    return FrameTable(camera_ids, frames, frames / max(1, num_frames - 1))
 
 
 def build(
@@ -74,20 +49,6 @@ def build(
     for optimizer in optimizers.values():
         optimizer.step()
     return expert, recipe, optimizers
-
-
-def drawn(expert, frame: int = 5, index: int = 0, **view_options) -> TrainingSplat:
-    """One view of the expert at a frame; its target is a ramp of grey."""
-    time = frame / max(1, expert.scene.num_frames - 1)
-    view = make_view(1, **view_options)
-    view = replace(view, times=torch.tensor([time]), frame_ids=torch.tensor([frame]))
-    gaussians = expert.at(view.time)
-    result = splat(gaussians, view)
-    if result.means2d.requires_grad:
-        result.means2d.retain_grad()
-    image = finish_image(expert, result, view, expert.background)
-    target = torch.linspace(0.1, 0.9, view.width)[:, None].expand(image.shape).clone()
-    return TrainingSplat(gaussians, result, view, image, target, torch.tensor([index]))
 
 
 def assert_consistent(expert, recipe, optimizers):

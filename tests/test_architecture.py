@@ -97,7 +97,7 @@ def test_outside_their_files_nothing_knows_the_families():
             assert not modules & families, path
 
 
-FAMILIES = {"stg", "hexplane"}
+FAMILIES = {"stg", "hexplane", "ex4dgs", "ed3dgs"}
 
 
 def test_dataparsers_import_neither_datamanagers_nor_models():

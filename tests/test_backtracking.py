@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from ex4dgs_helpers import DYNAMIC, build, drawn
+from ex4dgs_helpers import DYNAMIC, build
 from tolerances import FORWARD
+from training_helpers import drawn
 
 from moegs_ns.losses import similarity_map, structural_similarity
 from moegs_ns.recipes import backtracking

@@ -2,19 +2,9 @@
 
 import pytest
 import torch
-from ex4dgs_helpers import (
-    DYNAMIC,
-    FRAMES,
-    STATIC,
-    assert_consistent,
-    assert_same_gaussians,
-    build,
-    cloud,
-    drawn,
-    moments,
-    scene,
-)
+from ex4dgs_helpers import DYNAMIC, STATIC, assert_consistent, assert_same_gaussians, build, moments
 from tolerances import assert_images_agree
+from training_helpers import FRAMES, cloud, drawn, scene
 
 from moegs_ns.experts.ex4dgs import Ex4DGSExpertConfig
 from moegs_ns.recipes.backtracking import UNSEEN

@@ -4,16 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ex4dgs_helpers import (
-    DYNAMIC,
-    FRAMES,
-    STATIC,
-    assert_consistent,
-    build,
-    drawn,
-    moments,
-    scene,
-)
+from ex4dgs_helpers import DYNAMIC, STATIC, assert_consistent, build, moments
+from training_helpers import FRAMES, drawn, scene, train_step
 
 from moegs_ns.recipes import backtracking
 from moegs_ns.recipes.dynamic_rows import adjust_windows
@@ -210,27 +202,12 @@ class TestDensification:
 
 
 class TestTraining:
-    def step(self, expert, recipe, optimizers, step: int) -> float:
-        """One step as the model takes it."""
-        recipe.before_step(step)
-        (index,) = recipe.sampler.next(step)
-        part = drawn(expert, int(recipe.sampler.table.frame_ids[index]), int(index))
-        losses = recipe.loss_terms(step, [part])
-        for optimizer in optimizers.values():
-            optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        for optimizer in optimizers.values():
-            optimizer.step()
-        recipe.after_backward(step, [part])
-        recipe.after_step(step)
-        return float(losses["photometric"].detach())
-
     def test_steps_through_all_stages_lower_the_loss(self):
         expert, recipe, optimizers = build(budget=0.01, static=60, rate=0.02)
         expert.gauss_params["displacements"].data.normal_(std=0.05)
         losses = []
         for step in range(120):
-            losses.append(self.step(expert, recipe, optimizers, step))
+            losses.append(train_step(expert, recipe, optimizers, step))
             assert not expert.is_probed
         assert expert.duration == 30.0 and expert.num_dynamic > 0
         assert_consistent(expert, recipe, optimizers)
@@ -239,7 +216,7 @@ class TestTraining:
     def test_a_resumed_recipe_goes_on_as_if_it_had_not_stopped(self, tmp_path):
         expert, recipe, optimizers = build(budget=0.01, static=60)
         for step in range(30):
-            self.step(expert, recipe, optimizers, step)
+            train_step(expert, recipe, optimizers, step)
         saved = (
             expert.state_dict(), recipe.get_extra_state(),
             {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
@@ -252,8 +229,8 @@ class TestTraining:
         for name, optimizer in others.items():
             optimizer.load_state_dict(moments_of[name])
         for step in range(30, 40):
-            first = self.step(expert, recipe, optimizers, step)
-            assert self.step(other, again, others, step) == pytest.approx(first, abs=1e-5)
+            first = train_step(expert, recipe, optimizers, step)
+            assert train_step(other, again, others, step) == pytest.approx(first, abs=1e-5)
         assert other.num_static == expert.num_static and other.num_dynamic == expert.num_dynamic
 
     def test_a_scene_ten_times_as_large_trains_the_same(self):
@@ -262,7 +239,7 @@ class TestTraining:
         for size in (1.0, 10.0):
             expert, recipe, optimizers = build(budget=0.01, static=60, rate=2e-3, size=size)
             expert.gauss_params["displacements"].data[:] = 0.1 * size
-            losses = [self.step(expert, recipe, optimizers, step) for step in range(40)]
+            losses = [train_step(expert, recipe, optimizers, step) for step in range(40)]
             penalties = sum(value.item() for value in recipe.regularizers().values())
             results.append((losses, penalties, expert.num_static, expert.num_dynamic))
         assert results[0][0] == pytest.approx(results[1][0], rel=5e-3)

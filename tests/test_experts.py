@@ -5,13 +5,18 @@ import math
 import pytest
 import torch
 
+from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
 from moegs_ns.experts.hexplane import HexPlaneExpertConfig
 from moegs_ns.experts.hexplane_field import plane_grids
 from moegs_ns.experts.stg import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 
-SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)
-CONFIGS = {"stg": STGExpertConfig(), "4dgaussians": HexPlaneExpertConfig(space_resolution=8)}
+SCENE = SceneInfo(11, 30.0, (0.0, 0.0, 0.0), 2.0, background=None, camera_ids=(0, 3))
+CONFIGS = {
+    "stg": STGExpertConfig(),
+    "4dgaussians": HexPlaneExpertConfig(space_resolution=8),
+    "ed3dgs": ED3DGSExpertConfig(),
+}
 
 
 def points(count: int = 12) -> InitialPoints:
@@ -93,7 +98,7 @@ def test_loading_adopts_the_number_of_rows_in_place(expert):
 
 def test_a_family_refuses_the_state_of_another():
     torch.manual_seed(0)
-    stg, hexplane = (config.setup(scene=SCENE, points=points()) for config in CONFIGS.values())
+    stg, hexplane, _ = (config.setup(scene=SCENE, points=points()) for config in CONFIGS.values())
     with pytest.raises(RuntimeError, match="Missing key"):
         stg.load_state_dict(hexplane.state_dict())
 

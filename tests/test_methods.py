@@ -12,7 +12,7 @@ from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, all_meth
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 
 ROOT = Path(__file__).parent.parent
-METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-router")
+METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-router")
 PARSERS = ("n3v-data", "panoptic-data")
 
 
@@ -56,6 +56,7 @@ def test_every_parameter_group_has_an_optimiser(method: str):
         "moegs-stg": common | motion | {"base_rgb", "view_features", "time_features", "decoder"},
         "moegs-4dgaussians": common | {"decoder", "planes"},
         "moegs-ex4dgs": common | {"displacements"} | {f"dynamic_{name}" for name in dynamic},
+        "moegs-ed3dgs": common | {"embeddings", "decoders", "time_grid", "time_offsets"},
         "moegs-router": {"router_weights", "router_time", "router_phi"},
     }
     assert set(all_methods[method].optimizers) == groups[method]
@@ -63,7 +64,7 @@ def test_every_parameter_group_has_an_optimiser(method: str):
 
 def test_the_published_rates_stay_published():
     """Numbers of the fact sheets that a refactoring must not move."""
-    stg, hexplane, ex4dgs, router = (all_methods[name] for name in METHODS)
+    stg, hexplane, ex4dgs, ed3dgs, router = (all_methods[name] for name in METHODS)
     assert (stg.max_num_iterations, hexplane.max_num_iterations) == (30000, 17000)
     assert router.max_num_iterations == 5000
     rates = {name: group["optimizer"].lr for name, group in stg.optimizers.items()}
@@ -86,6 +87,16 @@ def test_the_published_rates_stay_published():
     }  # fmt: skip
     ratios = [ex4dgs.optimizers[n]["scheduler"].ratio(30000) for n in ("means", "dynamic_means")]
     assert ratios == pytest.approx([0.01, 0.1])
+    assert ed3dgs.max_num_iterations == 80000
+    # Rates of networks are published per unit of the scene's extent, here for an extent of 5.
+    assert {name: group["optimizer"].lr for name, group in ed3dgs.optimizers.items()} == {
+        "means": 1.6e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.05, "sh0": 2.5e-3,
+        "shN": 1.25e-4, "embeddings": 2.5e-3, "decoders": 8e-4, "time_grid": 8e-4,
+        "time_offsets": 2e-5, "camera_opt": 1e-4, "color_correction": 1e-3,
+    }  # fmt: skip
+    names = ("means", "decoders", "time_grid")
+    ratios = [ed3dgs.optimizers[name]["scheduler"].ratio(80000) for name in names]
+    assert ratios == pytest.approx([0.01, 0.1, 0.1])
     planes = hexplane.optimizers["planes"]
     assert planes["optimizer"].lr == 1.6e-3
     assert planes["scheduler"].ratio(3000 + 20000) == pytest.approx(0.1)

@@ -13,9 +13,10 @@ TINY_BUDGETS = {
     "moegs-stg": 0.002,
     "moegs-4dgaussians": 0.004,
     "moegs-ex4dgs": 0.006,
+    "moegs-ed3dgs": 0.001,
     "moegs-router": 0.01,
 }
-"""60, 68, 240 and 50 steps of the published recipes."""
+"""60, 68, 240, 80 and 50 steps of the published recipes."""
 
 
 @dataclass(frozen=True)

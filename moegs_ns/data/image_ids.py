@@ -72,11 +72,12 @@ def image_times(outputs: DataparserOutputs) -> Float[Tensor, "M"]:
 
 
 def frame_table(outputs: DataparserOutputs) -> FrameTable:
-    """Camera, frame and time of each image."""
+    """Camera, frame, time and place of each image."""
     return FrameTable(
         camera_ids=torch.tensor(outputs.metadata["camera_ids"]),
         frame_ids=torch.tensor(outputs.metadata["frame_ids"]),
         times=image_times(outputs),
+        positions=outputs.cameras.camera_to_worlds[:, :, 3].float().cpu(),
     )
 
 

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.deformation_heads import DeformationHeads, deformed
 from moegs_ns.experts.hexplane_field import HexPlaneField
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
-from moegs_ns.splatting.spherical_harmonics import num_bases
 
 
 @dataclass
@@ -58,26 +58,10 @@ class HexPlaneExpert(Expert):
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base."""
-        raw = self.gauss_params
-        sh = self.active_sh()
-        means, scales, quats, logits = (
-            raw[name] for name in ("means", "scales", "quats", "opacities")
-        )
-        if self.is_deforming:
-            offsets = self.decoder(self.field_features(means, time))
-            means, scales = means + offsets["means"], scales + offsets["scales"]
-            quats = quats + offsets["quats"]
-            if "opacities" in offsets:
-                logits = logits + offsets["opacities"][:, 0]
-            if "sh" in offsets:
-                sh = sh + self.active_sh(offsets["sh"].unflatten(1, (-1, 3)))
-        return Gaussians(
-            means=means,
-            quats=torch.nn.functional.normalize(quats, dim=-1),
-            scales=scales.exp(),
-            opacities=logits.sigmoid(),
-            sh=sh,
-        )
+        if not self.is_deforming:
+            return deformed(self, {})
+        features = self.field_features(self.gauss_params["means"], time)
+        return deformed(self, self.decoder(features))
 
     def field_features(
         self, means: Float[Tensor, "N 3"], time: Float[Tensor, ""]
@@ -109,20 +93,12 @@ class DeformationDecoder(nn.Module):
 
     def __init__(self, config: HexPlaneExpertConfig) -> None:
         super().__init__()
-        width = config.width
-        sizes = {"means": 3, "scales": 3, "quats": 4}
-        if config.deform_opacity:
-            sizes["opacities"] = 1
-        if config.deform_sh:
-            sizes["sh"] = 3 * num_bases(config.sh_degree)
-        self.trunk = nn.Linear(config.channels * len(config.levels), width)
-        self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, size)
-                )
-                for name, size in sizes.items()
-            }
+        self.trunk = nn.Linear(config.channels * len(config.levels), config.width)
+        self.heads = DeformationHeads(
+            config.width,
+            sh_degree=config.sh_degree,
+            deform_opacity=config.deform_opacity,
+            deform_sh=config.deform_sh,
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -130,5 +106,4 @@ class DeformationDecoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "N F"]) -> dict[str, Float[Tensor, "N _"]]:
         """Offsets by name of the raw parameter."""
-        hidden = self.trunk(features)
-        return {name: head(hidden) for name, head in self.heads.items()}
+        return self.heads(self.trunk(features))

@@ -96,6 +96,10 @@ class Recipe(nn.Module):
         """Colour behind the Gaussians while training."""
         return self.expert.background
 
+    def ssim_lambda(self, step: int) -> float:
+        """Weight of the structural term of the loss; it is not computed where this is 0."""
+        return self.config.ssim_lambda
+
     def before_step(self, step: int) -> None:
         """Bring the expert into the state that it has at `step`; raises the SH degree."""
         degree = step // self.steps(self.config.sh_degree_every)
@@ -106,7 +110,7 @@ class Recipe(nn.Module):
         num_views = sum(len(part.indices) for part in parts)
         total = torch.zeros((), device=parts[0].target.device)
         for part in parts:
-            errors = photometric_errors(part.image, part.target, self.config.ssim_lambda)
+            errors = photometric_errors(part.image, part.target, self.ssim_lambda(step))
             total = total + errors.loss * (len(part.indices) / num_views)
             if self.sampler is not None:
                 self.sampler.observe(part.indices, errors.l1.detach(), errors.ssim)

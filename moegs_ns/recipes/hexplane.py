@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.experts.hexplane import HexPlaneExpert
-from moegs_ns.losses import SSIM_LAMBDA
+from moegs_ns.losses import SSIM_LAMBDA, roughness
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.schedules import clear_moments, is_due
@@ -103,9 +103,9 @@ class HexPlaneRecipe(Recipe):
         config, terms = self.config, []
         for level in self.hexplane.planes.levels:
             terms += [
-                config.weight_space_smoothness * roughness(level.space),
-                config.weight_time_smoothness * roughness(level.time),
-                config.weight_time_identity * len(level.time) * (1.0 - level.time).abs().mean(),
+                len(level.space) * config.weight_space_smoothness * roughness(level.space),
+                len(level.time) * config.weight_time_smoothness * roughness(level.time),
+                len(level.time) * config.weight_time_identity * (1.0 - level.time).abs().mean(),
             ]
         return torch.stack(terms).sum()
 
@@ -123,12 +123,3 @@ class HexPlaneRecipe(Recipe):
             done, self.steps(reset_every), 0, self.steps(grow.stop)
         ):
             self.densifier.reset_opacities()
-
-
-def roughness(planes: Float[Tensor, "P C rows columns"]) -> Float[Tensor, ""]:
-    """Mean squared second difference along the rows, which are time in time planes; of all planes
-    together."""
-    if planes.shape[2] < 3:
-        return planes.new_zeros(())
-    bend = planes[:, :, 2:] - 2.0 * planes[:, :, 1:-1] + planes[:, :, :-2]
-    return len(planes) * bend.square().mean()

@@ -1,0 +1,229 @@
+"""E-D3DGS (Bae et al., ECCV 2024): Gaussians deformed as their own embeddings and time say."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.deformation_heads import DeformationHeads, deformed
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.scene import InitialPoints, SceneInfo
+
+PUBLISHED_EXTENT = 5.0
+"""Extent of a scene, in its own unit, at which everything here equals the published numbers, which
+depend on that unit: offsets of positions, rates of the networks, distances between neighbours. The
+size of N3V's rigs is about this; it is estimated, as nobody states it. Other scenes are treated as
+if they had been scaled to it, so that the unit of a data set does not matter."""
+
+
+@dataclass
+class ED3DGSExpertConfig(ExpertConfig):
+    """Shape of an E-D3DGS expert; the defaults are those published for N3V."""
+
+    _target: type = field(default_factory=lambda: ED3DGSExpert)
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Colour behind opaque scenes; scenes with transparent images bring their own."""
+    embedding_size: int = 32
+    """Numbers of the embedding of each Gaussian."""
+    time_size: int = 256
+    """Numbers of the embedding of an instant."""
+    time_rows: int | None = None
+    """Instants whose embeddings are learned; None takes half the number of frames, as published
+    for all multi-view scenes."""
+    coarse_time_rows: int | None = None
+    """Instants that the coarse decoder, and at first the fine one, tells apart; None takes a tenth
+    of the number of frames."""
+    time_spread: float = 0.01
+    """Initial length of the embeddings of time, published as 0 for scenes other than N3V."""
+    width: int = 128
+    """Units of the decoders' layers."""
+    deform_opacity: bool = True
+    """Whether opacity changes over time; published as False for HyperNeRF."""
+    deform_sh: bool = True
+    """Whether colour changes over time; published as False for Technicolor and HyperNeRF."""
+
+
+class ED3DGSExpert(Expert):
+    """Canonical Gaussians plus offsets of a coarse and a fine decoder, in raw spaces.
+
+    A decoder sees the `embeddings` [N, 32] of the Gaussians and the embedding of the instant, never
+    a position. Training cameras may be a little ahead or behind; `at` without a camera takes their
+    mean. How much of the deformation is shown, and how finely time is told apart, grows during
+    training and is saved.
+    """
+
+    config: ED3DGSExpertConfig
+    camera_ids: Int[Tensor, "M"]
+
+    def __init__(
+        self, config: ED3DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
+    ) -> None:
+        super().__init__(config, scene, points)
+        rows = rows_for(config.time_rows, scene.num_frames, share=2)
+        self.coarse_rows = rows_for(config.coarse_time_rows, scene.num_frames, share=10)
+        check_config(config, rows, self.coarse_rows)
+        self.time_grid = TimeGrid(rows, config.time_size, config.time_spread)
+        self.decoders = nn.ModuleDict(
+            {name: EmbeddingDecoder(config) for name in ("coarse", "fine")}
+        )
+        ids = torch.tensor(scene.camera_ids, dtype=torch.long)
+        self.register_buffer("camera_ids", ids, persistent=False)
+        self.time_offsets = nn.Parameter(torch.zeros(len(ids)))
+        """How far each training camera is ahead, as a share of the clip."""
+        self.fine_rows = rows
+        """Instants that the fine decoder tells apart now."""
+        self.motion_share = 1.0
+        """Share of the offsets of position and rotation that is shown, and of all others."""
+        self.appearance_share = 1.0
+        """Share of the offsets of colour that is shown, and of scale and opacity."""
+
+    def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
+        """See base; all Gaussians have the same embedding at first."""
+        embeddings = torch.zeros(len(points), self.config.embedding_size)
+        return super().initial_parameters(points, scene) | {"embeddings": embeddings}
+
+    def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
+        """See base."""
+        return deformed(self, self.offsets(self.instant(time, camera)))
+
+    def instant(
+        self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None
+    ) -> Float[Tensor, ""]:
+        """What the recipe counts time in, frame / num_frames, as the camera's clock shows it."""
+        frames = self.scene.num_frames
+        return time * ((frames - 1) / frames) + self.time_offset(camera)
+
+    def time_offset(self, camera: Int[Tensor, ""] | None) -> Float[Tensor, ""]:
+        """Offset of a training camera; the mean of all for others and for None."""
+        if len(self.camera_ids) == 0:
+            return self.time_offsets.sum()
+        neutral = self.time_offsets.mean()
+        if camera is None:
+            return neutral
+        # Compared as a whole, not looked up, as a look-up would wait for the GPU.
+        is_camera = self.camera_ids == camera
+        return torch.where(is_camera.any(), (self.time_offsets * is_camera).sum(), neutral)
+
+    def offsets(self, instant: Float[Tensor, ""]) -> dict[str, Float[Tensor, "N _"]]:
+        """Offsets of the raw parameters, the sum of both decoders, as far as they are shown."""
+        motion, appearance = self.motion_share, self.appearance_share
+        shares = {
+            "means": motion * float(self.scene.extent / PUBLISHED_EXTENT),
+            "quats": motion,
+            "scales": motion * appearance,
+            "opacities": motion * appearance,
+            "sh": appearance,
+        }
+        shown = [name for name, share in shares.items() if share > 0.0]
+        rows = {"coarse": self.coarse_rows, "fine": self.fine_rows}
+        coarse, fine = (
+            self.decoders[name](
+                self.gauss_params["embeddings"], self.time_grid(instant, rows[name]), shown
+            )
+            for name in ("coarse", "fine")
+        )
+        return {name: shares[name] * (coarse[name] + fine[name]) for name in coarse}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See base."""
+        return super().get_extra_state() | {
+            "fine_rows": self.fine_rows,
+            "motion_share": self.motion_share,
+            "appearance_share": self.appearance_share,
+            "camera_ids": self.camera_ids.tolist(),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See base."""
+        super().set_extra_state(state)
+        self.fine_rows = int(state["fine_rows"])
+        self.motion_share = float(state["motion_share"])
+        self.appearance_share = float(state["appearance_share"])
+        self.camera_ids = torch.tensor(state["camera_ids"], dtype=torch.long).to(self.camera_ids)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # A mixture may be trained on other cameras than its experts were.
+        stored = state_dict.get(f"{prefix}time_offsets")
+        if isinstance(stored, Tensor) and stored.ndim == 1:
+            self.time_offsets.data = self.time_offsets.data.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class TimeGrid(nn.Module):
+    """Embeddings of instants that are spread evenly over the clip."""
+
+    def __init__(self, rows: int, size: int, spread: float) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.randn(rows, size) * (spread / size**0.5))
+
+    def forward(self, instant: Float[Tensor, ""], rows: int) -> Float[Tensor, "D"]:
+        """The embedding of `instant` in [0, 1] if only `rows` instants were told apart.
+
+        The grid is resampled to that many rows, then interpolated; time turns round at both ends.
+        """
+        grid = self.values.T[None]
+        if rows != grid.shape[-1]:
+            grid = functional.interpolate(grid, size=rows, mode="linear", align_corners=True)
+        place = torch.stack([2.0 * instant - 1.0, torch.zeros_like(instant)])
+        return functional.grid_sample(
+            grid[:, :, None], place.reshape(1, 1, 1, 2), padding_mode="reflection",
+            align_corners=True,
+        ).reshape(-1)  # fmt: skip
+
+
+class EmbeddingDecoder(nn.Module):
+    """A linear trunk over the embeddings of time and of a Gaussian, then the heads."""
+
+    def __init__(self, config: ED3DGSExpertConfig) -> None:
+        super().__init__()
+        self.time_size = config.time_size
+        self.trunk = nn.Linear(config.time_size + config.embedding_size, config.width)
+        self.heads = DeformationHeads(
+            config.width,
+            sh_degree=config.sh_degree,
+            deform_opacity=config.deform_opacity,
+            deform_sh=config.deform_sh,
+        )
+
+    def forward(
+        self,
+        embeddings: Float[Tensor, "N G"],
+        time_embedding: Float[Tensor, "D"],
+        names: Collection[str] | None = None,
+    ) -> dict[str, Float[Tensor, "N _"]]:
+        """Offsets by name of the raw parameter, all or those of `names`."""
+        return self.heads(self.hidden(embeddings, time_embedding), names)
+
+    def hidden(
+        self, embeddings: Float[Tensor, "N G"], time_embedding: Float[Tensor, "D"]
+    ) -> Float[Tensor, "N W"]:
+        """The trunk; its share that depends on time is the same for all and computed once."""
+        of_time, of_gaussian = self.trunk.weight.tensor_split([self.time_size], dim=1)
+        shared = functional.linear(time_embedding, of_time, self.trunk.bias)
+        return functional.linear(embeddings, of_gaussian, shared)
+
+
+def rows_for(configured: int | None, num_frames: int, share: int) -> int:
+    """The configured number of instants, or else one per `share` frames and at least 2."""
+    return max(2, num_frames // share) if configured is None else configured
+
+
+def check_config(config: ED3DGSExpertConfig, rows: int, coarse_rows: int) -> None:
+    """Raise ValueError for sizes that make no networks."""
+    if min(config.embedding_size, config.time_size, config.width) < 1:
+        raise ValueError(
+            "E-D3DGS expects a --pipeline.model.expert.embedding-size, time-size and width of at "
+            f"least 1, got {config.embedding_size}, {config.time_size} and {config.width}."
+        )
+    if not 1 <= coarse_rows <= rows:
+        raise ValueError(
+            "E-D3DGS expects a --pipeline.model.expert.coarse-time-rows between 1 and the number "
+            f"of time-rows, which is {rows}, got {coarse_rows}; give both or neither."
+        )
