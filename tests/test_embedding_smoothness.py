@@ -4,6 +4,7 @@ import pytest
 import torch
 from tolerances import FORWARD, assert_gradients_agree
 
+from moegs_ns.recipes import embedding_smoothness
 from moegs_ns.recipes.embedding_smoothness import (
     SHARPNESS,
     Neighbours,
@@ -91,3 +92,11 @@ def test_the_state_is_plain_and_comes_back(means, tmp_path):
     for name in ("rows", "others", "weights"):
         assert torch.equal(getattr(again, name), getattr(neighbours, name))
     assert again.total == neighbours.total
+
+
+def test_both_searches_find_the_same_neighbours(means, monkeypatch):
+    monkeypatch.setattr(embedding_smoothness, "COMPARED_AT_ONCE", 3 * COUNT)
+    by_tree = embedding_smoothness._by_tree(means, NEAREST)
+    by_comparing = embedding_smoothness._by_comparing_all(means, NEAREST)
+    FORWARD.assert_close(by_comparing[0], by_tree[0])
+    assert torch.equal(by_comparing[1], by_tree[1])

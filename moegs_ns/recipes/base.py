@@ -33,6 +33,9 @@ class RecipeConfig(InstantiateConfig):
     """When Gaussians are added and removed."""
     weight_opacity: float = 0.0
     """Weight of the mean opacity, which thins out haze that few training views see."""
+    random_background: bool = False
+    """Lay the Gaussians over a new random colour at every training step, so that nothing may stay
+    transparent; for scenes of opaque images in which every ray ends on a surface."""
 
 
 class Recipe(nn.Module):
@@ -47,6 +50,11 @@ class Recipe(nn.Module):
 
     def __init__(self, config: RecipeConfig, expert: Expert, budget: float, seed: int) -> None:
         super().__init__()
+        if config.random_background and expert.scene.background is not None:
+            raise ValueError(
+                "--pipeline.model.recipe.random-background expects opaque training images, but "
+                "those of this scene are transparent and lie over one colour; leave it off."
+            )
         self.config = config
         self.budget = budget
         self.generator = torch.Generator().manual_seed(seed)
@@ -94,6 +102,8 @@ class Recipe(nn.Module):
 
     def background(self, step: int) -> Float[Tensor, "3"]:
         """Colour behind the Gaussians while training."""
+        if self.config.random_background:
+            return torch.rand(3, generator=self.generator)
         return self.expert.background
 
     def ssim_lambda(self, step: int) -> float:
