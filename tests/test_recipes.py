@@ -300,12 +300,13 @@ def test_recipes_add_no_parameters_of_their_own():
         assert TrainingSplat.__dataclass_params__.frozen
 
 
-def test_a_random_background_is_new_at_every_step_and_needs_opaque_images():
-    _, recipe, _ = build("4dgaussians", recipe_config=HexPlaneRecipeConfig(random_background=True))
+def test_a_random_background_is_new_at_every_step_but_for_transparent_images():
+    config = HexPlaneRecipeConfig(random_background=True)
+    _, recipe, _ = build("4dgaussians", recipe_config=config)
     first, second = recipe.background(0), recipe.background(1)
     assert not torch.equal(first, second)
     assert all(bool(((color >= 0) & (color <= 1)).all()) for color in (first, second))
     scene = replace(SCENE, background=(1.0, 1.0, 1.0))
     expert = HexPlaneExpertConfig(space_resolution=8).setup(scene=scene)
-    with pytest.raises(ValueError, match="expects opaque training images"):
-        HexPlaneRecipeConfig(random_background=True).setup(expert=expert, budget=1.0, seed=0)
+    transparent = config.setup(expert=expert, budget=1.0, seed=0)
+    assert transparent.background(0).tolist() == [1.0, 1.0, 1.0]

@@ -35,7 +35,8 @@ class RecipeConfig(InstantiateConfig):
     """Weight of the mean opacity, which thins out haze that few training views see."""
     random_background: bool = False
     """Lay the Gaussians over a new random colour at every training step, so that nothing may stay
-    transparent; for scenes of opaque images in which every ray ends on a surface."""
+    transparent; for scenes in which every ray ends on a surface. Transparent images keep the colour
+    that they were laid over."""
 
 
 class Recipe(nn.Module):
@@ -50,11 +51,6 @@ class Recipe(nn.Module):
 
     def __init__(self, config: RecipeConfig, expert: Expert, budget: float, seed: int) -> None:
         super().__init__()
-        if config.random_background and expert.scene.background is not None:
-            raise ValueError(
-                "--pipeline.model.recipe.random-background expects opaque training images, but "
-                "those of this scene are transparent and lie over one colour; leave it off."
-            )
         self.config = config
         self.budget = budget
         self.generator = torch.Generator().manual_seed(seed)
@@ -102,9 +98,9 @@ class Recipe(nn.Module):
 
     def background(self, step: int) -> Float[Tensor, "3"]:
         """Colour behind the Gaussians while training."""
-        if self.config.random_background:
-            return torch.rand(3, generator=self.generator)
-        return self.expert.background
+        if not self.config.random_background or self.expert.scene.background is not None:
+            return self.expert.background
+        return torch.rand(3, generator=self.generator)
 
     def ssim_lambda(self, step: int) -> float:
         """Weight of the structural term of the loss; it is not computed where this is 0."""

@@ -165,12 +165,6 @@ class Ex4DGSRecipe(Recipe):
         self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
         return self.sampler
 
-    def background(self, step: int) -> Float[Tensor, "3"]:
-        """See base; random unless the images bring their own background."""
-        if not self.config.random_background or self.expert.scene.background is not None:
-            return self.expert.background
-        return torch.rand(3, generator=self.generator)
-
     def before_step(self, step: int) -> None:
         """See base; the step's Gaussians carry channels that errors are traced through."""
         super().before_step(step)
