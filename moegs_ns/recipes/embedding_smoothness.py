@@ -61,8 +61,13 @@ def find_neighbours(means: Float[Tensor, "N 3"], count: int, unit: float) -> Nei
     weights = torch.exp(-SHARPNESS * distances.square()).float()
     is_near = weights > SMALLEST_WEIGHT
     rows = torch.arange(len(means))[:, None].expand_as(others)
-    pairs = (rows[is_near], others[is_near].long(), weights[is_near])
-    return Neighbours(*(values.to(means.device) for values in pairs), weights.numel())
+    device = means.device
+    return Neighbours(
+        rows[is_near].to(device),
+        others[is_near].long().to(device),
+        weights[is_near].to(device),
+        weights.numel(),
+    )
 
 
 def embedding_roughness(
