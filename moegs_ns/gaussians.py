@@ -97,9 +97,16 @@ def _features_or_empty(part: Gaussians) -> Float[Tensor, "N D"]:
     return part.means.new_zeros(len(part), 0) if part.features is None else part.features
 
 
+def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate along `dim`; a single part is handed on, not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
+
+
 def cat_padded(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Concatenate along `dim` what differs in its last axis; missing columns are zeros."""
     width = max(part.shape[-1] for part in parts)
+    if all(part.shape[-1] == width for part in parts):
+        return joined(parts, dim)
     padded = [torch.nn.functional.pad(part, (0, width - part.shape[-1])) for part in parts]
     return torch.cat(padded, dim=dim)
 

@@ -230,6 +230,8 @@ def test_scene_info(manager: MoegsDataManager):
     # Training cameras at x = 0.2 and 0.4.
     np.testing.assert_allclose(scene.center, (0.3, 0, 0), atol=1e-6)
     assert scene.extent == pytest.approx(0.11)
+    places = manager.train_dataset.cameras.camera_to_worlds[:, :, 3]
+    assert torch.equal(manager.frame_table.positions, places)
     assert manager.eval_dataset.metadata["scene"] == scene
     assert "frame_sources" not in manager.train_dataset.metadata
     assert manager.train_dataparser_outputs.metadata["points3D_xyz"].shape == (50, 3)

@@ -1,5 +1,7 @@
 """The recipe of E-D3DGS: when things happen, what is rewritten, whole steps of training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ed3dgs_helpers import build
@@ -257,6 +259,30 @@ class TestTraining:
         assert results[0][0][-1] < 0.9 * results[0][0][0]
         assert results[0][1] == pytest.approx(results[1][1], rel=0.02)
         assert results[0][1] > 1e-4 and results[0][2] == results[1][2]
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_gpu():
+    """Neither the deformation nor the losses, but for SSIM and searches for neighbours."""
+    expert, recipe, _ = build()
+    recipe.before_step(6000)
+    cpu = drawn(expert)
+    expert.cuda()
+    recipe.current_neighbours()
+    part = replace(cpu, image=cpu.image.detach().cuda(), target=cpu.target.cuda())
+    time, camera = torch.tensor(0.3).cuda(), torch.tensor(1)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        gaussians = expert.at(time, camera)
+        losses = recipe.loss_terms(6000, [part])
+        (gaussians.means.sum() + losses["embedding"]).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    recipe.sampler.next(6001)
+    recipe.sampler.next(6002)
+    error = (cpu.image - cpu.target).abs().mean()
+    torch.testing.assert_close(recipe.sampler._errors[0], error.detach())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tiny import TinyRuns, train_tiny, typed
 from moegs_ns.cli.export import Export
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import load_pipeline
+from moegs_ns.data.demo_scene import write_demo_scene
 from moegs_ns.models.checkpoints import load_checkpoint, open_run
 
 CAP = ("--pipeline.model.recipe.densification.max-gaussians", "4500")
@@ -122,3 +123,13 @@ def test_a_compact_copy_shows_the_same(place: Place, tmp_path: Path):
 def test_it_renders_a_video(place: Place, tmp_path: Path):
     Render(place.config, output_path=tmp_path / "video.mp4", seconds=0.1).main()
     assert (tmp_path / "video.mp4").stat().st_size > 0
+
+
+def test_one_camera_and_one_frame_are_enough(tmp_path: Path):
+    """No far camera, nobody's neighbour in time, one clock."""
+    write_demo_scene(tmp_path / "scene", num_cameras=3, num_frames=1, width=32, height=24)
+    alone = ("--val-cameras", "2")
+    config = train_tiny("moegs-ed3dgs", tmp_path / "scene", tmp_path, *CAP, *alone)
+    pipeline = load_pipeline(open_run(config))
+    assert pipeline.get_average_eval_image_metrics()["psnr"] > 6.0
+    assert pipeline.model.expert.camera_ids.tolist() == [1]

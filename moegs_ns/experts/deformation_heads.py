@@ -70,7 +70,7 @@ def deformed(expert: Expert, offsets: Mapping[str, Float[Tensor, "N _"]]) -> Gau
     }
     logits = raw["opacities"]
     if "opacities" in offsets:
-        logits = logits + offsets["opacities"][:, 0]
+        logits = logits + offsets["opacities"].squeeze(1)
     if "sh" in offsets:
         sh = sh + expert.active_sh(offsets["sh"].unflatten(1, (-1, 3)))
     return Gaussians(

@@ -1,16 +1,17 @@
 """The HexPlane field of 4DGaussians: feature planes over (x, y, z, t) at several resolutions."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.functional import grid_sample
 
-SPACE_PAIRS = ((0, 1), (0, 2), (1, 2))
-"""Axes (columns, rows) of the spatial planes xy, xz, yz; the time planes are xt, yt, zt."""
+SPACE_AXES = (0, 1, 0, 2, 1, 2)
+"""Axes (column, row) of the spatial planes xy, xz, yz; the time planes are xt, yt, zt."""
 INITIAL_RANGE = (0.1, 0.5)
 """Spatial planes begin uniform in this range, time planes at one, where nothing changes over
 time."""
@@ -35,7 +36,7 @@ class HexPlaneLevel(nn.Module):
         """Product of the six features, interpolated at `plane_grids`."""
         space = grid_sample(self.space, space_grid, align_corners=True, padding_mode="border")
         time = grid_sample(self.time, time_grid, align_corners=True, padding_mode="border")
-        first, second, third = (space * time)[..., 0].unbind(0)
+        first, second, third = (space * time).squeeze(-1).unbind(0)
         return first * second * third
 
 
@@ -70,7 +71,12 @@ def plane_grids(
 ) -> tuple[Float[Tensor, "3 N 1 2"], Float[Tensor, "3 N 1 2"]]:
     """Where each spatial and each time plane is read: (column, row) of every point, in [-1, 1]."""
     axes = position.T
-    columns = torch.stack([axes[column] for column, _ in SPACE_PAIRS])
-    rows = torch.stack([axes[row] for _, row in SPACE_PAIRS])
-    space = torch.stack([columns, rows], dim=-1)
-    return space[:, :, None], torch.stack([axes, time.expand_as(axes)], dim=-1)[:, :, None]
+    pairs = axes.index_select(0, _space_axes(position.device)).unflatten(0, (3, 2))
+    with_time = torch.stack([axes, time.expand_as(axes)], dim=1)
+    return pairs.transpose(1, 2)[:, :, None], with_time.transpose(1, 2)[:, :, None]
+
+
+@cache
+def _space_axes(device: torch.device) -> Int[Tensor, "6"]:
+    """Kept on the device, since a copy would take as long as what it is needed for."""
+    return torch.tensor(SPACE_AXES, device=device)

@@ -132,7 +132,7 @@ class ExpertModel(Model):
             image = self.corrections.correct_colors(image, part)
             drawn.append((gaussians, result, part, image, rows))
             for place, row in enumerate(rows):
-                rgb[row] = image[place]
+                rgb[row] = image.detach()[place]
         return {"rgb": torch.stack(rgb), "drawn": drawn}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:

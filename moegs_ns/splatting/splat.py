@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.gaussians import Gaussians, cat_padded, shared_or_cat
+from moegs_ns.gaussians import Gaussians, cat_padded, joined, shared_or_cat
 from moegs_ns.splatting import gsplat_cuda, torch_twin
 from moegs_ns.splatting.projection import NEAR, Projection, dilate
 from moegs_ns.splatting.spherical_harmonics import view_colors
@@ -53,6 +53,16 @@ class ExpertSplats:
     def __getitem__(self, expert: int) -> Splat:
         return Splat(**{name: value[expert] for name, value in vars(self).items()})
 
+    def only(self) -> Splat:
+        """The splat of a single expert; unlike an item, its gradient is not padded to all."""
+        assert len(self) == 1, f"expected one expert, got {len(self)}"
+        return Splat(
+            **{
+                name: value[0] if isinstance(value, list) else value.squeeze(0)
+                for name, value in vars(self).items()
+            }
+        )
+
 
 def rasterizer_for(device: torch.device) -> ModuleType:
     """The fastest implementation on `device`: gsplat on CUDA, Numba or plain torch on the CPU."""
@@ -85,7 +95,7 @@ def splat(
         None if background is None else background[None],
         near=[near],
         rasterizer=rasterizer,
-    )[0]
+    ).only()
 
 
 def splat_experts(
@@ -114,7 +124,7 @@ def splat_experts(
     centres = centres.index_copy(0, row, projection.means2d).view(num_cameras, -1, 2)
     means2d = list(centres.split(counts, dim=1)) if num_experts > 1 else [centres]
     # Reading the centres back from every expert's part lets these parts retain gradients.
-    projection = replace(projection, means2d=_rows(torch.cat(means2d, dim=1), row))
+    projection = replace(projection, means2d=_rows(joined(means2d, dim=1), row))
 
     dense = [
         _channels(g, view, f)
@@ -167,7 +177,7 @@ def _project_all(
     """Project all experts at once with their own near planes and dilations; also expert numbers."""
     device = experts[0].means.device
     means, quats, scales, opacities = (
-        torch.cat([getattr(expert, name) for expert in experts])
+        joined([getattr(expert, name) for expert in experts])
         for name in ("means", "quats", "scales", "opacities")
     )
     planes = [NEAR] * len(counts) if near is None else [max(NEAR, plane) for plane in near]
@@ -195,9 +205,10 @@ def _channels(
     gaussians: Gaussians, view: View, features: Float[Tensor, "N F"] | None
 ) -> tuple[Float[Tensor, "C N 3"], Float[Tensor, "C N D"], Float[Tensor, "C N F"]]:
     """Colour seen from each camera, own features and further features of every Gaussian."""
-    rgb = torch.stack(
-        [view_colors(gaussians.sh, gaussians.means, position) for position in view.positions]
-    )
+    seen = [
+        view_colors(gaussians.sh, gaussians.means, position)[None] for position in view.positions
+    ]
+    rgb = joined(seen)
     nothing = gaussians.means.new_zeros(len(gaussians), 0)
     own, extra = (
         (nothing if value is None else value).expand(len(view), -1, -1)
