@@ -5,6 +5,7 @@ z forward), pixel centres at half-integers. nerfstudio stores camera to world in
 (x right, y up, z back); LLFF files store columns (down, right, back).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -139,6 +140,16 @@ def view_from_cameras(cameras: Cameras) -> View:
         camera_ids=_ids(cameras, "camera_id"),
         frame_ids=_ids(cameras, "frame_id"),
     )
+
+
+def single_views(
+    cameras: Cameras, device: torch.device | str, limit: int | None = None
+) -> Iterator[View]:
+    """Each camera by itself on a device; at most `limit` of them, spread evenly over all."""
+    count = cameras.shape[0]
+    chosen = count if limit is None else min(count, limit)
+    for row in torch.linspace(0, count - 1, chosen).round().long().tolist():
+        yield view_from_cameras(cameras[row : row + 1]).to(device)
 
 
 def _ids(cameras: Cameras, key: str) -> Int[Tensor, "C"]:

@@ -13,7 +13,7 @@ LAYERS = (
     {"gaussians", "cameras", "scene", "rows", "samplers"},
     {"splatting"},
     {"experts", "fields", "losses", "metrics"},
-    {"recipes", "mixture"},
+    {"recipes", "mixture", "volume_mixture"},
     {"ops"},
     {"data"},
     {"models"},
