@@ -107,6 +107,14 @@ def moved(
     return replace(view, viewmats=torch.cat([upper, view.viewmats[:, 3:]], dim=1))
 
 
+def one_frame_apart(view: View, num_frames: int) -> View:
+    """The same cameras at the next frame of a clip, or at the one before if that was the last."""
+    frame = 1.0 / (num_frames - 1)
+    shift = frame if float(view.time) + 0.5 * frame < 1.0 else -frame
+    unknown = torch.full_like(view.frame_ids, UNKNOWN_ID)
+    return replace(view, times=(view.times + shift).clamp(0.0, 1.0), frame_ids=unknown)
+
+
 def view_from_cameras(cameras: Cameras) -> View:
     """nerfstudio cameras of shape [C] (or one of shape []) as a `View`.
 

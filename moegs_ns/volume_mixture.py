@@ -93,7 +93,7 @@ def modulate(
 ) -> Float[Tensor, "N"]:
     """Opacities whose logits are raised by score / temperature; a score of 0 changes nothing."""
     factor = torch.exp((scores / temperature).clamp(-LARGEST_SCORE, LARGEST_SCORE))
-    return opacities * factor / (1.0 + opacities * (factor - 1.0))
+    return opacities * factor / ((1.0 - opacities) + opacities * factor)
 
 
 def joint_composite(

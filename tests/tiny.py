@@ -14,8 +14,10 @@ TINY_BUDGETS = {
     "moegs-4dgaussians": 0.004,
     "moegs-ex4dgs": 0.006,
     "moegs-router": 0.01,
+    "moegs-pixel-router": 0.01,
+    "moegs-volume-router": 0.01,
 }
-"""60, 68, 240 and 50 steps of the published recipes."""
+"""60, 68, 240 and 50 steps of the published recipes; 50 of any router."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ class PruneConfig:
         """Whether anything is to be removed."""
         return self.ratio is not None or self.threshold is not None
 
+    def summary(self) -> list[str]:
+        """What a reader of a table must know; nothing if nothing is removed."""
+        if self.ratio is not None:
+            return [f"pruned {self.ratio:.0%} by {self.criterion}"]
+        if self.threshold is not None:
+            return [f"pruned below {self.threshold:g} by {self.criterion}"]
+        return []
+
     def check(self) -> None:
         """Raise ValueError for numbers that make no pruning."""
         if self.ratio is not None and self.threshold is not None:

@@ -19,7 +19,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.experts.base import Expert
 from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender
@@ -215,7 +215,12 @@ class RouterModel(Model):
         view = view_from_cameras(ray_bundle).to(self.device)
         if not self.training:
             return self.view_outputs(view)
-        return {"rgb": self.mixture(view).rgb[None]}
+        render = self.mixture(view)
+        gates = [render.gates]
+        num_frames = scene_of(self.kwargs).num_frames
+        if self.config.recipe.weight_gate_change > 0.0 and num_frames > 1:
+            gates.append(self.mixture(one_frame_apart(view, num_frames)).gates)
+        return {"rgb": render.rgb[None], "gates": gates}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
@@ -252,7 +257,7 @@ class RouterModel(Model):
         target = target_image(batch, self.device)
         if not self.training:
             return {"l1": (outputs["rgb"] - target).abs().mean()}
-        return self.recipe.loss_terms(outputs["rgb"][0], target[0])
+        return self.recipe.loss_terms(outputs["rgb"][0], target[0], outputs["gates"])
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

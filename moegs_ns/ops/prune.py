@@ -70,8 +70,8 @@ def prune(mixture: Mixture, keep: Sequence[Bool[Tensor, "_"]]) -> Mixture:
             raise ValueError(
                 f"Expected to keep some Gaussians of every expert, but nothing would be left of "
                 f"expert {place + 1}, {type(expert).__name__} ({expert.num_gaussians:,} "
-                "Gaussians): prune less, each expert by the same share (--prune-per-expert), or "
-                "mix without this expert."
+                "Gaussians): prune less, take the same share of each expert (--prune-per-expert "
+                "True), or mix without this expert."
             )
     experts = [expert.select(marked) for expert, marked in zip(mixture.experts, keep, strict=True)]
     pruned = mixture_of(experts, mixture.router.select(keep), mixture.temperature)
