@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from moegs_ns.cameras import single_views
+from moegs_ns.fields import Router
 from moegs_ns.mixture import Mixture
 from moegs_ns.ops.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.ops.prune import Choice, PruneReport, above, best_of_all, best_rows, prune, report_of
@@ -105,9 +106,8 @@ def check_request(config: PruneConfig, mixture_run: Path | None, *, has_experts:
 class PruningSchedule(nn.Module):
     """Prunes a mixture in rounds while its router is trained; remembers what it did.
 
-    Steps that are passed in are those that are about to run. Parameters stay the same objects,
-    with fewer rows, so that optimisers keep pointing at what is trained; their state loses the same
-    rows.
+    Steps that are passed in are those that are about to run. Every round makes a new mixture; the
+    optimisers go over to its parameters, and their state loses the same rows.
     """
 
     def __init__(self, config: PruneConfig, *, budget: float, seed: int) -> None:
@@ -125,19 +125,17 @@ class PruningSchedule(nn.Module):
 
     def run_round(
         self, mixture: Mixture, cameras: Cameras, optimizers: dict[str, Optimizer]
-    ) -> PruneReport:
-        """Measure all Gaussians on the training cameras and remove those worth least, in place."""
+    ) -> Mixture:
+        """Measure all Gaussians on the training cameras; the mixture without those worth least."""
         device = next(mixture.buffers()).device
         views = single_views(cameras, device, self.config.max_views)
         generator = torch.Generator().manual_seed(self.seed + len(self.reports))
         importance = CRITERIA[self.config.criterion](mixture, views, generator)
         choice = self.choose(importance)
-        report = report_of(importance, choice)
         pruned = prune(mixture, choice.keep)
-        select_rows_(mixture, choice.keep, optimizers)
-        mixture.load_state_dict(pruned.state_dict())
-        self.reports.append(report)
-        return report
+        hand_over(optimizers, mixture.router, pruned.router, choice.keep)
+        self.reports.append(report_of(importance, choice))
+        return pruned
 
     def choose(self, importance: Importance) -> Choice:
         """Which Gaussians stay in the next round."""
@@ -178,15 +176,28 @@ class PruningSchedule(nn.Module):
         self.reports = [PruneReport(**report) for report in state["reports"]]
 
 
-def select_rows_(
-    mixture: Mixture, keep: Sequence[Bool[Tensor, "_"]], optimizers: dict[str, Optimizer]
+def hand_over(
+    optimizers: dict[str, Optimizer],
+    before: Router,
+    after: Router,
+    keep: Sequence[Bool[Tensor, "_"]],
 ) -> None:
-    """Keep the marked rows of the optimisers' state of the router's weights; forget gradients."""
-    for rows, marked in zip(mixture.router.rows, keep, strict=True):
-        for parameter in rows.values():
-            parameter.grad = None
-            for optimizer in optimizers.values():
-                state = optimizer.state.get(parameter, {})
-                for name, value in state.items():
-                    if isinstance(value, Tensor) and value.shape == parameter.shape:
-                        state[name] = value[marked]
+    """Let optimisers train a router that has only the marked rows of the one they trained.
+
+    Giving the old parameters fewer rows instead would not do: as long as anything holds the last
+    step's graph, torch expects gradients of the old shape.
+    """
+    rows = zip(before.rows, after.rows, keep, strict=True)
+    moves = [(old[name], new[name], marked) for old, new, marked in rows for name in old]
+    network = zip(before.phi.parameters(), after.phi.parameters(), strict=True)
+    moves += [(old, new, slice(None)) for old, new in network]
+    for optimizer in optimizers.values():
+        successors = {id(old): new for old, new, _ in moves}
+        for group in optimizer.param_groups:
+            group["params"] = [successors.get(id(each), each) for each in group["params"]]
+        for old, new, marked in moves:
+            if old in optimizer.state:
+                optimizer.state[new] = {
+                    name: value[marked] if value.shape == old.shape else value
+                    for name, value in optimizer.state.pop(old).items()
+                }

@@ -201,7 +201,7 @@ class RouterModel(Model):
 
         def prune_if_due(step: int) -> None:
             if schedule.is_due(step):
-                schedule.run_round(self.mixture, images.cameras, optimizers)
+                self.mixture = schedule.run_round(self.mixture, images.cameras, optimizers)
                 CONSOLE.print(schedule.describe(self.config.expert_names))
 
         return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prune_if_due)]
