@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from measure import environment_of
+from measure import start_training, wait_for_training
 from pictures import save_sheet
 
 from moegs_ns.cli.report import print_scores, score_run
@@ -61,7 +61,8 @@ class Mixture:
             self.train_side_by_side(seed)
             experts = [str(self.config(method, seed)) for method in self.methods]
             options = ["--experts", *experts, *shlex.split(self.router_options)]
-            self.wait(self.start("moegs-router", seed, self.router_budget, options))
+            router = self.start("moegs-router", seed, self.router_budget, options)
+            wait_for_training(router)
             for method in (*self.methods, "moegs-router"):
                 scores.append(score_run(open_run(self.config(method, seed))))
             print_scores(scores)
@@ -84,7 +85,7 @@ class Mixture:
             if not self.is_trained(method, seed)
         ]
         for process in started:
-            self.wait(process)
+            wait_for_training(process)
 
     def config(self, method: str, seed: int) -> Path:
         """Where nerfstudio writes the config of a run."""
@@ -105,22 +106,9 @@ class Mixture:
             "--steps-per-eval-image", "0", "--data", str(self.data), self.parser,
             *shlex.split(self.parser_options),
         ]  # fmt: skip
-        log = self.output_dir / f"{self.name}_{method}_{seed}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        print("ns-train", shlex.join(arguments), flush=True)
-        command = [sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.train", *arguments]
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=environment_of(place)
-            )
-        return process, log
-
-    def wait(self, started: tuple[subprocess.Popen, Path]) -> None:
-        """Wait for a training and show the end of its log if it failed."""
-        process, log = started
-        if process.wait() != 0:
-            print(log.read_text()[-3000:])
-            raise SystemExit(f"A training failed; see {log}.")
+        return start_training(
+            arguments, self.output_dir / f"{self.name}_{method}_{seed}.log", place
+        )
 
 
 if __name__ == "__main__":

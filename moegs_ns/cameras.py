@@ -5,6 +5,7 @@ z forward), pixel centres at half-integers. nerfstudio stores camera to world in
 (x right, y up, z back); LLFF files store columns (down, right, back).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,6 +107,14 @@ def moved(
     return replace(view, viewmats=torch.cat([upper, view.viewmats[:, 3:]], dim=1))
 
 
+def one_frame_apart(view: View, num_frames: int) -> View:
+    """The same cameras at the next frame of a clip, or at the one before if that was the last."""
+    frame = 1.0 / (num_frames - 1)
+    shift = frame if float(view.time) + 0.5 * frame < 1.0 else -frame
+    unknown = torch.full_like(view.frame_ids, UNKNOWN_ID)
+    return replace(view, times=(view.times + shift).clamp(0.0, 1.0), frame_ids=unknown)
+
+
 def view_from_cameras(cameras: Cameras) -> View:
     """nerfstudio cameras of shape [C] (or one of shape []) as a `View`.
 
@@ -139,6 +148,16 @@ def view_from_cameras(cameras: Cameras) -> View:
         camera_ids=_ids(cameras, "camera_id"),
         frame_ids=_ids(cameras, "frame_id"),
     )
+
+
+def single_views(
+    cameras: Cameras, device: torch.device | str, limit: int | None = None
+) -> Iterator[View]:
+    """Each camera by itself on a device; at most `limit` of them, spread evenly over all."""
+    count = cameras.shape[0]
+    chosen = count if limit is None else min(count, limit)
+    for row in torch.linspace(0, count - 1, chosen).round().long().tolist():
+        yield view_from_cameras(cameras[row : row + 1]).to(device)
 
 
 def _ids(cameras: Cameras, key: str) -> Int[Tensor, "C"]:

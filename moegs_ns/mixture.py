@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.experts.base import Expert
-from moegs_ns.fields import VolumeAwarePixelRouter
+from moegs_ns.fields import Router
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import ExpertSplats, Splat, composite, splat_experts
 
@@ -23,8 +23,13 @@ def blend(
 
     Training, evaluation, rendering and the viewer all blend here.
     """
-    gates = torch.softmax(logits / temperature, dim=0)
+    gates = gates_from(logits, temperature)
     return (gates * images).sum(dim=0), gates
+
+
+def gates_from(logits: Float[Tensor, "E H W 1"], temperature: float) -> Float[Tensor, "E H W 1"]:
+    """Softmax over the experts' logits, divided by the temperature first."""
+    return torch.softmax(logits / temperature, dim=0)
 
 
 def finish_image(
@@ -57,28 +62,20 @@ class MixtureRender:
     gates: Float[Tensor, "E H W 1"]
     """Share of each expert; they sum to 1 at every pixel."""
     images: Float[Tensor, "E H W 3"]
-    splats: ExpertSplats
-
-    @property
-    def depth(self) -> Float[Tensor, "H W 1"]:
-        """Depth of the experts weighted by their gates."""
-        return (self.gates * self.splats.depth[:, 0]).sum(0)
-
-    @property
-    def accumulation(self) -> Float[Tensor, "H W 1"]:
-        """Opacity of the experts weighted by their gates."""
-        return (self.gates * self.splats.alpha[:, 0]).sum(0)
+    """Final images of the experts alone."""
+    depth: Float[Tensor, "H W 1"]
+    """Along the optical axis in world units."""
+    accumulation: Float[Tensor, "H W 1"]
+    """Opacity of what is drawn."""
 
 
 class Mixture(nn.Module):
-    """Frozen experts and the router that blends them."""
+    """Frozen experts and the router that blends their images."""
 
-    def __init__(
-        self, experts: Sequence[Expert], router: VolumeAwarePixelRouter, temperature: float
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert], router: Router, temperature: float) -> None:
         super().__init__()
         self.expert_modules = nn.ModuleList(experts)
-        self.router: VolumeAwarePixelRouter = router
+        self.router: Router = router
         self.temperature = temperature
         for expert in experts:
             expert.requires_grad_(False)
@@ -95,26 +92,56 @@ class Mixture(nn.Module):
         """The experts, in the order of their gates."""
         return cast(list[Expert], list(self.expert_modules))
 
+    @property
+    def near(self) -> list[float]:
+        """Distances of the experts' near planes in world units."""
+        return [expert.near for expert in self.experts]
+
+    def gaussians(self, time: Float[Tensor, ""], box: OrientedBox | None = None) -> list[Gaussians]:
+        """Every expert's Gaussians at an instant, cropped to a box if there is one."""
+        return [within(expert.at(time), box) for expert in self.experts]
+
     def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
         """Render the mixture for one camera."""
+        return self.render(self.gaussians(view.time, box), view)
+
+    def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
+        """Render given Gaussians of the experts, at the view's time, for one camera."""
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
-        time = view.time
-        gaussians = [within(expert.at(time), box) for expert in self.experts]
-        features = [
+        splats = self.splat(gaussians, view)
+        images = self.images(splats, view)
+        rgb, gates = blend(images, self.logits(splats.features[:, 0], view), self.temperature)
+        depth, accumulation = (
+            (gates * channel[:, 0]).sum(0) for channel in (splats.depth, splats.alpha)
+        )
+        return MixtureRender(rgb, gates, images, depth, accumulation)
+
+    def splat(self, gaussians: Sequence[Gaussians], view: View) -> ExpertSplats:
+        """All experts in one pass, with the router's features beside their colours."""
+        return splat_experts(gaussians, view, self.features(gaussians, view.time), near=self.near)
+
+    def features(
+        self, gaussians: Sequence[Gaussians], time: Float[Tensor, ""]
+    ) -> list[Float[Tensor, "_ F"]] | None:
+        """What the router splats for the experts' Gaussians (Eq. 6); None if it splats nothing."""
+        if not self.router.has_weights:
+            return None
+        return [
             self.router.gaussian_features(k, part.ids, time) for k, part in enumerate(gaussians)
         ]
-        near = [expert.near for expert in self.experts]
-        splats = splat_experts(gaussians, view, features, near=near)
-        images = torch.stack(
-            [
-                finish_image(expert, splats[k], view, expert.background)[0]
-                for k, expert in enumerate(self.experts)
-            ]
-        )
+
+    def images(self, splats: ExpertSplats, view: View) -> Float[Tensor, "E H W 3"]:
+        """The experts' final images of one camera."""
+        finished = [
+            finish_image(expert, splats[k], view, expert.background)[0]
+            for k, expert in enumerate(self.experts)
+        ]
+        return torch.stack(finished)
+
+    def logits(self, splatted: Float[Tensor, "E H W F"], view: View) -> Float[Tensor, "E H W 1"]:
+        """Logits of the gates (Eq. 7) from one camera's splatted features."""
         origins, directions = (rays[0] for rays in view.rays())
-        logits = self.router(splats.features[:, 0], origins, directions, time)
-        rgb, gates = blend(images, logits, self.temperature)
-        return MixtureRender(rgb, gates, images, splats)
+        return self.router(splatted, origins, directions, view.time)
 
     @property
     def num_gaussians(self) -> int:

@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "moegs_ns"
 LAYERS = (
-    {"gaussians", "cameras", "scene", "rows", "samplers"},
+    {"gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers"},
     {"splatting"},
     {"experts", "fields", "losses", "metrics"},
-    {"recipes", "mixture"},
+    {"recipes", "mixture", "volume_mixture"},
     {"ops"},
     {"data"},
     {"models"},

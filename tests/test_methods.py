@@ -12,7 +12,10 @@ from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, all_meth
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 
 ROOT = Path(__file__).parent.parent
-METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-router")
+METHODS = (
+    "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-router",
+    "moegs-pixel-router", "moegs-volume-router",
+)  # fmt: skip
 PARSERS = ("n3v-data", "panoptic-data")
 
 
@@ -58,13 +61,15 @@ def test_every_parameter_group_has_an_optimiser(method: str):
         "moegs-ex4dgs": common | {"displacements"} | {f"dynamic_{name}" for name in dynamic},
         "moegs-ed3dgs": common | {"embeddings", "decoders", "time_grid", "time_offsets"},
         "moegs-router": {"router_weights", "router_time", "router_phi"},
+        "moegs-pixel-router": {"router_phi"},
+        "moegs-volume-router": {"router_weights", "router_time", "router_phi"},
     }
     assert set(all_methods[method].optimizers) == groups[method]
 
 
 def test_the_published_rates_stay_published():
     """Numbers of the fact sheets that a refactoring must not move."""
-    stg, hexplane, ex4dgs, ed3dgs, router = (all_methods[name] for name in METHODS)
+    stg, hexplane, ex4dgs, ed3dgs, router = (all_methods[name] for name in METHODS[:5])
     assert (stg.max_num_iterations, hexplane.max_num_iterations) == (30000, 17000)
     assert router.max_num_iterations == 5000
     rates = {name: group["optimizer"].lr for name, group in stg.optimizers.items()}
@@ -114,6 +119,16 @@ def test_methods_share_no_configuration():
 def test_experts_take_a_list_before_another_option():
     config = parse("moegs-router", "--experts", "A/config.yml", "B", "--data", "D", "n3v-data")
     assert config.pipeline.model.experts == (Path("A/config.yml"), Path("B"))
+
+
+def test_a_mixture_is_pruned_by_short_options():
+    config = parse(
+        "moegs-router", "--router", "R/config.yml", "--prune-ratio", "0.55", "--prune-rounds", "3",
+        "--prune-criterion", "opacity", "--data", "D", "n3v-data",
+    )  # fmt: skip
+    model = config.pipeline.model
+    assert model.mixture_run == Path("R/config.yml")
+    assert (model.prune.ratio, model.prune.rounds, model.prune.criterion) == (0.55, 3, "opacity")
 
 
 def test_the_help_explains_experts():

@@ -15,8 +15,10 @@ TINY_BUDGETS = {
     "moegs-ex4dgs": 0.006,
     "moegs-ed3dgs": 0.001,
     "moegs-router": 0.01,
+    "moegs-pixel-router": 0.01,
+    "moegs-volume-router": 0.01,
 }
-"""60, 68, 240, 80 and 50 steps of the published recipes."""
+"""60, 68, 240, 80 and 50 steps of the published recipes; 50 of any router."""
 
 
 @dataclass(frozen=True)

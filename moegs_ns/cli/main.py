@@ -6,6 +6,7 @@ import tyro
 
 from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.export import Export
+from moegs_ns.cli.fuse import Fuse
 from moegs_ns.cli.prepare import Prepare
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
@@ -13,6 +14,7 @@ from moegs_ns.cli.report import Report
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]

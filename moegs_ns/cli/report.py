@@ -19,7 +19,7 @@ from moegs_ns.cli.results import write_results
 from moegs_ns.metrics import lpips_weights_path
 from moegs_ns.models.checkpoints import Run, load_checkpoint, open_run
 from moegs_ns.models.pipeline import MoegsPipeline
-from moegs_ns.models.router_model import RouterModel
+from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.models.trainer import TRAINING_RECORD
 
 BYTES_PER_MB = 1e6
@@ -86,7 +86,11 @@ def load_pipeline(run: Run, test_mode: str = "test") -> MoegsPipeline:
 
 def score_run(run: Run) -> Score:
     """Render every held-out view of a run and measure it."""
-    pipeline = load_pipeline(run)
+    return score_pipeline(run, load_pipeline(run))
+
+
+def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
+    """See `score_run`; the pipeline's model may have been changed since it was loaded."""
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
     model = pipeline.model
     parameters = model.mixture if isinstance(model, RouterModel) else model.expert
@@ -185,4 +189,6 @@ def _options(run: Run) -> str:
         options.append(f"frames {frames[0]}-{frames[1]}")
     if config.pipeline.datamanager.val_cameras:
         options.append(f"validation cameras {config.pipeline.datamanager.val_cameras}")
+    if isinstance(config.pipeline.model, RouterModelConfig):
+        options += config.pipeline.model.prune.summary()
     return ", ".join(options)

@@ -15,6 +15,7 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.rows import RowParameters
 from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting.pixel_sums import silent_channels
 from moegs_ns.splatting.spherical_harmonics import num_bases
 
 Frames = TypeVar("Frames", float, Tensor)
@@ -154,16 +155,17 @@ class Ex4DGSExpert(Expert):
             self.config.fade_in,
         )
         drifted = static["means"] + static["displacements"] * (frame / self.duration)
+        means = torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], place)])
         rotated = keyframes.slerp(dynamic["quats"], place)
         return Gaussians(
-            means=torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], place)]),
+            means=means,
             quats=torch.cat([functional.normalize(static["quats"], dim=-1), rotated]),
             scales=torch.cat([static["scales"], dynamic["scales"]]).exp(),
             opacities=torch.cat(
                 [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
             ),
             sh=torch.cat([self._active_sh_of(rows) for rows in (static, dynamic)]),
-            features=self._probe() if self.is_probed else None,
+            features=silent_channels(means, 3) if self.is_probed else None,
             dilation=self.config.dilation,
             compensated=True,
         )
@@ -171,13 +173,6 @@ class Ex4DGSExpert(Expert):
     def _active_sh_of(self, rows: RowParameters) -> Float[Tensor, "N A 3"]:
         count = num_bases(self.active_sh_degree)
         return torch.cat([rows["sh0"], rows["shN"][:, : count - 1]], dim=1)
-
-    def _probe(self) -> Float[Tensor, "N D"]:
-        """Channels of zeros, which change nothing but receive gradients."""
-        like = self.gauss_params["means"]
-        return torch.zeros(
-            self.num_gaussians, 3, device=like.device, dtype=like.dtype, requires_grad=True
-        )
 
     def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Expert":
         """See base; of listed rows the static ones come first, each kind in the order listed."""

@@ -1,8 +1,20 @@
-"""Router fields: splatted per-Gaussian weights become per-pixel gates."""
+"""Router fields: per-Gaussian weights, pixels and rays become gates."""
 
+from moegs_ns.fields.base import Router, RouterConfig
+from moegs_ns.fields.pixel_router import PixelRouter, PixelRouterConfig
 from moegs_ns.fields.volume_aware_pixel_router import (
     VolumeAwarePixelRouter,
     VolumeAwarePixelRouterConfig,
 )
+from moegs_ns.fields.volume_router import VolumeRouter, VolumeRouterConfig
 
-__all__ = ["VolumeAwarePixelRouter", "VolumeAwarePixelRouterConfig"]
+__all__ = [
+    "PixelRouter",
+    "PixelRouterConfig",
+    "Router",
+    "RouterConfig",
+    "VolumeAwarePixelRouter",
+    "VolumeAwarePixelRouterConfig",
+    "VolumeRouter",
+    "VolumeRouterConfig",
+]

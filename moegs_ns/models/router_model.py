@@ -9,20 +9,27 @@ import tyro
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.experts.base import Expert
-from moegs_ns.fields import VolumeAwarePixelRouterConfig
+from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender
 from moegs_ns.models.checkpoints import open_run, stored_scene, without_prefix
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
+from moegs_ns.models.pruning import PruneConfig, PruningSchedule, check_request
 from moegs_ns.recipes.router import RouterRecipe, RouterRecipeConfig
 from moegs_ns.scene import SceneInfo
+from moegs_ns.volume_mixture import mixture_of
 
 EXPERT_COLORS = (
     (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
@@ -46,8 +53,13 @@ class RouterModelConfig(ModelConfig):
     """Share of the steps to train for; scales every schedule."""
     temperature: float = 1.0
     """Divides the logits of the gates, in training and in every use."""
-    router: VolumeAwarePixelRouterConfig = field(default_factory=VolumeAwarePixelRouterConfig)
-    """Shape of the router."""
+    router: RouterConfig = field(default_factory=VolumeAwarePixelRouterConfig)
+    """Shape of the router; that of the opened mixture with --router."""
+    mixture_run: Annotated[Path | None, tyro.conf.arg(aliases=["--router"])] = None
+    """Trained mixture to prune, instead of experts to mix: the config.yml (or folder) of its run.
+    Its experts, its router, with its temperature, are where this run starts from."""
+    prune: PruneConfig = field(default=PruneConfig())
+    """What is removed from that mixture."""
     recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
     """How the router is trained."""
     expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
@@ -63,6 +75,10 @@ class RouterModelConfig(ModelConfig):
             ValueError: none were named, or one is not that of a single expert.
         """
         if self.expert_models:
+            return
+        check_request(self.prune, self.mixture_run, has_experts=bool(self.experts))
+        if self.mixture_run is not None:
+            self._embed_mixture(self.mixture_run)
             return
         if not self.experts:
             raise ValueError(
@@ -80,6 +96,27 @@ class RouterModelConfig(ModelConfig):
         self.experts = tuple(run.config_path.resolve() for run in runs)
         self.expert_models = tuple(run.config.pipeline.model for run in runs)
         self.expert_names = unique_names([run.config.method_name for run in runs])
+
+    def _embed_mixture(self, path: Path) -> None:
+        """Copy what describes a trained mixture into this configuration."""
+        run = open_run(path)
+        source = run.config.pipeline.model
+        if not isinstance(source, RouterModelConfig):
+            raise ValueError(
+                f"Expected the run of a mixture in --router, but {run.config_path} is a run of "
+                f"'{run.config.method_name}'; train a moegs-router over it first."
+            )
+        self.mixture_run = run.config_path.resolve()
+        for name in ("expert_models", "expert_names", "router", "temperature"):
+            setattr(self, name, getattr(source, name))
+
+    def continue_from(self, resumed: "RouterModelConfig") -> None:
+        """Take over what was embedded when the run to resume was started."""
+        names = ["experts", "expert_models", "expert_names"]
+        if resumed.mixture_run is not None:
+            names += ["mixture_run", "prune", "router", "temperature"]
+        for name in names:
+            setattr(self, name, getattr(resumed, name))
 
 
 def unique_names(methods: list[str]) -> tuple[str, ...]:
@@ -105,14 +142,18 @@ class RouterModel(Model):
         experts = [config.expert.setup(scene=scene) for config in self.config.expert_models]
         self.mixture = self._mixture(experts, scene)
         # nerfstudio seeds torch with --machine.seed before anything is built.
-        self.recipe = self.config.recipe.setup(seed=torch.initial_seed() % 2**31)
+        seed = torch.initial_seed() % 2**31
+        self.recipe = self.config.recipe.setup(seed=seed)
+        self.pruning: PruningSchedule | None = None
+        if self.config.prune.is_asked:
+            self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
 
     def _mixture(self, experts: list[Expert], scene: SceneInfo) -> Mixture:
         if not experts:
             raise ValueError("A mixture expects at least one expert, got none; name --experts.")
         counts = [expert.num_gaussians for expert in experts]
         router = self.config.router.setup(scene=scene, counts=counts)
-        return Mixture(experts, router, self.config.temperature)
+        return mixture_of(experts, router, self.config.temperature)
 
     def load_experts(self) -> None:
         """Take the weights of the experts from their runs, before training.
@@ -122,6 +163,9 @@ class RouterModel(Model):
         Raises:
             ValueError: an expert was trained on another scene or time range.
         """
+        if self.config.mixture_run is not None:
+            self._load_mixture(self.config.mixture_run)
+            return
         scene = scene_of(self.kwargs)
         experts = self.mixture.experts
         for expert, path in zip(experts, self.config.experts, strict=True):
@@ -133,6 +177,35 @@ class RouterModel(Model):
             expert.load_state_dict(state)
         self.mixture = self._mixture(experts, scene)
 
+    def _load_mixture(self, path: Path) -> None:
+        """Take the weights of experts and router from the run of a mixture."""
+        if not path.exists():
+            CONSOLE.print(f"The mixture's run {path} is gone; using this run's own checkpoint.")
+            return
+        state = without_prefix(open_run(path).model_state(), "mixture.")
+        check_same_scene(
+            stored_scene(without_prefix(state, "expert_modules.0.")), scene_of(self.kwargs), path
+        )
+        self.mixture.load_state_dict(state)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Prunes before the steps at which the schedule asks for it."""
+        schedule, attributes = self.pruning, training_callback_attributes
+        if schedule is None:
+            return []
+        assert attributes.optimizers is not None and attributes.pipeline is not None
+        optimizers = attributes.optimizers.optimizers
+        images: Any = attributes.pipeline.datamanager.train_dataset
+
+        def prune_if_due(step: int) -> None:
+            if schedule.is_due(step):
+                self.mixture = schedule.run_round(self.mixture, images.cameras, optimizers)
+                CONSOLE.print(schedule.describe(self.config.expert_names))
+
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prune_if_due)]
+
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The router's groups; the experts are frozen and in none."""
         return self.mixture.router.parameter_groups()
@@ -142,7 +215,12 @@ class RouterModel(Model):
         view = view_from_cameras(ray_bundle).to(self.device)
         if not self.training:
             return self.view_outputs(view)
-        return {"rgb": self.mixture(view).rgb[None]}
+        render = self.mixture(view)
+        gates = [render.gates]
+        num_frames = scene_of(self.kwargs).num_frames
+        if self.config.recipe.weight_gate_change > 0.0 and num_frames > 1:
+            gates.append(self.mixture(one_frame_apart(view, num_frames)).gates)
+        return {"rgb": render.rgb[None], "gates": gates}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
@@ -179,7 +257,7 @@ class RouterModel(Model):
         target = target_image(batch, self.device)
         if not self.training:
             return {"l1": (outputs["rgb"] - target).abs().mean()}
-        return self.recipe.loss_terms(outputs["rgb"][0], target[0])
+        return self.recipe.loss_terms(outputs["rgb"][0], target[0], outputs["gates"])
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

@@ -58,10 +58,9 @@ class MoegsTrainerConfig(TrainerConfig):
 
     def _embed_experts(self, model: RouterModelConfig) -> None:
         """Copy the experts' configurations in, from their runs or from the run that is resumed."""
-        if self.load_dir is not None and not model.experts:
-            resumed = read_config(find_config(Path(self.load_dir).parent)).pipeline.model
-            for name in ("experts", "expert_models", "expert_names"):
-                setattr(model, name, getattr(resumed, name))
+        if self.load_dir is not None and not model.experts and model.mixture_run is None:
+            config = read_config(find_config(Path(self.load_dir).parent))
+            model.continue_from(config.pipeline.model)
         model.embed_experts()
 
     def get_base_dir(self) -> Path:

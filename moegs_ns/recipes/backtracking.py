@@ -1,10 +1,10 @@
 """Errors of pixels traced back to the Gaussians that drew them (Lee et al., NeurIPS 2024).
 
 A Gaussian's error in a view is the mean error of its pixels, weighted by how much it contributes to
-each (alpha times transmittance). The sums over pixels cost one vector-Jacobian product: Gaussians
-carry channels of zeros, the loss gains the inner product of the splatted channels with the maps of
-errors, which is zero, and its gradient in the channels is exactly the sums. As the channels are
-zero, nothing else receives a gradient from it.
+each (alpha times transmittance). The sums over pixels come with the step's own backward pass (see
+`splatting.pixel_sums`): Gaussians carry channels of zeros, and the loss gains their inner product
+with the maps of errors, which is zero. As the channels are zero, nothing else receives a gradient
+from it.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from moegs_ns.losses import similarity_map
 from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.splatting.pixel_sums import traced
 
 PUBLISHED_HEIGHT = 1014.0
 """Height in pixels of the images that published sizes on screen refer to."""
@@ -68,7 +69,7 @@ def tracing_loss(part: TrainingSplat, with_similarity: bool) -> Float[Tensor, ""
 
     Structural similarity counts as 0 unless it is asked for, as it is costly.
     """
-    return (part.splat.gaussian_features * error_maps(part, with_similarity)).sum()
+    return traced(part.splat.gaussian_features, error_maps(part, with_similarity))
 
 
 @torch.no_grad()

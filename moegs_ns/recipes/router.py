@@ -1,5 +1,6 @@
 """How the router is trained (MoE-GS, appendix B.1): frozen experts, one view per step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,9 @@ class RouterRecipeConfig(InstantiateConfig):
     _target: type = field(default_factory=lambda: RouterRecipe)
     ssim_lambda: float = SSIM_LAMBDA
     """Weight of the structural term of the loss."""
+    weight_gate_change: float = 0.0
+    """Weight of the mean change of the gates from one frame to the next, seen by the same camera.
+    Above 0 every step renders a second instant."""
 
 
 class RouterRecipe(nn.Module):
@@ -37,11 +41,23 @@ class RouterRecipe(nn.Module):
         return self.sampler
 
     def loss_terms(
-        self, image: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]
+        self,
+        image: Float[Tensor, "H W 3"],
+        target: Float[Tensor, "H W 3"],
+        gates: Sequence[Float[Tensor, "E H W 1"]] = (),
     ) -> dict[str, Tensor]:
-        """Named losses of a step; their sum is minimised."""
-        loss = photometric_loss(image[None], target[None], self.config.ssim_lambda)
-        return {"photometric": loss}
+        """Named losses of a step; their sum is minimised.
+
+        `gates` are those of the image and of the same camera one frame apart; without the latter
+        their change is not counted.
+        """
+        losses = {
+            "photometric": photometric_loss(image[None], target[None], self.config.ssim_lambda)
+        }
+        if len(gates) == 2:
+            change = (gates[0] - gates[1]).abs().mean()
+            losses["gate_change"] = self.config.weight_gate_change * change
+        return losses
 
     def get_extra_state(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on as if it had not stopped."""

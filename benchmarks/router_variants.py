@@ -1,0 +1,131 @@
+"""Train several routers over the same experts and score them on held-out views (Table 4).
+
+    python benchmarks/router_variants.py --name router_variants --data DATA/panoptic_basketball \\
+        --parser panoptic-data --parser-options="--frames 0 66" \\
+        --experts outputs/benchmark/basketball/moegs-stg/seed-0 \\
+                  outputs/benchmark/basketball/moegs-4dgaussians/seed-0
+
+Choices among them belong on validation cameras (`--train-options="--val-cameras 4 12"`) that the
+experts were trained without.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from measure import RESULTS, start_training, wait_for_training, write_results
+
+from moegs_ns.cli.fuse import fused_psnr, measured
+from moegs_ns.cli.report import load_pipeline, score_run
+from moegs_ns.models.checkpoints import open_run
+
+SHAPE = "moegs-router --pipeline.model.router."
+VARIANTS = (
+    "pixel router: moegs-pixel-router",
+    "volume router: moegs-volume-router",
+    "volume-aware pixel router: moegs-router",
+    f"without w_dir: {SHAPE}direction-weights False",
+    f"without w_time: {SHAPE}time-weights False",
+    f"without refinement: {SHAPE}refine False",
+    f"refinement 3x3: {SHAPE}kernel-size 3",
+    "smooth gates: moegs-router --pipeline.model.recipe.weight-gate-change 0.1",
+)
+FUSED = "volume-aware pixel router"
+"""The variant that is also fused into one set of Gaussians."""
+
+
+@dataclass
+class RouterVariants:
+    """One training for each variant and seed; experts are scored beside them."""
+
+    name: str
+    """Name of the results file."""
+    experts: tuple[Path, ...]
+    """Runs of the experts."""
+    data: Path
+    parser: str
+    """nerfstudio's name of the parser."""
+    parser_options: str = ""
+    """Options of the parser as they would be typed, for example "--frames 0 66"."""
+    variants: tuple[str, ...] = VARIANTS
+    """Each 'NAME: METHOD [options]'."""
+    budget: float = 1.0
+    """Share of the published steps of the routers."""
+    seeds: tuple[int, ...] = (0,)
+    train_options: str = ""
+    """Further options of every training, for example --val-cameras."""
+    fuse: bool = True
+    """Also score the fused set of the Volume-aware Pixel Router's mixture."""
+    at_once: int = 1
+    """Trainings side by side; they are dealt out over all GPUs."""
+    output_dir: Path = Path("outputs/router_variants")
+    results_dir: Path = RESULTS
+
+    def main(self) -> None:
+        """Train, score, write; the table is written after every row."""
+        rows, command = [], shlex.join(["python", *sys.argv])
+        for row in self.rows():
+            rows.append(row)
+            write_results(self.name, rows, command, self.results_dir)
+            print(f"{row['variant']}, seed {row['seed']}: {row['psnr']:.2f} dB", flush=True)
+        print((self.results_dir / f"{self.name}.md").read_text())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of the table: experts, then all variants seed by seed, each after its training."""
+        for path in self.experts:
+            score = score_run(open_run(path))
+            yield {"variant": score.method} | asdict(score)
+        jobs = [(variant, seed) for seed in self.seeds for variant in self.variants]
+        for first in range(0, len(jobs), self.at_once):
+            batch = jobs[first : first + self.at_once]
+            started = [self.start(*job, place) for place, job in enumerate(batch)]
+            for (variant, seed), training in zip(batch, started, strict=True):
+                wait_for_training(training)
+                yield from self.scores(variant, seed)
+
+    def start(self, variant: str, seed: int, place: int):
+        """Start the training of a variant."""
+        name, method, options = parsed(variant)
+        arguments = [
+            method, *options, "--experts", *map(str, self.experts), "--budget", str(self.budget),
+            *shlex.split(self.train_options), "--output-dir", str(self.output_dir),
+            "--experiment-name", self.name, "--timestamp", timestamp(name, seed),
+            "--machine.seed", str(seed), "--vis", "tensorboard", "--steps-per-eval-image", "0",
+            "--data", str(self.data), self.parser, *shlex.split(self.parser_options),
+        ]  # fmt: skip
+        return start_training(arguments, self.output_dir / f"{timestamp(name, seed)}.log", place)
+
+    def scores(self, variant: str, seed: int) -> Iterator[dict[str, Any]]:
+        """The row of a trained variant, and that of its fused set."""
+        name, method, _ = parsed(variant)
+        run = open_run(self.output_dir / self.name / method / timestamp(name, seed))
+        row = {"variant": name} | asdict(score_run(run))
+        yield row
+        if self.fuse and name == FUSED:
+            pipeline = load_pipeline(run)
+            figures = fused_psnr(pipeline, measured(pipeline).shares)
+            missing = ["psnr_std", "psnr_dynamic", "ssim", "lpips", "fps", "psnr_oracle"]
+            yield row | dict.fromkeys(missing) | {
+                "variant": f"{name}, fused", "kind": "fused", "psnr": figures,
+                "reason": f"{', '.join(missing)}: only PSNR is measured of fused sets",
+            }  # fmt: skip
+
+
+def parsed(variant: str) -> tuple[str, str, list[str]]:
+    """Name, method and options of a variant."""
+    name, _, words = variant.partition(":")
+    method, *options = shlex.split(words)
+    return name, method, options
+
+
+def timestamp(name: str, seed: int) -> str:
+    """Folder of a variant's run."""
+    return f"{name.replace(' ', '_')}-{seed}"
+
+
+if __name__ == "__main__":
+    tyro.cli(RouterVariants, description=__doc__).main()

@@ -1,0 +1,1 @@
+"""Operations on mixtures: plain functions that return new objects and reports."""
