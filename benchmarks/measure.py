@@ -4,7 +4,6 @@ Times are wall-clock, synchronised with the device, after warm-up calls; every f
 spread and the number of repeats.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -44,14 +43,6 @@ def synchronize() -> None:
     """Wait until the device has done what it was told; no-op without CUDA."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def environment_of(place: int) -> dict[str, str]:
-    """Environment of the process number `place` of several side by side: GPUs are dealt out."""
-    environment = dict(os.environ)
-    if torch.cuda.device_count() > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = str(place % torch.cuda.device_count())
-    return environment
 
 
 def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> Timing:

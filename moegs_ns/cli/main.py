@@ -7,6 +7,7 @@ import tyro
 from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.export import Export
 from moegs_ns.cli.prepare import Prepare
+from moegs_ns.cli.recipe import MixtureRecipe
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 
@@ -14,6 +15,7 @@ Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+    | Annotated[MixtureRecipe, tyro.conf.subcommand("recipe")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )

@@ -38,7 +38,7 @@ class ExpertSource:
     def name(self) -> str:
         """Name of the method, or of the methods of the windows."""
         methods = dict.fromkeys(run.config.method_name for run in self.runs)
-        return self.method or "-".join(methods)
+        return self.method or "-".join(name.removeprefix(PREFIX) for name in methods)
 
     @property
     def path(self) -> Path:
