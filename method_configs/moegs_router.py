@@ -24,7 +24,7 @@ def router_method(
 
 method = router_method(
     "moegs-router",
-    "Mixture: blends trained experts (--experts A/config.yml B/config.yml) per pixel.",
+    "Mixture: blends experts (--experts A/config.yml B/config.yml, or names as stg) per pixel.",
     weights=0.5,
     time=0.05,
     phi=0.05,

@@ -51,7 +51,7 @@ class TestCommand:
         }  # fmt: skip
         folder = next((tmp_path / "scene" / "moegs-stg").iterdir())
         assert "near: 0.2" in (folder / "config.yml").read_text()
-        run(*words)
+        run(*words, "--dry-run")
         assert len(typed_commands) == 2
         assert "moegs-router (seed 0) finished 5 0 s" in as_plain(capsys)
 

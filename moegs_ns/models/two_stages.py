@@ -55,6 +55,7 @@ def training_template(config: TrainerConfig) -> Training:
     config.set_experiment_name()
     model, datamanager = config.pipeline.model, config.pipeline.datamanager
     assert isinstance(model, RouterModelConfig) and config.experiment_name is not None
+    assert isinstance(datamanager, MoegsDataManagerConfig), type(datamanager)
     if not model.expert_budget > 0:
         raise ValueError(
             "--expert-budget expects a share of the full recipes above 0, got "
