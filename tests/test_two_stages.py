@@ -285,6 +285,10 @@ class TestTwoStages:
         with pytest.raises(ValueError, match=r"'n3v-data' is neither.*was read as an expert"):
             expert_source("n3v-data")
 
+    def test_a_lonely_plus(self):
+        with pytest.raises(ValueError, match=r"'\+' is neither"):
+            expert_source("+")
+
     def test_a_training_that_fails(self, tiny_runs, tmp_path, monkeypatch):
         monkeypatch.setattr(trainings, "run_module", lambda *_: 3)
         with pytest.raises(RuntimeError, match=r"Training moegs-stg in .* \(exit status 3\)"):

@@ -62,7 +62,7 @@ def expert_source(word: str) -> ExpertSource:
         ValueError: it is neither a run nor a method, or its windows do not follow each other.
     """
     paths = split_windows(word)
-    if is_run(paths[0]) and len(paths) == 1:
+    if len(paths) == 1 and is_run(paths[0]):
         return ExpertSource((expert_run(paths[0]),))
     if len(paths) > 1:
         runs = sorted((expert_run(path) for path in paths), key=trained_frames)
