@@ -44,7 +44,7 @@ class TestCommand:
         words += ["--expert-options", "stg: --pipeline.model.expert.near 0.2"]
         run(*words)
         assert [words[0] for words in typed_commands] == ["moegs-stg", "moegs-router"]
-        assert "moegs-stg (seed 0) new 12 unknown unknown no earlier run" in as_plain(capsys)
+        assert "moegs-stg (seed 42) new 12 unknown unknown no earlier run" in as_plain(capsys)
         rows = json.loads((tmp_path / "table.json").read_text())["rows"]
         assert {row["method"]: row["kind"] for row in rows} == {
             "moegs-4dgaussians": "expert", "moegs-stg": "expert", "moegs-router": "mixture"
@@ -53,7 +53,7 @@ class TestCommand:
         assert "near: 0.2" in (folder / "config.yml").read_text()
         run(*words, "--dry-run")
         assert len(typed_commands) == 2
-        assert "moegs-router (seed 0) finished 5 0 s" in as_plain(capsys)
+        assert "moegs-router (seed 42) finished 5 0 s" in as_plain(capsys)
 
     def test_a_dry_run_prints_the_plan_only(
         self,
@@ -68,7 +68,7 @@ class TestCommand:
             parser=("n3v-data", "--frames", "0", "3"),
         )  # fmt: skip
         text = as_plain(capsys)
-        assert "moegs-stg (seed 1) new 12" in text and "moegs-router (seed 0) new 5" in text
+        assert "moegs-stg (seed 43) new 12" in text and "moegs-router (seed 42) new 5" in text
         assert "Time left in all: unknown (no earlier run" in text
         assert not typed_commands and not (tmp_path / "out").exists()
 

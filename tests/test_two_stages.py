@@ -16,7 +16,7 @@ import pytest
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from test_methods import parse
-from tiny import TinyRuns, train_tiny
+from tiny import TinyRuns, train_tiny, typed
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
@@ -113,7 +113,8 @@ class TestTrainings:
     def test_nerfstudio_puts_the_run_into_the_folder(self):
         config = parse(*TEMPLATE.words())
         config.set_timestamp()
-        assert config.get_base_dir() == TEMPLATE.folder
+        with typed(["ns-train", *TEMPLATE.words()]):
+            assert config.get_base_dir() == TEMPLATE.folder
         assert config.pipeline.model.budget == 0.5 and config.machine.seed == 4
         assert config.pipeline.datamanager.val_cameras == (3,)
 

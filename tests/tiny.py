@@ -81,7 +81,8 @@ def train_config(
     config.output_dir, config.experiment_name, config.timestamp = output, "runs", name
     config.vis, config.steps_per_eval_image = "tensorboard", 0
     try:
-        train.main(config)
+        with typed(["ns-train"]):
+            train.main(config)
     finally:
         writer.EVENT_WRITERS.clear()
     return config.get_base_dir() / "config.yml"
