@@ -4,11 +4,7 @@ Times are wall-clock, synchronised with the device, after warm-up calls; every f
 spread and the number of repeats.
 """
 
-import os
-import shlex
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +18,8 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.spherical_harmonics import num_bases
 
 RESULTS = Path(__file__).resolve().parent / "results"
+UNSEEN = ("--vis", "tensorboard", "--steps-per-eval-image", "0")
+"""Options of trainings that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -47,36 +45,6 @@ def synchronize() -> None:
     """Wait until the device has done what it was told; no-op without CUDA."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def environment_of(place: int) -> dict[str, str]:
-    """Environment of the process number `place` of several side by side: GPUs are dealt out."""
-    environment = dict(os.environ)
-    if torch.cuda.device_count() > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = str(place % torch.cuda.device_count())
-    return environment
-
-
-def start_training(
-    arguments: Sequence[str], log: Path, place: int = 0
-) -> tuple[subprocess.Popen, Path]:
-    """Start `ns-train` on the GPU whose turn it is; its output goes to a log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    print("ns-train", shlex.join(arguments), flush=True)
-    command = [sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.train", *arguments]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment_of(place)
-        )
-    return process, log
-
-
-def wait_for_training(started: tuple[subprocess.Popen, Path]) -> None:
-    """Wait for a training and show the end of its log if it failed."""
-    process, log = started
-    if process.wait() != 0:
-        print(log.read_text()[-3000:])
-        raise SystemExit(f"A training failed; see {log}.")
 
 
 def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> Timing:

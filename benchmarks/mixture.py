@@ -5,20 +5,21 @@
 """
 
 import shlex
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import tyro
-from measure import start_training, wait_for_training
+from measure import UNSEEN
 from pictures import save_sheet
 
 from moegs_ns.cli.report import print_scores, score_run
 from moegs_ns.cli.results import write_results
 from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.trainings import LOG, Training, progress_of, train, train_side_by_side
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,17 +59,12 @@ class Mixture:
         """Train, score, write."""
         started, scores = time.perf_counter(), []
         for seed in self.seeds:
-            self.train_side_by_side(seed)
-            experts = [str(self.config(method, seed)) for method in self.methods]
-            options = ["--experts", *experts, *shlex.split(self.router_options)]
-            router = self.start("moegs-router", seed, self.router_budget, options)
-            wait_for_training(router)
-            for method in (*self.methods, "moegs-router"):
-                scores.append(score_run(open_run(self.config(method, seed))))
+            trainings = self.train(seed)
+            scores += [score_run(open_run(each.folder)) for each in trainings]
             print_scores(scores)
             if self.pictures_dir is not None:
                 sheet = self.pictures_dir / f"{self.name}_seed{seed}.jpg"
-                save_sheet(self.config("moegs-router", seed), sheet)
+                save_sheet(trainings[-1].config_path, sheet)
             # Written after every seed, so that nothing is lost if the time runs out.
             command = shlex.join(["python", *sys.argv])
             rows = [asdict(score) for score in scores]
@@ -76,39 +72,43 @@ class Mixture:
             torch.cuda.empty_cache()
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 
-    def train_side_by_side(self, seed: int) -> None:
-        """All experts at once: small scenes leave most of a GPU idle."""
-        own = dict(words.split(":", 1) for words in self.expert_options)
-        started = [
-            self.start(method, seed, self.budget, shlex.split(own.get(method, "")), place)
-            for place, method in enumerate(self.methods)
-            if not self.is_trained(method, seed)
-        ]
-        for process in started:
-            wait_for_training(process)
-
-    def config(self, method: str, seed: int) -> Path:
-        """Where nerfstudio writes the config of a run."""
-        return self.output_dir / self.name / method / f"seed-{seed}" / "config.yml"
-
-    def is_trained(self, method: str, seed: int) -> bool:
-        """Whether the run was finished before."""
-        return (self.config(method, seed).parent / "training.json").is_file()
-
-    def start(
-        self, method: str, seed: int, budget: float, options: list[str], place: int = 0
-    ) -> tuple[subprocess.Popen, Path]:
-        """Start one training on the GPU whose turn it is; its output goes to a log."""
-        arguments = [
-            method, *options, "--budget", str(budget), *shlex.split(self.train_options),
-            "--output-dir", str(self.output_dir), "--experiment-name", self.name,
-            "--timestamp", f"seed-{seed}", "--machine.seed", str(seed), "--vis", "tensorboard",
-            "--steps-per-eval-image", "0", "--data", str(self.data), self.parser,
-            *shlex.split(self.parser_options),
-        ]  # fmt: skip
-        return start_training(
-            arguments, self.output_dir / f"{self.name}_{method}_{seed}.log", place
+    def training(
+        self, method: str, seed: int, budget: float, options: Sequence[str], name: str = ""
+    ) -> Training:
+        """A training on the scene; without a name, other options make another run."""
+        return Training(
+            method=method,
+            options=(*options, *shlex.split(self.train_options)),
+            data=self.data,
+            parser=(self.parser, *shlex.split(self.parser_options)),
+            budget=budget,
+            seed=seed,
+            output_dir=self.output_dir,
+            experiment=self.name,
+            name=name,
+            unseen=UNSEEN,
         )
+
+    def train(self, seed: int) -> list[Training]:
+        """All experts at once, since small scenes leave most of a GPU idle, then the router."""
+        own = dict(words.split(":", 1) for words in self.expert_options)
+        experts = [
+            self.training(
+                method, seed, self.budget, shlex.split(own.get(method, "")), f"seed-{seed}"
+            )
+            for method in self.methods
+        ]
+        missing = [each for each in experts if not progress_of(each.folder).is_finished]
+        for each in missing:
+            print("ns-train", shlex.join(each.words()), flush=True)
+        train_side_by_side(missing, at_once=len(self.methods))
+        configs = [str(each.config_path) for each in experts]
+        options = ["--experts", *configs, *shlex.split(self.router_options)]
+        router = self.training("moegs-router", seed, self.router_budget, options)
+        if not progress_of(router.folder).is_finished:
+            print("ns-train", shlex.join(router.words()), flush=True)
+            train(router, log=router.folder / LOG)
+        return [*experts, router]
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 import tyro
-from measure import RESULTS, start_training, wait_for_training, write_results
+from measure import RESULTS, UNSEEN, write_results
 
 from moegs_ns.cameras import single_views
 from moegs_ns.cli.report import Score, load_pipeline, print_scores, score_pipeline, score_run
 from moegs_ns.models.checkpoints import Run, open_run
 from moegs_ns.models.router_model import RouterModel
+from moegs_ns.models.trainings import Training, train_side_by_side
 from moegs_ns.ops.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.ops.prune import best_of_all, best_rows, prune
 
@@ -111,21 +112,27 @@ class Pruning:
 
     def train(self, criterion: CriterionName, ratio: float, rounds: int) -> Score:
         """Prune in rounds by `ns-train` and score the run."""
-        name = f"{criterion}-{ratio:g}-{rounds}"
         views = [] if self.max_views is None else [str(self.max_views)]
-        config = self.output_dir / self.name / METHOD / name / "config.yml"
-        arguments = [
-            METHOD, "--router", str(self.run), "--prune-ratio", str(ratio),
-            "--prune-criterion", criterion, "--prune-rounds", str(rounds),
-            "--prune-per-expert", str(self.per_expert),
-            *(["--pipeline.model.prune.max-views", *views] if views else []),
-            "--budget", str(self.router_budget), *shlex.split(self.train_options),
-            "--output-dir", str(self.output_dir), "--experiment-name", self.name,
-            "--timestamp", name, "--vis", "tensorboard", "--steps-per-eval-image", "0",
-            "--data", str(self.data()), self.parser, *shlex.split(self.parser_options),
-        ]  # fmt: skip
-        wait_for_training(start_training(arguments, self.output_dir / f"{name}.log"))
-        return score_run(open_run(config))
+        training = Training(
+            method=METHOD,
+            options=(
+                "--router", str(self.run), "--prune-ratio", str(ratio),
+                "--prune-criterion", criterion, "--prune-rounds", str(rounds),
+                "--prune-per-expert", str(self.per_expert),
+                *(["--pipeline.model.prune.max-views", *views] if views else []),
+                *shlex.split(self.train_options),
+            ),
+            data=self.data(),
+            parser=(self.parser, *shlex.split(self.parser_options)),
+            budget=self.router_budget,
+            seed=self.seed,
+            output_dir=self.output_dir,
+            experiment=self.name,
+            name=f"{criterion}-{ratio:g}-{rounds}",
+            unseen=UNSEEN,
+        )  # fmt: skip
+        train_side_by_side([training])
+        return score_run(open_run(training.folder))
 
     def data(self) -> Path:
         """Folder of the scene that the mixture was trained on."""

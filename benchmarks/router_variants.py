@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from measure import RESULTS, start_training, wait_for_training, write_results
+from measure import RESULTS, UNSEEN, write_results
 
 from moegs_ns.cli.fuse import fused_psnr, measured
 from moegs_ns.cli.report import load_pipeline, score_run
 from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.trainings import Training, train_side_by_side, visible_devices
 
 SHAPE = "moegs-router --pipeline.model.router."
 VARIANTS = (
@@ -61,7 +62,7 @@ class RouterVariants:
     fuse: bool = True
     """Also score the fused set of the Volume-aware Pixel Router's mixture."""
     at_once: int = 1
-    """Trainings side by side; they are dealt out over all GPUs."""
+    """Trainings side by side on each GPU."""
     output_dir: Path = Path("outputs/router_variants")
     results_dir: Path = RESULTS
 
@@ -80,29 +81,34 @@ class RouterVariants:
             score = score_run(open_run(path))
             yield {"variant": score.method} | asdict(score)
         jobs = [(variant, seed) for seed in self.seeds for variant in self.variants]
-        for first in range(0, len(jobs), self.at_once):
-            batch = jobs[first : first + self.at_once]
-            started = [self.start(*job, place) for place, job in enumerate(batch)]
-            for (variant, seed), training in zip(batch, started, strict=True):
-                wait_for_training(training)
-                yield from self.scores(variant, seed)
+        step = self.at_once * max(1, len(visible_devices()))
+        for first in range(0, len(jobs), step):
+            batch = jobs[first : first + step]
+            train_side_by_side([self.training(*job) for job in batch], self.at_once)
+            for job in batch:
+                yield from self.scores(*job)
 
-    def start(self, variant: str, seed: int, place: int):
-        """Start the training of a variant."""
+    def training(self, variant: str, seed: int) -> Training:
+        """The training of a variant."""
         name, method, options = parsed(variant)
-        arguments = [
-            method, *options, "--experts", *map(str, self.experts), "--budget", str(self.budget),
-            *shlex.split(self.train_options), "--output-dir", str(self.output_dir),
-            "--experiment-name", self.name, "--timestamp", timestamp(name, seed),
-            "--machine.seed", str(seed), "--vis", "tensorboard", "--steps-per-eval-image", "0",
-            "--data", str(self.data), self.parser, *shlex.split(self.parser_options),
-        ]  # fmt: skip
-        return start_training(arguments, self.output_dir / f"{timestamp(name, seed)}.log", place)
+        experts = ["--experts", *map(str, self.experts)]
+        return Training(
+            method=method,
+            options=(*options, *experts, *shlex.split(self.train_options)),
+            data=self.data,
+            parser=(self.parser, *shlex.split(self.parser_options)),
+            budget=self.budget,
+            seed=seed,
+            output_dir=self.output_dir,
+            experiment=self.name,
+            name=f"{name.replace(' ', '_')}-{seed}",
+            unseen=UNSEEN,
+        )
 
     def scores(self, variant: str, seed: int) -> Iterator[dict[str, Any]]:
         """The row of a trained variant, and that of its fused set."""
-        name, method, _ = parsed(variant)
-        run = open_run(self.output_dir / self.name / method / timestamp(name, seed))
+        name, _, _ = parsed(variant)
+        run = open_run(self.training(variant, seed).folder)
         row = {"variant": name} | asdict(score_run(run))
         yield row
         if self.fuse and name == FUSED:
@@ -120,11 +126,6 @@ def parsed(variant: str) -> tuple[str, str, list[str]]:
     name, _, words = variant.partition(":")
     method, *options = shlex.split(words)
     return name, method, options
-
-
-def timestamp(name: str, seed: int) -> str:
-    """Folder of a variant's run."""
-    return f"{name.replace(' ', '_')}-{seed}"
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ same validation cameras kept back, so that these are new to both stages.
 
 import json
 import shlex
-import subprocess
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from measure import environment_of
 
 from moegs_ns.cli.results import write_results
+from moegs_ns.models.trainings import run_module
 
 SCORES = "scores.json"
 
@@ -69,22 +67,12 @@ class Validation:
         ]  # fmt: skip
         score = ["moegs_ns.cli.main", "report", str(run), "--output-path", str(run / SCORES)]
         for module in (train, score):
-            if not run_module(module, run / "log.txt", place):
+            if run_module(module, place, run / "log.txt") != 0:
                 print(f"{name} failed:", (run / "log.txt").read_text()[-2000:], flush=True)
                 return None
         row = json.loads((run / SCORES).read_text())["rows"][0]
         print(f"{name}: {row['psnr']:.2f} dB", flush=True)
         return {"variant": name, **row}
-
-
-def run_module(words: Sequence[str], log: Path, place: int) -> bool:
-    """Run a Python module on the GPU whose turn it is; whether it went well."""
-    with log.open("a") as output:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", *words],
-            stdout=output, stderr=subprocess.STDOUT, env=environment_of(place), check=False,
-        )  # fmt: skip
-    return done.returncode == 0
 
 
 if __name__ == "__main__":

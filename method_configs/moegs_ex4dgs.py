@@ -1,5 +1,7 @@
 """`ns-train moegs-ex4dgs`: Ex4DGS (Lee et al., NeurIPS 2024), the recipe for multi-view video."""
 
+from collections.abc import Mapping
+
 from moegs_ns.method_configs.shared import gaussian_optimizers, radam, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -9,35 +11,53 @@ from moegs_ns.recipes.ex4dgs import Ex4DGSRecipeConfig
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
 
 DECAY_STEPS = 30000
+RATES = {
+    "displacements": 1e-4,
+    "quats": 1e-5,
+    "scales": 5e-3,
+    "opacities": 0.05,
+    "sh0": 2.5e-3,
+    "shN": 2.5e-3 / 20,
+    "dynamic_quats": 1e-3,
+    "dynamic_scales": 5e-3,
+    "dynamic_opacities": 0.01,
+    "dynamic_sh0": 2.5e-3,
+    "dynamic_shN": 2.5e-3 / 20,
+    "dynamic_opacity_centers": 0.01,
+    "dynamic_opacity_log_widths": 1e-4,
+}
+"""Constant rates, as published for N3V."""
 
-method = MethodSpecification(
-    config=trainer_config(
-        "moegs-ex4dgs",
-        ExpertModelConfig(expert=Ex4DGSExpertConfig(), recipe=Ex4DGSRecipeConfig()),
-        gaussian_optimizers(LogLinearSchedulerConfig(), log_scale_lr=5e-3)
-        | {
-            "means": radam(
-                1.6e-4, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=DECAY_STEPS)
-            ),
-            "displacements": radam(1e-4),
-            "quats": radam(1e-5),
-            "scales": radam(5e-3),
-            "opacities": radam(0.05),
-            "sh0": radam(2.5e-3),
-            "shN": radam(2.5e-3 / 20),
-            # The release never lets this rate decay, against its own settings: a final ratio of 1.
-            "dynamic_means": radam(
-                1.6e-4, LogLinearSchedulerConfig(final_ratio=0.1, max_steps=DECAY_STEPS)
-            ),
-            "dynamic_quats": radam(1e-3),
-            "dynamic_scales": radam(5e-3),
-            "dynamic_opacities": radam(0.01),
-            "dynamic_sh0": radam(2.5e-3),
-            "dynamic_shN": radam(2.5e-3 / 20),
-            "dynamic_opacity_centers": radam(0.01),
-            "dynamic_opacity_log_widths": radam(1e-4),
-        },
-        steps=40000,
-    ),
-    description="Expert: Ex4DGS, static Gaussians and dynamic ones with keyframes.",
+
+def ex4dgs_method(
+    name: str,
+    description: str,
+    *,
+    expert: Ex4DGSExpertConfig,
+    recipe: Ex4DGSRecipeConfig,
+    rates: Mapping[str, float] | None = None,
+    final_key_ratio: float = 0.1,
+) -> MethodSpecification:
+    """A method of this family.
+
+    `rates` replace some of the constant ones; `final_key_ratio` is what the rate of keys falls to.
+    """
+    constant = {group: radam(rate) for group, rate in (RATES | dict(rates or {})).items()}
+    optimizers = gaussian_optimizers(LogLinearSchedulerConfig(), log_scale_lr=5e-3) | constant
+    optimizers |= {"means": _means(0.01), "dynamic_means": _means(final_key_ratio)}
+    model = ExpertModelConfig(expert=expert, recipe=recipe)
+    return MethodSpecification(trainer_config(name, model, optimizers, 40000), description)
+
+
+def _means(final_ratio: float) -> dict:
+    decay = LogLinearSchedulerConfig(final_ratio=final_ratio, max_steps=DECAY_STEPS)
+    return radam(1.6e-4, decay)
+
+
+# The release never lets the rate of keys decay, against its own settings: a final ratio of 1.
+method = ex4dgs_method(
+    "moegs-ex4dgs",
+    "Expert: Ex4DGS, static Gaussians and dynamic ones with keyframes.",
+    expert=Ex4DGSExpertConfig(),
+    recipe=Ex4DGSRecipeConfig(),
 )

@@ -6,18 +6,26 @@ from nerfstudio.plugins.types import MethodSpecification
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
 
-method = MethodSpecification(
-    config=trainer_config(
-        "moegs-router",
-        RouterModelConfig(),
-        {
-            "router_weights": radam(
-                0.5, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=10000)
-            ),
-            "router_time": radam(0.05),
-            "router_phi": radam(0.05),
-        },
-        steps=5000,
-    ),
-    description="Mixture: blends trained experts (--experts A/config.yml B/config.yml) per pixel.",
+
+def router_method(
+    name: str, description: str, *, weights: float, time: float, phi: float
+) -> MethodSpecification:
+    """A router with these learning rates of its three groups."""
+    optimizers = {
+        "router_weights": radam(
+            weights, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=10000)
+        ),
+        "router_time": radam(time),
+        "router_phi": radam(phi),
+    }
+    config = trainer_config(name, RouterModelConfig(), optimizers, steps=5000)
+    return MethodSpecification(config, description)
+
+
+method = router_method(
+    "moegs-router",
+    "Mixture: blends experts (--experts A/config.yml B/config.yml, or names as stg) per pixel.",
+    weights=0.5,
+    time=0.05,
+    phi=0.05,
 )

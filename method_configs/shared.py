@@ -46,9 +46,14 @@ def gaussian_optimizers(
 
 
 def trainer_config(
-    method_name: str, model: ModelConfig, optimizers: dict[str, Any], steps: int
+    method_name: str,
+    model: ModelConfig,
+    optimizers: dict[str, Any],
+    steps: int,
+    datamanager: MoegsDataManagerConfig | None = None,
 ) -> MoegsTrainerConfig:
-    """A method on the N3V layout, with evaluation images every 1000 steps if a logger is on."""
+    """A method, by default on the N3V layout, with evaluation images every 1000 steps if a logger
+    is on."""
     return MoegsTrainerConfig(
         method_name=method_name,
         max_num_iterations=steps,
@@ -58,7 +63,8 @@ def trainer_config(
         steps_per_eval_all_images=0,
         mixed_precision=False,
         pipeline=MoegsPipelineConfig(
-            datamanager=MoegsDataManagerConfig(dataparser=N3VDataParserConfig()), model=model
+            datamanager=datamanager or MoegsDataManagerConfig(dataparser=N3VDataParserConfig()),
+            model=model,
         ),
         optimizers=optimizers,
         # Frusta of one physical camera coincide at all frames, so a few images are enough.

@@ -36,9 +36,9 @@ def finish_image(
     expert: Expert, splat: Splat, view: View, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "C H W 3"]:
     """An expert's final image: its shading of the splatted channels, laid over a background."""
-    rgb = splat.rgb
-    if expert.has_shading:
-        rgb = expert.shade(rgb, splat.gaussian_features, *view.rays())
+    rgb, member = splat.rgb, expert.member_at(view.times[0])
+    if member.has_shading:
+        rgb = member.shade(rgb, splat.gaussian_features, *view.rays())
     return composite(rgb, splat.alpha, background)
 
 

@@ -23,6 +23,8 @@ class SceneInfo:
     """Colour that transparent images were laid over; None for opaque images."""
     camera_ids: tuple[int, ...] = ()
     """Numbers of the physical training cameras, ascending; empty where unknown."""
+    first_frame: int = 0
+    """The recording's own number of the clip's first frame."""
 
 
 @dataclass(frozen=True, eq=False)

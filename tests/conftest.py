@@ -1,6 +1,7 @@
 """What all tests share: the one rule for skipping, and the toy scene."""
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from tiny import TinyRuns, make_tiny_runs
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
+from moegs_ns.cli.demo import run_nerfstudio
 from moegs_ns.gaussians import Gaussians
+from moegs_ns.models import trainings
 
 DATA = Path(os.environ.get("MOEGS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -58,3 +61,18 @@ def toy_view() -> View:
 def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
     """A generated scene with two trained experts and their router; about half a minute."""
     return make_tiny_runs(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def typed_commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Trainings run in this process instead of in their own; the words that they were given."""
+    commands: list[list[str]] = []
+
+    def run(words: Sequence[str], place: int = 0, log: Path | None = None) -> int:
+        assert words[0] == "nerfstudio.scripts.train"
+        commands.append(list(words[1:]))
+        run_nerfstudio("train", words[1:])
+        return 0
+
+    monkeypatch.setattr(trainings, "run_module", run)
+    return commands

@@ -139,7 +139,7 @@ def test_the_help_explains_experts():
     )
     text = " ".join(done.stdout.replace("│", " ").split())
     assert "--experts" in text
-    assert "Trained runs to mix" in text
+    assert "What to mix, separated by spaces" in text and "such as stg or 4dgaussians" in text
     assert "--experts A/config.yml B/config.yml --data D n3v-data" in text
 
 

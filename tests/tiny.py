@@ -4,10 +4,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+from nerfstudio.scripts import train
+from nerfstudio.utils import writer
+
 from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
+from moegs_ns.models.trainer import MoegsTrainerConfig
 
 TINY_BUDGETS = {
     "moegs-stg": 0.002,
@@ -59,6 +65,30 @@ def train_tiny(
         ],
     )  # fmt: skip
     return output / "runs" / method / name / "config.yml"
+
+
+def train_config(
+    config: MoegsTrainerConfig,
+    scene: Path,
+    output: Path,
+    *,
+    steps: int,
+    name: str = "first",
+    frames: tuple[int, int] | None = None,
+) -> Path:
+    """Train for a few steps from a configuration, without the seconds that typing it costs."""
+    config = deepcopy(config)
+    config.pipeline.datamanager.data = scene
+    config.pipeline.datamanager.dataparser = N3VDataParserConfig(frames=frames)
+    config.pipeline.model.budget = steps / config.max_num_iterations
+    config.output_dir, config.experiment_name, config.timestamp = output, "runs", name
+    config.vis, config.steps_per_eval_image = "tensorboard", 0
+    try:
+        with typed(["ns-train"]):
+            train.main(config)
+    finally:
+        writer.EVENT_WRITERS.clear()
+    return config.get_base_dir() / "config.yml"
 
 
 def make_tiny_runs(folder: Path) -> TinyRuns:

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +30,7 @@ from moegs_ns.models.checkpoints import (
 from moegs_ns.models.compact import ROWS, encode_state, is_compact
 from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.pipeline import MoegsPipeline
-from moegs_ns.models.trainer import TRAINING_RECORD
+from moegs_ns.models.trainings import TRAINING_RECORD
 
 COMPACT_RECORD = "compact.json"
 """File in a compact run's folder that says what it saves and what that costs."""
@@ -144,7 +146,12 @@ def write_compact(run: Run, output_dir: Path, measure: bool) -> tuple[Size, Cost
 def measured_size(bytes_before: int, compact: dict[str, Any]) -> Size:
     """Sizes of a run's checkpoint and of the compact one."""
     state = compact["pipeline"]
-    counts = [entry_rows(value) for name, value in state.items() if name.endswith(f"{ROWS}means")]
+    per_expert = Counter[str]()
+    for name, value in state.items():
+        if name.endswith(f"{ROWS}means"):
+            # An expert may have several sets of rows: kinds of Gaussians, or windows of the clip.
+            per_expert[expert_of(name)] += entry_rows(value)
+    counts = list(per_expert.values())
     rows = {name: value for name, value in state.items() if _has_rows(name, value, counts)}
     after, of_rows, gaussians = len(torch_file(compact)), len(torch_file(rows)), sum(counts)
     growth = REFERENCE_COUNT * len(counts) / gaussians if gaussians else 1.0
@@ -154,6 +161,12 @@ def measured_size(bytes_before: int, compact: dict[str, Any]) -> Size:
         mb_after=after / BYTES_PER_MB,
         mb_per_150k=(after - of_rows + of_rows * growth) / len(counts) / BYTES_PER_MB,
     )
+
+
+def expert_of(name: str) -> str:
+    """What the names of the states of one expert begin with."""
+    found = re.match(r"(mixture\.expert_modules\.\d+|expert)\.", name)
+    return name if found is None else found.group()
 
 
 def entry_rows(entry: Any) -> int:

@@ -8,6 +8,7 @@ from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.export import Export
 from moegs_ns.cli.fuse import Fuse
 from moegs_ns.cli.prepare import Prepare
+from moegs_ns.cli.recipe import MixtureRecipe
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 
@@ -16,6 +17,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+    | Annotated[MixtureRecipe, tyro.conf.subcommand("recipe")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )

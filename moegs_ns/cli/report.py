@@ -20,7 +20,7 @@ from moegs_ns.metrics import lpips_weights_path
 from moegs_ns.models.checkpoints import Run, load_checkpoint, open_run
 from moegs_ns.models.pipeline import MoegsPipeline
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
-from moegs_ns.models.trainer import TRAINING_RECORD
+from moegs_ns.models.trainings import TRAINING_RECORD
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 3

@@ -285,6 +285,7 @@ def _scene_info(outputs: DataparserOutputs) -> SceneInfo:
         extent=extent,
         background=background,
         camera_ids=tuple(sorted(set(ids))),
+        first_frame=int(outputs.metadata.get("first_frame", 0)),
     )
 
 

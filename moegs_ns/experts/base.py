@@ -91,6 +91,13 @@ class Expert(nn.Module):
         """
         raise NotImplementedError
 
+    def member_at(self, time: Float[Tensor, ""]) -> "Expert":
+        """The expert that draws an instant and shades it: this one, unless it is made of several.
+
+        `at` gives the rows among those of all; the colours are finished by the member.
+        """
+        return self
+
     def shade(
         self,
         rgb: Float[Tensor, "*s 3"],

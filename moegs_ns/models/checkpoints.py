@@ -49,14 +49,8 @@ def find_config(path: Path) -> Path:
     if path.is_dir():
         path = path / CONFIG_NAME
     if path.suffix not in (".yml", ".yaml"):
-        hint = ""
-        if path.name.endswith("-data"):
-            hint = (
-                f" The name of the dataparser was read as an expert: put another option between "
-                f"them, as in --experts A/config.yml --data D {path.name}."
-            )
         raise ValueError(
-            f"Expected the {CONFIG_NAME} of a trained run or its folder, got '{path}'.{hint}"
+            f"Expected the {CONFIG_NAME} of a trained run or its folder, got '{path}'."
         )
     if not path.is_file():
         raise FileNotFoundError(

@@ -23,9 +23,9 @@ from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.experts.base import Expert
 from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender
-from moegs_ns.models.checkpoints import open_run, stored_scene, without_prefix
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
+from moegs_ns.models.expert_sources import expert_source, load_expert, unique_names
 from moegs_ns.models.pruning import PruneConfig, PruningSchedule, check_request
 from moegs_ns.recipes.router import RouterRecipe, RouterRecipeConfig
 from moegs_ns.scene import SceneInfo
@@ -36,8 +36,6 @@ EXPERT_COLORS = (
     (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
 )  # fmt: skip
 """Colours of the map of winning experts, in the order of the experts."""
-SCENE_TOLERANCE = 1e-3
-"""Largest difference, in units of the scene's extent, between two descriptions of one scene."""
 
 
 @dataclass
@@ -46,9 +44,13 @@ class RouterModelConfig(ModelConfig):
 
     _target: type = field(default_factory=lambda: RouterModel)
     experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
-    """Trained runs to mix: the config.yml (or folder) of each, separated by spaces. Put another
-    option between this list and the name of the dataparser, as in
+    """What to mix, separated by spaces: the config.yml (or folder) of trained runs; A+B for runs of
+    consecutive windows of the clip, each trained with --frames, as one expert; names of methods,
+    such as stg or 4dgaussians, to train first what is missing. Put another option between this list
+    and the name of the dataparser, as in
     `--experts A/config.yml B/config.yml --data D n3v-data`."""
+    expert_budget: Annotated[float, tyro.conf.arg(aliases=["--expert-budget"])] = 1.0
+    """Share of their published steps that experts named by method are trained for."""
     budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
     """Share of the steps to train for; scales every schedule."""
     temperature: float = 1.0
@@ -85,17 +87,12 @@ class RouterModelConfig(ModelConfig):
                 "moegs-router expects the trained runs to mix, got none; add "
                 "--experts A/config.yml B/config.yml before --data."
             )
-        runs = [open_run(path) for path in self.experts]
-        for run in runs:
-            if not isinstance(run.config.pipeline.model, ExpertModelConfig):
-                raise ValueError(
-                    f"Expected runs of single experts in --experts, but {run.config_path} is a "
-                    f"run of '{run.config.method_name}'; name runs of moegs-stg, "
-                    "moegs-4dgaussians or another expert."
-                )
-        self.experts = tuple(run.config_path.resolve() for run in runs)
-        self.expert_models = tuple(run.config.pipeline.model for run in runs)
-        self.expert_names = unique_names([run.config.method_name for run in runs])
+        sources = [expert_source(str(word)) for word in self.experts]
+        for source in sources:
+            assert source.runs, f"{source.method} was to be trained first"
+        self.experts = tuple(source.path for source in sources)
+        self.expert_models = tuple(source.model_config() for source in sources)
+        self.expert_names = unique_names([source.name for source in sources])
 
     def _embed_mixture(self, path: Path) -> None:
         """Copy what describes a trained mixture into this configuration."""
@@ -117,16 +114,6 @@ class RouterModelConfig(ModelConfig):
             names += ["mixture_run", "prune", "router", "temperature"]
         for name in names:
             setattr(self, name, getattr(resumed, name))
-
-
-def unique_names(methods: list[str]) -> tuple[str, ...]:
-    """Method names without the common prefix; repeated ones are numbered."""
-    short = [method.removeprefix("moegs-").replace("-", "_") for method in methods]
-    names = []
-    for place, name in enumerate(short):
-        number = short[: place + 1].count(name)
-        names.append(name if number == 1 else f"{name}_{number}")
-    return tuple(names)
 
 
 class RouterModel(Model):
@@ -166,16 +153,12 @@ class RouterModel(Model):
         if self.config.mixture_run is not None:
             self._load_mixture(self.config.mixture_run)
             return
-        scene = scene_of(self.kwargs)
         experts = self.mixture.experts
         for expert, path in zip(experts, self.config.experts, strict=True):
-            if not path.exists():
+            if not load_expert(expert, path):
                 CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")
                 return
-            state = without_prefix(open_run(path).model_state(), "expert.")
-            check_same_scene(stored_scene(state), scene, path)
-            expert.load_state_dict(state)
-        self.mixture = self._mixture(experts, scene)
+        self.mixture = self._mixture(experts, scene_of(self.kwargs))
 
     def _load_mixture(self, path: Path) -> None:
         """Take the weights of experts and router from the run of a mixture."""
@@ -295,22 +278,3 @@ def winner_map(render: MixtureRender) -> Float[Tensor, "H W 3"]:
     """The colour of the expert with the largest gate at each pixel."""
     colors = torch.tensor(EXPERT_COLORS, device=render.gates.device)
     return colors[render.gates[..., 0].argmax(0) % len(colors)]
-
-
-def check_same_scene(stored: dict[str, Tensor], scene: SceneInfo, path: Path) -> None:
-    """Raise ValueError unless an expert was trained on this scene and these frames."""
-    num_frames = int(stored["num_frames"])
-    if num_frames != scene.num_frames:
-        raise ValueError(
-            f"Expected experts of this clip of {scene.num_frames} frames, but {path} was trained "
-            f"on {num_frames}; train all experts and the router on the same frames."
-        )
-    center = torch.tensor(scene.center)
-    moved = float((stored["scene_center"] - center).norm())
-    grown = abs(float(stored["scene_extent"]) - scene.extent)
-    if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
-        raise ValueError(
-            f"Expected experts of this scene (cameras within {scene.extent:.4g} of their middle), "
-            f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
-            f"{moved:.4g} away); use the same data and training cameras for all."
-        )

@@ -24,10 +24,10 @@ from moegs_ns.models.checkpoints import (
 )
 from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
+from moegs_ns.models.trainings import TRAINING_RECORD
+from moegs_ns.models.two_stages import train_missing_experts
 from moegs_ns.recipes.schedules import scaled_steps
 
-TRAINING_RECORD = "training.json"
-"""File in a run's folder that says how long it was trained."""
 STEPS_PER_CHECK = 50
 """Steps between two looks at whether the loss is still a number; each look waits for the GPU."""
 
@@ -57,10 +57,13 @@ class MoegsTrainerConfig(TrainerConfig):
             self._embed_experts(self.pipeline.model)
 
     def _embed_experts(self, model: RouterModelConfig) -> None:
-        """Copy the experts' configurations in, from their runs or from the run that is resumed."""
+        """Copy the experts' configurations in, from their runs, which are trained first where
+        methods are named, or from the run that is resumed."""
         if self.load_dir is not None and not model.experts and model.mixture_run is None:
             config = read_config(find_config(Path(self.load_dir).parent))
             model.continue_from(config.pipeline.model)
+        if not model.expert_models and model.mixture_run is None:
+            model.experts = train_missing_experts(self)
         model.embed_experts()
 
     def get_base_dir(self) -> Path:

@@ -1,7 +1,7 @@
 """The public face of splatting: Gaussians and a view in, image channels out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -44,6 +44,9 @@ class ExpertSplats:
     depth: Float[Tensor, "E C H W 1"]
     features: Float[Tensor, "E C H W F"]
     gaussian_features: Float[Tensor, "E C H W D"]
+    """Experts with fewer channels than others have zeros behind their own."""
+    widths: list[int]
+    """Channels of `gaussian_features` that are each expert's own."""
     means2d: list[Float[Tensor, "C _"]]
     radii: list[Int[Tensor, "C _"]]
 
@@ -51,15 +54,18 @@ class ExpertSplats:
         return self.rgb.shape[0]
 
     def __getitem__(self, expert: int) -> Splat:
-        return Splat(**{name: value[expert] for name, value in vars(self).items()})
+        parts = {field.name: getattr(self, field.name)[expert] for field in fields(Splat)}
+        own = parts["gaussian_features"][..., : self.widths[expert]]
+        return Splat(**(parts | {"gaussian_features": own}))
 
     def only(self) -> Splat:
         """The splat of a single expert; unlike an item, its gradient is not padded to all."""
         assert len(self) == 1, f"expected one expert, got {len(self)}"
+        parts = {field.name: getattr(self, field.name) for field in fields(Splat)}
         return Splat(
             **{
                 name: value[0] if isinstance(value, list) else value.squeeze(0)
-                for name, value in vars(self).items()
+                for name, value in parts.items()
             }
         )
 
@@ -130,6 +136,7 @@ def splat_experts(
         _channels(g, view, f)
         for g, f in zip(experts, features or [None] * num_experts, strict=True)
     ]
+    own_widths = [part.shape[-1] for _, part, _ in dense]
     rgb, own, extra = (cat_padded(part, dim=1) for part in zip(*dense, strict=True))
     widths = [3, own.shape[-1], extra.shape[-1], 1]
     channels = [_rows(part, row) for part in (rgb, own, extra) if part.shape[-1]]
@@ -149,6 +156,7 @@ def splat_experts(
         depth=depth / alpha.clamp(min=1e-10),
         features=extra,
         gaussian_features=own,
+        widths=own_widths,
         means2d=means2d,
         radii=list(radii.split(counts, dim=1)),
     )

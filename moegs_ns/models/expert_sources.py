@@ -1,0 +1,220 @@
+"""The experts of a mixture as a command names them: trained runs, windows of runs, methods."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from nerfstudio.plugins.registry import discover_methods
+from torch import Tensor
+
+from moegs_ns.experts.base import Expert
+from moegs_ns.experts.windows import Window, WindowedExpert, joined_config
+from moegs_ns.models.checkpoints import CONFIG_NAME, Run, open_run, stored_scene, without_prefix
+from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.scene import SceneInfo
+
+PREFIX = "moegs-"
+"""What the names of our methods begin with; it may be left out in lists of experts."""
+JOINT = "+"
+"""Stands between the runs of consecutive windows that make one expert."""
+SCENE_TOLERANCE = 1e-3
+"""Largest difference, in units of the scene's extent, between two descriptions of one scene."""
+
+
+@dataclass(frozen=True)
+class ExpertSource:
+    """One expert of a mixture: a trained run, runs of consecutive windows, or a method."""
+
+    runs: tuple[Run, ...] = ()
+    """Empty for a method that is still to be trained."""
+    method: str = ""
+    """Name of the method to train; empty for runs."""
+
+    @property
+    def name(self) -> str:
+        """Name of the method, or of the methods of the windows."""
+        methods = dict.fromkeys(run.config.method_name for run in self.runs)
+        return self.method or "-".join(name.removeprefix(PREFIX) for name in methods)
+
+    @property
+    def path(self) -> Path:
+        """The configs of the runs, as `expert_source` reads them."""
+        return Path(JOINT.join(str(run.config_path.resolve()) for run in self.runs))
+
+    def model_config(self) -> ExpertModelConfig:
+        """Configuration of the expert; that of windows makes one of them."""
+        models = [run.config.pipeline.model for run in self.runs]
+        if len(models) == 1:
+            return models[0]
+        windows = [trained_frames(run) for run in self.runs]
+        return replace(models[0], expert=joined_config([m.expert for m in models], windows))
+
+
+def expert_source(word: str) -> ExpertSource:
+    """What a word of `--experts` stands for.
+
+    Raises:
+        FileNotFoundError: it is the path of a run that does not exist.
+        ValueError: it is neither a run nor a method, or its windows do not follow each other.
+    """
+    paths = split_windows(word)
+    if len(paths) == 1 and is_run(paths[0]):
+        return ExpertSource((expert_run(paths[0]),))
+    if len(paths) > 1:
+        runs = sorted((expert_run(path) for path in paths), key=trained_frames)
+        check_windows(runs)
+        return ExpertSource(tuple(runs))
+    methods = expert_methods()
+    if word.removeprefix(PREFIX) in methods:
+        return ExpertSource(method=methods[word.removeprefix(PREFIX)])
+    if Path(word).exists() or os.sep in word or Path(word).suffix in (".yml", ".yaml"):
+        return ExpertSource((expert_run(Path(word)),))
+    hint = ""
+    if word.endswith("-data"):
+        hint = (
+            " The name of the dataparser was read as an expert: put another option between them, "
+            f"as in --experts A/config.yml --data D {word}."
+        )
+    raise ValueError(
+        f"Expected trained runs (their {CONFIG_NAME}) or methods in --experts, but '{word}' is "
+        f"neither; the methods are {', '.join(sorted(methods))}.{hint}"
+    )
+
+
+def expert_methods() -> dict[str, str]:
+    """The registered methods that train one expert, ours or not, by name without prefix."""
+    configs: dict[str, Any] = discover_methods()[0]
+    return {
+        name.removeprefix(PREFIX): name
+        for name, config in configs.items()
+        if isinstance(config.pipeline.model, ExpertModelConfig)
+    }
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is that of a file, or of a folder that holds a run's config."""
+    return path.is_file() or (path / CONFIG_NAME).is_file()
+
+
+def split_windows(word: str) -> list[Path]:
+    """The runs of a word; a `+` within a folder's name does not separate."""
+    paths, begun = [], ""
+    for part in word.split(JOINT):
+        begun = f"{begun}{JOINT}{part}" if begun else part
+        if is_run(Path(begun)):
+            paths.append(Path(begun))
+            begun = ""
+    # What is no run is left in pieces, the first of which that does not exist is reported later.
+    return paths + [Path(part) for part in begun.split(JOINT) if begun]
+
+
+def expert_run(path: Path) -> Run:
+    """The run of a single expert.
+
+    Raises:
+        ValueError: it is that of something else.
+    """
+    run = open_run(path)
+    if not isinstance(run.config.pipeline.model, ExpertModelConfig):
+        raise ValueError(
+            f"Expected runs of single experts in --experts, but {run.config_path} is a run of "
+            f"'{run.config.method_name}'; name runs of moegs-stg, moegs-4dgaussians or another "
+            "expert."
+        )
+    return run
+
+
+def trained_frames(run: Run) -> Window:
+    """First and last frame that a run of a window was trained on.
+
+    Raises:
+        ValueError: it was trained without --frames.
+    """
+    frames = getattr(run.config.pipeline.datamanager.dataparser, "frames", None)
+    if frames is None:
+        raise ValueError(
+            f"Expected runs of windows, trained with --frames FIRST LAST, between the "
+            f"'{JOINT}' in --experts, but {run.config_path} was trained on the whole recording; "
+            "name it alone, or train it on a window."
+        )
+    first, last = frames
+    return first, last
+
+
+def check_windows(runs: Sequence[Run]) -> None:
+    """Raise ValueError unless runs, in order of time, follow each other frame by frame."""
+    for before, after in itertools.pairwise(runs):
+        (_, end), (start, last) = trained_frames(before), trained_frames(after)
+        if start > end + 1:
+            raise ValueError(
+                f"Expected windows that follow each other, but {before.config_path} ends at frame "
+                f"{end} and {after.config_path} begins at frame {start}: train a window on frames "
+                f"{end + 1} to {start - 1} and name it between them."
+            )
+        if start <= end:
+            raise ValueError(
+                f"Expected windows that share no frame, but {before.config_path} and "
+                f"{after.config_path} were both trained on frames {start} to {min(end, last)}; "
+                f"train the second one from frame {end + 1}, or name them as two experts."
+            )
+
+
+def unique_names(methods: Sequence[str]) -> tuple[str, ...]:
+    """Method names without the common prefix; repeated ones are numbered."""
+    names: list[str] = []
+    for method in methods:
+        name = method.removeprefix(PREFIX).replace("-", "_")
+        numbered = [name, *(f"{name}_{number}" for number in range(2, len(methods) + 1))]
+        names.append(next(candidate for candidate in numbered if candidate not in names))
+    return tuple(names)
+
+
+def load_expert(expert: Expert, path: Path) -> bool:
+    """Take the weights of a mixture's expert from its runs; False if one of them is gone.
+
+    Raises:
+        ValueError: it was trained on another scene or other frames.
+    """
+    paths = split_windows(str(path))
+    if not all(is_run(run) for run in paths):
+        return False
+    members = expert.members if isinstance(expert, WindowedExpert) else [expert]
+    for member, run in zip(members, (open_run(path) for path in paths), strict=True):
+        state = without_prefix(run.model_state(), "expert.")
+        frames = getattr(run.config.pipeline.datamanager.dataparser, "frames", None)
+        first_frame = 0 if frames is None else frames[0]
+        check_same_scene(stored_scene(state), member.scene, run.config_path, first_frame)
+        member.load_state_dict(state)
+    return True
+
+
+def check_same_scene(
+    stored: dict[str, Tensor], scene: SceneInfo, path: Path, first_frame: int
+) -> None:
+    """Raise ValueError unless an expert was trained on this scene and these frames."""
+    num_frames = int(stored["num_frames"])
+    if num_frames != scene.num_frames:
+        raise ValueError(
+            f"Expected experts of this clip of {scene.num_frames} frames, but {path} was trained "
+            f"on {num_frames}; train all experts and the router on the same frames."
+        )
+    if first_frame != scene.first_frame:
+        raise ValueError(
+            f"Expected experts of this clip, frames {scene.first_frame} to "
+            f"{scene.first_frame + num_frames - 1}, but {path} was trained on frames {first_frame} "
+            f"to {first_frame + num_frames - 1}; train all experts and the router on the same "
+            "frames."
+        )
+    center = torch.tensor(scene.center)
+    moved = float((stored["scene_center"] - center).norm())
+    grown = abs(float(stored["scene_extent"]) - scene.extent)
+    if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
+        raise ValueError(
+            f"Expected experts of this scene (cameras within {scene.extent:.4g} of their middle), "
+            f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
+            f"{moved:.4g} away); use the same data and training cameras for all."
+        )
