@@ -89,3 +89,15 @@ def distillation_loss(
     trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
     doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher, ssim_lambda)
     return lam * trusted + (1.0 - lam) * doubted
+
+
+def unweighted_distillation_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    teacher: Float[Tensor, "C H W 3"],
+    lam: float,
+    ssim_lambda: float = SSIM_LAMBDA,
+) -> Float[Tensor, ""]:
+    """Ground truth and the mixture's image at every pixel alike (MoE-GS, appendix G)."""
+    truth, taught = (photometric_loss(pred, image, ssim_lambda) for image in (target, teacher))
+    return lam * truth + (1.0 - lam) * taught

@@ -1,0 +1,1 @@
+"""Operations on experts and mixtures: plain functions that return a report."""
