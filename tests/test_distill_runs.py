@@ -3,15 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import TinyRuns, train_tiny
 
-from moegs_ns.cli.report import load_pipeline
+from moegs_ns.cameras import view_from_cameras
+from moegs_ns.cli.report import load_pipeline, score_run
 from moegs_ns.data.demo_scene import write_demo_scene
 from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.expert_model import scene_of
 from moegs_ns.models.teacher import Teacher
+from moegs_ns.ops.distill import DistillationConfig
 
 WEIGHTING = "--pipeline.model.distillation.weighting"
 LAM = "--pipeline.model.distillation.lam"
@@ -57,6 +61,13 @@ def test_a_student_opens_without_its_teacher(tiny_runs: TinyRuns, taught):
     assert psnr[0] > psnr[1] - 3.0
 
 
+def test_a_report_tells_students_from_experts(tiny_runs: TinyRuns, taught):
+    student = score_run(open_run(taught[0]))
+    assert student.kind == "distilled"
+    assert student.options.endswith("gate-weighted teacher, lambda 0.5")
+    assert score_run(open_run(tiny_runs.config("moegs-stg"))).kind == "expert"
+
+
 def test_a_student_is_not_resumed_without_its_teacher(tiny_runs: TinyRuns, taught, tmp_path: Path):
     load = ["--load-dir", str(taught[0].parent / "nerfstudio_models"), "--budget", "0.0025"]
     with pytest.raises(FileNotFoundError, match="needs its teacher until its training is finished"):
@@ -73,47 +84,45 @@ def test_full_trust_in_the_truth_is_plain_training(tiny_runs: TinyRuns, tmp_path
             torch.testing.assert_close(student[name], value, msg=name)
 
 
-def test_a_resumed_student_goes_on_with_its_teacher(tiny_runs: TinyRuns, tmp_path: Path):
-    """It ends where an uninterrupted one does, though nothing was kept of the teacher's images."""
-    method, teacher = "moegs-4dgaussians", ["--teacher", str(tiny_runs.router)]
-    whole = open_run(train(tiny_runs, method, tmp_path, *teacher, name="whole"))
-    cut = train(tiny_runs, method, tmp_path, *teacher, "--max-num-iterations", "8500", name="cut")
-    load = ["--load-dir", str(cut.parent / "nerfstudio_models"), "--teacher-cache-gb", "0"]
-    again = open_run(train(tiny_runs, method, tmp_path, *load, name="again"))
-    assert again.config.pipeline.model.distillation.gate == "4dgaussians"
-    assert record_of(again.config_path)["distillation"]["images"] == 2 * 34
+def test_a_resumed_student_goes_on_with_its_teacher(tiny_runs: TinyRuns, taught, tmp_path: Path):
+    """It ends where an uninterrupted one does, though nothing is kept of the teacher's images."""
+    teacher = ["--teacher", str(tiny_runs.router), "--teacher-cache-gb", "0"]
+    half = ["--max-num-iterations", "15000"]
+    cut = train(tiny_runs, "moegs-stg", tmp_path, *teacher, *half, name="cut")
+    load = ["--load-dir", str(cut.parent / "nerfstudio_models")]
+    again = open_run(train(tiny_runs, "moegs-stg", tmp_path, *load, name="again"))
+    assert again.config.pipeline.model.distillation.gate == "stg"
+    assert record_of(again.config_path)["distillation"]["images"] == 2 * 30
     resumed = again.model_state()
-    for name, value in whole.model_state().items():
+    for name, value in open_run(taught[0]).model_state().items():
         if isinstance(value, torch.Tensor):
             torch.testing.assert_close(resumed[name], value, msg=name)
 
 
-def test_any_family_is_taught_without_gates_or_by_a_named_one(tiny_runs: TinyRuns, tmp_path: Path):
-    """Ex4DGS is no part of the teacher."""
-    teacher = ["--teacher", str(tiny_runs.router), "--budget", "0.001"]
-    own = (["--teacher-gate", "stg"], [WEIGHTING, "unweighted"])
-    for place, options in enumerate(own):
-        run = train(tiny_runs, "moegs-ex4dgs", tmp_path, *teacher, *options, name=f"run{place}")
-        report = record_of(run)["distillation"]
-        assert report["images"] == 40 and report["gate"] == (None, "stg")[place == 0]
-        assert (report["mean_gate"] is None) == (place == 1)
+@pytest.mark.parametrize(
+    ("method", "options", "gate"),
+    [
+        ("moegs-4dgaussians", (), "4dgaussians"),
+        ("moegs-ex4dgs", ("--teacher-gate", "stg"), "stg"),
+        ("moegs-ex4dgs", (WEIGHTING, "unweighted"), None),
+    ],
+)
+def test_every_family_can_be_taught(tiny_runs: TinyRuns, tmp_path: Path, method, options, gate):
+    """Ex4DGS is no part of the teacher: it is taught without gates, or by a gate that is named."""
+    teacher = ["--teacher", str(tiny_runs.router), "--budget", "0.0005"]
+    report = record_of(train(tiny_runs, method, tmp_path, *teacher, *options))["distillation"]
+    assert report["gate"] == gate and (report["mean_gate"] is None) == (gate is None)
+    assert report["images"] > 0 and report["teacher_psnr"] > 5.0
 
 
 def test_targets_are_what_the_teacher_shows(tiny_runs: TinyRuns):
     """Image and gate of a training view, to 8 bits."""
-    run = open_run(tiny_runs.router)
-    pipeline = load_pipeline(run)
+    pipeline = load_pipeline(open_run(tiny_runs.router))
     cameras, batch = pipeline.datamanager.next_train(0)
     outputs = pipeline.model.get_outputs_for_camera(cameras)
-    from moegs_ns.cameras import view_from_cameras
-    from moegs_ns.models.expert_model import scene_of
-    from moegs_ns.ops.distill import DistillationConfig
-
     config = DistillationConfig(teacher=tiny_runs.router, gate="stg")
     view = view_from_cameras(cameras)
-    part = pytest.importorskip("types").SimpleNamespace(
-        view=view, target=batch["image"].float(), indices=batch["image_idx"]
-    )
+    part = SimpleNamespace(view=view, target=batch["image"].float(), indices=batch["image_idx"])
     targets = Teacher(config, scene_of(pipeline.model.kwargs))(part)
     close = {"atol": 0.5 / 255 + 1e-6, "rtol": 0}
     torch.testing.assert_close(targets.image[0], outputs["rgb"].clamp(0, 1), **close)
