@@ -178,7 +178,7 @@ def neighbour_coherence(expert: Expert, paths: Trajectories, extent: float) -> t
 
 
 def neighbours(points: Float[Tensor, "M 3"], queries: Float[Tensor, "n 3"]) -> Int[Tensor, "n k"]:
-    """Rows of the nearest points of each query, which is a point itself and left out."""
+    """Rows of the points nearest to each query, without the first: the query is a point itself."""
     from sklearn.neighbors import NearestNeighbors
 
     count = min(NUM_NEIGHBOURS + 1, len(points))

@@ -126,5 +126,9 @@ def _inner_error(
 
 
 def share_reached(reached: float, best_expert: float, bound: float) -> float | None:
-    """Part of the gain over the best expert that a bound allows; None where it allows none."""
-    return (reached - best_expert) / (bound - best_expert) if bound > best_expert else None
+    """Part of the gain over the best expert that a bound allows; None where it allows none.
+
+    All in dB. Below 0 the mixture is worse than its best expert.
+    """
+    gain = bound - best_expert
+    return (reached - best_expert) / gain if 0.0 < gain < math.inf else None
