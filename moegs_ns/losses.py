@@ -115,6 +115,18 @@ def distillation_loss(
     return lam * trusted + (1.0 - lam) * doubted
 
 
+def unweighted_distillation_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    teacher: Float[Tensor, "C H W 3"],
+    lam: float,
+    ssim_lambda: float = SSIM_LAMBDA,
+) -> Float[Tensor, ""]:
+    """Ground truth and the mixture's image at every pixel alike (MoE-GS, appendix G)."""
+    truth, taught = (photometric_loss(pred, image, ssim_lambda) for image in (target, teacher))
+    return lam * truth + (1.0 - lam) * taught
+
+
 def roughness(values: Float[Tensor, "*s rows columns"]) -> Float[Tensor, ""]:
     """Mean squared second difference of parameters along their rows, which may be instants."""
     if values.shape[-2] < 3:

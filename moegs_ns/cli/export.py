@@ -21,6 +21,7 @@ from moegs_ns.cli.report import BYTES_PER_MB, load_pipeline
 from moegs_ns.metrics import psnr
 from moegs_ns.models.checkpoints import (
     CONFIG_NAME,
+    TRAINING_RECORD,
     Run,
     load_checkpoint,
     model_dir,
@@ -30,7 +31,6 @@ from moegs_ns.models.checkpoints import (
 from moegs_ns.models.compact import ROWS, encode_state, is_compact
 from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.pipeline import MoegsPipeline
-from moegs_ns.models.trainings import TRAINING_RECORD
 
 COMPACT_RECORD = "compact.json"
 """File in a compact run's folder that says what it saves and what that costs."""

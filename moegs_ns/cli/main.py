@@ -4,6 +4,7 @@ from typing import Annotated
 
 import tyro
 
+from moegs_ns.cli.analyse import Analyse
 from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.export import Export
 from moegs_ns.cli.fuse import Fuse
@@ -13,7 +14,8 @@ from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 
 Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
+    Annotated[Analyse, tyro.conf.subcommand("analyse")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]

@@ -69,7 +69,7 @@ class MixtureRecipe:
     val_cameras: tuple[int, ...] = ()
     """Cameras (by number) taken out of the training set; the table is then made of these."""
     seed: int = 42
-    """Seed of everything, by default that of ns-train; a method named twice gets the next one too."""
+    """Seed of everything, by default that of ns-train; a method named again gets the next one."""
     train_options: str = ""
     """Further options of every training, as they would be typed."""
     expert_options: tuple[str, ...] = ()

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from moegs_ns.cli.results import write_results
 from moegs_ns.metrics import lpips_weights_path
-from moegs_ns.models.checkpoints import Run, load_checkpoint, open_run
+from moegs_ns.models.checkpoints import TRAINING_RECORD, Run, load_checkpoint, open_run
 from moegs_ns.models.pipeline import MoegsPipeline
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
-from moegs_ns.models.trainings import TRAINING_RECORD
+from moegs_ns.ops.distill import DistillationConfig
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 3
@@ -33,7 +33,7 @@ class Score:
 
     method: str
     kind: str
-    """expert or mixture."""
+    """expert, distilled (an expert that a mixture taught) or mixture."""
     psnr: float
     psnr_std: float
     psnr_dynamic: float
@@ -96,7 +96,7 @@ def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
     parameters = model.mixture if isinstance(model, RouterModel) else model.expert
     score = Score(
         method=run.config.method_name,
-        kind="mixture" if isinstance(model, RouterModel) else "expert",
+        kind=_kind(run),
         psnr=metrics["psnr"],
         psnr_std=metrics["psnr_std"],
         psnr_dynamic=metrics.get("psnr_dynamic", float("nan")),
@@ -175,6 +175,18 @@ def _megabytes(module: torch.nn.Module) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / BYTES_PER_MB
 
 
+def _kind(run: Run) -> str:
+    model = run.config.pipeline.model
+    if isinstance(model, RouterModelConfig):
+        return "mixture"
+    return "expert" if _distillation(model).teacher is None else "distilled"
+
+
+def _distillation(model: Any) -> DistillationConfig:
+    """How an expert was taught; runs older than distillation do not say it."""
+    return getattr(model, "distillation", DistillationConfig())
+
+
 def _train_seconds(run: Run) -> float | None:
     record = run.config_path.parent / TRAINING_RECORD
     return json.loads(record.read_text())["seconds"] if record.is_file() else None
@@ -191,4 +203,7 @@ def _options(run: Run) -> str:
         options.append(f"validation cameras {config.pipeline.datamanager.val_cameras}")
     if isinstance(config.pipeline.model, RouterModelConfig):
         options += config.pipeline.model.prune.summary()
+    taught = _distillation(config.pipeline.model)
+    if taught.teacher is not None:
+        options.append(f"{taught.weighting} teacher, lambda {taught.lam:g}")
     return ", ".join(options)

@@ -13,7 +13,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
-from moegs_ns.models.trainings import TRAINING_RECORD, Progress, Training, progress_of
+from moegs_ns.models.checkpoints import TRAINING_RECORD
+from moegs_ns.models.trainings import Progress, Training, progress_of
 from moegs_ns.recipes.schedules import scaled_steps
 
 BYTES_PER_MB = 1e6

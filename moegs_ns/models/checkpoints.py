@@ -13,6 +13,8 @@ from torch import Tensor
 from moegs_ns.models.compact import decode_state, is_compact
 
 CONFIG_NAME = "config.yml"
+TRAINING_RECORD = "training.json"
+"""File in a run's folder that says how it was trained."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
 

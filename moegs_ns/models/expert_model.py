@@ -24,6 +24,7 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.mixture import finish_image, training_camera, within
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
+from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.schedules import multiply_learning_rate
 from moegs_ns.recipes.training_splat import TrainingSplat
@@ -45,6 +46,8 @@ class ExpertModelConfig(ModelConfig):
     color_correction: bool = False
     """Learn how the colours of each training camera differ from the mean of all; held-out views
     show the mean."""
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    """A trained mixture that teaches the expert beside the training images."""
     budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
     """Share of the published steps to train for; scales every schedule of the recipe."""
 

@@ -185,36 +185,36 @@ def load_expert(expert: Expert, path: Path) -> bool:
     members = expert.members if isinstance(expert, WindowedExpert) else [expert]
     for member, run in zip(members, (open_run(path) for path in paths), strict=True):
         state = without_prefix(run.model_state(), "expert.")
-        frames = getattr(run.config.pipeline.datamanager.dataparser, "frames", None)
-        first_frame = 0 if frames is None else frames[0]
-        check_same_scene(stored_scene(state), member.scene, run.config_path, first_frame)
+        check_same_scene(stored_scene(state), member.scene, run)
         member.load_state_dict(state)
     return True
 
 
 def check_same_scene(
-    stored: dict[str, Tensor], scene: SceneInfo, path: Path, first_frame: int
+    stored: dict[str, Tensor], scene: SceneInfo, run: Run, role: str = "experts"
 ) -> None:
-    """Raise ValueError unless an expert was trained on this scene and these frames."""
-    num_frames = int(stored["num_frames"])
+    """Raise ValueError unless what a run stored was trained on this scene and these frames."""
+    path, num_frames = run.config_path, int(stored["num_frames"])
+    frames = getattr(run.config.pipeline.datamanager.dataparser, "frames", None)
+    first_frame = 0 if frames is None else frames[0]
     if num_frames != scene.num_frames:
         raise ValueError(
-            f"Expected experts of this clip of {scene.num_frames} frames, but {path} was trained "
-            f"on {num_frames}; train all experts and the router on the same frames."
+            f"Expected {role} of this clip of {scene.num_frames} frames, but {path} was trained "
+            f"on {num_frames}; train everything that is to work together on the same frames."
         )
     if first_frame != scene.first_frame:
         raise ValueError(
-            f"Expected experts of this clip, frames {scene.first_frame} to "
+            f"Expected {role} of this clip, frames {scene.first_frame} to "
             f"{scene.first_frame + num_frames - 1}, but {path} was trained on frames {first_frame} "
-            f"to {first_frame + num_frames - 1}; train all experts and the router on the same "
-            "frames."
+            f"to {first_frame + num_frames - 1}; train everything that is to work together on the "
+            "same frames."
         )
     center = torch.tensor(scene.center)
     moved = float((stored["scene_center"] - center).norm())
     grown = abs(float(stored["scene_extent"]) - scene.extent)
     if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
         raise ValueError(
-            f"Expected experts of this scene (cameras within {scene.extent:.4g} of their middle), "
+            f"Expected {role} of this scene (cameras within {scene.extent:.4g} of their middle), "
             f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
             f"{moved:.4g} away); use the same data and training cameras for all."
         )

@@ -9,9 +9,10 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.models.checkpoints import model_state
 from moegs_ns.models.compact import RECIPE, is_compact
-from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
+from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig, scene_of
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.models.starting_view import StartingView
+from moegs_ns.models.teacher import distillation_of
 
 
 @dataclass
@@ -62,6 +63,10 @@ class MoegsPipeline(VanillaPipeline):
             if isinstance(self.model, RouterModel):
                 self.model.load_experts()
                 self.model.to(device)
+            elif self.model.config.distillation.teacher is not None:
+                self.model.recipe.supervision = distillation_of(
+                    self.model.config, scene_of(self.model.kwargs)
+                )
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; every name and shape must match, but for numbers of rows."""

@@ -25,7 +25,12 @@ from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
-from moegs_ns.models.expert_sources import expert_source, load_expert, unique_names
+from moegs_ns.models.expert_sources import (
+    check_same_scene,
+    expert_source,
+    load_expert,
+    unique_names,
+)
 from moegs_ns.models.pruning import PruneConfig, PruningSchedule, check_request
 from moegs_ns.recipes.router import RouterRecipe, RouterRecipeConfig
 from moegs_ns.scene import SceneInfo
@@ -165,10 +170,10 @@ class RouterModel(Model):
         if not path.exists():
             CONSOLE.print(f"The mixture's run {path} is gone; using this run's own checkpoint.")
             return
-        state = without_prefix(open_run(path).model_state(), "mixture.")
-        check_same_scene(
-            stored_scene(without_prefix(state, "expert_modules.0.")), scene_of(self.kwargs), path
-        )
+        run = open_run(path)
+        state = without_prefix(run.model_state(), "mixture.")
+        stored = stored_scene(without_prefix(state, "expert_modules.0."))
+        check_same_scene(stored, scene_of(self.kwargs), run, role="a mixture")
         self.mixture.load_state_dict(state)
 
     def get_training_callbacks(

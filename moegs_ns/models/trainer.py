@@ -15,6 +15,7 @@ from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerC
 
 from moegs_ns.models.checkpoints import (
     CONFIG_NAME,
+    TRAINING_RECORD,
     check_resumable,
     find_config,
     model_dir,
@@ -22,9 +23,10 @@ from moegs_ns.models.checkpoints import (
     newest_checkpoint,
     read_config,
 )
+from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
 from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
-from moegs_ns.models.router_model import RouterModel, RouterModelConfig
-from moegs_ns.models.trainings import TRAINING_RECORD
+from moegs_ns.models.router_model import RouterModelConfig
+from moegs_ns.models.teacher import prepare_distillation
 from moegs_ns.models.two_stages import train_missing_experts
 from moegs_ns.recipes.schedules import scaled_steps
 
@@ -55,6 +57,8 @@ class MoegsTrainerConfig(TrainerConfig):
             raise ValueError(f"--budget expects a share of the full recipe above 0, got {budget}.")
         if isinstance(self.pipeline.model, RouterModelConfig):
             self._embed_experts(self.pipeline.model)
+        elif isinstance(self.pipeline.model, ExpertModelConfig):
+            self._find_teacher(self.pipeline.model)
 
     def _embed_experts(self, model: RouterModelConfig) -> None:
         """Copy the experts' configurations in, from their runs, which are trained first where
@@ -65,6 +69,14 @@ class MoegsTrainerConfig(TrainerConfig):
         if not model.expert_models and model.mixture_run is None:
             model.experts = train_missing_experts(self)
         model.embed_experts()
+
+    def _find_teacher(self, model: ExpertModelConfig) -> None:
+        """Check the teacher if there is one; a resumed run goes on with its own by default."""
+        if self.load_dir is not None and model.distillation.teacher is None:
+            path = Path(self.load_dir).parent / CONFIG_NAME
+            resumed = read_config(path).pipeline.model if path.is_file() else None
+            model.distillation = getattr(resumed, "distillation", model.distillation)
+        prepare_distillation(model)
 
     def get_base_dir(self) -> Path:
         """The run's folder; that of the file named as --load-config if the command names one."""
@@ -145,8 +157,11 @@ class MoegsTrainer(Trainer):
             "steps": self.step + 1,
             "device": self.device,
         }
-        if not isinstance(self.pipeline.model, RouterModel):  # its experts had their own points
+        cameras = self.pipeline.datamanager.train_dataset.cameras
+        record["image_size"] = [int(cameras.width[0, 0]), int(cameras.height[0, 0])]
+        if isinstance(self.pipeline.model, ExpertModel):  # a mixture's had their own points
             record["initial_points"] = earlier["initial_points"]
+            record |= self.pipeline.model.recipe.supervision.report()
         temporary = path.with_name(f".writing-{path.name}")
         temporary.write_text(json.dumps(record) + "\n", "utf8")
         os.replace(temporary, path)

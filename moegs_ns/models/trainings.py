@@ -14,11 +14,15 @@ from pathlib import Path
 
 import torch
 
-from moegs_ns.models.checkpoints import CONFIG_NAME, model_dir, newest_checkpoint, read_config
+from moegs_ns.models.checkpoints import (
+    CONFIG_NAME,
+    TRAINING_RECORD,
+    model_dir,
+    newest_checkpoint,
+    read_config,
+)
 from moegs_ns.recipes.schedules import scaled_steps
 
-TRAINING_RECORD = "training.json"
-"""File in a run's folder that says how long it was trained."""
 LOG = "log.txt"
 """File in a run's folder that holds what a training printed that nobody watched."""
 SHOWN_LOG = 3000

@@ -1,1 +1,1 @@
-"""Operations on mixtures: plain functions that return new objects and reports."""
+"""Operations on experts and mixtures: plain functions that return new objects and reports."""

@@ -12,9 +12,10 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from moegs_ns.experts.base import Expert
-from moegs_ns.losses import SSIM_LAMBDA, photometric_errors
+from moegs_ns.losses import SSIM_LAMBDA
 from moegs_ns.recipes.densification import DensificationConfig, Densifier
 from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.recipes.supervision import Supervision
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import Sampler
 from moegs_ns.scene import FrameTable
@@ -63,6 +64,8 @@ class Recipe(nn.Module):
             self.generator,
         )
         self.sampler: Sampler | None = None
+        self.supervision = Supervision()
+        """What images the expert is trained against; a teacher's too where there is one."""
         self.optimizers: dict[str, Optimizer] = {}
         self.has_scaled_rates = False
         """Whether the learning rates have been multiplied by the extent already."""
@@ -116,7 +119,7 @@ class Recipe(nn.Module):
         num_views = sum(len(part.indices) for part in parts)
         total = torch.zeros((), device=parts[0].target.device)
         for part in parts:
-            errors = photometric_errors(part.image, part.target, self.ssim_lambda(step))
+            errors = self.supervision.errors(part, self.ssim_lambda(step), step)
             total = total + errors.loss * (len(part.indices) / num_views)
             if self.sampler is not None:
                 self.sampler.observe(part.indices, errors.l1.detach(), errors.ssim)

@@ -1,0 +1,51 @@
+"""Multi-view depth consistency (Eq. 16) of trained runs, experts and mixtures, on equal cameras.
+
+python benchmarks/depth_consistency.py --runs RUN_ROUTER RUN_STUDENT --frames 10 --cameras 8
+"""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from moegs_ns.cli.analyse import depth_rows
+from moegs_ns.cli.report import load_pipeline
+from moegs_ns.cli.results import write_results
+from moegs_ns.models.checkpoints import open_run
+
+
+@dataclass
+class Depth:
+    """Compare runs of one scene; those of a mixture's experts come with it."""
+
+    runs: tuple[Path, ...]
+    """config.yml or folder of each run."""
+    frames: int = 10
+    """Instants, spread evenly over the clip."""
+    cameras: int = 8
+    """Cameras at each instant, spread evenly over the rig."""
+    name: str = "depth_consistency"
+    """Name of the results file."""
+    results_dir: Path = Path(__file__).parent / "results"
+
+    def main(self) -> None:
+        """Render, compare, write."""
+        rows = []
+        for path in self.runs:
+            run = open_run(path)
+            pipeline = load_pipeline(run)
+            method, seed = run.config.method_name, run.config.machine.seed
+            for row in depth_rows(pipeline, self.frames, self.cameras):
+                rows.append({"method": method, "seed": seed, "run": run.config.timestamp} | row)
+                print(f"{method} {row['name']}: {row['mdc_world']:.4g} world units", flush=True)
+            del pipeline
+            torch.cuda.empty_cache()
+        command = shlex.join(["python", *sys.argv])
+        write_results(self.results_dir / f"{self.name}.json", rows, command)
+
+
+if __name__ == "__main__":
+    tyro.cli(Depth, description=__doc__).main()

@@ -1,0 +1,289 @@
+"""`moegs analyse`: motion of experts, consistency of depth, and where a router gains or loses."""
+
+import math
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from jaxtyping import Bool, Float
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cli.analysis_pictures import save_routing, save_trajectories, save_usage
+from moegs_ns.cli.report import load_pipeline
+from moegs_ns.cli.results import write_results
+from moegs_ns.data.frame_dataset import FrameDataset
+from moegs_ns.experts.base import Expert
+from moegs_ns.metrics import multiview_depth_consistency
+from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.evaluation import target_image
+from moegs_ns.models.pipeline import MoegsPipeline
+from moegs_ns.models.router_model import RouterModel
+from moegs_ns.ops.motion import Trajectories, analyse_motion
+from moegs_ns.ops.routing import RoutingSums, routing_maps, share_reached
+
+GRID = 3
+"""Images are divided into this many rows and columns of regions."""
+NUM_PICTURED = 4
+"""Views in the picture of the routing."""
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Analyse:
+    """Analyse a run: motion of each expert, multi-view depth consistency, and for mixtures which
+    expert wins where and when and how near the router comes to the best possible blend."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """config.yml or folder of the run."""
+    output_dir: Path
+    """Folder for the tables (JSON and Markdown) and pictures (PNG)."""
+    trajectories: int = 300
+    """Gaussians to follow per expert, chosen at random in proportion to their paths."""
+    times: int = 60
+    """Instants at which they are looked at, at most one per frame."""
+    images: int = 60
+    """Held-out images whose routing is analysed, spread evenly over all of them."""
+    depth_frames: int = 5
+    """Instants at which depth maps are compared."""
+    depth_cameras: int = 8
+    """Cameras whose depth maps are compared at each instant."""
+    seed: int = 0
+    """Seed of the choice of Gaussians."""
+
+    def main(self) -> None:
+        """Analyse, write and print.
+
+        Raises:
+            FileNotFoundError: there is no such run.
+            ValueError: a number of things to look at is too small.
+        """
+        limits = {"trajectories": 1, "times": 2, "images": 1, "depth_frames": 1, "depth_cameras": 2}
+        for name, least in limits.items():
+            if getattr(self, name) < least:
+                option = name.replace("_", "-")
+                raise ValueError(
+                    f"--{option} expects at least {least}, got {getattr(self, name)}; leave it out "
+                    "for the default."
+                )
+        run = open_run(self.run)
+        pipeline = load_pipeline(run)
+        experts = experts_of(pipeline, run.config.method_name)
+        rows, paths = motion_rows(experts, self.times, self.trajectories, self.seed)
+        self.write("motion", rows)
+        self.write("depth_consistency", depth_rows(pipeline, self.depth_frames, self.depth_cameras))
+        if len(pipeline.datamanager.eval_dataset):
+            save_trajectories(self.output_dir / "trajectories.png", pipeline, paths)
+            if isinstance(pipeline.model, RouterModel):
+                self.analyse_routing(pipeline)
+
+    def analyse_routing(self, pipeline: MoegsPipeline) -> None:
+        """Tables and pictures of gates and errors on held-out images."""
+        model = pipeline.model
+        assert isinstance(model, RouterModel)
+        names = list(model.config.expert_names)
+        views = view_sums(pipeline, spread(len(pipeline.datamanager.eval_dataset), self.images))
+        usage, regions = [], {}
+        for frame, camera, sums in views:
+            usage.append({"frame": frame, "camera": camera} | routing_row(sums["all"], names))
+            for region, value in sums.items():
+                regions[region] = regions[region] + value if region in regions else value
+        self.write("usage", usage)
+        self.write(
+            "errors",
+            [
+                {"region": region, "pixels": value.pixels} | routing_row(value, names)
+                for region, value in regions.items()
+                if value.pixels
+            ],
+        )
+        save_usage(self.output_dir / "usage.png", usage, names)
+        pictured = spread(len(pipeline.datamanager.eval_dataset), NUM_PICTURED)
+        save_routing(self.output_dir / "routing.png", pipeline, pictured)
+
+    def write(self, name: str, rows: list[Row]) -> None:
+        """One table as JSON and Markdown; prints the latter."""
+        path = self.output_dir / f"{name}.json"
+        write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
+        CONSOLE.print(f"{path} and .md: {len(rows)} rows")
+
+
+def experts_of(pipeline: MoegsPipeline, method: str) -> dict[str, Expert]:
+    """The experts of a run by name; the one that it trained if it is no mixture."""
+    model = pipeline.model
+    if isinstance(model, RouterModel):
+        return dict(zip(model.config.expert_names, model.mixture.experts, strict=True))
+    return {method.removeprefix("moegs-"): model.expert}
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` numbers below `length`, evenly spread, ends included."""
+    return torch.linspace(0, length - 1, min(length, count)).round().long().tolist()
+
+
+def motion_rows(
+    experts: dict[str, Expert], times: int, count: int, seed: int
+) -> tuple[list[Row], dict[str, Trajectories]]:
+    """Motion of every expert (appendix E), and the trajectories that it was measured on."""
+    rows, paths = [], {}
+    for name, expert in experts.items():
+        frames = spread(int(expert.num_frames), times)
+        instants = torch.tensor(frames) / max(1, int(expert.num_frames) - 1)
+        generator = torch.Generator().manual_seed(seed)
+        instants = instants.to(expert.scene_extent.device)
+        report, paths[name] = analyse_motion(expert, instants, count, generator)
+        row = {"expert": name} | asdict(report)
+        is_whole = all(math.isfinite(value) for value in asdict(report).values())
+        rows.append(row | {"reason": "" if is_whole else "nothing visible moves (far enough)"})
+    return rows, paths
+
+
+def depth_rows(pipeline: MoegsPipeline, num_frames: int, num_cameras: int) -> list[Row]:
+    """Multi-view depth consistency (Eq. 16) of every expert and the mixture.
+
+    Held-out cameras are compared where several of them show one instant, else training cameras.
+    """
+    datamanager = pipeline.datamanager
+    held_out = several_per_frame(datamanager.eval_dataset)
+    dataset = datamanager.eval_dataset if held_out else datamanager.train_dataset
+    frames = held_out or several_per_frame(dataset)
+    extent = float(datamanager.train_dataset.metadata["scene"].extent)
+    found: dict[str, list[tuple[float, int, float]]] = {}
+    for place in spread(len(frames), num_frames):
+        rows = frames[place]
+        rows = torch.tensor([rows[k] for k in spread(len(rows), num_cameras)])
+        view = view_from_cameras(dataset.cameras[rows]).to(pipeline.device)
+        for name, (depths, alphas) in depth_maps(pipeline, view).items():
+            result = multiview_depth_consistency(depths, view, alphas)
+            figures = (float(result.error), result.num_pairs, result.share)
+            found.setdefault(name, []).append(figures)
+    return [
+        depth_row(name, figures, extent, "held-out" if held_out else "training")
+        for name, figures in found.items()
+    ]
+
+
+def depth_row(
+    name: str, figures: list[tuple[float, int, float]], extent: float, cameras: str
+) -> Row:
+    """Mean over instants; lengths in world units and in extents of the scene."""
+    errors = torch.tensor([error for error, pairs, _ in figures if pairs], dtype=torch.float64)
+    mean = float(errors.mean())
+    return {
+        "name": name,
+        "mdc_world": mean,
+        "mdc_extents": mean / extent,
+        "mdc_std_world": float(errors.std()) if len(errors) > 1 else 0.0,
+        "instants": len(errors),
+        "pairs": sum(pairs for _, pairs, _ in figures),
+        "compared_share": sum(share for *_, share in figures) / len(figures),
+        "cameras": cameras,
+        "reason": "" if len(errors) else "no two cameras see a solid surface in common",
+    }
+
+
+def several_per_frame(dataset: FrameDataset) -> list[list[int]]:
+    """Rows of the images of each frame that several cameras show."""
+    rows: dict[int, list[int]] = {}
+    for row, frame in enumerate(dataset.frame_table.frame_ids.tolist()):
+        rows.setdefault(frame, []).append(row)
+    return [rows[frame] for frame in sorted(rows) if len(rows[frame]) > 1]
+
+
+@torch.no_grad()
+def depth_maps(
+    pipeline: MoegsPipeline, view: View
+) -> dict[str, tuple[Float[Tensor, "C H W 1"], Float[Tensor, "C H W 1"]]]:
+    """Expected depth and opacity of every expert and of the mixture, in all cameras of a view."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    model = pipeline.model
+    for camera in range(len(view)):
+        one = view.select(torch.tensor([camera], device=view.viewmats.device))
+        if isinstance(model, RouterModel):
+            render = model.mixture(one)
+            maps = {"mixture": (render.depth, render.accumulation)}
+            for k, name in enumerate(model.config.expert_names):
+                maps[name] = (render.splats.depth[k, 0], render.splats.alpha[k, 0])
+        else:
+            outputs = model.view_outputs(one)
+            maps = {"expert": (outputs["depth"], outputs["accumulation"])}
+        for name, pair in maps.items():
+            found.setdefault(name, []).append(pair)
+    return {
+        name: (torch.stack([depth for depth, _ in maps]), torch.stack([alpha for _, alpha in maps]))
+        for name, maps in found.items()
+    }
+
+
+@torch.no_grad()
+def view_sums(
+    pipeline: MoegsPipeline, indices: list[int]
+) -> Iterator[tuple[int, int, dict[str, RoutingSums]]]:
+    """Frame, camera and sums over regions of held-out images."""
+    model, datamanager = pipeline.model, pipeline.datamanager
+    assert isinstance(model, RouterModel)
+    table = datamanager.eval_dataset.frame_table
+    for index in indices:
+        camera, batch = datamanager.eval_item(index)
+        target = target_image(batch, pipeline.device)
+        render = model.mixture(view_from_cameras(camera))
+        maps = routing_maps(render.images, render.gates, render.rgb, target)
+        regions = regions_of(batch["is_moving"][..., 0])
+        sums = {name: maps.sums(mask) for name, mask in regions.items()}
+        yield int(table.frame_ids[index]), int(table.camera_ids[index]), sums
+
+
+def regions_of(is_moving: Bool[Tensor, "H W"]) -> dict[str, Bool[Tensor, "H W"]]:
+    """The whole image, moving and still pixels, and a grid of regions, each with its name."""
+    regions = {
+        "all": torch.ones_like(is_moving),
+        "moving": is_moving,
+        "still": ~is_moving,
+    }
+    height, width = is_moving.shape
+    for row in range(GRID):
+        for column in range(GRID):
+            mask = torch.zeros_like(is_moving)
+            down = slice(row * height // GRID, (row + 1) * height // GRID)
+            right = slice(column * width // GRID, (column + 1) * width // GRID)
+            mask[down, right] = True
+            regions[f"row {row + 1}, column {column + 1}"] = mask
+    return regions
+
+
+def routing_row(sums: RoutingSums, names: list[str]) -> Row:
+    """Figures of a set of pixels; PSNR is that of the mean squared error over all of them."""
+    expert_psnr = sums.psnr("expert_errors")
+    mixture, oracle, blend = (
+        sums.psnr(name) for name in ("mixture_error", "oracle_error", "blend_error")
+    )
+    assert isinstance(expert_psnr, list)
+    assert isinstance(mixture, float) and isinstance(oracle, float) and isinstance(blend, float)
+    best = max(expert_psnr)
+    row: Row = {f"psnr_{name}": expert_psnr[k] for k, name in enumerate(names)}
+    row |= {
+        "psnr_mixture": mixture,
+        "psnr_oracle": oracle,
+        "psnr_best_blend": blend,
+        "share_of_oracle": share_reached(mixture, best, oracle),
+        "share_of_best_blend": share_reached(mixture, best, blend),
+        "winner": names[expert_psnr.index(best)],
+        "entropy": float(sums.entropy) / sums.pixels,
+        "agreement": float(sums.agreement) / sums.pixels,
+    }
+    for k, name in enumerate(names):
+        row[f"gate_{name}"] = float(sums.gates[k]) / sums.pixels
+        row[f"best_{name}"] = float(sums.best[k]) / sums.pixels
+    reasons = []
+    if not oracle > best:
+        reasons.append("shares: the best expert is best at every pixel")
+    if not math.isfinite(blend):
+        reasons.append("PSNR: there is no error")
+    return row | {"reason": "; ".join(reasons)}

@@ -1,0 +1,219 @@
+"""The teacher of a distillation: a trained mixture, opened when its first image is wanted."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from nerfstudio.data.scene_box import SceneBox
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.experts.base import ExpertConfig
+from moegs_ns.metrics import quantize
+from moegs_ns.models.checkpoints import (
+    TRAINING_RECORD,
+    Run,
+    find_config,
+    open_run,
+    stored_scene,
+    without_prefix,
+)
+from moegs_ns.models.compact import RECIPE
+from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.models.expert_sources import check_same_scene
+from moegs_ns.models.router_model import RouterModel, RouterModelConfig
+from moegs_ns.ops.distill import Distillation, DistillationConfig, TeacherTargets
+from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.scene import SceneInfo
+
+
+def prepare_distillation(student: ExpertModelConfig) -> None:
+    """Check the options of a distillation, complete its path and name the gate; before training.
+
+    Raises:
+        FileNotFoundError: there is no such teacher.
+        ValueError: it is no mixture, it has no gate for the student, or options are wrong.
+    """
+    config = student.distillation
+    if config.teacher is None:
+        if config.gate is not None:
+            raise ValueError(
+                f"--teacher-gate {config.gate} names a gate of a teacher, but there is none; add "
+                "--teacher RUN/config.yml."
+            )
+        return
+    config.check()
+    if student.camera_optimizer.mode != "off" or student.color_correction:
+        raise ValueError(
+            "A teacher draws cameras as the data set describes them, but this training corrects "
+            "their poses or colours; switch --pipeline.model.camera-optimizer.mode and "
+            "--pipeline.model.color-correction off, or train without --teacher."
+        )
+    run = open_teacher(config.teacher)
+    config.teacher = run.config_path.resolve()
+    if config.weighting == "gate-weighted":
+        config.gate = find_gate(run, student.expert, config.gate)
+    elif config.gate is not None:
+        raise ValueError(
+            f"--teacher-gate {config.gate} expects a loss that is weighted by gates, but the "
+            "weighting is unweighted; leave one of the two options out."
+        )
+
+
+def open_teacher(path: Path) -> Run:
+    """The run of a mixture.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is a run of something else.
+    """
+    try:
+        find_config(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"Expected a trained mixture to distil from, but there is no {path}; check --teacher. "
+            "A student needs its teacher until its training is finished, not afterwards."
+        ) from None
+    run = open_run(path)
+    if not isinstance(run.config.pipeline.model, RouterModelConfig):
+        raise ValueError(
+            f"Expected the run of a mixture in --teacher, but {run.config_path} is a run of "
+            f"'{run.config.method_name}'; name a run of moegs-router."
+        )
+    return run
+
+
+def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
+    """Name of the teacher's expert that stands for the student.
+
+    Raises:
+        ValueError: none or several are of the student's family, or the wanted one does not exist.
+    """
+    model: RouterModelConfig = teacher.config.pipeline.model
+    names = ", ".join(model.expert_names)
+    if wanted is not None:
+        if wanted not in model.expert_names:
+            raise ValueError(
+                f"--teacher-gate expects one of the teacher's experts ({names}), got '{wanted}'; "
+                "name one of these."
+            )
+        return wanted
+    family = type(student)
+    matching = [
+        name
+        for name, expert in zip(model.expert_names, model.expert_models, strict=True)
+        if type(expert.expert) is family
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    kind = family.__name__.removesuffix("Config")
+    if matching:
+        raise ValueError(
+            f"The teacher {teacher.config_path} has several experts of the student's family "
+            f"({', '.join(matching)}); say whose gate to use with --teacher-gate."
+        )
+    raise ValueError(
+        f"Expected a teacher with an expert of the student's family ({kind}), but "
+        f"{teacher.config_path} mixes {names}; name the gate to use with --teacher-gate, or do "
+        "without gates (--pipeline.model.distillation.weighting unweighted)."
+    )
+
+
+class Teacher:
+    """Draws training images of the teacher, each once as long as there is memory to keep it.
+
+    Images and gates are rounded to 8 bits whether they are kept or not, as the training images are.
+    It is no module, so that the student's checkpoint holds nothing of it.
+    """
+
+    def __init__(self, config: DistillationConfig, scene: SceneInfo) -> None:
+        self.config = config
+        self.scene = scene
+        self._kept: dict[int, UInt8[Tensor, "H W D"]] = {}
+        self._bytes_left = config.cache_gb * 1e9
+
+    @property
+    def num_kept(self) -> int:
+        """Images in memory."""
+        return len(self._kept)
+
+    def __call__(self, part: TrainingSplat) -> TeacherTargets:
+        """What the teacher shows where the student has just drawn something."""
+        device = part.target.device
+        shown = [
+            self._image(index, part.view.select(torch.tensor([place], device=device))).to(device)
+            for place, index in enumerate(part.indices.tolist())
+        ]
+        channels = torch.stack(shown).float() / 255.0
+        has_gate = self.config.gate is not None
+        return TeacherTargets(channels[..., :3], channels[..., 3:] if has_gate else None)
+
+    def _image(self, index: int, view: View) -> UInt8[Tensor, "H W D"]:
+        """Colour, and the gate if there is one, of the training image number `index`."""
+        if index in self._kept:
+            return self._kept[index]
+        image = self._draw(view)
+        if image.numel() <= self._bytes_left:
+            self._bytes_left -= image.numel()
+            self._kept[index] = image.cpu()
+        return image
+
+    @torch.no_grad()
+    def _draw(self, view: View) -> UInt8[Tensor, "H W D"]:
+        self._check_size(view)
+        outputs = self.model.to(view.viewmats.device).view_outputs(view)
+        names = ["rgb"] + ([] if self.config.gate is None else [f"gate_{self.config.gate}"])
+        channels = torch.cat([outputs[name] for name in names], dim=-1)
+        return (255.0 * quantize(channels)).round().to(torch.uint8)
+
+    @cached_property
+    def run(self) -> Run:
+        """The teacher's run."""
+        assert self.config.teacher is not None
+        return open_teacher(self.config.teacher)
+
+    @cached_property
+    def model(self) -> RouterModel:
+        """The teacher with its weights.
+
+        Raises:
+            ValueError: it was trained on another scene or time range.
+        """
+        run = self.run
+        state = run.model_state()
+        # The outermost description, should an expert be made of others.
+        described = min(
+            (name for name in state if name.endswith(".num_frames")),
+            key=lambda name: name.count("."),
+        )
+        stored = without_prefix(state, described.removesuffix("num_frames"))
+        check_same_scene(stored_scene(stored), self.scene, run, role="a teacher")
+        # Building modules draws random numbers that are the student's.
+        with torch.random.fork_rng(devices=[]):
+            model = run.config.pipeline.model.setup(
+                scene_box=SceneBox(torch.zeros(2, 3)),
+                num_train_data=0,
+                metadata={"scene": self.scene},
+            )
+        # A compact run has no state of the training, which a teacher does not need.
+        model.load_state_dict(model.recipe.state_dict(prefix=RECIPE) | state)
+        return model.eval().requires_grad_(False)
+
+    def _check_size(self, view: View) -> None:
+        """Raise ValueError unless the teacher was trained on images of this size."""
+        record = self.run.config_path.parent / TRAINING_RECORD
+        size = json.loads(record.read_text()).get("image_size") if record.is_file() else None
+        if size is not None and size != [view.width, view.height]:
+            raise ValueError(
+                f"Expected a teacher of images of {view.width}x{view.height} pixels, but "
+                f"{self.run.config_path} was trained on {size[0]}x{size[1]}; use the same data and "
+                "parser options for both."
+            )
+
+
+def distillation_of(student: ExpertModelConfig, scene: SceneInfo) -> Distillation:
+    """The supervision of a student that has a teacher."""
+    config = student.distillation
+    return Distillation(config, Teacher(config, scene), student.budget)

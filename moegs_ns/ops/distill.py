@@ -1,0 +1,167 @@
+"""Distillation: a trained mixture teaches one expert, whose architecture stays (Eq. 11)."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from jaxtyping import Float
+from nerfstudio.configs.base_config import PrintableConfig
+from torch import Tensor
+
+from moegs_ns.losses import (
+    PhotometricErrors,
+    distillation_loss,
+    photometric_errors,
+    unweighted_distillation_loss,
+)
+from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.recipes.supervision import Supervision
+from moegs_ns.recipes.training_splat import TrainingSplat
+
+
+@dataclass
+class DistillationConfig(PrintableConfig):
+    """A teacher, and how much it is listened to; steps are those of the full recipe."""
+
+    teacher: Annotated[Path | None, tyro.conf.arg(aliases=["--teacher"])] = None
+    """Trained mixture (config.yml or folder of a moegs-router run) that teaches this expert; None
+    for the training images alone. Needed while training only."""
+    gate: Annotated[str | None, tyro.conf.arg(aliases=["--teacher-gate"])] = None
+    """Name of the teacher's expert whose gate weights the loss; None for the one of this expert's
+    family, if there is exactly one."""
+    cache_gb: Annotated[float, tyro.conf.arg(aliases=["--teacher-cache-gb"])] = 4.0
+    """Host memory for the teacher's images, 4 bytes a pixel with the gate. An image that does not
+    fit any more is drawn anew whenever it is needed, which changes nothing but the time."""
+    weighting: Literal["gate-weighted", "unweighted"] = "gate-weighted"
+    """Trust the ground truth where the expert's gate is high and the teacher where it is low
+    (Eq. 11), or both alike everywhere."""
+    lam: float = 0.5
+    """Share of the ground truth, against the teacher's images (λ of Eq. 11, not published)."""
+    final_lam: float | None = None
+    """The share at `final_step` and later, on a straight line from `lam`; None to keep `lam`."""
+    final_step: int = 10000
+    """Step at which `final_lam` is reached."""
+    normalize: bool = False
+    """Divide the loss by the mean weight of its pixels. As published, gates and λ make it about
+    half as large as a plain loss, and with it the screen gradients that densification judges by."""
+
+    def check(self) -> None:
+        """Raise ValueError unless every share lies in [0, 1]."""
+        for name, value in (("lam", self.lam), ("final-lam", self.final_lam)):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(
+                    f"Expected a share of the ground truth between 0 and 1, got {value:g}; change "
+                    f"--pipeline.model.distillation.{name}."
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherTargets:
+    """What the teacher shows for the images of one instant of a step, in [0, 1]."""
+
+    image: Float[Tensor, "C H W 3"]
+    gate: Float[Tensor, "C H W 1"] | None = None
+    """The student's own share in the mixture; None where it is not asked for."""
+
+
+@dataclass(frozen=True)
+class DistillationReport:
+    """How a distillation went, for the record of the training."""
+
+    teacher: str
+    gate: str | None
+    weighting: str
+    images: int
+    """Training images that were shown, repeats included."""
+    teacher_psnr: float | None
+    """Of the teacher on these images, in dB, from their mean squared error."""
+    mean_gate: float | None
+    """Mean of the student's gate over their pixels."""
+
+
+class Distillation(Supervision):
+    """Training images and a teacher's, weighed by λ and the student's gate."""
+
+    def __init__(
+        self,
+        config: DistillationConfig,
+        teacher: Callable[[TrainingSplat], TeacherTargets],
+        budget: float,
+    ) -> None:
+        self.config = config
+        self.teacher = teacher
+        self.budget = budget
+        self._images = 0
+        self._sums = torch.zeros(2)
+
+    def lam(self, step: int) -> float:
+        """Share of the ground truth at a step (λ of Eq. 11)."""
+        first, last = self.config.lam, self.config.final_lam
+        if last is None:
+            return first
+        done = min(1.0, step / scaled_steps(self.config.final_step, self.budget))
+        return first + (last - first) * done
+
+    def errors(self, part: TrainingSplat, ssim_lambda: float, step: int) -> PhotometricErrors:
+        """See base. Samplers judge images by the ground truth, whatever the student is taught."""
+        targets = self.teacher(part)
+        with torch.no_grad():
+            plain = photometric_errors(part.image, part.target, ssim_lambda)
+            self._observe(part, targets)
+        loss = distilled_loss(
+            part.image,
+            part.target,
+            targets,
+            self.lam(step),
+            ssim_lambda=ssim_lambda,
+            normalize=self.config.normalize,
+        )
+        return replace(plain, loss=loss)
+
+    def _observe(self, part: TrainingSplat, targets: TeacherTargets) -> None:
+        errors = (targets.image - part.target).square().mean(dim=(1, 2, 3)).sum()
+        gates = errors.new_zeros(()) if targets.gate is None else targets.gate.mean((1, 2, 3)).sum()
+        # Added up where they are, since reading them would wait for the device.
+        self._sums = self._sums.to(errors) + torch.stack([errors, gates])
+        self._images += len(part.indices)
+
+    def report(self) -> dict[str, Any]:
+        """See base."""
+        config, seen = self.config, self._images > 0
+        error, gate = (self._sums / max(1, self._images)).tolist()
+        psnr = -10.0 * torch.tensor(error).log10()
+        report = DistillationReport(
+            teacher=str(config.teacher),
+            gate=config.gate,
+            weighting=config.weighting,
+            images=self._images,
+            teacher_psnr=float(psnr) if seen and error > 0.0 else None,
+            mean_gate=gate if seen and config.gate is not None else None,
+        )
+        return {"distillation": asdict(report)}
+
+
+def distilled_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    teacher: TeacherTargets,
+    lam: float,
+    *,
+    ssim_lambda: float,
+    normalize: bool = False,
+) -> Float[Tensor, ""]:
+    """Eq. 11 where the teacher shows a gate, the unweighted loss of appendix G otherwise.
+
+    With `normalize` the loss is divided by the mean of λ·G + (1 - λ)·(1 - G), so that its gradients
+    are as large as those of a plain loss.
+    """
+    if teacher.gate is None:
+        return unweighted_distillation_loss(pred, target, teacher.image, lam, ssim_lambda)
+    loss = distillation_loss(pred, target, teacher.image, teacher.gate, lam, ssim_lambda)
+    if not normalize:
+        return loss
+    weights = lam * teacher.gate + (1.0 - lam) * (1.0 - teacher.gate)
+    return loss / weights.mean().clamp(min=1e-3)
