@@ -1,4 +1,4 @@
-"""Train experts side by side, then their router, and score all on held-out cameras.
+"""Train experts side by side, then routers over them, and score all on held-out cameras.
 
     python benchmarks/mixture.py --name basketball --data DATA/panoptic_basketball \
         --parser panoptic-data --parser-options="--frames 0 66" --budget 0.2
@@ -19,14 +19,14 @@ from pictures import save_sheet
 from moegs_ns.cli.report import print_scores, score_run
 from moegs_ns.cli.results import write_results
 from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.trainings import LOG, Training, progress_of, train, train_side_by_side
+from moegs_ns.models.trainings import Training, progress_of, train_side_by_side, visible_devices
 
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
 class Mixture:
-    """One mixture per seed on one scene."""
+    """One or more mixtures per seed on one scene."""
 
     name: str
     """Name of the results file."""
@@ -38,6 +38,8 @@ class Mixture:
     """Options of the parser as they would be typed, for example "--frames 0 66"."""
     methods: tuple[str, ...] = ("moegs-stg", "moegs-4dgaussians")
     """Experts."""
+    mixtures: tuple[str, ...] = ()
+    """Experts of each mixture, joined by commas; by default one mixture of all."""
     budget: float = 0.2
     """Share of the published steps of the experts."""
     router_budget: float = 1.0
@@ -63,8 +65,9 @@ class Mixture:
             scores += [score_run(open_run(each.folder)) for each in trainings]
             print_scores(scores)
             if self.pictures_dir is not None:
-                sheet = self.pictures_dir / f"{self.name}_seed{seed}.jpg"
-                save_sheet(trainings[-1].config_path, sheet)
+                for router in trainings[len(self.methods) :]:
+                    sheet = self.pictures_dir / f"{self.name}_{router.folder.name}.jpg"
+                    save_sheet(router.config_path, sheet)
             # Written after every seed, so that nothing is lost if the time runs out.
             command = shlex.join(["python", *sys.argv])
             rows = [asdict(score) for score in scores]
@@ -73,9 +76,9 @@ class Mixture:
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 
     def training(
-        self, method: str, seed: int, budget: float, options: Sequence[str], name: str = ""
+        self, method: str, seed: int, budget: float, options: Sequence[str], name: str
     ) -> Training:
-        """A training on the scene; without a name, other options make another run."""
+        """A training on the scene."""
         return Training(
             method=method,
             options=(*options, *shlex.split(self.train_options)),
@@ -90,7 +93,7 @@ class Mixture:
         )
 
     def train(self, seed: int) -> list[Training]:
-        """All experts at once, since small scenes leave most of a GPU idle, then the router."""
+        """All experts at once, since small scenes leave most of a GPU idle, then the routers."""
         own = dict(words.split(":", 1) for words in self.expert_options)
         experts = [
             self.training(
@@ -98,17 +101,25 @@ class Mixture:
             )
             for method in self.methods
         ]
-        missing = [each for each in experts if not progress_of(each.folder).is_finished]
-        for each in missing:
-            print("ns-train", shlex.join(each.words()), flush=True)
-        train_side_by_side(missing, at_once=len(self.methods))
-        configs = [str(each.config_path) for each in experts]
-        options = ["--experts", *configs, *shlex.split(self.router_options)]
-        router = self.training("moegs-router", seed, self.router_budget, options)
-        if not progress_of(router.folder).is_finished:
-            print("ns-train", shlex.join(router.words()), flush=True)
-            train(router, log=router.folder / LOG)
-        return [*experts, router]
+        train_missing(experts)
+        configs = {each.method: str(each.config_path) for each in experts}
+        routers = []
+        for words in self.mixtures or (",".join(self.methods),):
+            members = words.split(",")
+            options = ["--experts", *(configs[method] for method in members)]
+            options += shlex.split(self.router_options)
+            name = f"seed-{seed}-{'-'.join(m.removeprefix('moegs-') for m in members)}"
+            routers.append(self.training("moegs-router", seed, self.router_budget, options, name))
+        train_missing(routers)
+        return [*experts, *routers]
+
+
+def train_missing(trainings: Sequence[Training]) -> None:
+    """Train at once, over all GPUs, what was not trained before."""
+    missing = [each for each in trainings if not progress_of(each.folder).is_finished]
+    for each in missing:
+        print("ns-train", shlex.join(each.words()), flush=True)
+    train_side_by_side(missing, at_once=-(-len(missing) // max(1, len(visible_devices()))) or 1)
 
 
 if __name__ == "__main__":

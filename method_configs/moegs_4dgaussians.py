@@ -6,6 +6,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.hexplane import HexPlaneExpertConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
 
@@ -36,7 +37,12 @@ def hexplane_method(
 
 def published_recipe(**changes) -> HexPlaneRecipeConfig:
     """The recipe as published for real scenes: no structural term, no resets of opacity."""
-    published = {"coarse_steps": COARSE_STEPS, "ssim_lambda": 0.0, "reset_every": None}
+    published = {
+        "coarse_steps": COARSE_STEPS,
+        "ssim_lambda": 0.0,
+        "reset_every": None,
+        "densification": DensificationConfig(start=500, stop=10000, every=100),
+    }
     return HexPlaneRecipeConfig(**(published | changes))
 
 

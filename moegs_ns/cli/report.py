@@ -202,6 +202,7 @@ def _options(run: Run) -> str:
     if config.pipeline.datamanager.val_cameras:
         options.append(f"validation cameras {config.pipeline.datamanager.val_cameras}")
     if isinstance(config.pipeline.model, RouterModelConfig):
+        options.append(f"experts {', '.join(config.pipeline.model.expert_names)}")
         options += config.pipeline.model.prune.summary()
     taught = _distillation(config.pipeline.model)
     if taught.teacher is not None:
