@@ -64,14 +64,14 @@ class Mixture:
             trainings = self.train(seed)
             scores += [score_run(open_run(each.folder)) for each in trainings]
             print_scores(scores)
-            if self.pictures_dir is not None:
-                for router in trainings[len(self.methods) :]:
-                    sheet = self.pictures_dir / f"{self.name}_{router.folder.name}.jpg"
-                    save_sheet(router.config_path, sheet)
             # Written after every seed, so that nothing is lost if the time runs out.
             command = shlex.join(["python", *sys.argv])
             rows = [asdict(score) for score in scores]
             write_results(self.results_dir / f"{self.name}.json", rows, command)
+            if self.pictures_dir is not None:
+                for router in trainings[len(self.methods) :]:
+                    sheet = self.pictures_dir / f"{self.name}_{router.folder.name}.jpg"
+                    save_sheet(router.config_path, sheet)
             torch.cuda.empty_cache()
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 

@@ -38,8 +38,8 @@ class HexPlaneRecipeConfig(RecipeConfig):
         )
     )
     """When Gaussians are added, counted from the beginning of each stage. The structural term makes
-    larger gradients than L1 alone, for which a threshold of 2e-4 is published: 5e-4 gained 0.55 dB on
-    validation cameras of a real scene with less than half of the Gaussians."""
+    larger gradients than L1 alone, for which a threshold of 2e-4 is published; 5e-4 gained 0.55 dB
+    on validation cameras of a real scene, with less than half of the Gaussians."""
     prune_above: int = 200000
     """Transparent Gaussians are removed only while there are more than this many."""
     reset_every: int | None = 3000
