@@ -64,7 +64,7 @@ class RouterModelConfig(ModelConfig):
     """Shape of the router; that of the opened mixture with --router."""
     mixture_run: Annotated[Path | None, tyro.conf.arg(aliases=["--router"])] = None
     """Trained mixture to prune, instead of experts to mix: the config.yml (or folder) of its run.
-    Its experts, its router, with its temperature, are where this run starts from."""
+    This run starts from its experts and its router, and takes over its temperature."""
     prune: PruneConfig = field(default=PruneConfig())
     """What is removed from that mixture."""
     recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
