@@ -84,11 +84,12 @@ def train_config(
     config.output_dir, config.experiment_name, config.timestamp = output, "runs", name
     config.vis, config.steps_per_eval_image = "tensorboard", 0
     try:
+        # The run's folder depends on the command line, which other tests may have left behind.
         with typed(["ns-train"]):
             train.main(config)
+            return config.get_base_dir() / "config.yml"
     finally:
         writer.EVENT_WRITERS.clear()
-    return config.get_base_dir() / "config.yml"
 
 
 def make_tiny_runs(folder: Path) -> TinyRuns:

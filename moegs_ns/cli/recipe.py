@@ -69,7 +69,8 @@ class MixtureRecipe:
     val_cameras: tuple[int, ...] = ()
     """Cameras (by number) taken out of the training set; the table is then made of these."""
     seed: int = 42
-    """Seed of everything, by default that of ns-train; a method named again gets the next one."""
+    """Seed of everything, by default that of ns-train; a method that is named twice gets the next
+    one the second time."""
     train_options: str = ""
     """Further options of every training, as they would be typed."""
     expert_options: tuple[str, ...] = ()
