@@ -219,22 +219,20 @@ def winner_map(render: MixtureRender) -> Float[Tensor, "H W 3"]:
     return colors[render.gates[..., 0].argmax(0) % len(colors)]
 
 
-def check_same_scene(
-    stored: dict[str, Tensor], scene: SceneInfo, path: Path, role: str = "experts"
-) -> None:
+def check_same_scene(stored: dict[str, Tensor], scene: SceneInfo, path: Path) -> None:
     """Raise ValueError unless an expert was trained on this scene and these frames."""
     num_frames = int(stored["num_frames"])
     if num_frames != scene.num_frames:
         raise ValueError(
-            f"Expected {role} of this clip of {scene.num_frames} frames, but {path} was trained "
-            f"on {num_frames}; train everything that is to work together on the same frames."
+            f"Expected experts of this clip of {scene.num_frames} frames, but {path} was trained "
+            f"on {num_frames}; train all experts and the router on the same frames."
         )
     center = torch.tensor(scene.center)
     moved = float((stored["scene_center"] - center).norm())
     grown = abs(float(stored["scene_extent"]) - scene.extent)
     if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
         raise ValueError(
-            f"Expected {role} of this scene (cameras within {scene.extent:.4g} of their middle), "
+            f"Expected experts of this scene (cameras within {scene.extent:.4g} of their middle), "
             f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
             f"{moved:.4g} away); use the same data and training cameras for all."
         )

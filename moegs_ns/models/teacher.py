@@ -188,7 +188,7 @@ class Teacher:
             key=lambda name: name.count("."),
         )
         stored = without_prefix(state, described.removesuffix("num_frames"))
-        check_same_scene(stored_scene(stored), self.scene, run.config_path, role="a teacher")
+        check_same_scene(stored_scene(stored), self.scene, run.config_path)
         # Building modules draws random numbers that are the student's.
         with torch.random.fork_rng(devices=[]):
             model = run.config.pipeline.model.setup(
