@@ -10,6 +10,7 @@ import torch
 from tiny import TinyRuns, train_tiny
 
 from moegs_ns.cameras import view_from_cameras
+from moegs_ns.cli.export import write_compact
 from moegs_ns.cli.report import load_pipeline, score_run
 from moegs_ns.data.demo_scene import write_demo_scene
 from moegs_ns.models.checkpoints import open_run
@@ -129,6 +130,14 @@ def test_targets_are_what_the_teacher_shows(tiny_runs: TinyRuns):
     torch.testing.assert_close(targets.gate[0], outputs["gate_stg"], **close)
 
 
+def test_a_compact_mixture_teaches_as_well(tiny_runs: TinyRuns, tmp_path: Path):
+    """It has no state of its own training, which nobody asks a teacher for."""
+    write_compact(open_run(tiny_runs.router), tmp_path / "compact", measure=False)
+    options = ["--teacher", str(tmp_path / "compact"), "--budget", "0.0002"]
+    report = record_of(train(tiny_runs, "moegs-stg", tmp_path, *options))["distillation"]
+    assert report["images"] == 2 * 6 and report["teacher_psnr"] > 5.0
+
+
 class TestMessages:
     def fail(self, runs: TinyRuns, output: Path, match: str, *options: str, kind=ValueError, **kw):
         method = kw.pop("method", "moegs-stg")
@@ -188,12 +197,12 @@ class TestMessages:
     def test_a_teacher_of_another_scene(self, tiny_runs: TinyRuns, tmp_path: Path):
         write_demo_scene(tmp_path / "s", num_cameras=4, num_frames=6, width=48, height=36)
         options = ["--teacher", str(tiny_runs.router)]
-        match = "a teacher of this scene.*was trained on another"
+        match = "experts of this scene.*moegs-router.* was trained on another"
         self.fail(tiny_runs, tmp_path, match, *options, scene=tmp_path / "s")
 
     def test_a_teacher_of_other_frames(self, tiny_runs: TinyRuns, tmp_path: Path):
         options = ["--teacher", str(tiny_runs.router)]
-        match = "a teacher of this clip of 3 frames.*trained on 6"
+        match = "experts of this clip of 3 frames.*moegs-router.* was trained on 6"
         frames = ["--frames", "0", "2"]
         self.fail(tiny_runs, tmp_path, match, *options, parser_options=frames)
 

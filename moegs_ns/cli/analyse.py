@@ -27,6 +27,7 @@ from moegs_ns.models.pipeline import MoegsPipeline
 from moegs_ns.models.router_model import RouterModel
 from moegs_ns.ops.motion import Trajectories, analyse_motion
 from moegs_ns.ops.routing import RoutingSums, routing_maps, share_reached
+from moegs_ns.splatting import splat
 
 GRID = 3
 """Images are divided into this many rows and columns of regions."""
@@ -202,24 +203,19 @@ def depth_maps(
     pipeline: MoegsPipeline, view: View
 ) -> dict[str, tuple[Float[Tensor, "C H W 1"], Float[Tensor, "C H W 1"]]]:
     """Expected depth and opacity of every expert and of the mixture, in all cameras of a view."""
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    model = pipeline.model
-    for camera in range(len(view)):
-        one = view.select(torch.tensor([camera], device=view.viewmats.device))
-        if isinstance(model, RouterModel):
-            render = model.mixture(one)
-            maps = {"mixture": (render.depth, render.accumulation)}
-            for k, name in enumerate(model.config.expert_names):
-                maps[name] = (render.splats.depth[k, 0], render.splats.alpha[k, 0])
-        else:
-            outputs = model.view_outputs(one)
-            maps = {"expert": (outputs["depth"], outputs["accumulation"])}
-        for name, pair in maps.items():
-            found.setdefault(name, []).append(pair)
-    return {
-        name: (torch.stack([depth for depth, _ in maps]), torch.stack([alpha for _, alpha in maps]))
-        for name, maps in found.items()
-    }
+    maps, model = {}, pipeline.model
+    for name, expert in experts_of(pipeline, "expert").items():
+        drawn = splat(expert.at(view.time), view, near=expert.near)
+        maps[name] = (drawn.depth, drawn.alpha)
+    if isinstance(model, RouterModel):
+        # A mixture draws one camera at a time.
+        cameras = torch.arange(len(view), device=view.viewmats.device)[:, None]
+        drawn = [model.view_outputs(view.select(camera)) for camera in cameras]
+        depths, alphas = (
+            torch.stack([outputs[name] for outputs in drawn]) for name in ("depth", "accumulation")
+        )
+        maps["mixture"] = (depths, alphas)
+    return maps
 
 
 @torch.no_grad()
