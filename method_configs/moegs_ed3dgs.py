@@ -8,26 +8,36 @@ from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.recipes.ed3dgs import ED3DGSRecipeConfig
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
 
-STEPS = 80000
 
-method = MethodSpecification(
-    config=trainer_config(
-        "moegs-ed3dgs",
-        ExpertModelConfig(expert=ED3DGSExpertConfig(), recipe=ED3DGSRecipeConfig()),
-        gaussian_optimizers(
-            LogLinearSchedulerConfig(final_ratio=0.01, max_steps=STEPS), log_scale_lr=5e-3
-        )
-        | {
-            # Published per unit of extent; networks whose outputs count in shares of the extent
-            # learn alike in every scene.
-            name: adam(
-                1.6e-4 * PUBLISHED_EXTENT,
-                LogLinearSchedulerConfig(final_ratio=0.1, max_steps=STEPS),
-            )
-            for name in ("decoders", "time_grid")
-        }
-        | {"embeddings": adam(2.5e-3), "time_offsets": adam(2e-5)},
-        steps=STEPS,
-    ),
-    description="Expert: E-D3DGS, Gaussians deformed as their own embeddings say.",
+def ed3dgs_method(
+    name: str,
+    description: str,
+    *,
+    expert: ED3DGSExpertConfig,
+    recipe: ED3DGSRecipeConfig,
+    steps: int = 80000,
+    network_lr: float = 1.6e-4,
+    time_offset_lr: float = 2e-5,
+) -> MethodSpecification:
+    """A method of this family; `network_lr` is published per unit of extent.
+
+    Networks whose outputs count in shares of the extent learn alike in every scene.
+    """
+
+    def decay(final_ratio: float) -> LogLinearSchedulerConfig:
+        return LogLinearSchedulerConfig(final_ratio=final_ratio, max_steps=steps)
+
+    optimizers = gaussian_optimizers(decay(0.01), log_scale_lr=5e-3)
+    for group in ("decoders", "time_grid"):
+        optimizers[group] = adam(network_lr * PUBLISHED_EXTENT, decay(0.1))
+    optimizers |= {"embeddings": adam(2.5e-3), "time_offsets": adam(time_offset_lr)}
+    model = ExpertModelConfig(expert=expert, recipe=recipe)
+    return MethodSpecification(trainer_config(name, model, optimizers, steps), description)
+
+
+method = ed3dgs_method(
+    "moegs-ed3dgs",
+    "Expert: E-D3DGS, Gaussians deformed as their own embeddings say.",
+    expert=ED3DGSExpertConfig(),
+    recipe=ED3DGSRecipeConfig(),
 )

@@ -197,12 +197,12 @@ class TestMessages:
     def test_a_teacher_of_another_scene(self, tiny_runs: TinyRuns, tmp_path: Path):
         write_demo_scene(tmp_path / "s", num_cameras=4, num_frames=6, width=48, height=36)
         options = ["--teacher", str(tiny_runs.router)]
-        match = "experts of this scene.*moegs-router.* was trained on another"
+        match = "a teacher of this scene.*moegs-router.* was trained on another"
         self.fail(tiny_runs, tmp_path, match, *options, scene=tmp_path / "s")
 
     def test_a_teacher_of_other_frames(self, tiny_runs: TinyRuns, tmp_path: Path):
         options = ["--teacher", str(tiny_runs.router)]
-        match = "experts of this clip of 3 frames.*moegs-router.* was trained on 6"
+        match = "a teacher of this clip of 3 frames.*moegs-router.* was trained on 6"
         frames = ["--frames", "0", "2"]
         self.fail(tiny_runs, tmp_path, match, *options, parser_options=frames)
 

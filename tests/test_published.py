@@ -27,9 +27,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "recipe.guided_sampling.start": 1600, "recipe.box_prune_step": 10000,
     },
     "moegs-4dgaussians-n3v": {
+        "recipe.densification.gradient_threshold": 2e-4,
         "expert.background": WHITE, "recipe.ssim_lambda": 0.0, "recipe.reset_every": None,
     },
     "moegs-4dgaussians-dnerf": {
+        "recipe.densification.gradient_threshold": 2e-4,
         "expert.background": WHITE, "expert.channels": 32, "expert.width": 64,
         "expert.deform_opacity": False, "expert.deform_sh": False, "recipe.ssim_lambda": 0.0,
         "recipe.views": 1, "recipe.densification.stop": 15000,
@@ -38,10 +40,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "num_random_points": 2000,
     },
     "moegs-4dgaussians-hypernerf": {
+        "recipe.densification.gradient_threshold": 2e-4,
         "expert.background": WHITE, "expert.levels": (1, 2, 4), "expert.deform_opacity": False,
         "expert.deform_sh": False, "recipe.ssim_lambda": 0.0, "recipe.reset_every": None,
     },
     "moegs-4dgaussians-dycheck": {
+        "recipe.densification.gradient_threshold": 2e-4,
         "expert.background": WHITE, "expert.levels": (1, 2, 4), "expert.time_resolution": 150,
         "expert.deform_opacity": False, "expert.deform_sh": False, "recipe.ssim_lambda": 0.0,
         "recipe.reset_every": None, "max_num_iterations": 63000,
@@ -57,6 +61,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "recipe.weight_displacement": 2e-4, "dynamic_opacities.lr": 1e-4,
         "dynamic_sh0.lr": 2.5e-4, "dynamic_shN.lr": 1.25e-5, "dynamic_opacity_centers.lr": 1e-3,
         "dynamic_opacity_log_widths.lr": 1e-3,
+    },
+    "moegs-ed3dgs-technicolor": {
+        "expert.time_spread": 0.0, "expert.deform_sh": False, "recipe.densification.start": 500,
+        "recipe.densification.stop": 99900, "recipe.sampling.random_until": 60000,
+        "recipe.motion_steps": 0, "recipe.appearance_start": 0, "recipe.appearance_steps": 0,
+        "recipe.time_growth_steps": 0, "recipe.weight_embedding": 0.1,
+        "decoders.lr": pytest.approx(8e-3), "time_grid.lr": pytest.approx(8e-3),
+        "time_offsets.lr": 0.0, "means.max_steps": 100000, "decoders.max_steps": 100000,
+        "time_grid.max_steps": 100000, "max_num_iterations": 100000,
     },
     "moegs-router-technicolor": {
         "router_weights.lr": 0.1, "router_time.lr": 0.01, "router_phi.lr": 0.01,
