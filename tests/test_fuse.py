@@ -1,5 +1,6 @@
 """Fusion of a mixture into one set of Gaussians, and its file."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from mixture_helpers import SCENE, brute_weights, expert, mix, mixture, views
-from tiny import TinyRuns, typed
+from tiny import TinyRuns, train_tiny, typed
 from tolerances import FORWARD
 from toys import make_gaussians
 
+from moegs_ns.cameras import view_from_cameras
 from moegs_ns.cli import main as command
 from moegs_ns.cli.fuse import Fuse, fused_psnr, measured
 from moegs_ns.cli.report import load_pipeline
@@ -122,6 +124,42 @@ class TestCommand:
         FORWARD.assert_close(torch.from_numpy(np.array(vertex["x"])), shown.means[:, 0])
         assert f"{fused_psnr(pipeline, shares):.2f} dB" in printed
         assert isinstance(expected, Gaussians) and list(tmp_path.iterdir()) == [output]
+
+    def test_a_run_keeps_what_was_measured_and_shows_it(
+        self, tiny_runs: TinyRuns, tmp_path: Path, monkeypatch
+    ):
+        folder = tmp_path / "run"
+        shutil.copytree(tiny_runs.router.parent, folder)
+        plain = load_pipeline(open_run(folder))
+        camera, batch = plain.datamanager.eval_item(2)
+        assert "fused" not in plain.model.get_outputs_for_camera(camera)
+        shares = measured(plain).shares
+        Fuse(folder, tmp_path / "a.ply", keep=True).main()
+        monkeypatch.setattr("moegs_ns.cli.fuse.responsibilities", None)
+        Fuse(folder, tmp_path / "b.ply", time=0.5).main()
+        kept = load_pipeline(open_run(folder))
+        for one, other in zip(kept.model.shares.values, shares, strict=True):
+            FORWARD.assert_close(one, other.float())
+        outputs = kept.model.get_outputs_for_camera(camera)
+        view = view_from_cameras(camera)
+        with torch.no_grad():
+            expected = fused_image(kept.model.mixture, shares, view)
+        FORWARD.assert_close(outputs["fused"], expected)
+        metrics, _ = kept.model.get_image_metrics_and_images(outputs, batch)
+        assert 5.0 < metrics["psnr_fused"] < 60.0
+        assert [path.name for path in (folder / "nerfstudio_models").iterdir()] == [
+            open_run(tiny_runs.router).checkpoint_path.name
+        ]
+
+    def test_training_on_forgets_what_was_kept(self, tiny_runs: TinyRuns, tmp_path: Path):
+        folder = tmp_path / "run"
+        shutil.copytree(tiny_runs.router.parent, folder)
+        Fuse(folder, tmp_path / "a.ply", keep=True).main()
+        again = train_tiny(
+            "moegs-router", tiny_runs.scene, tmp_path / "out", "--budget", "0.011",
+            "--load-dir", str(folder / "nerfstudio_models"),
+        )  # fmt: skip
+        assert not load_pipeline(open_run(again)).model.shares.values
 
     def test_fewer_views_say_something_else(self, tiny_runs: TinyRuns):
         pipeline = load_pipeline(open_run(tiny_runs.router))

@@ -16,6 +16,7 @@ from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.pipeline import MoegsPipeline
 from moegs_ns.models.router_model import RouterModel
+from moegs_ns.models.stored_shares import keep_shares
 from moegs_ns.ops.fuse import fuse, fused_image
 from moegs_ns.ops.responsibilities import Responsibilities, responsibilities
 from moegs_ns.volume_mixture import refuse_shading
@@ -34,7 +35,11 @@ class Fuse:
     time: float = 0.0
     """Instant in [0, 1] over the clip."""
     max_views: int | None = None
-    """Training images to measure responsibilities on, spread evenly; None for all of them."""
+    """Training images to measure responsibilities on, spread evenly; None for all of them, or for
+    what the run keeps."""
+    keep: bool = False
+    """Keep the responsibilities in the run's checkpoint: later calls need not measure them, and the
+    viewer, ns-render and ns-eval show the fused set as an output."""
     measure: bool = False
     """Also render the fused set in all held-out views and print its PSNR."""
 
@@ -47,9 +52,14 @@ class Fuse:
                 per pixel, or a number is out of range.
         """
         self._check()
-        pipeline = load_pipeline(open_run(self.run))
+        run = open_run(self.run)
+        pipeline = load_pipeline(run)
         model = mixture_model(pipeline, self.run)
-        shares = measured(pipeline, self.max_views).shares
+        shares = model.shares.values
+        if not shares or self.max_views is not None:
+            shares = measured(pipeline, self.max_views).shares
+        if self.keep:
+            keep_shares(run, shares)
         time = torch.tensor(self.time, device=pipeline.device)
         with torch.no_grad():
             fused = fuse(model.mixture, shares, time)

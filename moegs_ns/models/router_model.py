@@ -33,6 +33,8 @@ from moegs_ns.models.expert_sources import (
     unique_names,
 )
 from moegs_ns.models.pruning import PruneConfig, PruningSchedule, check_request
+from moegs_ns.models.stored_shares import StoredShares
+from moegs_ns.ops.fuse import fused_image
 from moegs_ns.recipes.router import RouterRecipe, RouterRecipeConfig
 from moegs_ns.scene import SceneInfo
 from moegs_ns.volume_mixture import mixture_of
@@ -42,6 +44,8 @@ EXPERT_COLORS = (
     (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
 )  # fmt: skip
 """Colours of the map of winning experts, in the order of the experts."""
+FUSED = "fused"
+"""Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
 
 
 @dataclass
@@ -137,6 +141,7 @@ class RouterModel(Model):
         # nerfstudio seeds torch with --machine.seed before anything is built.
         seed = torch.initial_seed() % 2**31
         self.recipe = self.config.recipe.setup(seed=seed)
+        self.shares = StoredShares()
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -181,6 +186,7 @@ class RouterModel(Model):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """Prunes before the steps at which the schedule asks for it."""
+        self.shares.values = []  # They are those of the gates as they were before.
         schedule, attributes = self.pruning, training_callback_attributes
         if schedule is None:
             return []
@@ -223,6 +229,8 @@ class RouterModel(Model):
         for k, name in enumerate(self.config.expert_names):
             outputs[f"rgb_{name}"] = render.images[k]
             outputs[f"gate_{name}"] = render.gates[k]
+        if self.shares.values and box is None:
+            outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
         return outputs
 
     @torch.no_grad()
@@ -268,6 +276,9 @@ class RouterModel(Model):
             images[f"gate_{name}"] = outputs[f"gate_{name}"].expand(-1, -1, 3)
             errors.append((outputs[f"rgb_{name}"].clamp(0, 1) - target).square().sum(-1))
         best = torch.stack(errors).amin(0).mean() / 3.0
+        if FUSED in outputs:
+            own, _ = image_metrics(outputs[FUSED], batch)
+            metrics |= {f"{key}_{FUSED}": value for key, value in own.items()}
         metrics["psnr_oracle"] = float(-10.0 * torch.log10(best))
         return metrics, images
 
