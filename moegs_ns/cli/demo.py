@@ -30,7 +30,7 @@ class Demo:
     """One mixture is trained for each."""
     stg_budget: float = 0.03
     """Share of the published steps that Spacetime Gaussians are trained for."""
-    hexplane_budget: float = 0.05
+    hexplane_budget: float = 0.06
     """Share of the published steps that 4DGaussians are trained for."""
     router_budget: float = 0.1
     """Share of the published steps that the router is trained for."""
