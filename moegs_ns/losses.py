@@ -91,6 +91,7 @@ def similarity_map(
 
 
 @cache
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
 def _gaussian_window(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 1 1 11"]:
     """One row of the window for each colour; kept, since making it costs as much as using it."""
     offsets = torch.arange(WINDOW, device=device, dtype=dtype) - WINDOW // 2

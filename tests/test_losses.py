@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from moegs_ns import losses
 from moegs_ns.losses import (
     distillation_loss,
     photometric_errors,
@@ -39,6 +40,15 @@ def test_structure_is_that_of_a_well_known_library():
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(value.sum(), pred)[0] for value in (ours, theirs)]
     torch.testing.assert_close(*gradients)
+
+
+def test_structure_can_be_trained_on_after_it_was_looked_at():
+    losses._gaussian_window.cache_clear()
+    with torch.inference_mode():
+        structural_similarity(images(seed=0), images(seed=1))
+    pred = images(seed=0).requires_grad_()
+    structural_similarity(pred, images(seed=1)).sum().backward()
+    assert pred.grad.abs().sum() > 0
 
 
 def test_images_smaller_than_the_window_of_structure_are_refused():

@@ -77,6 +77,7 @@ def plane_grids(
 
 
 @cache
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
 def _space_axes(device: torch.device) -> Int[Tensor, "6"]:
     """Kept on the device, since a copy would take as long as what it is needed for."""
     return torch.tensor(SPACE_AXES, device=device)
