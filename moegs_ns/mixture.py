@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.experts.base import Expert
+from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.fields import Router
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import ExpertSplats, Splat, composite, splat_experts
@@ -80,6 +81,7 @@ class Mixture(nn.Module):
         for expert in experts:
             expert.requires_grad_(False)
             expert.eval()
+        self.instants = [Instants(expert) for expert in experts]
 
     def train(self, mode: bool = True) -> "Mixture":
         """Put the router in training mode; the experts stay as they were trained."""
@@ -103,7 +105,9 @@ class Mixture(nn.Module):
 
     def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
         """Render the mixture for one camera."""
-        return self.render(self.gaussians(view.time, box), view)
+        now = [Instant(view.time)]
+        sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
+        return self.render([within(gaussians, box) for gaussians in sets], view)
 
     def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
         """Render given Gaussians of the experts, at the view's time, for one camera."""

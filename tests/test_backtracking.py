@@ -15,9 +15,7 @@ from moegs_ns.splatting.torch_twin import rasterize
 
 class TestBacktracking:
     def traced(self, expert, with_similarity=True):
-        expert.is_probed = True
-        part = drawn(expert)
-        expert.is_probed = False
+        part = drawn(expert, to_splat=backtracking.probed)
         return part, backtracking.tracing_loss(part, with_similarity)
 
     def test_sums_equal_those_over_every_pixel_of_every_gaussian(self):
@@ -47,8 +45,7 @@ class TestBacktracking:
         for is_traced in (False, True):
             expert, _, _ = build(dynamic=DYNAMIC)
             expert.zero_grad()
-            expert.is_probed = is_traced
-            part = drawn(expert)
+            part = drawn(expert, **({"to_splat": backtracking.probed} if is_traced else {}))
             loss = (part.image - part.target).abs().mean()
             if is_traced:
                 silent = backtracking.tracing_loss(part, True)

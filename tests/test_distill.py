@@ -33,7 +33,7 @@ def gates(value: float | None = None) -> torch.Tensor:
 def test_without_a_teacher_the_loss_is_the_plain_one():
     seen = part(images(seed=0), images(seed=1))
     plain = photometric_errors(seen.image, seen.target, SSIM_LAMBDA)
-    errors = Supervision().errors(seen, SSIM_LAMBDA, step=0)
+    errors = Supervision().errors([seen], SSIM_LAMBDA, step=0)
     assert float(errors.loss) == float(plain.loss) and torch.equal(errors.l1, plain.l1)
 
 
@@ -42,7 +42,7 @@ def test_full_trust_and_gates_of_one_are_plain_training():
     losses, gradients = [], []
     for supervision in (Supervision(), distillation(images(seed=2), gates(1.0), lam=1.0)):
         image = images(seed=0).requires_grad_()
-        loss = supervision.errors(part(image, images(seed=1)), SSIM_LAMBDA, step=0).loss
+        loss = supervision.errors([part(image, images(seed=1))], SSIM_LAMBDA, step=0).loss
         losses.append(loss.detach())
         gradients.append(*torch.autograd.grad(loss, image))
     torch.testing.assert_close(losses[0], losses[1])
@@ -51,14 +51,14 @@ def test_full_trust_and_gates_of_one_are_plain_training():
 
 @pytest.mark.parametrize("gate", [gates(), None])
 def test_nothing_is_left_to_learn_when_all_agree(gate):
-    errors = distillation(images(), gate).errors(part(images(), images()), SSIM_LAMBDA, step=3)
+    errors = distillation(images(), gate).errors([part(images(), images())], SSIM_LAMBDA, step=3)
     assert float(errors.loss) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_eq_11_pixel_by_pixel():
     """Against the formula written out, where the loss is L1 alone."""
     pred, target, teacher, gate = images(seed=0), images(seed=1), images(seed=2), gates()
-    loss = distillation(teacher, gate, lam=0.3).errors(part(pred, target), 0.0, step=0).loss
+    loss = distillation(teacher, gate, lam=0.3).errors([part(pred, target)], 0.0, step=0).loss
     expected = 0.0
     for place in torch.cartesian_prod(torch.arange(2), torch.arange(24), torch.arange(20)):
         i, y, x = place.tolist()
@@ -88,7 +88,7 @@ def test_a_normalized_loss_has_the_size_of_a_plain_one(gate: float):
 
 def test_samplers_judge_images_by_the_ground_truth():
     seen = part(images(seed=0), images(seed=1))
-    errors = distillation(images(seed=2), gates()).errors(seen, SSIM_LAMBDA, step=0)
+    errors = distillation(images(seed=2), gates()).errors([seen], SSIM_LAMBDA, step=0)
     plain = photometric_errors(seen.image, seen.target, SSIM_LAMBDA)
     assert torch.equal(errors.l1, plain.l1) and torch.equal(errors.ssim, plain.ssim)
     assert float(errors.loss) != float(plain.loss)
@@ -106,7 +106,7 @@ def test_the_report_counts_what_was_shown():
     taught = distillation(images(seed=1) + 0.1, gates(0.25))
     assert taught.report()["distillation"]["teacher_psnr"] is None, "nothing was shown yet"
     for _ in range(2):
-        taught.errors(part(images(seed=0), images(seed=1)), SSIM_LAMBDA, step=0)
+        taught.errors([part(images(seed=0), images(seed=1))], SSIM_LAMBDA, step=0)
     report = taught.report()["distillation"]
     assert report["images"] == 4
     assert report["teacher_psnr"] == pytest.approx(20.0, abs=1e-3)

@@ -208,7 +208,6 @@ class TestTraining:
         losses = []
         for step in range(120):
             losses.append(train_step(expert, recipe, optimizers, step))
-            assert not expert.is_probed
         assert expert.duration == 30.0 and expert.num_dynamic > 0
         assert_consistent(expert, recipe, optimizers)
         assert sum(losses[-20:]) < sum(losses[:20])
@@ -249,11 +248,10 @@ class TestTraining:
     def test_regularisers_start_after_the_first_growth(self):
         expert, recipe, _ = build(dynamic=DYNAMIC)
         recipe.before_step(0)
-        part = drawn(expert)
-        expert.is_probed = False
+        part = drawn(expert, to_splat=recipe.to_splat)
         assert set(recipe.loss_terms(499, [part])) == {"photometric"}
         recipe.before_step(500)
-        late = recipe.loss_terms(500, [drawn(expert)])
+        late = recipe.loss_terms(500, [drawn(expert, to_splat=recipe.to_splat)])
         assert set(late) == {"photometric", "displacement", "key_spread"}
 
     def test_regularisers_are_finite_at_rest_and_for_one_kind_alone(self):

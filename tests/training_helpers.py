@@ -34,12 +34,14 @@ def table(num_frames: int = FRAMES, cameras: int = 2) -> FrameTable:
     return FrameTable(camera_ids, frames, frames / max(1, num_frames - 1), positions)
 
 
-def drawn(expert, frame: int = 5, index: int = 0, **view_options) -> TrainingSplat:
+def drawn(
+    expert, frame: int = 5, index: int = 0, *, to_splat=lambda gaussians: gaussians, **view_options
+) -> TrainingSplat:
     """One view of the expert at a frame; its target is a ramp of grey."""
     time = frame / max(1, expert.scene.num_frames - 1)
     view = make_view(1, **view_options)
     view = replace(view, times=torch.tensor([time]), frame_ids=torch.tensor([frame]))
-    gaussians = expert.at(view.time, training_camera(view))
+    gaussians = to_splat(expert.at(view.time, training_camera(view)))
     result = splat(gaussians, view)
     if result.means2d.requires_grad:
         result.means2d.retain_grad()
@@ -52,7 +54,8 @@ def train_step(expert, recipe, optimizers, step: int) -> float:
     """One step as the model takes it; returns the photometric loss."""
     recipe.before_step(step)
     (index,) = recipe.sampler.next(step)
-    part = drawn(expert, int(recipe.sampler.table.frame_ids[index]), int(index))
+    frame = int(recipe.sampler.table.frame_ids[index])
+    part = drawn(expert, frame, int(index), to_splat=recipe.to_splat)
     losses = recipe.loss_terms(step, [part])
     for optimizer in optimizers.values():
         optimizer.zero_grad()

@@ -1,5 +1,6 @@
 """What every family of dynamic Gaussians offers."""
 
+from collections.abc import Hashable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +91,14 @@ class Expert(nn.Module):
         `camera` is the physical training camera; None stands for a neutral choice.
         """
         raise NotImplementedError
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """The plain values that `at` depends on, where its launches depend on nothing else: it then
+        may be replayed on a GPU as long as they, and the memory of its parameters, stay. None, as
+        here, where `at` reads values on the host or is not known to be like that.
+        """
+        return None
 
     def member_at(self, time: Float[Tensor, ""]) -> "Expert":
         """The expert that draws an instant and shades it: this one, unless it is made of several.

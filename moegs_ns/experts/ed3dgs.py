@@ -1,6 +1,6 @@
 """E-D3DGS (Bae et al., ECCV 2024): Gaussians deformed as their own embeddings and time say."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,12 @@ class ED3DGSExpert(Expert):
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base."""
         return deformed(self, self.offsets(self.instant(time, camera)))
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """See base."""
+        shares = self.motion_share, self.appearance_share
+        return self.active_sh_degree, self.fine_rows, *shares
 
     def instant(
         self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None

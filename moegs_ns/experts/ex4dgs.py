@@ -1,6 +1,7 @@
 """Ex4DGS (Lee et al., NeurIPS 2024): static Gaussians that drift, dynamic ones with keyframes."""
 
 import math
+from collections.abc import Hashable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +16,6 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.rows import RowParameters
 from moegs_ns.scene import InitialPoints, SceneInfo
-from moegs_ns.splatting.pixel_sums import silent_channels
 from moegs_ns.splatting.spherical_harmonics import num_bases
 
 Frames = TypeVar("Frames", float, Tensor)
@@ -88,8 +88,6 @@ class Ex4DGSExpert(Expert):
         """Frames between two keys."""
         self.duration = float(max(1, scene.num_frames - 1))
         """Frames over which `displacements` are counted: those that are drawn so far."""
-        self.is_probed = False
-        """Whether `at` adds silent channels whose gradients are sums over pixels per Gaussian."""
         self.key_gauss_params = KeyRowParameters()
         self.start_with(scene.num_frames - 1)
 
@@ -165,10 +163,14 @@ class Ex4DGSExpert(Expert):
                 [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
             ),
             sh=torch.cat([self._active_sh_of(rows) for rows in (static, dynamic)]),
-            features=silent_channels(means, 3) if self.is_probed else None,
             dilation=self.config.dilation,
             compensated=True,
         )
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """See base."""
+        return self.active_sh_degree, self.duration
 
     def _active_sh_of(self, rows: RowParameters) -> Float[Tensor, "N A 3"]:
         count = num_bases(self.active_sh_degree)

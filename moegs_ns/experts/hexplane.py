@@ -1,5 +1,6 @@
 """4DGaussians (Wu et al., CVPR 2024): canonical Gaussians deformed by a HexPlane field."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,11 @@ class HexPlaneExpert(Expert):
             return deformed(self, {})
         features = self.field_features(self.gauss_params["means"], time)
         return deformed(self, self.decoder(features))
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """See base."""
+        return self.active_sh_degree, self.is_deforming
 
     def field_features(
         self, means: Float[Tensor, "N 3"], time: Float[Tensor, ""]

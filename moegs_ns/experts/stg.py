@@ -1,6 +1,7 @@
 """Spacetime Gaussians (Li et al., CVPR 2024): polynomial motion and a bell of opacity over time."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,6 +91,11 @@ class STGExpert(Expert):
             sh=self.active_sh() if has_harmonics else raw["means"].new_zeros(len(dt), 1, 3),
             features=self.color.features(raw, dt),
         )
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """See base."""
+        return self.active_sh_degree
 
     def shade(
         self,

@@ -21,6 +21,7 @@ from torch.nn import Parameter
 
 from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.mixture import finish_image, training_camera, within
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
@@ -71,6 +72,7 @@ class ExpertModel(Model):
         self.corrections = CameraCorrections(
             self.config.camera_optimizer, self.config.color_correction, scene
         )
+        self.instants = Instants(self.expert)
         self.step = 0
         self._parts: list[TrainingSplat] = []
 
@@ -122,12 +124,14 @@ class ExpertModel(Model):
         """The training images, splatted instant by instant."""
         background = self.recipe.background(self.step).to(self.device)
         rgb: list[Tensor] = [torch.empty(0)] * len(view)
+        all_rows = rows_by_frame(view)
+        parts = [
+            self.corrections.correct_poses(view.select(rows).to(self.device)) for rows in all_rows
+        ]
+        instants = [Instant(part.time, training_camera(part)) for part in parts]
+        sets = [self.recipe.to_splat(gaussians) for gaussians in self.instants.at(instants)]
         drawn = []
-        for rows in rows_by_frame(view):
-            part = view.select(rows)
-            camera = training_camera(part)
-            part = self.corrections.correct_poses(part.to(self.device))
-            gaussians = self.expert.at(part.time, camera)
+        for rows, part, gaussians in zip(all_rows, parts, sets, strict=True):
             result = splat(gaussians, part, near=self.expert.near)
             if result.means2d.requires_grad:
                 result.means2d.retain_grad()
@@ -140,7 +144,8 @@ class ExpertModel(Model):
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
-        gaussians = within(self.expert.at(view.time), box)
+        (gaussians,) = self.instants.at([Instant(view.time)])
+        gaussians = within(gaussians, box)
         result = splat(gaussians, view, near=self.expert.near)
         image = finish_image(self.expert, result, view, self.expert.background)
         return {"rgb": image[0], "depth": result.depth[0], "accumulation": result.alpha[0]}

@@ -214,7 +214,9 @@ class RouterModel(Model):
         gates = [render.gates]
         num_frames = scene_of(self.kwargs).num_frames
         if self.config.recipe.weight_gate_change > 0.0 and num_frames > 1:
-            gates.append(self.mixture(one_frame_apart(view, num_frames)).gates)
+            other = one_frame_apart(view, num_frames)
+            # Not replayed, which would write over what the backward pass of the first one reads.
+            gates.append(self.mixture.render(self.mixture.gaussians(other.time), other).gates)
         return {"rgb": render.rgb[None], "gates": gates}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:

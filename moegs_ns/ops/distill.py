@@ -1,6 +1,6 @@
 """Distillation: a trained mixture teaches one expert, whose architecture stays (Eq. 11)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,6 @@ from torch import Tensor
 from moegs_ns.losses import (
     PhotometricErrors,
     distillation_loss,
-    photometric_errors,
     unweighted_distillation_loss,
 )
 from moegs_ns.recipes.schedules import scaled_steps
@@ -91,6 +90,7 @@ class Distillation(Supervision):
         teacher: Callable[[TrainingSplat], TeacherTargets],
         budget: float,
     ) -> None:
+        super().__init__()
         self.config = config
         self.teacher = teacher
         self.budget = budget
@@ -105,13 +105,23 @@ class Distillation(Supervision):
         done = min(1.0, step / scaled_steps(self.config.final_step, self.budget))
         return first + (last - first) * done
 
-    def errors(self, part: TrainingSplat, ssim_lambda: float, step: int) -> PhotometricErrors:
+    def errors(
+        self, parts: Sequence[TrainingSplat], ssim_lambda: float, step: int
+    ) -> PhotometricErrors:
         """See base. Samplers judge images by the ground truth, whatever the student is taught."""
+        with torch.no_grad():
+            plain = super().errors(parts, ssim_lambda, step)
+        num_views = sum(len(part.indices) for part in parts)
+        losses = [
+            self._loss(part, ssim_lambda, step) * (len(part.indices) / num_views) for part in parts
+        ]
+        return replace(plain, loss=torch.stack(losses).sum())
+
+    def _loss(self, part: TrainingSplat, ssim_lambda: float, step: int) -> Float[Tensor, ""]:
         targets = self.teacher(part)
         with torch.no_grad():
-            plain = photometric_errors(part.image, part.target, ssim_lambda)
             self._observe(part, targets)
-        loss = distilled_loss(
+        return distilled_loss(
             part.image,
             part.target,
             targets,
@@ -119,7 +129,6 @@ class Distillation(Supervision):
             ssim_lambda=ssim_lambda,
             normalize=self.config.normalize,
         )
-        return replace(plain, loss=loss)
 
     def _observe(self, part: TrainingSplat, targets: TeacherTargets) -> None:
         errors = (targets.image - part.target).square().mean(dim=(1, 2, 3)).sum()

@@ -7,16 +7,17 @@ with the maps of errors, which is zero. As the channels are zero, nothing else r
 from it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
+from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import similarity_map
 from moegs_ns.recipes.training_splat import TrainingSplat
-from moegs_ns.splatting.pixel_sums import traced
+from moegs_ns.splatting.pixel_sums import silent_channels, traced
 
 PUBLISHED_HEIGHT = 1014.0
 """Height in pixels of the images that published sizes on screen refer to."""
@@ -62,6 +63,11 @@ class TracedErrors:
     def select(self, rows: slice) -> "TracedErrors":
         """The sums of some Gaussians."""
         return TracedErrors(self.weights[rows], self.l1[rows], self.ssim[rows])
+
+
+def probed(gaussians: Gaussians) -> Gaussians:
+    """The same Gaussians with silent channels, whose gradients are sums over pixels."""
+    return replace(gaussians, features=silent_channels(gaussians.means, 3))
 
 
 def tracing_loss(part: TrainingSplat, with_similarity: bool) -> Float[Tensor, ""]:

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from moegs_ns.experts.base import Expert
+from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import SSIM_LAMBDA
 from moegs_ns.recipes.densification import DensificationConfig, Densifier
 from moegs_ns.recipes.schedules import scaled_steps
@@ -114,16 +115,17 @@ class Recipe(nn.Module):
         degree = step // self.steps(self.config.sh_degree_every)
         self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
 
+    def to_splat(self, gaussians: Gaussians) -> Gaussians:
+        """What is splatted of the expert's Gaussians in a training step, in the same order."""
+        return gaussians
+
     def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised."""
-        num_views = sum(len(part.indices) for part in parts)
-        total = torch.zeros((), device=parts[0].target.device)
-        for part in parts:
-            errors = self.supervision.errors(part, self.ssim_lambda(step), step)
-            total = total + errors.loss * (len(part.indices) / num_views)
-            if self.sampler is not None:
-                self.sampler.observe(part.indices, errors.l1.detach(), errors.ssim)
-        losses = {"photometric": total}
+        errors = self.supervision.errors(parts, self.ssim_lambda(step), step)
+        if self.sampler is not None:
+            indices = torch.cat([part.indices for part in parts])
+            self.sampler.observe(indices, errors.l1.detach(), errors.ssim)
+        losses = {"photometric": errors.loss}
         if self.config.weight_opacity > 0.0:
             opacities = self.expert.gauss_params["opacities"].sigmoid()
             losses["opacity"] = self.config.weight_opacity * opacities.mean()

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from moegs_ns.experts.ex4dgs import Ex4DGSExpert
+from moegs_ns.gaussians import Gaussians
 from moegs_ns.recipes import backtracking
 from moegs_ns.recipes.backtracking import ErrorPruneConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
@@ -165,10 +166,9 @@ class Ex4DGSRecipe(Recipe):
         self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
         return self.sampler
 
-    def before_step(self, step: int) -> None:
-        """See base; the step's Gaussians carry channels that errors are traced through."""
-        super().before_step(step)
-        self.ex4dgs.is_probed = True
+    def to_splat(self, gaussians: Gaussians) -> Gaussians:
+        """See base; they carry channels that errors are traced through."""
+        return backtracking.probed(gaussians)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
         """See base."""
@@ -203,7 +203,6 @@ class Ex4DGSRecipe(Recipe):
 
     def after_backward(self, step: int, parts: Sequence[TrainingSplat]) -> None:
         """Collect the screen gradients and traced errors of both kinds of Gaussians."""
-        self.ex4dgs.is_probed = False
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
             screen = screen_gradients(part.splat, num_views)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.schedules import clear_moments, is_due
 from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.replay import Replayed
 from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable
 
@@ -58,6 +60,10 @@ class HexPlaneRecipe(Recipe):
     config: HexPlaneRecipeConfig
     extent_groups = ("means", "decoder", "planes")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._replayed_planes = Replayed(lambda: (self.plane_regularizer(),), self.hexplane.planes)
+
     @property
     def hexplane(self) -> HexPlaneExpert:
         """The expert, under its own type."""
@@ -99,7 +105,7 @@ class HexPlaneRecipe(Recipe):
         """See base."""
         losses = super().loss_terms(step, parts)
         if self.hexplane.is_deforming:
-            losses["planes"] = self.plane_regularizer()
+            (losses["planes"],) = self._replayed_planes()
         return losses
 
     def plane_regularizer(self) -> Float[Tensor, ""]:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
-from moegs_ns.losses import SSIM_LAMBDA, photometric_loss
+from moegs_ns.losses import SSIM_LAMBDA
+from moegs_ns.recipes.supervision import PlainErrors
 from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable
 
@@ -34,6 +35,7 @@ class RouterRecipe(nn.Module):
         self.config = config
         self.generator = torch.Generator().manual_seed(seed)
         self.sampler: Sampler | None = None
+        self._errors = PlainErrors(config.ssim_lambda)
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""
@@ -51,9 +53,7 @@ class RouterRecipe(nn.Module):
         `gates` are those of the image and of the same camera one frame apart; without the latter
         their change is not counted.
         """
-        losses = {
-            "photometric": photometric_loss(image[None], target[None], self.config.ssim_lambda)
-        }
+        losses = {"photometric": self._errors(image[None], target[None]).loss}
         if len(gates) == 2:
             change = (gates[0] - gates[1]).abs().mean()
             losses["gate_change"] = self.config.weight_gate_change * change

@@ -1,0 +1,192 @@
+"""Functions of tensors that a GPU replays in one launch.
+
+Scenes of usual size cost a GPU less to compute than the host to launch. What is launched again and
+again with nothing but other values is recorded as a CUDA graph once and replayed from then on.
+"""
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+SWITCH = "MOEGS_CUDA_GRAPHS"
+"""Environment variable that turns recording off where it is 0, to look for errors."""
+PATIENCE = 4
+"""Equal calls before a recording is made, as it costs about as much as several of them."""
+
+Outputs = tuple[Tensor, ...]
+
+
+class Replayed:
+    """A function of tensors, replayed where that changes nothing.
+
+    It must not read values on the host, and its tensors must be its arguments, or the parameters
+    and buffers of `module`. What it returns is overwritten by the next call. On the CPU, and until
+    several calls in a row were alike, it is simply called.
+    """
+
+    def __init__(self, function: Callable[..., Outputs], module: nn.Module | None = None) -> None:
+        self.function = function
+        # In a tuple, so that no module that holds this object registers the other one again.
+        self._module = (module,)
+        self.recording: Recording | None = None
+        """What is replayed; None as long as the function is called itself."""
+        self._key: Hashable = None
+        self._calls = 0
+
+    def __call__(self, *inputs: Tensor, key: Hashable = ()) -> Outputs:
+        """What the function returns; `key` are the plain values that it depends on."""
+        parameters = self._parameters()
+        if not self._is_on_gpu(inputs, parameters):
+            return self.function(*inputs)
+        key = (key, *circumstances(), *map(identity, (*parameters, *self._buffers())),
+               *((value.shape, value.dtype, value.requires_grad) for value in inputs))  # fmt: skip
+        if key != self._key:
+            self._key, self._calls, self.recording = key, 0, None
+        self._calls += 1
+        if self._calls <= PATIENCE:
+            return self.function(*inputs)
+        if self.recording is None:
+            self.recording = Recording(self.function, inputs, parameters)
+        return self.recording(*inputs)
+
+    def _parameters(self) -> list[Tensor]:
+        module = self._module[0]
+        return [] if module is None else list(module.parameters())
+
+    def _buffers(self) -> list[Tensor]:
+        module = self._module[0]
+        return [] if module is None else list(module.buffers())
+
+    @staticmethod
+    def _is_on_gpu(inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
+        """Whether the work is done on a GPU; numbers may come from the host."""
+        values = [*parameters, *(value for value in inputs if value.ndim)]
+        return (
+            os.environ.get(SWITCH) != "0"
+            and len(values) > 0
+            and all(value.is_cuda for value in values)
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Replayed":
+        # Recordings are of the memory of the original.
+        return Replayed(deepcopy(self.function, memo), deepcopy(self._module[0], memo))
+
+
+class Recording:
+    """The launches of a function and of its backward pass, on memory that stays where it is."""
+
+    def __init__(
+        self,
+        function: Callable[..., Outputs],
+        inputs: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+    ) -> None:
+        device = next(value.device for value in (*parameters, *inputs) if value.is_cuda)
+        self.parameters = list(parameters)
+        self.inputs = [
+            value.detach().to(device, copy=True).requires_grad_(value.requires_grad)
+            for value in inputs
+        ]
+        self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):  # Libraries set themselves up on a stream's first use
+            first = function(*self.inputs)
+            self._gradients(first, [torch.zeros_like(value) for value in first])
+            del first
+        torch.cuda.current_stream(device).wait_stream(self._stream)
+        self._forward = torch.cuda.CUDAGraph()
+        with self._recorded(self._forward):
+            self.outputs = function(*self.inputs)
+        self.output_gradients = [torch.zeros_like(value) for value in self.outputs]
+        self._backward = torch.cuda.CUDAGraph()
+        self.gradients: list[Tensor | None] = []
+        if any(value.requires_grad for value in self.outputs):
+            with self._recorded(self._backward, pool=self._forward.pool()):
+                self.gradients = self._gradients(self.outputs, self.output_gradients)
+        self.is_differentiable = [value.requires_grad for value in self.outputs]
+        self.outputs = tuple(value.detach() for value in self.outputs)
+
+    def _recorded(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> torch.cuda.graph:
+        # Other threads, which read images ahead, may go on using the GPU.
+        return torch.cuda.graph(
+            graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+        )
+
+    def _gradients(
+        self, outputs: Outputs, output_gradients: Sequence[Tensor]
+    ) -> list[Tensor | None]:
+        """Of all inputs and parameters; None for those that need none or are not used."""
+        pairs = [
+            (value, gradient)
+            for value, gradient in zip(outputs, output_gradients, strict=True)
+            if value.requires_grad
+        ]
+        sources = [*self.inputs, *self.parameters]
+        wanted = [value for value in sources if value.requires_grad]
+        if not pairs:
+            return [None] * len(sources)
+        values, gradients = zip(*pairs, strict=True)
+        found = iter(torch.autograd.grad(values, wanted, gradients, allow_unused=True))
+        return [next(found) if value.requires_grad else None for value in sources]
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        """The outputs for other values of the inputs and parameters."""
+        if not self.gradients:
+            return self.replay(inputs)
+        return _Replay.apply(self, *inputs, *self.parameters)
+
+    def replay(self, inputs: Sequence[Tensor]) -> Outputs:
+        """Forward pass; the outputs are views of memory that is written again next time."""
+        for own, value in zip(self.inputs, inputs, strict=True):
+            own.detach().copy_(value, non_blocking=True)
+        self._forward.replay()
+        return tuple(value.detach() for value in self.outputs)
+
+    def replay_backward(self, output_gradients: Sequence[Tensor]) -> list[Tensor | None]:
+        """Gradients of inputs and parameters, on memory that is written again next time."""
+        for own, value in zip(self.output_gradients, output_gradients, strict=True):
+            own.copy_(value)
+        own_gradients = self.gradients[len(self.inputs) :]
+        for parameter, gradient in zip(self.parameters, own_gradients, strict=True):
+            kept = parameter.grad
+            if kept is not None and gradient is not None and same_memory(kept, gradient):
+                parameter.grad = kept.clone()  # Gradients of several steps are being added up.
+        self._backward.replay()
+        return [None if value is None else value.detach() for value in self.gradients]
+
+
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, recording: Recording, *values: Tensor) -> Outputs:
+        ctx.recording = recording
+        outputs = recording.replay(values[: len(recording.inputs)])
+        plain = [v for v, d in zip(outputs, recording.is_differentiable, strict=True) if not d]
+        ctx.mark_non_differentiable(*plain)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *output_gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        return None, *ctx.recording.replay_backward(output_gradients)
+
+
+def circumstances() -> tuple[bool, bool]:
+    """What torch would record of a call now."""
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+
+def identity(value: Tensor) -> Hashable:
+    """Which memory a tensor is, and whose."""
+    return id(value), value.data_ptr(), value.shape, value.requires_grad
+
+
+def same_memory(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors begin at the same place."""
+    return first.data_ptr() == second.data_ptr()

@@ -1,0 +1,183 @@
+"""Replayed launches: the same values and gradients as the calls that they stand for."""
+
+from copy import deepcopy
+
+import ex4dgs_helpers
+import pytest
+import torch
+from test_losses import images
+from toys import make_view
+from training_helpers import cloud, scene
+
+from moegs_ns import replay
+from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
+from moegs_ns.experts.hexplane import HexPlaneExpertConfig
+from moegs_ns.experts.instants import Instant, Instants
+from moegs_ns.experts.stg import STGExpertConfig
+from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig
+from moegs_ns.recipes.supervision import Supervision
+from moegs_ns.replay import PATIENCE, Replayed
+from moegs_ns.splatting import splat
+
+CONFIGS = {
+    "stg": STGExpertConfig(),
+    "stg-full": STGExpertConfig(color="full"),
+    "4dgaussians": HexPlaneExpertConfig(space_resolution=8),
+    "ed3dgs": ED3DGSExpertConfig(),
+}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def build(family: str, device: str):
+    torch.manual_seed(0)
+    if family == "ex4dgs":
+        expert, _, _ = ex4dgs_helpers.build(dynamic=ex4dgs_helpers.DYNAMIC)
+    else:
+        expert = CONFIGS[family].setup(scene=scene(), points=cloud(40))
+    expert.active_sh_degree = 2
+    if hasattr(expert, "is_deforming"):
+        expert.is_deforming = True
+    with torch.no_grad():
+        for parameter in expert.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return expert.to(device)
+
+
+def instants(device: str, shift: float = 0.0) -> list[Instant]:
+    times = torch.tensor([0.2, 0.7], device=device) + shift
+    return [Instant(times[0]), Instant(times[1], torch.tensor(1))]
+
+
+def loss_of(sets, device: str) -> torch.Tensor:
+    """Depends on every tensor of the Gaussians, and draws them."""
+    total = torch.zeros((), device=device)
+    for place, gaussians in enumerate(sets):
+        image = splat(gaussians, make_view(1).to(device)).rgb
+        total = total + (1 + place) * image.square().mean()
+        if gaussians.features is not None:
+            total = total + gaussians.features.square().mean()
+    return total
+
+
+def gradients(expert) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in expert.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
+def test_training_on_replayed_gaussians_equals_training_on_those_of_the_expert(family, device):
+    """Also while parameters are stepped, and after rows were removed, which ends a recording."""
+    expert, asked = build(family, device), Instants(build(family, device))
+    for step in range(4 * PATIENCE):
+        found = []
+        for one in (expert, asked.expert):
+            one.zero_grad()
+            now = instants(device, 0.01 * step)
+            sets = asked.at(now) if one is asked.expert else [one.at(i.time, i.camera) for i in now]
+            loss = loss_of(sets, device)
+            loss.backward()
+            found.append((loss.detach(), gradients(one)))
+            with torch.no_grad():
+                for parameter in one.parameters():
+                    if parameter.grad is not None:
+                        parameter.sub_(parameter.grad, alpha=0.01)
+            if step == 2 * PATIENCE:
+                one.gauss_params.select_(torch.arange(one.gauss_params.num_rows - 3, device=device))
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-7)
+        assert found[0][1].keys() == found[1][1].keys()
+        for name, gradient in found[0][1].items():
+            torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-3, atol=1e-6)
+    assert (asked._replayed.recording is not None) == (device == "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
+def test_what_is_recorded(family):
+    """After a few equal calls, anew when colours gain a degree, and for rendering as well."""
+    asked = Instants(build(family, "cuda"))
+
+    def draw(times: int):
+        for _ in range(times):
+            (gaussians, _) = asked.at(instants("cuda"))
+        return gaussians
+
+    draw(PATIENCE)
+    assert asked._replayed.recording is None
+    draw(1)
+    first = asked._replayed.recording
+    assert first is not None
+    assert draw(1).means.requires_grad and asked._replayed.recording is first
+    asked.expert.active_sh_degree = 3
+    draw(1)
+    assert asked._replayed.recording is None
+    with torch.no_grad():
+        rendered = draw(PATIENCE + 1)
+        expected = asked.expert.at(*vars(instants("cuda")[0]).values())
+        assert asked._replayed.recording is not None
+        torch.testing.assert_close(rendered.means, expected.means)
+        torch.testing.assert_close(rendered.sh, expected.sh)
+
+
+@pytest.mark.gpu
+def test_gradients_of_several_steps_add_up():
+    layer = torch.nn.Linear(3, 2).cuda()
+    double = Replayed(lambda x: (2.0 * layer(x),), layer)
+    for _ in range(PATIENCE + 1):
+        layer.zero_grad()
+        double(torch.ones(4, 3, device="cuda"))[0].sum().backward()
+    for _ in range(2):
+        double(torch.full((4, 3), 2.0, device="cuda"))[0].sum().backward()
+    assert double.recording is not None
+    torch.testing.assert_close(layer.weight.grad, torch.full_like(layer.weight, 8.0 + 16.0 + 16.0))
+
+
+@pytest.mark.gpu
+def test_losses_and_regularisers_are_replayed():
+    supervision = Supervision()
+    expert = build("4dgaussians", "cuda")
+    recipe = HexPlaneRecipeConfig().setup(expert=expert, budget=1.0, seed=0)
+    for step in range(PATIENCE + 3):
+        target = images(seed=1).cuda()
+        found = []
+        for errors in (supervision.plain_errors, Supervision().plain_errors):
+            image = images(seed=step).cuda().requires_grad_()
+            result = errors(image, target, 0.2)
+            found.append((result, *torch.autograd.grad(result.loss, image)))
+        torch.testing.assert_close(found[0][0].loss, found[1][0].loss)
+        torch.testing.assert_close(found[0][0].ssim, found[1][0].ssim)
+        torch.testing.assert_close(found[0][1], found[1][1])
+        terms = [recipe._replayed_planes()[0], recipe.plane_regularizer()]
+        planes = list(expert.planes.parameters())
+        for one, other in zip(*(torch.autograd.grad(t, planes) for t in terms), strict=True):
+            torch.testing.assert_close(one, other)
+        torch.testing.assert_close(*terms)
+        with torch.no_grad():
+            planes[0] += 0.01
+    assert supervision._plain[0.2]._replayed.recording is not None
+    assert recipe._replayed_planes.recording is not None
+
+
+@pytest.mark.gpu
+def test_the_switch_turns_recording_off(monkeypatch):
+    monkeypatch.setenv(replay.SWITCH, "0")
+    called = Replayed(lambda x: (x + 1.0,))
+    for _ in range(PATIENCE + 2):
+        called(torch.ones(2, device="cuda"))
+    assert called.recording is None
+
+
+def test_a_copy_of_what_holds_a_replayed_function_has_its_own_module():
+    layer = torch.nn.Linear(3, 2)
+    replayed = Replayed(torch.nn.Identity(), layer)
+    own, copied = deepcopy((layer, replayed))
+    assert copied._module[0] is own and own is not layer
+
+
+def test_an_expert_that_says_nothing_is_never_replayed():
+    class Cautious(type(build("stg", "cpu"))):
+        replay_key = None
+
+    expert = Cautious(STGExpertConfig(), scene(), cloud(5))
+    asked = Instants(expert)
+    asked._replayed = None
+    assert len(asked.at(instants("cpu"))) == 2
