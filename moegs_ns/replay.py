@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 SWITCH = "MOEGS_CUDA_GRAPHS"
 """Environment variable that turns recording off where it is 0, to look for errors."""
@@ -40,10 +41,12 @@ class Replayed:
 
     def __call__(self, *inputs: Tensor, key: Hashable = ()) -> Outputs:
         """What the function returns; `key` are the plain values that it depends on."""
-        parameters = self._parameters()
+        module = self._module[0]
+        parameters = [] if module is None else list(module.parameters())
         if not self._is_on_gpu(inputs, parameters):
             return self.function(*inputs)
-        key = (key, *circumstances(), *map(identity, (*parameters, *self._buffers())),
+        buffers = [] if module is None else list(module.buffers())
+        key = (key, *circumstances(), *map(identity, (*parameters, *buffers)),
                *((value.shape, value.dtype, value.requires_grad) for value in inputs))  # fmt: skip
         if key != self._key:
             self._key, self._calls, self.recording = key, 0, None
@@ -51,16 +54,8 @@ class Replayed:
         if self._calls <= PATIENCE:
             return self.function(*inputs)
         if self.recording is None:
-            self.recording = Recording(self.function, inputs, parameters)
+            self.recording = Recording(self.function, inputs, module)
         return self.recording(*inputs)
-
-    def _parameters(self) -> list[Tensor]:
-        module = self._module[0]
-        return [] if module is None else list(module.parameters())
-
-    def _buffers(self) -> list[Tensor]:
-        module = self._module[0]
-        return [] if module is None else list(module.buffers())
 
     @staticmethod
     def _is_on_gpu(inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
@@ -84,24 +79,26 @@ class Recording:
         self,
         function: Callable[..., Outputs],
         inputs: Sequence[Tensor],
-        parameters: Sequence[Tensor],
+        module: nn.Module | None,
     ) -> None:
-        device = next(value.device for value in (*parameters, *inputs) if value.is_cuda)
-        self.parameters = list(parameters)
-        self.inputs = [
-            value.detach().to(device, copy=True).requires_grad_(value.requires_grad)
-            for value in inputs
-        ]
+        self._call = _Call(function, module)
+        named = dict(self._call.named_parameters())
+        self.parameters = list(named.values())
+        device = next(value.device for value in (*self.parameters, *inputs) if value.is_cuda)
+        # Leaves of their own, on the same memory: those of the module belong to graphs of gradients
+        # of other steps, on a stream that must not be waited for while recording.
+        self._leaves = {name: leaf(value) for name, value in named.items()}
+        self.inputs = [leaf(value, value.detach().to(device, copy=True)) for value in inputs]
         self._stream = torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._stream):  # Libraries set themselves up on a stream's first use
-            first = function(*self.inputs)
+            first = self._run()
             self._gradients(first, [torch.zeros_like(value) for value in first])
             del first
         torch.cuda.current_stream(device).wait_stream(self._stream)
         self._forward = torch.cuda.CUDAGraph()
         with self._recorded(self._forward):
-            self.outputs = function(*self.inputs)
+            self.outputs = self._run()
         self.output_gradients = [torch.zeros_like(value) for value in self.outputs]
         self._backward = torch.cuda.CUDAGraph()
         self.gradients: list[Tensor | None] = []
@@ -117,6 +114,9 @@ class Recording:
             graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
         )
 
+    def _run(self) -> Outputs:
+        return functional_call(self._call, self._leaves, tuple(self.inputs))
+
     def _gradients(
         self, outputs: Outputs, output_gradients: Sequence[Tensor]
     ) -> list[Tensor | None]:
@@ -126,7 +126,7 @@ class Recording:
             for value, gradient in zip(outputs, output_gradients, strict=True)
             if value.requires_grad
         ]
-        sources = [*self.inputs, *self.parameters]
+        sources = [*self.inputs, *self._leaves.values()]
         wanted = [value for value in sources if value.requires_grad]
         if not pairs:
             return [None] * len(sources)
@@ -149,15 +149,27 @@ class Recording:
 
     def replay_backward(self, output_gradients: Sequence[Tensor]) -> list[Tensor | None]:
         """Gradients of inputs and parameters, on memory that is written again next time."""
-        for own, value in zip(self.output_gradients, output_gradients, strict=True):
-            own.copy_(value)
         own_gradients = self.gradients[len(self.inputs) :]
         for parameter, gradient in zip(self.parameters, own_gradients, strict=True):
             kept = parameter.grad
             if kept is not None and gradient is not None and same_memory(kept, gradient):
                 parameter.grad = kept.clone()  # Gradients of several steps are being added up.
+        for own, value in zip(self.output_gradients, output_gradients, strict=True):
+            own.copy_(value)
         self._backward.replay()
         return [None if value is None else value.detach() for value in self.gradients]
+
+
+class _Call(nn.Module):
+    """A function as a module that holds the parameters it reads."""
+
+    def __init__(self, function: Callable[..., Outputs], module: nn.Module | None) -> None:
+        super().__init__()
+        self.function = function
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Outputs:
+        return self.function(*inputs)
 
 
 class _Replay(torch.autograd.Function):
@@ -175,6 +187,12 @@ class _Replay(torch.autograd.Function):
         ctx: Any, *output_gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
         return None, *ctx.recording.replay_backward(output_gradients)
+
+
+def leaf(value: Tensor, memory: Tensor | None = None) -> Tensor:
+    """A tensor on the same memory, or on another, that is differentiated like `value`."""
+    memory = value.detach() if memory is None else memory
+    return memory.requires_grad_(value.requires_grad)
 
 
 def circumstances() -> tuple[bool, bool]:
