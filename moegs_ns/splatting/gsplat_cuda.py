@@ -30,7 +30,7 @@ def project(
     """See `projection.project`."""
     from gsplat import fully_fused_projection
 
-    packed: tuple = fully_fused_projection(
+    radii, means2d, depths, conics, _ = fully_fused_projection(
         means,
         None,
         quats,
@@ -41,19 +41,21 @@ def project(
         view.height,
         eps2d=DEFAULT_DILATION,
         near_plane=near,
-        packed=True,
+        packed=False,
     )
-    camera_ids, gaussian_ids, radii, means2d, depths, conics, _ = packed
-    if radii.ndim == 2:  # newer releases give one radius per axis
-        radii = radii.amax(dim=-1)
+    if radii.ndim == 3:  # newer releases give one radius per axis
+        radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
+    num_cameras, count = radii.shape
+    # All rows, since to keep those that are seen would cost a wait for the GPU and their gathering.
     return Projection(
-        means2d=means2d,
-        depths=depths,
-        conics=conics,
-        opacities=opacities.index_select(0, gaussian_ids),
-        radii=radii,
-        camera_ids=camera_ids,
-        gaussian_ids=gaussian_ids,
+        means2d=means2d.flatten(0, 1),
+        depths=depths.flatten(),
+        conics=conics.flatten(0, 1),
+        opacities=opacities if num_cameras == 1 else opacities.repeat(num_cameras),
+        radii=radii.flatten(),
+        camera_ids=_numbers(num_cameras, means.device).repeat_interleave(count),
+        gaussian_ids=_numbers(count, means.device).repeat(num_cameras),
+        is_complete=True,
     )
 
 
@@ -107,6 +109,10 @@ def rasterize(
         packed=True,
     )
     return image[..., :num_channels], alpha
+
+
+def _numbers(count: int, device: torch.device) -> Int[Tensor, "count"]:
+    return torch.arange(count, device=device)
 
 
 @cache

@@ -3,7 +3,7 @@
 Constants are those of gsplat 1.4.0, so that every implementation draws the same picture.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,7 +27,11 @@ MIN_CONIC_DETERMINANT = 1e-20
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Visible Gaussians on the image plane, one row per (camera, Gaussian), ready to rasterise."""
+    """Gaussians on the image plane, one row per (camera, Gaussian), ready to rasterise.
+
+    Rows are either those that a camera sees, or all: where a radius is 0, the others of their
+    numbers mean nothing then.
+    """
 
     means2d: Float[Tensor, "n 2"]
     """Centres in pixels."""
@@ -40,10 +44,22 @@ class Projection:
     """Half edge in pixels of the square that a Gaussian may touch; 0 means culled."""
     camera_ids: Int[Tensor, "n"]
     gaussian_ids: Int[Tensor, "n"]
+    is_complete: bool = False
+    """Whether there is a row for every pair, by camera and then by Gaussian."""
 
     def select(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> "Projection":
         """The rows that `keep` marks (mask) or lists (indices)."""
-        return Projection(**{name: value[keep] for name, value in vars(self).items()})
+        return Projection(**{name: getattr(self, name)[keep] for name in ROW_FIELDS})
+
+    def drop(self, is_culled: Bool[Tensor, "n"]) -> "Projection":
+        """Without the marked Gaussians; all rows stay where they are complete."""
+        if not self.is_complete:
+            return self.select(~is_culled)
+        return replace(self, radii=self.radii.masked_fill(is_culled, 0))
+
+
+ROW_FIELDS = tuple(field.name for field in fields(Projection) if field.name != "is_complete")
+"""What a projection holds one row per pair of."""
 
 
 def project(
@@ -60,9 +76,7 @@ def project(
         _project_to_camera(means, covariances, opacities, view, camera, near)
         for camera in range(len(view))
     ]
-    return Projection(
-        **{name: torch.cat([vars(p)[name] for p in parts]) for name in vars(parts[0])}
-    )
+    return Projection(**{name: torch.cat([getattr(p, name) for p in parts]) for name in ROW_FIELDS})
 
 
 def covariance(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
@@ -178,16 +192,18 @@ def dilate(
     like = projection.opacities
     own = torch.as_tensor(dilation, dtype=like.dtype, device=like.device).expand_as(like)
     is_compensated = torch.as_tensor(compensated, device=like.device).expand_as(like)
-    a, b, c = projection.conics.unbind(-1)
+    identity = _identity(projection.conics)
+    # What was culled may hold anything, also what is no number and would spoil gradients.
+    is_seen = projection.radii > 0
+    a, b, c = torch.where(is_seen[:, None], projection.conics, identity).unbind(-1)
     determinant = a * c - b * b
-    is_narrow = determinant > MIN_CONIC_DETERMINANT
+    is_narrow = is_seen & (determinant > MIN_CONIC_DETERMINANT)
     # Untouched rows keep their bits, so that the company of other experts changes nothing; ones in
     # the place of their determinant keep the unused branch and its gradient finite.
     is_changed = is_narrow & (own != DEFAULT_DILATION)
     safe = torch.where(
         is_changed | (is_narrow & is_compensated), determinant, torch.ones_like(determinant)
     )
-    identity = _identity(projection.conics)
     before = torch.stack([c, -b, a], dim=-1) / safe[:, None] - DEFAULT_DILATION * identity
     after = before + own[:, None] * identity
     conics, radii = _conics_and_radii(after)

@@ -30,7 +30,7 @@ class Splat:
     gaussian_features: Float[Tensor, "C H W D"]
     """The channels of `Gaussians.features`, composited over zero."""
     means2d: Float[Tensor, "C N 2"]
-    """Projected centres in pixels; 0 where culled. Call `retain_grad` to see screen gradients."""
+    """Projected centres in pixels; anything where culled. `retain_grad` shows screen gradients."""
     radii: Int[Tensor, "C N"]
     """Extent in pixels; 0 where culled."""
 
@@ -123,14 +123,11 @@ def splat_experts(
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
     counts = [len(expert) for expert in experts]
     projection, expert_ids = _project_all(experts, view, counts, near, rasterizer)
-    row = projection.camera_ids * sum(counts) + projection.gaussian_ids
-    radii = projection.radii.new_zeros(num_cameras * sum(counts))
-    radii = radii.index_copy(0, row, projection.radii).view(num_cameras, -1)
-    centres = projection.means2d.new_zeros(num_cameras * sum(counts), 2)
-    centres = centres.index_copy(0, row, projection.means2d).view(num_cameras, -1, 2)
+    rows = PairRows(projection, num_cameras, sum(counts))
+    radii, centres = rows.spread(projection.radii), rows.spread(projection.means2d)
     means2d = list(centres.split(counts, dim=1)) if num_experts > 1 else [centres]
     # Reading the centres back from every expert's part lets these parts retain gradients.
-    projection = replace(projection, means2d=_rows(joined(means2d, dim=1), row))
+    projection = replace(projection, means2d=rows.gather(joined(means2d, dim=1)))
 
     dense = [
         _channels(g, view, f)
@@ -139,7 +136,7 @@ def splat_experts(
     own_widths = [part.shape[-1] for _, part, _ in dense]
     rgb, own, extra = (cat_padded(part, dim=1) for part in zip(*dense, strict=True))
     widths = [3, own.shape[-1], extra.shape[-1], 1]
-    channels = [_rows(part, row) for part in (rgb, own, extra) if part.shape[-1]]
+    channels = [rows.gather(part) for part in (rgb, own, extra) if part.shape[-1]]
     channels = torch.cat([*channels, projection.depths[:, None]], dim=-1)
     image, alpha = _rasterize_or_nothing(
         rasterizer, projection, channels, expert_ids * num_cameras + projection.camera_ids,
@@ -169,10 +166,27 @@ def composite(
     return rgb + (1.0 - alpha) * background
 
 
-def _rows(values: Float[Tensor, "C N D"], row: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
-    """One row per projected Gaussian. On a GPU the gradient of `index_select` is a sum by atomics,
-    that of indexing by two tensors a sort."""
-    return values.flatten(0, 1).index_select(0, row)
+class PairRows:
+    """Which rows of all (camera, Gaussian) pairs a projection has."""
+
+    def __init__(self, projection: Projection, num_cameras: int, count: int) -> None:
+        self._num_cameras, self._count = num_cameras, count
+        self._row: Int[Tensor, "n"] | None = None
+        if not projection.is_complete:
+            self._row = projection.camera_ids * count + projection.gaussian_ids
+
+    def gather(self, values: Float[Tensor, "C N D"]) -> Float[Tensor, "n D"]:
+        """One row per projected Gaussian. On a GPU the gradient of `index_select` is a sum by
+        atomics, that of indexing by two tensors a sort."""
+        flat = values.flatten(0, 1)
+        return flat if self._row is None else flat.index_select(0, self._row)
+
+    def spread(self, values: Float[Tensor, "n *D"]) -> Float[Tensor, "C N *D"]:
+        """One entry per pair; 0 where there is no row."""
+        if self._row is not None:
+            nothing = values.new_zeros(self._num_cameras * self._count, *values.shape[1:])
+            values = nothing.index_copy(0, self._row, values)
+        return values.unflatten(0, (self._num_cameras, self._count))
 
 
 def _project_all(
@@ -191,15 +205,11 @@ def _project_all(
     planes = [NEAR] * len(counts) if near is None else [max(NEAR, plane) for plane in near]
     projector = rasterizer if sum(counts) else torch_twin
     projection = projector.project(means, quats, scales, opacities, view, near=min(planes))
-    if len(counts) == 1:
-        expert_ids = torch.zeros_like(projection.gaussian_ids)
-    else:
-        ends = torch.tensor(counts).cumsum(0).to(device)
-        expert_ids = torch.searchsorted(ends, projection.gaussian_ids, right=True)
+    expert_ids = _expert_ids(projection, counts)
     if len(set(planes)) > 1:
         own_plane = torch.tensor(planes, device=device, dtype=projection.depths.dtype)
-        is_beyond = torch.nonzero(projection.depths > own_plane[expert_ids])[:, 0]
-        projection, expert_ids = projection.select(is_beyond), expert_ids[is_beyond]
+        projection = projection.drop(projection.depths <= own_plane[expert_ids])
+        expert_ids = _expert_ids(projection, counts)
     dilation = shared_or_cat([(expert.dilation, expert) for expert in experts])
     if isinstance(dilation, Tensor):
         dilation = dilation[projection.gaussian_ids]
@@ -207,6 +217,14 @@ def _project_all(
     if isinstance(compensated, Tensor):
         compensated = compensated[projection.gaussian_ids]
     return dilate(projection, dilation, compensated), expert_ids
+
+
+def _expert_ids(projection: Projection, counts: Sequence[int]) -> Int[Tensor, "n"]:
+    """Number of the expert of each row."""
+    if len(counts) == 1:
+        return torch.zeros_like(projection.gaussian_ids)
+    ends = torch.tensor(counts).cumsum(0).to(projection.gaussian_ids.device)
+    return torch.searchsorted(ends, projection.gaussian_ids, right=True)
 
 
 def _channels(
