@@ -17,6 +17,9 @@ TILE_SIZE = 16
 MAX_ALPHA = 0.999
 MIN_ALPHA = 1.0 / 255.0
 MIN_TRANSMITTANCE = 1e-4
+MEDIAN_TRANSMITTANCE = 0.5
+"""What is left of the light at the median depth. No rasteriser stops a pixel before it gets there:
+above it even a Gaussian of `MAX_ALPHA` leaves more than `MIN_TRANSMITTANCE`."""
 NEAR = 0.01
 """Default distance of the near plane in world units."""
 FIELD_OF_VIEW_MARGIN = 0.3
@@ -158,6 +161,18 @@ def _touches_image(projection: Projection, width: int, height: int) -> Bool[Tens
     x, y = projection.means2d.unbind(-1)
     r = projection.radii
     return (r > 0) & (x + r > 0) & (x - r < width) & (y + r > 0) & (y - r < height)
+
+
+def alphas_at(
+    offsets: Float[Tensor, "*s n 2"], conics: Float[Tensor, "n 3"], opacities: Float[Tensor, "n"]
+) -> Float[Tensor, "*s n"]:
+    """Opacity of Gaussians `offsets` pixels away from their centres; 0 where it is not drawn."""
+    dx, dy = offsets.unbind(-1)
+    a, b, c = conics.unbind(-1)
+    distance = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
+    alpha = (opacities * torch.exp(-distance)).clamp(max=MAX_ALPHA)
+    is_drawn = (distance >= 0) & (alpha >= MIN_ALPHA)
+    return torch.where(is_drawn, alpha, torch.zeros_like(alpha))
 
 
 def dilate(

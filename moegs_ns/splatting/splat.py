@@ -122,7 +122,7 @@ def splat_experts(
     num_experts, num_cameras = len(experts), len(view)
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
     counts = [len(expert) for expert in experts]
-    projection, expert_ids = _project_all(experts, view, counts, near, rasterizer)
+    projection, expert_ids = project_all(experts, view, counts, near, rasterizer)
     row = projection.camera_ids * sum(counts) + projection.gaussian_ids
     radii = projection.radii.new_zeros(num_cameras * sum(counts))
     radii = radii.index_copy(0, row, projection.radii).view(num_cameras, -1)
@@ -175,7 +175,7 @@ def _rows(values: Float[Tensor, "C N D"], row: Int[Tensor, "n"]) -> Float[Tensor
     return values.flatten(0, 1).index_select(0, row)
 
 
-def _project_all(
+def project_all(
     experts: Sequence[Gaussians],
     view: View,
     counts: Sequence[int],
