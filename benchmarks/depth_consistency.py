@@ -1,4 +1,5 @@
-"""Multi-view depth consistency (Eq. 16) of trained runs, experts and mixtures, on equal cameras.
+"""Multi-view depth consistency (Eq. 16) of trained runs on equal cameras: of experts, mixtures and
+fused sets, by expected and by median depth.
 
 python benchmarks/depth_consistency.py --runs RUN_ROUTER RUN_STUDENT --frames 10 --cameras 8
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from moegs_ns.cli.analyse import depth_rows
+from moegs_ns.cli.depth_consistency import depth_rows
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.cli.results import write_results
 from moegs_ns.models.checkpoints import open_run
@@ -27,6 +28,9 @@ class Depth:
     """Instants, spread evenly over the clip."""
     cameras: int = 8
     """Cameras at each instant, spread evenly over the rig."""
+    fuse_views: int | None = None
+    """Training images to measure responsibilities of fused sets on; None for what a run keeps, or
+    all."""
     name: str = "depth_consistency"
     """Name of the results file."""
     results_dir: Path = Path(__file__).parent / "results"
@@ -38,9 +42,13 @@ class Depth:
             run = open_run(path)
             pipeline = load_pipeline(run)
             method, seed = run.config.method_name, run.config.machine.seed
-            for row in depth_rows(pipeline, self.frames, self.cameras):
+            for row in depth_rows(pipeline, self.frames, self.cameras, self.fuse_views):
                 rows.append({"method": method, "seed": seed, "run": run.config.timestamp} | row)
-                print(f"{method} {row['name']}: {row['mdc_world']:.4g} world units", flush=True)
+                print(
+                    f"{method} {row['name']}, {row['depth']} depth: {row['mdc_world']:.4g} world "
+                    f"units {row['reason']}",
+                    flush=True,
+                )
             del pipeline
             torch.cuda.empty_cache()
         command = shlex.join(["python", *sys.argv])

@@ -96,16 +96,19 @@ def multiview_depth_consistency(
 
     Every solid pixel of a view is lifted to its depth and projected into the other view. Its depth
     there is compared with the one that is shown there, interpolated linearly in the inverse depth,
-    which is exact on planes. Not compared are points outside the outermost pixel centres or behind
-    the camera, points with a pixel around them that is not solid, and points that lie behind what
-    is shown by more than `OCCLUSION_MARGIN`, since something may hide them. A wrong surface is
-    found all the same: in the opposite pair it lies in front. The paper states no rule for these.
+    which is exact on planes; median depths are those of whole Gaussians and have small steps even
+    there. Not compared are points outside the outermost pixel centres or behind the camera, points
+    with a pixel around them that is not solid, and points that lie behind what is shown by more
+    than `OCCLUSION_MARGIN`, since something may hide them. A wrong surface is found all the same:
+    in the opposite pair it lies in front. The paper states no rule for these.
 
     Args:
-        depths: expected depth along the optical axis, divided by alpha, in world units; not
-            positive where nothing was hit. gsplat 1.4.0 gives no median depth.
+        depths: along the optical axis in world units, expected (divided by alpha) or median; not
+            positive where there is no surface, which is then not compared. The paper does not
+            say which it means.
         view: cameras of the depth maps.
-        alphas: opacity; pixels below `SOLID` are not solid. None takes all positive depths.
+        alphas: opacity; pixels below `SOLID` are not solid. None takes all positive depths, as
+            befits median depths, which are 0 in just these pixels.
     """
     view.assert_one_instant()
     is_solid = depths[..., 0] > 0

@@ -5,7 +5,7 @@ again with nothing but other values is recorded as a CUDA graph once and replaye
 """
 
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -36,17 +36,16 @@ class Replayed:
         self._module = (module,)
         self.recording: Recording | None = None
         """What is replayed; None as long as the function is called itself."""
+        self._stores = [] if module is None else stores(module)
         self._key: Hashable = None
         self._calls = 0
 
     def __call__(self, *inputs: Tensor, key: Hashable = ()) -> Outputs:
         """What the function returns; `key` are the plain values that it depends on."""
-        module = self._module[0]
-        parameters = [] if module is None else list(module.parameters())
-        if not self._is_on_gpu(inputs, parameters):
+        if not self._is_on_gpu(inputs):
             return self.function(*inputs)
-        buffers = [] if module is None else list(module.buffers())
-        key = (key, *circumstances(), *map(identity, (*parameters, *buffers)),
+        values = (value for store in self._stores for value in store.values())
+        key = (key, *circumstances(), *map(identity, values),
                *((value.shape, value.dtype, value.requires_grad) for value in inputs))  # fmt: skip
         if key != self._key:
             self._key, self._calls, self.recording = key, 0, None
@@ -54,18 +53,17 @@ class Replayed:
         if self._calls <= PATIENCE:
             return self.function(*inputs)
         if self.recording is None:
-            self.recording = Recording(self.function, inputs, module)
+            self.recording = Recording(self.function, inputs, self._module[0])
         return self.recording(*inputs)
 
-    @staticmethod
-    def _is_on_gpu(inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
+    def _is_on_gpu(self, inputs: Sequence[Tensor]) -> bool:
         """Whether the work is done on a GPU; numbers may come from the host."""
-        values = [*parameters, *(value for value in inputs if value.ndim)]
-        return (
-            os.environ.get(SWITCH) != "0"
-            and len(values) > 0
-            and all(value.is_cuda for value in values)
-        )
+        if not torch.cuda.is_initialized() or os.environ.get(SWITCH) == "0":
+            return False
+        kept = (value for store in self._stores for value in store.values() if value is not None)
+        first = next(kept, None)
+        values = [value for value in inputs if value.ndim] + ([] if first is None else [first])
+        return len(values) > 0 and all(value.is_cuda for value in values)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Replayed":
         # Recordings are of the memory of the original.
@@ -195,14 +193,23 @@ def leaf(value: Tensor, memory: Tensor | None = None) -> Tensor:
     return memory.requires_grad_(value.requires_grad)
 
 
+def stores(module: nn.Module) -> list[Mapping[str, Tensor | None]]:
+    """Where a module and those in it keep parameters and buffers, looked up once: to walk through
+    all modules takes longer than many a function that is replayed."""
+    kept = [(part._parameters, part._buffers) for part in module.modules()]
+    return [store for pair in kept for store in pair]
+
+
 def circumstances() -> tuple[bool, bool]:
     """What torch would record of a call now."""
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
 
-def identity(value: Tensor) -> Hashable:
+def identity(value: Tensor | None) -> Hashable:
     """Which memory a tensor is, and whose."""
-    return id(value), value.data_ptr(), value.shape, value.requires_grad
+    return (
+        value if value is None else (id(value), value.data_ptr(), value.shape, value.requires_grad)
+    )
 
 
 def same_memory(first: Tensor, second: Tensor) -> bool:

@@ -8,7 +8,9 @@ from PIL import Image
 from tiny import TinyRuns, typed
 
 from moegs_ns.cli.analyse import Analyse
+from moegs_ns.cli.depth_consistency import depth_rows
 from moegs_ns.cli.report import load_pipeline
+from moegs_ns.cli.results import write_results
 from moegs_ns.models.checkpoints import open_run
 
 NAMES = ("stg", "4dgaussians")
@@ -38,12 +40,37 @@ def test_the_motion_of_each_expert_is_told(analysed: Path):
 def test_depth_is_compared_among_training_cameras(analysed: Path):
     """The scene holds out one camera only, which has nothing to be compared with."""
     rows = rows_of(analysed / "depth_consistency.json")
-    assert {row["name"] for row in rows} == {"mixture", *NAMES}
+    kinds = [(name, d) for name in (*NAMES, "mixture", "fused") for d in ("expected", "median")]
+    assert [(row["name"], row["depth"]) for row in rows] == kinds
     for row in rows:
         assert row["cameras"] == "training" and row["instants"] <= 2 and row["pairs"] <= 2 * 6
         assert 0.0 <= row["compared_share"] <= 1.0
         if row["mdc_world"] is not None:
             assert row["mdc_world"] > row["mdc_extents"] > 0.0, "the extent is above one unit"
+
+
+def test_the_fused_set_may_be_measured_on_few_images(tiny_runs: TinyRuns):
+    pipeline = load_pipeline(open_run(tiny_runs.router))
+    few, whole = (
+        {(row["name"], row["depth"]): row for row in depth_rows(pipeline, 1, 2, fuse_views=count)}
+        for count in (1, None)
+    )
+    assert few["mixture", "median"] == whole["mixture", "median"]
+    assert few["fused", "median"] != whole["fused", "median"]
+    assert whole["fused", "median"]["reason"] == "" and whole["fused", "median"]["pairs"] > 0
+
+
+def test_a_mixture_that_has_no_fused_set_says_so(
+    tiny_runs: TinyRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pipeline = load_pipeline(open_run(tiny_runs.router))
+    monkeypatch.setattr(type(pipeline.model.mixture.experts[0]), "has_shading", True)
+    rows = depth_rows(pipeline, 1, 2)
+    assert [row["depth"] for row in rows if row["name"] == "mixture"] == ["expected", "median"]
+    write_results(tmp_path / "rows.json", rows, "test")
+    for row in rows_of(tmp_path / "rows.json")[-2:]:
+        assert row["name"] == "fused" and row["mdc_world"] is None and row["instants"] == 0
+        assert "number 1 (STGExpert) decodes colours per pixel" in row["reason"]
 
 
 def test_errors_agree_with_the_scores_of_the_run(tiny_runs: TinyRuns, analysed: Path):
@@ -95,4 +122,6 @@ def test_an_expert_alone_has_motion_and_depth(tiny_runs: TinyRuns, tmp_path: Pat
 def test_too_little_to_look_at(tiny_runs: TinyRuns, tmp_path: Path):
     with pytest.raises(ValueError, match="--depth-cameras expects at least 2, got 1"):
         Analyse(tiny_runs.router, tmp_path, depth_cameras=1).main()
+    with pytest.raises(ValueError, match="--fuse-views expects at least 1, got 0"):
+        Analyse(tiny_runs.router, tmp_path, fuse_views=0).main()
     assert not list(tmp_path.iterdir())

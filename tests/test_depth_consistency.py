@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import make_view
+from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
+from moegs_ns.gaussians import Gaussians
 from moegs_ns.metrics import OCCLUSION_MARGIN, multiview_depth_consistency
+from moegs_ns.ops.depths import DEPTHS, ExpectedDepth, MedianDepth
 
 
 def side_by_side(count: int = 2, step: float = 0.5) -> View:
@@ -145,3 +147,37 @@ def test_it_is_what_the_definition_says(generator: torch.Generator):
     error, pairs = brute_force(depths[..., 0], alphas[..., 0], view)
     assert pairs == result.num_pairs == 6
     assert float(result.error) == pytest.approx(error, rel=1e-9)
+
+
+def wall_and_veil(opacity: float) -> Gaussians:
+    """An opaque wall at depth 3 behind a veil of small Gaussians here and there at depth 2.9."""
+    generator = torch.Generator().manual_seed(0)
+    gaussians = make_gaussians(generator, 61, dtype=torch.float64)
+    means = gaussians.means * 2.9 / gaussians.means[:, 2:]
+    scales, opacities = gaussians.scales * 0.5, torch.full_like(gaussians.opacities, opacity)
+    means[-1], scales[-1], opacities[-1] = torch.tensor([0.0, 0.0, 3.0]), 1e3, 1.0
+    return replace(gaussians, means=means, scales=scales, opacities=opacities)
+
+
+def consistency(depth, gaussians: Gaussians, view: View):
+    return multiview_depth_consistency(depth.of_set(gaussians, view, 0.01), view)
+
+
+def test_a_wall_is_consistent_by_both_depths():
+    wall = wall_and_veil(0.0)
+    for depth in DEPTHS:
+        result = consistency(depth, wall, side_by_side())
+        assert float(result.error) == pytest.approx(0.0, abs=1e-9) and result.num_pairs == 2
+
+
+def test_a_veil_moves_the_expected_depth_and_leaves_the_median():
+    view, veiled = side_by_side(), wall_and_veil(0.25)
+    expected, median = (consistency(d, veiled, view) for d in (ExpectedDepth(), MedianDepth()))
+    assert float(expected.error) > 1e-4 > 10 * float(median.error)
+
+
+def test_both_depths_speak_of_the_same_pixels(generator: torch.Generator):
+    gaussians = make_gaussians(generator, 150, dtype=torch.float64)
+    view = make_view(3, dtype=torch.float64)
+    expected, median = (depth.of_set(gaussians, view, 0.01) > 0 for depth in DEPTHS)
+    assert torch.equal(expected, median) and 0.1 < expected.double().mean() < 0.9

@@ -6,35 +6,31 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cameras import view_from_cameras
 from moegs_ns.cli.analysis_pictures import save_routing, save_trajectories, save_usage
+from moegs_ns.cli.depth_consistency import depth_rows, experts_of, spread
 from moegs_ns.cli.report import load_pipeline
-from moegs_ns.cli.results import write_results
-from moegs_ns.data.frame_dataset import FrameDataset
+from moegs_ns.cli.results import Row, write_results
 from moegs_ns.experts.base import Expert
-from moegs_ns.metrics import multiview_depth_consistency
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.pipeline import MoegsPipeline
 from moegs_ns.models.router_model import RouterModel
 from moegs_ns.ops.motion import Trajectories, analyse_motion
 from moegs_ns.ops.routing import RoutingSums, routing_maps, share_reached
-from moegs_ns.splatting import splat
 
 GRID = 3
 """Images are divided into this many rows and columns of regions."""
 NUM_PICTURED = 4
 """Views in the picture of the routing."""
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -56,6 +52,9 @@ class Analyse:
     """Instants at which depth maps are compared."""
     depth_cameras: int = 8
     """Cameras whose depth maps are compared at each instant."""
+    fuse_views: int | None = None
+    """Training images to measure the responsibilities of the fused set on, for its depth maps; see
+    --max-views of `moegs fuse`."""
     seed: int = 0
     """Seed of the choice of Gaussians."""
 
@@ -67,6 +66,8 @@ class Analyse:
             ValueError: a number of things to look at is too small.
         """
         limits = {"trajectories": 1, "times": 2, "images": 1, "depth_frames": 1, "depth_cameras": 2}
+        if self.fuse_views is not None:
+            limits["fuse_views"] = 1
         for name, least in limits.items():
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
@@ -79,7 +80,8 @@ class Analyse:
         experts = experts_of(pipeline, run.config.method_name)
         rows, paths = motion_rows(experts, self.times, self.trajectories, self.seed)
         self.write("motion", rows)
-        self.write("depth_consistency", depth_rows(pipeline, self.depth_frames, self.depth_cameras))
+        rows = depth_rows(pipeline, self.depth_frames, self.depth_cameras, self.fuse_views)
+        self.write("depth_consistency", rows)
         if len(pipeline.datamanager.eval_dataset):
             save_trajectories(self.output_dir / "trajectories.png", pipeline, paths)
             if isinstance(pipeline.model, RouterModel):
@@ -116,19 +118,6 @@ class Analyse:
         CONSOLE.print(f"{path} and .md: {len(rows)} rows")
 
 
-def experts_of(pipeline: MoegsPipeline, method: str) -> dict[str, Expert]:
-    """The experts of a run by name; the one that it trained if it is no mixture."""
-    model = pipeline.model
-    if isinstance(model, RouterModel):
-        return dict(zip(model.config.expert_names, model.mixture.experts, strict=True))
-    return {method.removeprefix("moegs-"): model.expert}
-
-
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` numbers below `length`, evenly spread, ends included."""
-    return torch.linspace(0, length - 1, min(length, count)).round().long().tolist()
-
-
 def motion_rows(
     experts: dict[str, Expert], times: int, count: int, seed: int
 ) -> tuple[list[Row], dict[str, Trajectories]]:
@@ -144,78 +133,6 @@ def motion_rows(
         is_whole = all(math.isfinite(value) for value in asdict(report).values())
         rows.append(row | {"reason": "" if is_whole else "nothing visible moves (far enough)"})
     return rows, paths
-
-
-def depth_rows(pipeline: MoegsPipeline, num_frames: int, num_cameras: int) -> list[Row]:
-    """Multi-view depth consistency (Eq. 16) of every expert and the mixture.
-
-    Held-out cameras are compared where several of them show one instant, else training cameras.
-    """
-    datamanager = pipeline.datamanager
-    held_out = several_per_frame(datamanager.eval_dataset)
-    dataset = datamanager.eval_dataset if held_out else datamanager.train_dataset
-    frames = held_out or several_per_frame(dataset)
-    extent = float(datamanager.train_dataset.metadata["scene"].extent)
-    found: dict[str, list[tuple[float, int, float]]] = {}
-    for place in spread(len(frames), num_frames):
-        rows = frames[place]
-        rows = torch.tensor([rows[k] for k in spread(len(rows), num_cameras)])
-        view = view_from_cameras(dataset.cameras[rows]).to(pipeline.device)
-        for name, (depths, alphas) in depth_maps(pipeline, view).items():
-            result = multiview_depth_consistency(depths, view, alphas)
-            figures = (float(result.error), result.num_pairs, result.share)
-            found.setdefault(name, []).append(figures)
-    return [
-        depth_row(name, figures, extent, "held-out" if held_out else "training")
-        for name, figures in found.items()
-    ]
-
-
-def depth_row(
-    name: str, figures: list[tuple[float, int, float]], extent: float, cameras: str
-) -> Row:
-    """Mean over instants; lengths in world units and in extents of the scene."""
-    errors = torch.tensor([error for error, pairs, _ in figures if pairs], dtype=torch.float64)
-    mean = float(errors.mean())
-    return {
-        "name": name,
-        "mdc_world": mean,
-        "mdc_extents": mean / extent,
-        "mdc_std_world": float(errors.std()) if len(errors) > 1 else 0.0,
-        "instants": len(errors),
-        "pairs": sum(pairs for _, pairs, _ in figures),
-        "compared_share": sum(share for *_, share in figures) / len(figures),
-        "cameras": cameras,
-        "reason": "" if len(errors) else "no two cameras see a solid surface in common",
-    }
-
-
-def several_per_frame(dataset: FrameDataset) -> list[list[int]]:
-    """Rows of the images of each frame that several cameras show."""
-    rows: dict[int, list[int]] = {}
-    for row, frame in enumerate(dataset.frame_table.frame_ids.tolist()):
-        rows.setdefault(frame, []).append(row)
-    return [rows[frame] for frame in sorted(rows) if len(rows[frame]) > 1]
-
-
-@torch.no_grad()
-def depth_maps(
-    pipeline: MoegsPipeline, view: View
-) -> dict[str, tuple[Float[Tensor, "C H W 1"], Float[Tensor, "C H W 1"]]]:
-    """Expected depth and opacity of every expert and of the mixture, in all cameras of a view."""
-    maps, model = {}, pipeline.model
-    for name, expert in experts_of(pipeline, "expert").items():
-        drawn = splat(expert.at(view.time), view, near=expert.near)
-        maps[name] = (drawn.depth, drawn.alpha)
-    if isinstance(model, RouterModel):
-        # A mixture draws one camera at a time.
-        cameras = torch.arange(len(view), device=view.viewmats.device)[:, None]
-        drawn = [model.view_outputs(view.select(camera)) for camera in cameras]
-        depths, alphas = (
-            torch.stack([outputs[name] for outputs in drawn]) for name in ("depth", "accumulation")
-        )
-        maps["mixture"] = (depths, alphas)
-    return maps
 
 
 @torch.no_grad()

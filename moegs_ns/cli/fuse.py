@@ -55,9 +55,7 @@ class Fuse:
         run = open_run(self.run)
         pipeline = load_pipeline(run)
         model = mixture_model(pipeline, self.run)
-        shares = model.shares.values
-        if not shares or self.max_views is not None:
-            shares = measured(pipeline, self.max_views).shares
+        shares = kept_or_measured(pipeline, self.max_views)
         if self.keep:
             keep_shares(run, shares)
         time = torch.tensor(self.time, device=pipeline.device)
@@ -93,9 +91,23 @@ def mixture_model(pipeline: MoegsPipeline, path: Path) -> RouterModel:
             f"Expected the run of a mixture to fuse, but {path} is that of a single expert; name "
             "a run of moegs-router."
         )
+    return model
+
+
+def kept_or_measured(pipeline: MoegsPipeline, max_views: int | None) -> list[torch.Tensor]:
+    """Responsibilities that the run of a mixture keeps; measured where it keeps none or where a
+    number of training images is asked for.
+
+    Raises:
+        ValueError: the mixture can't be fused.
+    """
+    model = pipeline.model
+    assert isinstance(model, RouterModel), type(model)
     # Said before the views are gone through, which takes a while.
     refuse_shading(model.mixture.experts, "Fusion makes one set of Gaussians of all experts")
-    return model
+    if model.shares.values and max_views is None:
+        return model.shares.values
+    return measured(pipeline, max_views).shares
 
 
 def measured(pipeline: MoegsPipeline, max_views: int | None = None) -> Responsibilities:

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+Row = dict[str, Any]
+"""Figures of one row of a table by column."""
+
 PACKAGES = ("moegs-ns", "nerfstudio", "gsplat", "torch", "numpy", "numba")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
@@ -178,7 +178,7 @@ class ExpertModel(Model):
             return {"l1": (outputs["rgb"] - target).abs().mean()}
         indices = batch["image_idx"]
         self._parts = [
-            TrainingSplat(gaussians, result, part, image, target[rows], indices[rows])
+            TrainingSplat(gaussians, result, part, image, rows_of(target, rows), indices[rows])
             for gaussians, result, part, image, rows in outputs["drawn"]
         ]
         return self.recipe.loss_terms(self.step, self._parts) | self.corrections.loss_terms()
@@ -206,6 +206,13 @@ def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:
         return [torch.zeros(1, dtype=torch.long)]
     frames = view.frame_ids
     return [torch.nonzero(frames == frame)[:, 0] for frame in frames.unique()]
+
+
+def rows_of(images: Float[Tensor, "V H W 3"], rows: Int[Tensor, "C"]) -> Float[Tensor, "C H W 3"]:
+    """Some images of a batch; numbers stay on the CPU: to copy them is to wait for a GPU."""
+    if len(rows) == len(images):
+        return images
+    return torch.stack([images[row] for row in rows.tolist()])
 
 
 def scene_of(kwargs: dict[str, Any]) -> SceneInfo:

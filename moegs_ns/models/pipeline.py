@@ -68,6 +68,10 @@ class MoegsPipeline(VanillaPipeline):
                     self.model.config, scene_of(self.model.kwargs)
                 )
 
+    def train(self, mode: bool = True) -> "MoegsPipeline":
+        """See torch; nerfstudio asks every step, and to tell all modules again takes its time."""
+        return self if self.training == mode == self.model.training else super().train(mode)
+
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; every name and shape must match, but for numbers of rows."""
         self.model.update_to_step(step)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 import yaml
+from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+from nerfstudio.utils import writer
 
 from moegs_ns.models.checkpoints import (
     CONFIG_NAME,
@@ -116,6 +118,20 @@ def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
     return scaled
 
 
+class MoegsOptimizers(Optimizers):
+    """nerfstudio's optimisers, which write rates to the log only as often as the log is written."""
+
+    steps_per_log: int = 1
+
+    def scheduler_step_all(self, step: int) -> None:
+        """See nerfstudio."""
+        for name, scheduler in self.schedulers.items():
+            scheduler.step()
+            if step % self.steps_per_log == 0:
+                rate = scheduler.get_last_lr()[0]
+                writer.put_scalar(name=f"learning_rate/{name}", scalar=rate, step=step)
+
+
 class MoegsTrainer(Trainer):
     """Trains at a budget; keeps the last good checkpoint whatever happens."""
 
@@ -128,6 +144,13 @@ class MoegsTrainer(Trainer):
         self.total_steps = self.config.max_num_iterations
         self._loss_is_finite = torch.ones((), dtype=torch.bool)
         self._started = time.perf_counter()
+
+    def setup_optimizers(self) -> MoegsOptimizers:
+        """See nerfstudio."""
+        groups = self.pipeline.get_param_groups()
+        optimizers = MoegsOptimizers(self.config.optimizers.copy(), groups)
+        optimizers.steps_per_log = max(1, self.config.logging.steps_per_log)
+        return optimizers
 
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed."""

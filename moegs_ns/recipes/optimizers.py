@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 LARGE = 1e8
@@ -22,6 +23,50 @@ class FusedAdam(torch.optim.Adam):
         params = list(params)
         is_fused = all(parameter.is_cuda for parameter in params)
         super().__init__(params, fused=is_fused, foreach=False, **options)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+        """See torch, whose own way to its kernel takes the host several times as long."""
+        is_plain = closure is None and all(is_plain_fused(group) for group in self.param_groups)
+        if not is_plain:
+            return super().step(closure)
+        for group in self.param_groups:
+            self._step_group(group)
+        return None
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not parameters:
+            return
+        states = [self._state_of(parameter) for parameter in parameters]
+        steps, first, second = (
+            [state[name] for state in states] for name in ("step", "exp_avg", "exp_avg_sq")
+        )
+        torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+            parameters, [parameter.grad for parameter in parameters], first, second, [], steps,
+            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+            weight_decay=group["weight_decay"], amsgrad=False, maximize=False,
+            grad_scale=None, found_inf=None,
+        )  # fmt: skip
+
+    def _state_of(self, parameter: Parameter) -> dict[str, Tensor]:
+        """Moments and number of steps, zero at first, under torch's names."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        return state
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """See torch."""
+        if not set_to_none:
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See torch; how to step is decided by where the parameters are now."""
@@ -51,6 +96,11 @@ class FusedRAdam(FusedAdam):
         finally:
             for group, (lr, eps) in zip(self.param_groups, published, strict=True):
                 group["lr"], group["eps"] = lr, eps
+
+
+def is_plain_fused(group: dict[str, Any]) -> bool:
+    """Whether a group is stepped by the fused kernel without any of torch's variants."""
+    return bool(group["fused"]) and not group["amsgrad"] and not group["maximize"]
 
 
 def rectification(step: int, beta2: float, eps: float) -> tuple[float, float]:

@@ -53,7 +53,25 @@ class LogLinearScheduler(Scheduler):
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
         """See nerfstudio; `lr_init` is already the optimiser's base rate."""
-        return LambdaLR(optimizer, self.config.ratio)
+        return PlainLambdaLR(optimizer, self.config.ratio)
+
+
+class PlainLambdaLR(LambdaLR):
+    """torch's LambdaLR without its looks at how it is used, which cost more than a rate."""
+
+    def step(self, epoch: int | None = None) -> None:
+        """See torch."""
+        if epoch is not None or self.last_epoch < 0:
+            super().step(epoch)
+            return
+        self._step_count += 1
+        self.last_epoch += 1
+        self._last_lr = [
+            base * ratio(self.last_epoch)
+            for base, ratio in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
 
 def multiply_learning_rate(

@@ -13,10 +13,14 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import DEFAULT_DILATION
+from moegs_ns.splatting.median_walk import MedianWalk
 from moegs_ns.splatting.projection import NEAR, TILE_SIZE, Projection
 
 COMPILED_CHANNELS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128)
 """Channel counts that every release compiles; others are padded with zeros up to the next."""
+
+LIST_LENGTH = TILE_SIZE**2
+"""Gaussians of a tile that gsplat walks through together."""
 
 
 def project(
@@ -68,7 +72,76 @@ def rasterize(
     height: int,
 ) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
     """See `torch_twin.rasterize`."""
-    from gsplat import isect_offset_encode, isect_tiles, rasterize_to_pixels
+    from gsplat import rasterize_to_pixels
+
+    offsets, flatten_ids = _sort(projection, image_ids, num_images, width, height)
+    num_channels = channels.shape[1]
+    padding = min(n for n in COMPILED_CHANNELS if n >= num_channels) - num_channels
+    image, alpha = rasterize_to_pixels(
+        means2d=projection.means2d.contiguous(),
+        conics=projection.conics.contiguous(),
+        colors=torch.nn.functional.pad(channels, (0, padding)).contiguous(),
+        opacities=projection.opacities.contiguous(),
+        image_width=width,
+        image_height=height,
+        tile_size=TILE_SIZE,
+        isect_offsets=offsets,
+        flatten_ids=flatten_ids,
+        packed=True,
+    )
+    return image[..., :num_channels], alpha
+
+
+@torch.no_grad()
+def rasterize_median(
+    projection: Projection,
+    image_ids: Int[Tensor, "n"],
+    num_images: int,
+    width: int,
+    height: int,
+) -> Float[Tensor, "I H W 1"]:
+    """See `torch_twin.rasterize_median`.
+
+    gsplat has no kernel for it, but one that lists which Gaussians are drawn in which pixels. It is
+    asked for one image and one batch of each tile's Gaussians at a time, which bounds the memory;
+    pixels that are done pass no light, so that nothing more is listed for them.
+    """
+    from gsplat import rasterize_to_indices_in_range
+
+    offsets, flatten_ids = _sort(projection, image_ids, num_images, width, height)
+    starts = torch.cat([offsets.flatten(), offsets.new_tensor([len(flatten_ids)])])
+    ends = starts[1:].unflatten(0, (num_images, -1))[:, -1].tolist()
+    longest = starts.diff().unflatten(0, (num_images, -1)).amax(1).tolist()
+    geometry = {
+        name: getattr(projection, name)[None].contiguous()
+        for name in ("means2d", "conics", "opacities")
+    }
+    images = []
+    for image in range(num_images):
+        walk = MedianWalk(projection, width, height)
+        for batch in range(-(-longest[image] // LIST_LENGTH)):
+            rows, pixels, _ = rasterize_to_indices_in_range(
+                range_start=batch,
+                range_end=batch + 1,
+                transmittances=walk.light[None],
+                **geometry,
+                image_width=width,
+                image_height=height,
+                tile_size=TILE_SIZE,
+                isect_offsets=offsets[image : image + 1],
+                # The last tile of the last image ends where the list does.
+                flatten_ids=flatten_ids[: ends[image]],
+            )
+            walk.go_on(rows, pixels)
+        images.append(walk.medians)
+    return torch.stack(images)[..., None]
+
+
+def _sort(
+    projection: Projection, image_ids: Int[Tensor, "n"], num_images: int, width: int, height: int
+) -> tuple[Int[Tensor, "I h w"], Int[Tensor, "m"]]:
+    """Where the list of each tile of each image starts, and all lists of rows, near to far."""
+    from gsplat import isect_offset_encode, isect_tiles
 
     tile_width, tile_height = -(-width // TILE_SIZE), -(-height // TILE_SIZE)
     count_name = _first_parameter(isect_tiles, ("n_images", "n_cameras"))
@@ -94,21 +167,7 @@ def rasterize(
         tile_height=tile_height,
         **{offsets_count: num_images},
     )
-    num_channels = channels.shape[1]
-    padding = min(n for n in COMPILED_CHANNELS if n >= num_channels) - num_channels
-    image, alpha = rasterize_to_pixels(
-        means2d=projection.means2d.contiguous(),
-        conics=projection.conics.contiguous(),
-        colors=torch.nn.functional.pad(channels, (0, padding)).contiguous(),
-        opacities=projection.opacities.contiguous(),
-        image_width=width,
-        image_height=height,
-        tile_size=TILE_SIZE,
-        isect_offsets=offsets,
-        flatten_ids=flatten_ids,
-        packed=True,
-    )
-    return image[..., :num_channels], alpha
+    return offsets, flatten_ids
 
 
 def _numbers(count: int, device: torch.device) -> Int[Tensor, "count"]:

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from moegs_ns.splatting import numba_kernels as kernels
 from moegs_ns.splatting.projection import TILE_SIZE, Projection, project
 
-__all__ = ["project", "rasterize"]
+__all__ = ["project", "rasterize", "rasterize_median"]
 
 _kernel_lock = threading.Lock()
 """Numba's fallback threading layer must not be entered by two threads, and the viewer renders in
@@ -43,6 +43,26 @@ def rasterize(
         _sort(projection, image_ids, (num_images, height, width)),
         (num_images, height, width),
     )
+
+
+def rasterize_median(
+    projection: Projection,
+    image_ids: Int[Tensor, "n"],
+    num_images: int,
+    width: int,
+    height: int,
+) -> Float[Tensor, "I H W 1"]:
+    """See `torch_twin.rasterize_median`."""
+    shape = (num_images, height, width)
+    flatten_ids, tile_starts, _, _ = _sort(projection, image_ids, shape)
+    means2d = _array(projection.means2d)
+    with _undisturbed():
+        medians = kernels.draw_medians(
+            means2d, _array(projection.conics), _array(projection.opacities),
+            _array(projection.depths), flatten_ids, tile_starts,
+            kernels.limits_for(means2d.dtype), TILE_SIZE, shape,
+        )  # fmt: skip
+    return torch.from_numpy(medians)[..., None]
 
 
 @torch.no_grad()

@@ -20,7 +20,10 @@ CUT_MARGIN = 0.05
 
 
 def limits_for(dtype: np.dtype) -> np.ndarray:
-    """Constants of the kernels: largest and smallest opacity, least transmittance, 1/2 and 1."""
+    """Constants of the kernels: largest and smallest opacity, least transmittance, 1/2 and 1.
+
+    One half is the offset of pixel centres, a factor, and the transmittance at the median depth.
+    """
     return np.array([MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, 0.5, 1.0], dtype=dtype)
 
 
@@ -175,6 +178,40 @@ def draw(means2d, conics, opacities, channels, pairs, tile_starts, limits, tile_
             if num_open == 0:
                 break
     return image, transmittance, last_pairs
+
+
+@njit(cache=True, parallel=True)
+def draw_medians(means2d, conics, opacities, depths, pairs, tile_starts, limits, tile_size, shape):
+    """Depth of the first Gaussian that leaves a pixel at most half of its light; 0 if none does.
+
+    Pixel by pixel, since each stops at its own Gaussian and there is nothing to accumulate.
+    """
+    num_images, height, width = shape
+    grid_width, grid_height = -(-width // tile_size), -(-height // tile_size)
+    medians = np.zeros((num_images, height, width), dtype=depths.dtype)
+    max_alpha, min_alpha, _, half, one = limits
+    for tile in prange(len(tile_starts) - 1):
+        i, left, right, top, bottom = _tile_pixels(
+            tile, grid_width, grid_height, width, height, tile_size
+        )
+        for y in range(top, bottom):
+            for x in range(left, right):
+                transmittance = one
+                for pair in range(tile_starts[tile], tile_starts[tile + 1]):
+                    row = pairs[pair]
+                    dx = means2d[row, 0] - (depths.dtype.type(x) + half)
+                    dy = means2d[row, 1] - (depths.dtype.type(y) + half)
+                    distance = _distance(dx, dy, conics[row], half)
+                    if not distance >= 0.0:
+                        continue
+                    alpha = min(opacities[row] * math.exp(-distance), max_alpha)
+                    if not alpha >= min_alpha:
+                        continue
+                    transmittance *= one - alpha
+                    if transmittance <= half:
+                        medians[i, y, x] = depths[row]
+                        break
+    return medians
 
 
 @njit(cache=True, parallel=True)

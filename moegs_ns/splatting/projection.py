@@ -17,6 +17,9 @@ TILE_SIZE = 16
 MAX_ALPHA = 0.999
 MIN_ALPHA = 1.0 / 255.0
 MIN_TRANSMITTANCE = 1e-4
+MEDIAN_TRANSMITTANCE = 0.5
+"""What is left of the light at the median depth. No rasteriser stops a pixel before it gets there:
+above it even a Gaussian of `MAX_ALPHA` leaves more than `MIN_TRANSMITTANCE`."""
 NEAR = 0.01
 """Default distance of the near plane in world units."""
 FIELD_OF_VIEW_MARGIN = 0.3
@@ -49,7 +52,7 @@ class Projection:
 
     def select(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> "Projection":
         """The rows that `keep` marks (mask) or lists (indices)."""
-        return Projection(**{name: getattr(self, name)[keep] for name in ROW_FIELDS})
+        return replace(self, is_complete=False, **{n: getattr(self, n)[keep] for n in ROW_FIELDS})
 
     def drop(self, is_culled: Bool[Tensor, "n"]) -> "Projection":
         """Without the marked Gaussians; all rows stay where they are complete."""
@@ -76,7 +79,8 @@ def project(
         _project_to_camera(means, covariances, opacities, view, camera, near)
         for camera in range(len(view))
     ]
-    return Projection(**{name: torch.cat([getattr(p, name) for p in parts]) for name in ROW_FIELDS})
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in ROW_FIELDS}
+    return replace(parts[0], **joined)
 
 
 def covariance(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
@@ -172,6 +176,18 @@ def _touches_image(projection: Projection, width: int, height: int) -> Bool[Tens
     x, y = projection.means2d.unbind(-1)
     r = projection.radii
     return (r > 0) & (x + r > 0) & (x - r < width) & (y + r > 0) & (y - r < height)
+
+
+def alphas_at(
+    offsets: Float[Tensor, "*s n 2"], conics: Float[Tensor, "n 3"], opacities: Float[Tensor, "n"]
+) -> Float[Tensor, "*s n"]:
+    """Opacity of Gaussians `offsets` pixels away from their centres; 0 where it is not drawn."""
+    dx, dy = offsets.unbind(-1)
+    a, b, c = conics.unbind(-1)
+    distance = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
+    alpha = (opacities * torch.exp(-distance)).clamp(max=MAX_ALPHA)
+    is_drawn = (distance >= 0) & (alpha >= MIN_ALPHA)
+    return torch.where(is_drawn, alpha, torch.zeros_like(alpha))
 
 
 def dilate(

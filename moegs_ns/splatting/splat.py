@@ -122,7 +122,7 @@ def splat_experts(
     num_experts, num_cameras = len(experts), len(view)
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
     counts = [len(expert) for expert in experts]
-    projection, expert_ids = _project_all(experts, view, counts, near, rasterizer)
+    projection, expert_ids = project_all(experts, view, counts, near, rasterizer)
     rows = PairRows(projection, num_cameras, sum(counts))
     radii, centres = rows.spread(projection.radii), rows.spread(projection.means2d)
     means2d = list(centres.split(counts, dim=1)) if num_experts > 1 else [centres]
@@ -189,7 +189,7 @@ class PairRows:
         return values.unflatten(0, (self._num_cameras, self._count))
 
 
-def _project_all(
+def project_all(
     experts: Sequence[Gaussians],
     view: View,
     counts: Sequence[int],

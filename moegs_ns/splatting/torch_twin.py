@@ -1,19 +1,21 @@
 """Rasterisation in plain torch: slow, differentiable in any precision, the oracle of the others."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from moegs_ns.splatting.projection import (
-    MAX_ALPHA,
-    MIN_ALPHA,
+    MEDIAN_TRANSMITTANCE,
     MIN_TRANSMITTANCE,
     TILE_SIZE,
     Projection,
+    alphas_at,
     project,
 )
 
-__all__ = ["project", "rasterize"]
+__all__ = ["project", "rasterize", "rasterize_median"]
 
 PIXELS_AT_ONCE = 4096
 """Pixels composited together; bounds the [pixels, Gaussians] matrix of opacities."""
@@ -30,40 +32,75 @@ def rasterize(
     """Front-to-back compositing (Eq. 5) of each row into its image; returns channels and alpha."""
     images, alphas = [], []
     for image in range(num_images):
-        rows = torch.nonzero(image_ids == image)[:, 0]
-        rows = rows[torch.argsort(projection.depths[rows], stable=True)]
-        weights = _pixel_weights(projection.select(rows), width, height)
+        rows = _near_to_far(projection, image_ids == image)
+        weights = _at_pixels(_weights, projection.select(rows), width, height)
         composited = weights @ channels[rows]
         images.append(composited.reshape(height, width, -1))
         alphas.append(weights.sum(1).reshape(height, width, 1))
     return torch.stack(images), torch.stack(alphas)
 
 
-def _pixel_weights(projection: Projection, width: int, height: int) -> Float[Tensor, "P n"]:
-    """Transmittance times alpha of every sorted Gaussian at every pixel, row by row."""
-    device, dtype = projection.means2d.device, projection.means2d.dtype
+def rasterize_median(
+    projection: Projection,
+    image_ids: Int[Tensor, "n"],
+    num_images: int,
+    width: int,
+    height: int,
+) -> Float[Tensor, "I H W 1"]:
+    """Depth of the first row, near to far, that leaves a pixel at most half of its light.
+
+    0 where none does. Not differentiable.
+    """
+    images = []
+    for image in range(num_images):
+        rows = _near_to_far(projection, image_ids == image)
+        medians = _at_pixels(_medians, projection.select(rows), width, height)
+        images.append(medians.reshape(height, width, 1))
+    return torch.stack(images)
+
+
+def _near_to_far(projection: Projection, mask: Tensor) -> Int[Tensor, "m"]:
+    rows = torch.nonzero(mask)[:, 0]
+    return rows[torch.argsort(projection.depths[rows], stable=True)]
+
+
+def _at_pixels(
+    function: Callable[[Projection, Tensor], Tensor],
+    projection: Projection,
+    width: int,
+    height: int,
+) -> Float[Tensor, "P *d"]:
+    """Values of all pixels, row by row, from a function of sorted Gaussians and some pixels."""
+    device = projection.means2d.device
     y, x = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
     pixels = torch.stack([x.flatten(), y.flatten()], dim=-1)
-    chunks = [_chunk_weights(projection, part, dtype) for part in pixels.split(PIXELS_AT_ONCE)]
-    return torch.cat(chunks)
+    return torch.cat([function(projection, part) for part in pixels.split(PIXELS_AT_ONCE)])
 
 
-def _chunk_weights(
-    projection: Projection, pixels: Int[Tensor, "p 2"], dtype: torch.dtype
-) -> Float[Tensor, "p n"]:
-    offsets = projection.means2d[None] - (pixels.to(dtype) + 0.5)[:, None]
-    dx, dy = offsets.unbind(-1)
-    a, b, c = projection.conics.unbind(-1)
-    distance = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-    alpha = (projection.opacities * torch.exp(-distance)).clamp(max=MAX_ALPHA)
-    counts = (distance >= 0) & (alpha >= MIN_ALPHA) & _shares_tile(projection, pixels)
-    alpha = torch.where(counts, alpha, torch.zeros_like(alpha))
+def _weights(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor, "p n"]:
+    """Transmittance times alpha of every sorted Gaussian at every pixel."""
+    alpha = _alphas(projection, pixels)
     after = torch.cumprod(1.0 - alpha, dim=1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
     is_drawn = after > MIN_TRANSMITTANCE
     return torch.where(is_drawn, alpha * before, torch.zeros_like(alpha))
+
+
+def _medians(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor, "p"]:
+    """As transmittance never rises, the first Gaussian that takes it to one half has as many before
+    it as leave more; behind the last there is nothing."""
+    after = torch.cumprod(1.0 - _alphas(projection, pixels), dim=1)
+    num_before = (after > MEDIAN_TRANSMITTANCE).sum(1)
+    return torch.nn.functional.pad(projection.depths, (0, 1))[num_before]
+
+
+def _alphas(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor, "p n"]:
+    centres = pixels.to(projection.means2d.dtype) + 0.5
+    offsets = projection.means2d[None] - centres[:, None]
+    alpha = alphas_at(offsets, projection.conics, projection.opacities)
+    return torch.where(_shares_tile(projection, pixels), alpha, torch.zeros_like(alpha))
 
 
 @torch.no_grad()

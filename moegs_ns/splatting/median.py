@@ -1,0 +1,59 @@
+"""Median depth: where a pixel has lost half of its light."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.splatting.projection import NEAR
+from moegs_ns.splatting.splat import project_all, rasterizer_for
+
+
+def median_depth(
+    gaussians: Gaussians,
+    view: View,
+    *,
+    near: float = NEAR,
+    rasterizer: ModuleType | None = None,
+) -> Float[Tensor, "C H W 1"]:
+    """Depth of the first Gaussian, near to far, at which accumulated opacity reaches one half.
+
+    Distance along the optical axis in world units, that of the Gaussian's centre; 0, for nothing
+    hit, where total opacity stays below one half. Unlike the expected depth it never lies between
+    two surfaces. Not differentiable.
+
+    Raises:
+        ValueError: the cameras show different instants.
+    """
+    return median_depth_experts([gaussians], view, near=[near], rasterizer=rasterizer)[0]
+
+
+@torch.no_grad()
+def median_depth_experts(
+    experts: Sequence[Gaussians],
+    view: View,
+    *,
+    near: Sequence[float] | None = None,
+    rasterizer: ModuleType | None = None,
+) -> Float[Tensor, "E C H W 1"]:
+    """`median_depth` of every expert, each with its own transmittance, projected and sorted once.
+
+    Raises:
+        ValueError: the cameras show different instants.
+    """
+    view.assert_one_instant()
+    rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
+    counts = [len(expert) for expert in experts]
+    projection, expert_ids = project_all(experts, view, counts, near, rasterizer)
+    shape = (len(experts), len(view), view.height, view.width, 1)
+    if not len(projection.depths):
+        return projection.depths.new_zeros(shape)
+    image_ids = expert_ids * len(view) + projection.camera_ids
+    medians = rasterizer.rasterize_median(
+        projection, image_ids, len(experts) * len(view), view.width, view.height
+    )
+    return medians.view(shape)
