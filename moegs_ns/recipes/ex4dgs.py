@@ -16,7 +16,7 @@ from moegs_ns.experts.ex4dgs import Ex4DGSExpert
 from moegs_ns.recipes import backtracking
 from moegs_ns.recipes.backtracking import ErrorPruneConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
-from moegs_ns.recipes.densification import DensificationConfig, screen_gradients
+from moegs_ns.recipes.densification import DensificationConfig, Densifier, screen_gradients
 from moegs_ns.recipes.dynamic_rows import (
     DynamicDensifier,
     adjust_windows,
@@ -131,6 +131,8 @@ class Ex4DGSRecipe(Recipe):
         """Finished steps at the last extension of the clip."""
         self.pass_steps = 0
         """Steps of the current pass over the images, counted from the last extension at most."""
+        self.is_shared = False
+        """Whether images of all frames are drawn from the first step on."""
         self._part: TrainingSplat | None = None
 
     @property
@@ -140,7 +142,7 @@ class Ex4DGSRecipe(Recipe):
         return self.expert
 
     @property
-    def densifiers(self) -> tuple[Any, DynamicDensifier]:
+    def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
         """Those of static and of dynamic Gaussians, in the order of the expert's rows."""
         return self.densifier, self.dynamic
 
@@ -164,6 +166,12 @@ class Ex4DGSRecipe(Recipe):
         self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
         self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
         return self.sampler
+
+    def share_images(self, table: FrameTable) -> None:
+        """See base; the whole clip is covered from the first step on."""
+        self.is_shared = True
+        if self.ex4dgs.num_dynamic == 0:
+            self.ex4dgs.start_with(self.last_frame)
 
     def before_step(self, step: int) -> None:
         """See base; the step's Gaussians carry channels that errors are traced through."""
@@ -247,7 +255,7 @@ class Ex4DGSRecipe(Recipe):
         config = self.config.conversion
         if self.grown_at and done == self.grown_at + self.steps(config.delay):
             self.is_armed = True
-        latest = self.ex4dgs.duration - self.ex4dgs.interval
+        latest = 0 if self.is_shared else self.ex4dgs.duration - self.ex4dgs.interval
         if self.is_armed and int(part.view.frame_ids[0]) >= latest:
             self.is_armed = False
             return True
@@ -330,6 +338,9 @@ class Ex4DGSRecipe(Recipe):
     def _grow_if_due(self, done: int) -> None:
         growth, duration = self.config.growth, int(self.ex4dgs.duration)
         every, after = self.steps(growth.every), self.steps(growth.after)
+        if self.is_shared and is_due(done, every, after, self._last_growth()):
+            # Nothing is left to reveal, but conversions come as often as if there were.
+            self.grown_at, self.is_armed = done, True
         if duration >= self.last_frame or done <= after or done % every != 0:
             return
         interval = self.ex4dgs.interval
@@ -337,6 +348,13 @@ class Ex4DGSRecipe(Recipe):
         chances = max(1, (self.steps(growth.stop) - done) // every + 1)
         self.grow(min(self.last_frame, duration + interval * math.ceil(left / chances)))
         self.grown_at, self.is_armed, self.pass_steps = done, True, 0
+
+    def _last_growth(self) -> int:
+        """Steps by which the clip would be revealed interval by interval."""
+        growth, interval = self.config.growth, self.ex4dgs.interval
+        extensions = math.ceil(self.last_frame / interval) - growth.start_keys
+        last = self.steps(growth.after) + extensions * self.steps(growth.every)
+        return min(last, self.steps(growth.stop))
 
     @torch.no_grad()
     def grow(self, last_frame: int) -> None:
