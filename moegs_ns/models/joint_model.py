@@ -140,7 +140,8 @@ class JointModel(RouterModel):
             return super().get_loss_dict(outputs, batch, metrics_dict)
         target = target_image(batch, self.device)
         self._parts = [
-            TrainingSplat(*drawn, target, batch["image_idx"]) for drawn in outputs["drawn"]
+            TrainingSplat(gaussians, splat, view, image, target, batch["image_idx"])
+            for gaussians, splat, view, image in outputs["drawn"]
         ]
         image, gates = outputs["rgb"][0], outputs["gates"]
         return self.recipe.loss_terms(self.step, self._parts, image, gates)

@@ -131,8 +131,8 @@ class Ex4DGSRecipe(Recipe):
         """Finished steps at the last extension of the clip."""
         self.pass_steps = 0
         """Steps of the current pass over the images, counted from the last extension at most."""
-        self.is_shared = False
-        """Whether images of all frames are drawn from the first step on."""
+        self.shared_table: FrameTable | None = None
+        """Images of all frames, where somebody else chooses among them from the first step on."""
         self._part: TrainingSplat | None = None
 
     @property
@@ -169,7 +169,7 @@ class Ex4DGSRecipe(Recipe):
 
     def share_images(self, table: FrameTable) -> None:
         """See base; the whole clip is covered from the first step on."""
-        self.is_shared = True
+        self.shared_table = table
         if self.ex4dgs.num_dynamic == 0:
             self.ex4dgs.start_with(self.last_frame)
 
@@ -255,7 +255,7 @@ class Ex4DGSRecipe(Recipe):
         config = self.config.conversion
         if self.grown_at and done == self.grown_at + self.steps(config.delay):
             self.is_armed = True
-        latest = 0 if self.is_shared else self.ex4dgs.duration - self.ex4dgs.interval
+        latest = self.ex4dgs.duration - self.ex4dgs.interval if self.shared_table is None else 0
         if self.is_armed and int(part.view.frame_ids[0]) >= latest:
             self.is_armed = False
             return True
@@ -322,7 +322,8 @@ class Ex4DGSRecipe(Recipe):
     def _count_pass(self, done: int) -> None:
         """At the end of a pass over the images, remove what hardly showed."""
         self.pass_steps += 1
-        if self.sampler is None or self.pass_steps < self._images_drawn():
+        table = self.shared_table if self.sampler is None else self.sampler.table
+        if table is None or self.pass_steps < self._images_drawn(table):
             return
         self.pass_steps = 0
         prune = self.config.error_prune
@@ -330,15 +331,14 @@ class Ex4DGSRecipe(Recipe):
             for densifier in self.densifiers:
                 densifier.remove(backtracking.hardly_shows(densifier.statistics, prune))
 
-    def _images_drawn(self) -> int:
+    def _images_drawn(self, table: FrameTable) -> int:
         """Training images of the frames drawn so far."""
-        assert self.sampler is not None
-        return int((self.sampler.table.frame_ids <= self.ex4dgs.duration).sum())
+        return int((table.frame_ids <= self.ex4dgs.duration).sum())
 
     def _grow_if_due(self, done: int) -> None:
         growth, duration = self.config.growth, int(self.ex4dgs.duration)
         every, after = self.steps(growth.every), self.steps(growth.after)
-        if self.is_shared and is_due(done, every, after, self._last_growth()):
+        if self.shared_table is not None and is_due(done, every, after, self._last_growth()):
             # Nothing is left to reveal, but conversions come as often as if there were.
             self.grown_at, self.is_armed = done, True
         if duration >= self.last_frame or done <= after or done % every != 0:
