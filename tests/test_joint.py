@@ -14,6 +14,7 @@ from moegs_ns.fields import PixelRouterConfig, RouterConfig, VolumeAwarePixelRou
 from moegs_ns.mixture import Mixture
 from moegs_ns.models.joint_methods import check_trains_jointly
 from moegs_ns.models.joint_model import JointModelConfig
+from moegs_ns.ops.prune import prune
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.joint import JointRecipe
 from moegs_ns.recipes.router import RouterRecipeConfig
@@ -156,6 +157,16 @@ def joint(count: int, router: RouterConfig) -> tuple[Mixture, JointRecipe, dict]
     return mixture, recipe, optimizers
 
 
+def test_only_thawed_experts_are_trained():
+    mixture, _, _ = joint(2, VolumeAwarePixelRouterConfig())
+    assert all(p.requires_grad for p in mixture.parameters())
+    assert all(expert.training for expert in mixture.train().experts)
+    keep = [torch.ones(expert.num_gaussians, dtype=torch.bool) for expert in mixture.experts]
+    pruned = prune(mixture, keep)
+    assert not any(p.requires_grad for p in pruned.expert_modules.parameters())
+    assert not any(expert.training for expert in pruned.train().experts)
+
+
 class TestJointRecipe:
     @pytest.mark.parametrize("router", [VolumeAwarePixelRouterConfig(), PixelRouterConfig()])
     @pytest.mark.parametrize("count", [1, 3])
@@ -190,6 +201,14 @@ class TestJointRecipe:
         rates = {name: group.param_groups[0]["lr"] for name, group in optimizers.items()}
         assert rates["stg_1.means"] == pytest.approx(2e-3)
         assert rates["stg_1.quats"] == rates["router_weights"] == pytest.approx(1e-3)
+
+    def test_spacetime_gaussians_are_guided_whoever_chooses_the_images(self):
+        config = STGRecipeConfig()
+        config.guided_sampling.start = 0
+        expert, recipe, _ = test_recipes.build("stg", recipe_config=config)
+        recipe.share_images(table())
+        assert recipe.sampler is None and recipe.guided is not None
+        recipe.after_backward(0, [drawn(expert)])
 
     def test_the_clip_of_ex4dgs_is_drawn_from_the_first_step_on(self):
         expert, recipe, _ = ex4dgs_helpers.build()

@@ -14,6 +14,7 @@ from test_methods import parse
 from tiny import TinyRuns, train_config, train_tiny
 
 from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.export import Export
 from moegs_ns.cli.fuse import Fuse
 from moegs_ns.cli.report import load_pipeline, score_run
 from moegs_ns.fields import VolumeRouterConfig
@@ -164,6 +165,18 @@ class TestUses:
         Fuse(joint.config, output=tmp_path / "fused.ply", max_views=2).main()
         assert (tmp_path / "fused.ply").stat().st_size > 1000
 
+    def test_it_is_made_compact(self, joint: Watched, tmp_path: Path):
+        before = score_run(open_run(joint.config))
+        Export(joint.config, output_dir=tmp_path / "small", compact=True).main()
+        after = score_run(open_run(tmp_path / "small"))
+        assert after.psnr == pytest.approx(before.psnr, abs=0.05)
+
+    def test_it_teaches(self, tiny_runs: TinyRuns, joint: Watched, tmp_path: Path):
+        options = ["--teacher", str(joint.config), "--budget", "0.0002"]
+        student = train_tiny("moegs-stg", tiny_runs.scene, tmp_path, *options)
+        record = json.loads((student.parent / "training.json").read_text())
+        assert record["distillation"]["images"] > 0
+
     def test_its_experts_are_frozen_once_it_is_pruned(
         self, tiny_runs: TinyRuns, joint: Watched, tmp_path: Path
     ):
@@ -182,6 +195,7 @@ class TestOptions:
         monkeypatch.setenv("NERFSTUDIO_METHOD_CONFIGS", "drift=drift_family:method")
         for experts in (["drift"], ["ex4dgs", "drift", "drift", "ed3dgs"]):
             config = joint_config(*experts)
+            config.pipeline.model.recipe.weight_gate_change = 0.1
             run = open_run(train_config(config, tiny_runs.scene, tmp_path, steps=6))
             pipeline = load_pipeline(run)
             camera, _ = pipeline.datamanager.eval_item(2)

@@ -31,7 +31,8 @@ class JointModelConfig(RouterModelConfig):
 
     _target: type = field(default_factory=lambda: JointModel)
     experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
-    """Names of the methods to train together, separated by spaces, such as stg or 4dgaussians. Put
+    """Names of the methods to train together, separated by spaces, such as stg or 4dgaussians. The
+    training takes the steps of the longest one, or --max-num-iterations if that is not 0. Put
     another option between this list and the name of the dataparser, as in
     `--experts stg 4dgaussians --data D n3v-data`."""
     expert_options: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expert-options"])] = ()

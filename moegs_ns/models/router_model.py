@@ -223,7 +223,8 @@ class RouterModel(Model):
         num_frames = scene_of(self.kwargs).num_frames
         if not (self.config.recipe.weight_gate_change > 0.0 and num_frames > 1):
             return []
-        return [self.mixture(one_frame_apart(view, num_frames)).gates]
+        other = one_frame_apart(view, num_frames)
+        return [self.mixture.render(self.mixture.gaussians(other.time), other).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""

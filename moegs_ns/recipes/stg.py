@@ -82,11 +82,15 @@ class STGRecipe(Recipe):
         """See base."""
         seed = self.generator.initial_seed()
         self.sampler = SameTimeSampler(table, self.views_per_step(0), seed)
-        self.share_images(table)
+        self._find_regions_in(table)
         return self.sampler
 
     def share_images(self, table: FrameTable) -> None:
-        """See base; regions that are drawn badly are found in any image."""
+        """See base."""
+        self._find_regions_in(table)
+
+    def _find_regions_in(self, table: FrameTable) -> None:
+        """Look for regions that are drawn badly, in whatever is drawn of these images."""
         self.table = table
         if self.config.guided_sampling.start is not None:
             cameras = len(table.camera_ids.unique())
