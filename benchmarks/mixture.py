@@ -2,6 +2,9 @@
 
     python benchmarks/mixture.py --name basketball --data DATA/panoptic_basketball \
         --parser panoptic-data --parser-options="--frames 0 66" --budget 0.2
+
+With `--joint` each mixture is also trained jointly, for as many steps as the two stages take
+together: those of its longest expert, then those of the router. Experts keep their schedules.
 """
 
 import shlex
@@ -14,6 +17,7 @@ from pathlib import Path
 import torch
 import tyro
 from measure import UNSEEN
+from nerfstudio.configs.method_configs import all_methods
 from pictures import save_sheet
 
 from moegs_ns.cli.report import print_scores, score_run
@@ -50,6 +54,8 @@ class Mixture:
     """Further options of single experts, each 'METHOD: options'."""
     router_options: str = ""
     """Further options of the router's training."""
+    joint: bool = False
+    """Also train every mixture jointly (moegs-joint), which shows every image to all experts."""
     seeds: tuple[int, ...] = (0,)
     output_dir: Path = Path("outputs/benchmark")
     results_dir: Path = RESULTS
@@ -110,8 +116,23 @@ class Mixture:
             options += shlex.split(self.router_options)
             name = f"seed-{seed}-{'-'.join(m.removeprefix('moegs-') for m in members)}"
             routers.append(self.training("moegs-router", seed, self.router_budget, options, name))
+            if self.joint:
+                routers.append(self.joint_training(members, seed, own, name))
         train_missing(routers)
         return [*experts, *routers]
+
+    def joint_training(
+        self, members: Sequence[str], seed: int, own: dict[str, str], name: str
+    ) -> Training:
+        """The joint training of a mixture in as many steps as its two stages."""
+        router_steps = all_methods["moegs-router"].max_num_iterations * self.router_budget
+        longest = max(all_methods[method].max_num_iterations for method in members)
+        # Given as steps of the full recipe, of which the budget takes a share.
+        steps = longest + round(router_steps / self.budget)
+        options = ["--experts", *members, "--max-num-iterations", str(steps)]
+        words = [f"{method}: {own[method].strip()}" for method in members if method in own]
+        options += ["--expert-options", *words] if words else []
+        return self.training("moegs-joint", seed, self.budget, options, name)
 
 
 def train_missing(trainings: Sequence[Training]) -> None:

@@ -1,5 +1,7 @@
 """`ns-train moegs-router`: the Volume-aware Pixel Router over trained experts (MoE-GS)."""
 
+from typing import Any
+
 from moegs_ns.method_configs.shared import radam, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -7,17 +9,21 @@ from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
 
 
+def router_optimizers(*, weights: float, time: float, phi: float) -> dict[str, Any]:
+    """The router's three groups with these learning rates."""
+    decay = LogLinearSchedulerConfig(final_ratio=0.01, max_steps=10000)
+    return {
+        "router_weights": radam(weights, decay),
+        "router_time": radam(time),
+        "router_phi": radam(phi),
+    }
+
+
 def router_method(
     name: str, description: str, *, weights: float, time: float, phi: float
 ) -> MethodSpecification:
     """A router with these learning rates of its three groups."""
-    optimizers = {
-        "router_weights": radam(
-            weights, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=10000)
-        ),
-        "router_time": radam(time),
-        "router_phi": radam(phi),
-    }
+    optimizers = router_optimizers(weights=weights, time=time, phi=phi)
     config = trainer_config(name, RouterModelConfig(), optimizers, steps=5000)
     return MethodSpecification(config, description)
 

@@ -71,22 +71,30 @@ class MixtureRender:
 
 
 class Mixture(nn.Module):
-    """Frozen experts and the router that blends their images."""
+    """Experts, frozen unless they are thawed, and the router that blends their images."""
 
     def __init__(self, experts: Sequence[Expert], router: Router, temperature: float) -> None:
         super().__init__()
         self.expert_modules = nn.ModuleList(experts)
         self.router: Router = router
         self.temperature = temperature
+        self.is_thawed = False
+        """Whether the experts are trained together with the router."""
         for expert in experts:
             expert.requires_grad_(False)
             expert.eval()
         self.instants = [Instants(expert) for expert in experts]
 
+    def thaw(self) -> None:
+        """Let the experts be trained together with the router (MoE-GS, appendix B.1)."""
+        self.is_thawed = True
+        self.expert_modules.requires_grad_(True)
+
     def train(self, mode: bool = True) -> "Mixture":
-        """Put the router in training mode; the experts stay as they were trained."""
+        """Put the router in training mode; frozen experts stay as they were trained."""
         super().train(mode)
-        self.expert_modules.eval()
+        if not self.is_thawed:
+            self.expert_modules.eval()
         return self
 
     @property
@@ -112,8 +120,17 @@ class Mixture(nn.Module):
     def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
         """Render given Gaussians of the experts, at the view's time, for one camera."""
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
-        splats = self.splat(gaussians, view)
-        images = self.images(splats, view)
+        return self.finish(self.splat(gaussians, view), view)
+
+    def finish(
+        self,
+        splats: ExpertSplats,
+        view: View,
+        backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
+    ) -> MixtureRender:
+        """What becomes of `splat`: images of the experts, over backgrounds that may differ from
+        their own, and the blend of them."""
+        images = self.images(splats, view, backgrounds)
         rgb, gates = blend(images, self.logits(splats.features[:, 0], view), self.temperature)
         depth, accumulation = (
             (gates * channel[:, 0]).sum(0) for channel in (splats.depth, splats.alpha)
@@ -134,10 +151,16 @@ class Mixture(nn.Module):
             self.router.gaussian_features(k, part.ids, time) for k, part in enumerate(gaussians)
         ]
 
-    def images(self, splats: ExpertSplats, view: View) -> Float[Tensor, "E H W 3"]:
-        """The experts' final images of one camera."""
+    def images(
+        self,
+        splats: ExpertSplats,
+        view: View,
+        backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
+    ) -> Float[Tensor, "E H W 3"]:
+        """The experts' final images of one camera, by default over their own backgrounds."""
+        backgrounds = backgrounds or [expert.background for expert in self.experts]
         finished = [
-            finish_image(expert, splats[k], view, expert.background)[0]
+            finish_image(expert, splats[k], view, backgrounds[k])[0]
             for k, expert in enumerate(self.experts)
         ]
         return torch.stack(finished)

@@ -14,7 +14,7 @@ from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 ROOT = Path(__file__).parent.parent
 METHODS = (
     "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-router",
-    "moegs-pixel-router", "moegs-volume-router",
+    "moegs-pixel-router", "moegs-volume-router", "moegs-joint",
 )  # fmt: skip
 PARSERS = ("n3v-data", "panoptic-data")
 
@@ -63,6 +63,8 @@ def test_every_parameter_group_has_an_optimiser(method: str):
         "moegs-router": {"router_weights", "router_time", "router_phi"},
         "moegs-pixel-router": {"router_phi"},
         "moegs-volume-router": {"router_weights", "router_time", "router_phi"},
+        # Those of the experts are added when they are named.
+        "moegs-joint": {"router_weights", "router_time", "router_phi"},
     }
     assert set(all_methods[method].optimizers) == groups[method]
 

@@ -42,6 +42,8 @@ class Router(nn.Module):
         super().__init__()
         self.register_buffer("scene_center", torch.tensor(scene.center, dtype=torch.float32))
         self.register_buffer("scene_extent", torch.tensor(scene.extent, dtype=torch.float32))
+        self.initial_weights = dict(initial_weights)
+        """First value of every weight of a Gaussian."""
         self.weights = nn.ModuleList(
             RowParameters(
                 {name: torch.full((count,), value) for name, value in initial_weights.items()}

@@ -27,7 +27,6 @@ from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
-from moegs_ns.recipes.schedules import multiply_learning_rate
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting import splat
@@ -87,15 +86,7 @@ class ExpertModel(Model):
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
         self.recipe.attach(optimizers.optimizers)
-        if not self.recipe.has_scaled_rates:
-            # Done once in the life of a run: a resumed one finds the rates scaled already.
-            for name in self.recipe.extent_groups:
-                multiply_learning_rate(
-                    optimizers.optimizers[name],
-                    optimizers.schedulers.get(name),
-                    float(self.expert.scene_extent),
-                )
-            self.recipe.has_scaled_rates = True
+        self.recipe.scale_rates(optimizers.schedulers)
         locations = TrainingCallbackLocation
         return [
             TrainingCallback([locations.BEFORE_TRAIN_ITERATION], self.before_step),

@@ -17,6 +17,7 @@ from moegs_ns.fields import Router
 from moegs_ns.mixture import Mixture
 from moegs_ns.ops.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.ops.prune import Choice, PruneReport, above, best_of_all, best_rows, prune, report_of
+from moegs_ns.recipes.optimizers import go_over
 from moegs_ns.recipes.schedules import scaled_steps
 
 
@@ -182,22 +183,11 @@ def hand_over(
     after: Router,
     keep: Sequence[Bool[Tensor, "_"]],
 ) -> None:
-    """Let optimisers train a router that has only the marked rows of the one they trained.
-
-    Giving the old parameters fewer rows instead would not do: as long as anything holds the last
-    step's graph, torch expects gradients of the old shape.
-    """
-    rows = zip(before.rows, after.rows, keep, strict=True)
-    moves = [(old[name], new[name], marked) for old, new, marked in rows for name in old]
-    network = zip(before.phi.parameters(), after.phi.parameters(), strict=True)
-    moves += [(old, new, slice(None)) for old, new in network]
-    for optimizer in optimizers.values():
-        successors = {id(old): new for old, new, _ in moves}
-        for group in optimizer.param_groups:
-            group["params"] = [successors.get(id(each), each) for each in group["params"]]
-        for old, new, marked in moves:
-            if old in optimizer.state:
-                optimizer.state[new] = {
-                    name: value[marked] if value.shape == old.shape else value
-                    for name, value in optimizer.state.pop(old).items()
-                }
+    """Let optimisers train a router that has only the marked rows of the one they trained."""
+    for old, new, marked in zip(before.rows, after.rows, keep, strict=True):
+        for name in old:
+            go_over(
+                optimizers.values(), old[name], new[name], lambda values, kept=marked: values[kept]
+            )
+    for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
+        go_over(optimizers.values(), old, new)

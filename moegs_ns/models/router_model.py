@@ -207,17 +207,25 @@ class RouterModel(Model):
 
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """The mixture's image when training, every named image of one camera otherwise."""
-        view = view_from_cameras(ray_bundle).to(self.device)
-        if not self.training:
-            return self.view_outputs(view)
+        view = view_from_cameras(ray_bundle)
+        if self.training:
+            return self.training_outputs(view)
+        return self.view_outputs(view.to(self.device))
+
+    def training_outputs(self, view: View) -> dict[str, Any]:
+        """The mixture's image of a training view, and the gates that the recipe looks at."""
+        view = view.to(self.device)
         render = self.mixture(view)
-        gates = [render.gates]
+        return {"rgb": render.rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
+
+    def gates_apart(self, view: View) -> list[Float[Tensor, "E H W 1"]]:
+        """The gates one frame apart, if the recipe looks at their change."""
         num_frames = scene_of(self.kwargs).num_frames
-        if self.config.recipe.weight_gate_change > 0.0 and num_frames > 1:
-            other = one_frame_apart(view, num_frames)
-            # Not replayed, which would write over what the backward pass of the first one reads.
-            gates.append(self.mixture.render(self.mixture.gaussians(other.time), other).gates)
-        return {"rgb": render.rgb[None], "gates": gates}
+        if not (self.config.recipe.weight_gate_change > 0.0 and num_frames > 1):
+            return []
+        other = one_frame_apart(view, num_frames)
+        # Not replayed, which would write over what the backward pass of the first one reads.
+        return [self.mixture.render(self.mixture.gaussians(other.time), other).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""

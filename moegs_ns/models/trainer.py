@@ -26,6 +26,8 @@ from moegs_ns.models.checkpoints import (
     read_config,
 )
 from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
+from moegs_ns.models.joint_methods import embed_methods
+from moegs_ns.models.joint_model import JointModel, JointModelConfig
 from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.teacher import prepare_distillation
@@ -57,7 +59,9 @@ class MoegsTrainerConfig(TrainerConfig):
         budget = self.pipeline.budget
         if not budget > 0:
             raise ValueError(f"--budget expects a share of the full recipe above 0, got {budget}.")
-        if isinstance(self.pipeline.model, RouterModelConfig):
+        if isinstance(self.pipeline.model, JointModelConfig):
+            embed_methods(self)
+        elif isinstance(self.pipeline.model, RouterModelConfig):
             self._embed_experts(self.pipeline.model)
         elif isinstance(self.pipeline.model, ExpertModelConfig):
             self._find_teacher(self.pipeline.model)
@@ -182,9 +186,11 @@ class MoegsTrainer(Trainer):
         }
         cameras = self.pipeline.datamanager.train_dataset.cameras
         record["image_size"] = [int(cameras.width[0, 0]), int(cameras.height[0, 0])]
-        if isinstance(self.pipeline.model, ExpertModel):  # a mixture's had their own points
+        model = self.pipeline.model
+        if isinstance(model, ExpertModel | JointModel):  # trained experts had their own points
             record["initial_points"] = earlier["initial_points"]
-            record |= self.pipeline.model.recipe.supervision.report()
+        if isinstance(model, ExpertModel):
+            record |= model.recipe.supervision.report()
         temporary = path.with_name(f".writing-{path.name}")
         temporary.write_text(json.dumps(record) + "\n", "utf8")
         os.replace(temporary, path)

@@ -1,6 +1,6 @@
 """What every recipe offers to the model that trains an expert."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,13 @@ from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import SSIM_LAMBDA
 from moegs_ns.recipes.densification import DensificationConfig, Densifier
-from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.recipes.schedules import multiply_learning_rate, scaled_steps
 from moegs_ns.recipes.supervision import Supervision
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import Sampler
@@ -76,6 +77,11 @@ class Recipe(nn.Module):
         """The expert that is trained."""
         return self._expert[0]
 
+    @property
+    def densifiers(self) -> tuple[Densifier, ...]:
+        """Those of all Gaussians, in the order of the expert's rows."""
+        return (self.densifier,)
+
     def steps(self, full: int) -> int:
         """Steps of the full recipe at this run's budget."""
         return scaled_steps(full, self.budget)
@@ -83,6 +89,10 @@ class Recipe(nn.Module):
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""
         raise NotImplementedError
+
+    def share_images(self, table: FrameTable) -> None:
+        """Train on images of any frame that somebody else chooses; comes instead of
+        `make_sampler`, so that `sampler` stays None."""
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by optimiser; per-Gaussian groups bear the names of the parameters."""
@@ -95,6 +105,18 @@ class Recipe(nn.Module):
         self.densifier.optimizers = {name: optimizers[name] for name in names}
         # The expert was moved to its device after the statistics had been made.
         self.densifier.load_state(self.densifier.statistics)
+
+    def scale_rates(self, schedulers: Mapping[str, LRScheduler]) -> None:
+        """Multiply the rates of `extent_groups` by the scene's extent, after `attach`.
+
+        Done once in the life of a run: a resumed one finds the rates scaled already.
+        """
+        if self.has_scaled_rates:
+            return
+        for name in self.extent_groups:
+            extent = float(self.expert.scene_extent)
+            multiply_learning_rate(self.optimizers[name], schedulers.get(name), extent)
+        self.has_scaled_rates = True
 
     def views_per_step(self, step: int) -> int:
         """Images that a step averages over."""

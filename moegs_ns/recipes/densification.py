@@ -70,7 +70,7 @@ class Densifier:
     def reset_statistics(self) -> None:
         """Forget the screen gradients seen so far."""
         means = self.parameters["means"]
-        self.statistics = {
+        self.statistics |= {
             name: torch.zeros(len(means), device=means.device) for name in SCREEN_STATISTICS
         }
 

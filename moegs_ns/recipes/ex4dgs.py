@@ -17,7 +17,7 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.recipes import backtracking
 from moegs_ns.recipes.backtracking import ErrorPruneConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
-from moegs_ns.recipes.densification import DensificationConfig, screen_gradients
+from moegs_ns.recipes.densification import DensificationConfig, Densifier, screen_gradients
 from moegs_ns.recipes.dynamic_rows import (
     DynamicDensifier,
     adjust_windows,
@@ -132,6 +132,8 @@ class Ex4DGSRecipe(Recipe):
         """Finished steps at the last extension of the clip."""
         self.pass_steps = 0
         """Steps of the current pass over the images, counted from the last extension at most."""
+        self.shared_table: FrameTable | None = None
+        """Images of all frames, where somebody else chooses among them from the first step on."""
         self._part: TrainingSplat | None = None
 
     @property
@@ -141,7 +143,7 @@ class Ex4DGSRecipe(Recipe):
         return self.expert
 
     @property
-    def densifiers(self) -> tuple[Any, DynamicDensifier]:
+    def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
         """Those of static and of dynamic Gaussians, in the order of the expert's rows."""
         return self.densifier, self.dynamic
 
@@ -169,6 +171,12 @@ class Ex4DGSRecipe(Recipe):
     def to_splat(self, gaussians: Gaussians) -> Gaussians:
         """See base; they carry channels that errors are traced through."""
         return backtracking.probed(gaussians)
+
+    def share_images(self, table: FrameTable) -> None:
+        """See base; the whole clip is covered from the first step on."""
+        self.shared_table = table
+        if self.ex4dgs.num_dynamic == 0:
+            self.ex4dgs.start_with(self.last_frame)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
         """See base."""
@@ -246,7 +254,7 @@ class Ex4DGSRecipe(Recipe):
         config = self.config.conversion
         if self.grown_at and done == self.grown_at + self.steps(config.delay):
             self.is_armed = True
-        latest = self.ex4dgs.duration - self.ex4dgs.interval
+        latest = self.ex4dgs.duration - self.ex4dgs.interval if self.shared_table is None else 0
         if self.is_armed and int(part.view.frame_ids[0]) >= latest:
             self.is_armed = False
             return True
@@ -313,7 +321,8 @@ class Ex4DGSRecipe(Recipe):
     def _count_pass(self, done: int) -> None:
         """At the end of a pass over the images, remove what hardly showed."""
         self.pass_steps += 1
-        if self.sampler is None or self.pass_steps < self._images_drawn():
+        table = self.shared_table if self.sampler is None else self.sampler.table
+        if table is None or self.pass_steps < self._images_drawn(table):
             return
         self.pass_steps = 0
         prune = self.config.error_prune
@@ -321,14 +330,16 @@ class Ex4DGSRecipe(Recipe):
             for densifier in self.densifiers:
                 densifier.remove(backtracking.hardly_shows(densifier.statistics, prune))
 
-    def _images_drawn(self) -> int:
+    def _images_drawn(self, table: FrameTable) -> int:
         """Training images of the frames drawn so far."""
-        assert self.sampler is not None
-        return int((self.sampler.table.frame_ids <= self.ex4dgs.duration).sum())
+        return int((table.frame_ids <= self.ex4dgs.duration).sum())
 
     def _grow_if_due(self, done: int) -> None:
         growth, duration = self.config.growth, int(self.ex4dgs.duration)
         every, after = self.steps(growth.every), self.steps(growth.after)
+        if self.shared_table is not None and is_due(done, every, after, self._last_growth()):
+            # Nothing is left to reveal, but conversions come as often as if there were.
+            self.grown_at, self.is_armed = done, True
         if duration >= self.last_frame or done <= after or done % every != 0:
             return
         interval = self.ex4dgs.interval
@@ -336,6 +347,13 @@ class Ex4DGSRecipe(Recipe):
         chances = max(1, (self.steps(growth.stop) - done) // every + 1)
         self.grow(min(self.last_frame, duration + interval * math.ceil(left / chances)))
         self.grown_at, self.is_armed, self.pass_steps = done, True, 0
+
+    def _last_growth(self) -> int:
+        """Steps by which the clip would be revealed interval by interval."""
+        growth, interval = self.config.growth, self.ex4dgs.interval
+        extensions = math.ceil(self.last_frame / interval) - growth.start_keys
+        last = self.steps(growth.after) + extensions * self.steps(growth.every)
+        return min(last, self.steps(growth.stop))
 
     @torch.no_grad()
     def grow(self, last_frame: int) -> None:

@@ -5,12 +5,13 @@ what is computed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 LARGE = 1e8
 """Beside this the root of a second moment vanishes."""
@@ -113,3 +114,25 @@ def rectification(step: int, beta2: float, eps: float) -> tuple[float, float]:
     numerator = (length - 4.0) * (length - 2.0) * largest
     denominator = (largest - 4.0) * (largest - 2.0) * length
     return math.sqrt(numerator / denominator), eps / math.sqrt(correction)
+
+
+def go_over(
+    optimizers: Iterable[Optimizer],
+    old: Parameter,
+    new: Parameter,
+    rows: Callable[[Tensor], Tensor] = lambda values: values,
+) -> None:
+    """Let optimisers train one parameter in the place of another, whose state goes on.
+
+    `rows` makes the state of the new parameter from that of the old one, as far as that has the
+    parameter's shape. Giving the old parameter other rows instead would not do: as long as anything
+    holds the last step's graph, torch expects gradients of the old shape.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["params"] = [new if each is old else each for each in group["params"]]
+        if old in optimizer.state:
+            optimizer.state[new] = {
+                name: rows(value) if value.shape == old.shape else value
+                for name, value in optimizer.state.pop(old).items()
+            }

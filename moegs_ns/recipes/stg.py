@@ -58,6 +58,8 @@ class STGRecipe(Recipe):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.guided: GuidedSampling | None = None
+        self.table: FrameTable | None = None
+        """The images that are trained on."""
         means = self.expert.gauss_params["means"].detach()
         self.cloud_box = torch.stack([means.amin(0), means.amax(0)]) if len(means) else None
 
@@ -80,10 +82,19 @@ class STGRecipe(Recipe):
         """See base."""
         seed = self.generator.initial_seed()
         self.sampler = SameTimeSampler(table, self.views_per_step(0), seed)
+        self._find_regions_in(table)
+        return self.sampler
+
+    def share_images(self, table: FrameTable) -> None:
+        """See base."""
+        self._find_regions_in(table)
+
+    def _find_regions_in(self, table: FrameTable) -> None:
+        """Look for regions that are drawn badly, in whatever is drawn of these images."""
+        self.table = table
         if self.config.guided_sampling.start is not None:
             cameras = len(table.camera_ids.unique())
             self.guided = GuidedSampling(self.config.guided_sampling, cameras)
-        return self.sampler
 
     def after_backward(self, step: int, parts: Sequence[TrainingSplat]) -> None:
         """See base; then samples rays of an image that is drawn badly."""
@@ -91,9 +102,9 @@ class STGRecipe(Recipe):
         start = self.config.guided_sampling.start
         if self.guided is None or start is None or step < self.steps(start):
             return
-        assert self.sampler is not None
+        assert self.table is not None
         part = parts[-1]
-        camera = int(self.sampler.table.camera_ids[part.indices[-1]])
+        camera = int(self.table.camera_ids[part.indices[-1]])
         if self.guided.is_wanted(step, self.steps(self.config.guided_sampling.gap), camera, part):
             self.add_along_rays(part)
 

@@ -1,0 +1,164 @@
+"""The nerfstudio model of a mixture whose experts are trained together with its router."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
+from torch import Tensor
+from torch.nn import Parameter
+
+from moegs_ns.cameras import View
+from moegs_ns.experts.instants import Instant
+from moegs_ns.mixture import training_camera
+from moegs_ns.models.evaluation import target_image
+from moegs_ns.models.expert_model import initial_points, scene_of
+from moegs_ns.models.pruning import PruneConfig
+from moegs_ns.models.router_model import RouterModel, RouterModelConfig
+from moegs_ns.models.stored_shares import StoredShares
+from moegs_ns.recipes.joint import JointRecipe
+from moegs_ns.recipes.training_splat import TrainingSplat
+
+
+@dataclass
+class JointModelConfig(RouterModelConfig):
+    """A mixture of experts that are trained together with the router (MoE-GS, appendix B.1)."""
+
+    _target: type = field(default_factory=lambda: JointModel)
+    experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
+    """Names of the methods to train together, separated by spaces, such as stg or 4dgaussians. The
+    training takes the steps of the longest one, or --max-num-iterations if that is not 0. Put
+    another option between this list and the name of the dataparser, as in
+    `--experts stg 4dgaussians --data D n3v-data`."""
+    expert_options: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expert-options"])] = ()
+    """Options of the models and optimisers of single experts, each 'NAME: options' as they would be
+    typed, for example 'stg: --pipeline.model.recipe.densification.max-gaussians 50000'."""
+    expert_budget: tyro.conf.Suppress[float] = 1.0
+    """Unused, since all share one budget."""
+    mixture_run: tyro.conf.Suppress[Path | None] = None
+    """Unused: a finished run is pruned by `moegs-router --router`."""
+    prune: tyro.conf.Suppress[PruneConfig] = field(default=PruneConfig())
+    """Unused likewise."""
+
+
+class JointModel(RouterModel):
+    """Trains experts and router together; in every other use it is the mixture that they make."""
+
+    config: JointModelConfig
+    recipe: JointRecipe
+
+    def populate_modules(self) -> None:
+        """Build the experts from the scene and its initial points, and the router over them."""
+        scene, points = scene_of(self.kwargs), initial_points(self.kwargs)
+        configs = self.config.expert_models
+        experts = [config.expert.setup(scene=scene, points=points) for config in configs]
+        self.mixture = self._mixture(experts, scene)
+        self.mixture.thaw()
+        # nerfstudio seeds torch with --machine.seed before anything is built.
+        seed = torch.initial_seed() % 2**31
+        recipes = [
+            # Experts of one method would stay alike with one seed.
+            config.recipe.setup(expert=expert, budget=self.config.budget, seed=seed + place)
+            for place, (config, expert) in enumerate(zip(configs, experts, strict=True))
+        ]
+        named = dict(zip(self.config.expert_names, recipes, strict=True))
+        self.recipe = JointRecipe(self.config.recipe.setup(seed=seed), named, self.mixture)
+        self.shares = StoredShares()
+        self.pruning = None
+        self.step = 0
+        self._parts: list[TrainingSplat] = []
+
+    def load_experts(self) -> None:
+        """See base; there is nothing to load, as the experts begin from the initial points."""
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """The groups of the router and of all experts."""
+        return self.recipe.parameter_groups()
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Runs all recipes before and after every step."""
+        self.shares.values = []  # They are those of the gates as they were before.
+        optimizers = training_callback_attributes.optimizers
+        assert optimizers is not None
+        self.recipe.attach(optimizers.optimizers, optimizers.schedulers)
+        locations = TrainingCallbackLocation
+        return [
+            TrainingCallback([locations.BEFORE_TRAIN_ITERATION], self.before_step),
+            TrainingCallback([locations.AFTER_TRAIN_ITERATION], self.after_step),
+        ]
+
+    def before_step(self, step: int) -> None:
+        """Bring the experts into their states at `step`."""
+        self.step = step
+        self.recipe.before_step(step)
+
+    def after_step(self, step: int) -> None:
+        """Let the recipes collect statistics and change the sets of Gaussians."""
+        self.recipe.after_step(step, self._parts)
+        self._parts = []
+
+    def training_outputs(self, view: View) -> dict[str, Any]:
+        """See base; also what every expert drew, whose targets the batch will bring."""
+        camera, view = training_camera(view), view.to(self.device)
+        now = [Instant(view.time, camera)]
+        gaussians = [
+            recipe.to_splat(part)
+            for instants, recipe in zip(
+                self.mixture.instants, self.recipe.experts.values(), strict=True
+            )
+            for part in instants.at(now)
+        ]
+        splats = self.mixture.splat(gaussians, view)
+        for means2d in splats.means2d:
+            if means2d.requires_grad:
+                means2d.retain_grad()
+        render = self.mixture.finish(splats, view, self.recipe.backgrounds(self.step))
+        drawn = [
+            (part, splats[k], view, render.images[k : k + 1]) for k, part in enumerate(gaussians)
+        ]
+        gates = [render.gates, *self.gates_apart(view)]
+        return {"rgb": render.rgb[None], "gates": gates, "drawn": drawn}
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """See base; also the size of every expert and its share of the image."""
+        metrics = super().get_metrics_dict(outputs, batch)
+        if "drawn" not in outputs:
+            return metrics
+        shares = outputs["gates"][0].detach().mean(dim=(1, 2, 3))
+        for k, name in enumerate(self.config.expert_names):
+            metrics[f"gate_{name}"] = shares[k]
+            metrics[f"gaussian_count_{name}"] = self.mixture.experts[k].num_gaussians
+        return metrics
+
+    def get_loss_dict(
+        self,
+        outputs: dict[str, Any],
+        batch: dict[str, Any],
+        metrics_dict: dict[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """See base; also the experts' own terms."""
+        if "drawn" not in outputs:
+            return super().get_loss_dict(outputs, batch, metrics_dict)
+        target = target_image(batch, self.device)
+        self._parts = [
+            TrainingSplat(gaussians, splat, view, image, target, batch["image_idx"])
+            for gaussians, splat, view, image in outputs["drawn"]
+        ]
+        image, gates = outputs["rgb"][0], outputs["gates"]
+        return self.recipe.loss_terms(self.step, self._parts, image, gates)
+
+    def size_report(self) -> str:
+        """How many Gaussians there are and which option bounds them."""
+        return (
+            f"{self.mixture.num_gaussians:,} Gaussians in {len(self.mixture.experts)} experts; "
+            "train fewer experts together, or lower their caps (--expert-options 'NAME: "
+            "--pipeline.model.recipe.densification.max-gaussians COUNT')"
+        )
