@@ -56,7 +56,7 @@ class TrainingStep:
         """One row: median, fastest and slowest step, kernels and waits a step."""
         with TemporaryDirectory() as folder:
             trainer = make_trainer(command, Path(folder))
-            clock = StepClock(trainer, self.warmup, self.steps)
+            clock = StepClock(trainer, self.warmup, self.steps, self.profiled)
             trainer.config.max_num_iterations = self.warmup + self.steps + self.profiled
             trainer.train()
             # nerfstudio never forgets a run's log writers, and would log the next run to all.
@@ -76,7 +76,7 @@ class TrainingStep:
 class StepClock:
     """Wraps a trainer's iteration: synchronised times first, a profile of the last steps then."""
 
-    def __init__(self, trainer: MoegsTrainer, warmup: int, steps: int) -> None:
+    def __init__(self, trainer: MoegsTrainer, warmup: int, steps: int, profiled: int) -> None:
         self.milliseconds: list[float] = []
         self._profiled = 0
         self._last: float | None = None
@@ -86,11 +86,14 @@ class StepClock:
         def train_iteration(step: int) -> Any:
             if warmup <= step <= warmup + steps:
                 self._tick()
-            if step == warmup + steps:
+            if profiled and step == warmup + steps:
                 self._profile.start()
+            result = inner(step)
             if step >= warmup + steps:
                 self._profiled += 1
-            return inner(step)
+            if profiled and self._profiled == profiled:
+                self._stop()  # What follows the last step, a checkpoint, is not part of it.
+            return result
 
         trainer.train_iteration = train_iteration  # type: ignore[method-assign]
 
@@ -102,10 +105,12 @@ class StepClock:
             self.milliseconds.append(1e3 * (now - self._last))
         self._last = now
 
-    def profile_figures(self, operators: int) -> dict[str, float]:
-        """Kernels and synchronising calls a step; prints where the host's time goes."""
+    def _stop(self) -> None:
         synchronize()
         self._profile.stop()
+
+    def profile_figures(self, operators: int) -> dict[str, float]:
+        """Kernels and synchronising calls a step; prints where the host's time goes."""
         averages = self._profile.key_averages()
         print(averages.table(sort_by="self_cpu_time_total", row_limit=operators))
         print(averages.table(sort_by="self_cuda_time_total", row_limit=operators))
