@@ -5,7 +5,8 @@ again with nothing but other values is recorded as a CUDA graph once and replaye
 """
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -37,6 +38,8 @@ class Replayed:
         self.recording: Recording | None = None
         """What is replayed; None as long as the function is called itself."""
         self._stores = [] if module is None else stores(module)
+        self._place: Place | None = None
+        self._old_graphs: tuple[torch.cuda.CUDAGraph, ...] = ()
         self._key: Hashable = None
         self._calls = 0
 
@@ -48,13 +51,21 @@ class Replayed:
         key = (key, *circumstances(), *map(identity, values),
                *((value.shape, value.dtype, value.requires_grad) for value in inputs))  # fmt: skip
         if key != self._key:
-            self._key, self._calls, self.recording = key, 0, None
+            self._key, self._calls = key, 0
+            self._forget()
         self._calls += 1
         if self._calls <= PATIENCE:
             return self.function(*inputs)
         if self.recording is None:
-            self.recording = Recording(self.function, inputs, self._module[0])
+            self._place = self._place or Place()
+            self.recording = Recording(self.function, inputs, self._module[0], self._place)
+            self._old_graphs = ()
         return self.recording(*inputs)
+
+    def _forget(self) -> None:
+        """Leave the memory of the recording to the next one; it stays as long as the graphs do."""
+        if self.recording is not None:
+            self._old_graphs, self.recording = self.recording.graphs, None
 
     def _is_on_gpu(self, inputs: Sequence[Tensor]) -> bool:
         """Whether the work is done on a GPU; numbers may come from the host."""
@@ -70,6 +81,30 @@ class Replayed:
         return Replayed(deepcopy(self.function, memo), deepcopy(self._module[0], memo))
 
 
+class Place:
+    """Stream and memory of the recordings of one function, each of which takes over the last's."""
+
+    def __init__(self) -> None:
+        self.stream = torch.cuda.Stream()
+        self.pool: Any = torch.cuda.graph_pool_handle()
+        self.warm: set[Hashable] = set()
+        """Circumstances in which libraries have set themselves up for the stream, as they do at
+        first use, which must not be recorded."""
+
+    @contextmanager
+    def recorded(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+        """Record what is launched; other threads, which read images ahead, may use the GPU.
+
+        Not torch.cuda.graph, which frees all cached memory first: sets of Gaussians change so often
+        that it would have to be asked for again and again.
+        """
+        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+        try:
+            yield
+        finally:
+            graph.capture_end()
+
+
 class Recording:
     """The launches of a function and of its backward pass, on memory that stays where it is."""
 
@@ -78,6 +113,7 @@ class Recording:
         function: Callable[..., Outputs],
         inputs: Sequence[Tensor],
         module: nn.Module | None,
+        place: Place,
     ) -> None:
         self._call = _Call(function, module)
         named = dict(self._call.named_parameters())
@@ -87,30 +123,29 @@ class Recording:
         # of other steps, on a stream that must not be waited for while recording.
         self._leaves = {name: leaf(value) for name, value in named.items()}
         self.inputs = [leaf(value, value.detach().to(device, copy=True)) for value in inputs]
-        self._stream = torch.cuda.Stream(device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(self._stream):  # Libraries set themselves up on a stream's first use
-            first = self._run()
-            self._gradients(first, [torch.zeros_like(value) for value in first])
-            del first
-        torch.cuda.current_stream(device).wait_stream(self._stream)
-        self._forward = torch.cuda.CUDAGraph()
-        with self._recorded(self._forward):
-            self.outputs = self._run()
-        self.output_gradients = [torch.zeros_like(value) for value in self.outputs]
-        self._backward = torch.cuda.CUDAGraph()
+        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.gradients: list[Tensor | None] = []
-        if any(value.requires_grad for value in self.outputs):
-            with self._recorded(self._backward, pool=self._forward.pool()):
-                self.gradients = self._gradients(self.outputs, self.output_gradients)
+        place.stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(place.stream):
+            if circumstances() not in place.warm:
+                first = self._run()
+                self._gradients(first, [torch.zeros_like(value) for value in first])
+                place.warm.add(circumstances())
+                del first
+            with place.recorded(self._forward):
+                self.outputs = self._run()
+            self.output_gradients = [torch.zeros_like(value) for value in self.outputs]
+            if any(value.requires_grad for value in self.outputs):
+                with place.recorded(self._backward):
+                    self.gradients = self._gradients(self.outputs, self.output_gradients)
+        torch.cuda.current_stream(device).wait_stream(place.stream)
         self.is_differentiable = [value.requires_grad for value in self.outputs]
         self.outputs = tuple(value.detach() for value in self.outputs)
 
-    def _recorded(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> torch.cuda.graph:
-        # Other threads, which read images ahead, may go on using the GPU.
-        return torch.cuda.graph(
-            graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
-        )
+    @property
+    def graphs(self) -> tuple[torch.cuda.CUDAGraph, ...]:
+        """What is launched."""
+        return self._forward, self._backward
 
     def _run(self) -> Outputs:
         return functional_call(self._call, self._leaves, tuple(self.inputs))
