@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConfig
 from nerfstudio.models.base_model import ModelConfig
 
@@ -57,7 +57,7 @@ def trainer_config(
     return MoegsTrainerConfig(
         method_name=method_name,
         max_num_iterations=steps,
-        steps_per_save=2000,
+        steps_per_save=5000,
         steps_per_eval_batch=0,
         steps_per_eval_image=1000,
         steps_per_eval_all_images=0,
@@ -67,6 +67,8 @@ def trainer_config(
             model=model,
         ),
         optimizers=optimizers,
+        # To read what is logged is to wait for the GPU.
+        logging=LoggingConfig(steps_per_log=50),
         # Frusta of one physical camera coincide at all frames, so a few images are enough.
         viewer=ViewerConfig(max_num_display_images=32, default_composite_depth=False),
         vis="viewer",

@@ -60,7 +60,7 @@ class View:
     def positions(self) -> Float[Tensor, "C 3"]:
         """Camera centres in the world."""
         rotation, translation = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
-        return -torch.einsum("cji,cj->ci", rotation, translation)
+        return -(rotation * translation[..., None]).sum(1)
 
     def select(self, rows: Int[Tensor, "V"]) -> "View":
         """The cameras with these numbers."""
@@ -71,9 +71,15 @@ class View:
 
     def to(self, device: torch.device | str) -> "View":
         """The same view with its geometry and times on another device."""
+        if self.viewmats.device == torch.device(device):
+            return self
+        names = ("viewmats", "Ks", "times")
+        shapes = [getattr(self, name).shape for name in names]
+        # In one piece, since each that is sent takes as long as all together.
+        packed = torch.cat([getattr(self, name).flatten() for name in names])
+        parts = packed.to(device, non_blocking=True).split([shape.numel() for shape in shapes])
         tensors = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("viewmats", "Ks", "times")
+            name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)
         }
         return replace(self, **tensors)
 

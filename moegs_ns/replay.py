@@ -28,7 +28,8 @@ class Replayed:
 
     It must not read values on the host, and its tensors must be its arguments, or the parameters
     and buffers of `module`. What it returns is overwritten by the next call. On the CPU, and until
-    several calls in a row were alike, it is simply called.
+    several calls in a row were alike, it is simply called. Gradients go to `grad` of the parameters
+    in `backward`; `torch.autograd.grad` does not see them.
     """
 
     def __init__(self, function: Callable[..., Outputs], module: nn.Module | None = None) -> None:
@@ -139,6 +140,8 @@ class Recording:
                 with place.recorded(self._backward):
                     self.gradients = self._gradients(self.outputs, self.output_gradients)
         torch.cuda.current_stream(device).wait_stream(place.stream)
+        self._anchor = torch.empty(0, device=device, requires_grad=True)
+        """Ties the outputs to the graph of gradients, whatever the inputs are."""
         self.is_differentiable = [value.requires_grad for value in self.outputs]
         self.outputs = tuple(value.detach() for value in self.outputs)
 
@@ -171,7 +174,7 @@ class Recording:
         """The outputs for other values of the inputs and parameters."""
         if not self.gradients:
             return self.replay(inputs)
-        return _Replay.apply(self, *inputs, *self.parameters)
+        return _Replay.apply(self, self._anchor, *inputs)
 
     def replay(self, inputs: Sequence[Tensor]) -> Outputs:
         """Forward pass; the outputs are views of memory that is written again next time."""
@@ -181,16 +184,33 @@ class Recording:
         return tuple(value.detach() for value in self.outputs)
 
     def replay_backward(self, output_gradients: Sequence[Tensor]) -> list[Tensor | None]:
-        """Gradients of inputs and parameters, on memory that is written again next time."""
-        own_gradients = self.gradients[len(self.inputs) :]
-        for parameter, gradient in zip(self.parameters, own_gradients, strict=True):
+        """Backward pass; the gradients of inputs, on memory that is written again next time.
+
+        Those of parameters are added to the parameters' own here, as to hand them on one by one
+        takes the host as long as all the rest.
+        """
+        of_inputs = self.gradients[: len(self.inputs)]
+        pairs = [
+            (parameter, gradient.detach())
+            for parameter, gradient in zip(
+                self.parameters, self.gradients[len(self.inputs) :], strict=True
+            )
+            if gradient is not None
+        ]
+        for parameter, gradient in pairs:
             kept = parameter.grad
-            if kept is not None and gradient is not None and same_memory(kept, gradient):
+            if kept is not None and kept.data_ptr() == gradient.data_ptr():
                 parameter.grad = kept.clone()  # Gradients of several steps are being added up.
-        for own, value in zip(self.output_gradients, output_gradients, strict=True):
-            own.copy_(value)
+        for own, value, is_used in zip(
+            self.output_gradients, output_gradients, self.is_differentiable, strict=True
+        ):
+            if is_used:
+                own.copy_(value)
         self._backward.replay()
-        return [None if value is None else value.detach() for value in self.gradients]
+        for parameter, gradient in pairs:
+            kept = parameter.grad
+            parameter.grad = gradient if kept is None else kept + gradient
+        return [None if value is None else value.detach() for value in of_inputs]
 
 
 class _Call(nn.Module):
@@ -207,9 +227,9 @@ class _Call(nn.Module):
 
 class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, recording: Recording, *values: Tensor) -> Outputs:
+    def forward(ctx: Any, recording: Recording, anchor: Tensor, *inputs: Tensor) -> Outputs:
         ctx.recording = recording
-        outputs = recording.replay(values[: len(recording.inputs)])
+        outputs = recording.replay(inputs)
         plain = [v for v, d in zip(outputs, recording.is_differentiable, strict=True) if not d]
         ctx.mark_non_differentiable(*plain)
         return outputs
@@ -219,7 +239,7 @@ class _Replay(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *output_gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
-        return None, *ctx.recording.replay_backward(output_gradients)
+        return None, None, *ctx.recording.replay_backward(output_gradients)
 
 
 def leaf(value: Tensor, memory: Tensor | None = None) -> Tensor:
@@ -245,8 +265,3 @@ def identity(value: Tensor | None) -> Hashable:
     return (
         value if value is None else (id(value), value.data_ptr(), value.shape, value.requires_grad)
     )
-
-
-def same_memory(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors begin at the same place."""
-    return first.data_ptr() == second.data_ptr()

@@ -116,9 +116,8 @@ class ExpertModel(Model):
         background = self.recipe.background(self.step).to(self.device)
         rgb: list[Tensor] = [torch.empty(0)] * len(view)
         all_rows = rows_by_frame(view)
-        parts = [
-            self.corrections.correct_poses(view.select(rows).to(self.device)) for rows in all_rows
-        ]
+        parts = [view] if len(all_rows) == 1 else [view.select(rows) for rows in all_rows]
+        parts = [self.corrections.correct_poses(part.to(self.device)) for part in parts]
         instants = [Instant(part.time, training_camera(part)) for part in parts]
         sets = [self.recipe.to_splat(gaussians) for gaussians in self.instants.at(instants)]
         drawn = []

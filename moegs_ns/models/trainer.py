@@ -1,6 +1,7 @@
 """nerfstudio's trainer with a budget, safe files and clear errors."""
 
 import copy
+import gc
 import json
 import os
 import tempfile
@@ -163,7 +164,13 @@ class MoegsTrainer(Trainer):
             # With nothing left to do the final save keeps the step that was loaded.
             self.step = self._start_step - 1
         self._started = time.perf_counter()
-        super().train()
+        # What was imported stays; to look through it for garbage again and again stalls steps.
+        gc.collect()
+        gc.freeze()
+        try:
+            super().train()
+        finally:
+            gc.unfreeze()
 
     def _after_train(self) -> None:
         self._write_record(time.perf_counter() - self._started)
