@@ -132,28 +132,37 @@ def view_from_cameras(cameras: Cameras) -> View:
     """
     if cameras.ndim == 0:
         cameras = cameras.reshape((1,))
-    count, device = cameras.shape[0], cameras.device
-    sizes = {(int(w), int(h)) for w, h in zip(cameras.width, cameras.height, strict=True)}
+    numbers = _numbers(cameras)
+    sizes = sorted({(int(width), int(height)) for width, height in numbers[:, :2].tolist()})
     if len(sizes) != 1:
         raise ValueError(
-            f"All cameras of a batch must have one image size, got {sorted(sizes)}; "
+            f"All cameras of a batch must have one image size, got {sizes}; "
             "render cameras of different sizes one after the other."
         )
-    width, height = sizes.pop()
-    Ks = torch.zeros(count, 3, 3, device=device)
-    Ks[:, 0, 0], Ks[:, 1, 1] = cameras.fx[:, 0], cameras.fy[:, 0]
-    Ks[:, 0, 2], Ks[:, 1, 2] = cameras.cx[:, 0], cameras.cy[:, 0]
+    Ks = torch.zeros(len(numbers), 3, 3, dtype=numbers.dtype)
+    Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 0, 2], Ks[:, 1, 2] = numbers[:, 2:6].unbind(1)
     Ks[:, 2, 2] = 1.0
-    times = torch.zeros(count, device=device) if cameras.times is None else cameras.times[:, 0]
     return View(
-        viewmats=viewmats_from_opengl(cameras.camera_to_worlds),
+        viewmats=viewmats_from_opengl(numbers[:, 7:].unflatten(1, (3, 4))),
         Ks=Ks,
-        width=width,
-        height=height,
-        times=times.to(device=device, dtype=torch.float32),
+        width=sizes[0][0],
+        height=sizes[0][1],
+        times=numbers[:, 6],
         camera_ids=_ids(cameras, "camera_id"),
         frame_ids=_ids(cameras, "frame_id"),
-    )
+    ).to(cameras.device)
+
+
+def _numbers(cameras: Cameras) -> Float[Tensor, "C 19"]:
+    """Width, height, fx, fy, cx, cy, time and camera to world of each camera, on the CPU.
+
+    They come from a GPU in one piece, and what is made of them goes back in one: dozens of small
+    operations there would take as long as drawing.
+    """
+    poses = cameras.camera_to_worlds.flatten(1)
+    times = torch.zeros_like(poses[:, :1]) if cameras.times is None else cameras.times
+    parts = [cameras.width, cameras.height, cameras.fx, cameras.fy, cameras.cx, cameras.cy, times]
+    return torch.cat([part.to(poses) for part in (*parts, poses)], dim=1).cpu()
 
 
 def single_views(

@@ -5,7 +5,7 @@ reordered; hence keywords only, chosen by signature.
 """
 
 import inspect
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -49,16 +49,16 @@ def project(
     )
     if radii.ndim == 3:  # newer releases give one radius per axis
         radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
-    num_cameras, count = radii.shape
+    camera_ids, gaussian_ids = _pairs(*radii.shape, radii.device)
     # All rows, since to keep those that are seen would cost a wait for the GPU and their gathering.
     return Projection(
         means2d=means2d.flatten(0, 1),
         depths=depths.flatten(),
         conics=conics.flatten(0, 1),
-        opacities=opacities if num_cameras == 1 else opacities.repeat(num_cameras),
+        opacities=opacities if len(view) == 1 else opacities.repeat(len(view)),
         radii=radii.flatten(),
-        camera_ids=_numbers(num_cameras, means.device).repeat_interleave(count),
-        gaussian_ids=_numbers(count, means.device).repeat(num_cameras),
+        camera_ids=camera_ids,
+        gaussian_ids=gaussian_ids,
         is_complete=True,
     )
 
@@ -170,8 +170,14 @@ def _sort(
     return offsets, flatten_ids
 
 
-def _numbers(count: int, device: torch.device) -> Int[Tensor, "count"]:
-    return torch.arange(count, device=device)
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+def _pairs(
+    num_cameras: int, count: int, device: torch.device
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Camera and Gaussian of every pair; kept, as they are the same from frame to frame."""
+    cameras = torch.arange(num_cameras, device=device).repeat_interleave(count)
+    return cameras, torch.arange(count, device=device).repeat(num_cameras)
 
 
 @cache

@@ -48,11 +48,10 @@ def median_depth_experts(
     view.assert_one_instant()
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
     counts = [len(expert) for expert in experts]
-    projection, expert_ids = project_all(experts, view, counts, near, rasterizer)
+    projection, image_ids = project_all(experts, view, counts, near, rasterizer)
     shape = (len(experts), len(view), view.height, view.width, 1)
     if not len(projection.depths):
         return projection.depths.new_zeros(shape)
-    image_ids = expert_ids * len(view) + projection.camera_ids
     medians = rasterizer.rasterize_median(
         projection, image_ids, len(experts) * len(view), view.width, view.height
     )

@@ -122,7 +122,7 @@ def splat_experts(
     num_experts, num_cameras = len(experts), len(view)
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
     counts = [len(expert) for expert in experts]
-    projection, expert_ids = project_all(experts, view, counts, near, rasterizer)
+    projection, image_ids = project_all(experts, view, counts, near, rasterizer)
     rows = PairRows(projection, num_cameras, sum(counts))
     radii, centres = rows.spread(projection.radii), rows.spread(projection.means2d)
     means2d = list(centres.split(counts, dim=1)) if num_experts > 1 else [centres]
@@ -139,9 +139,8 @@ def splat_experts(
     channels = [rows.gather(part) for part in (rgb, own, extra) if part.shape[-1]]
     channels = torch.cat([*channels, projection.depths[:, None]], dim=-1)
     image, alpha = _rasterize_or_nothing(
-        rasterizer, projection, channels, expert_ids * num_cameras + projection.camera_ids,
-        num_experts * num_cameras, view,
-    )  # fmt: skip
+        rasterizer, projection, channels, image_ids, num_experts * num_cameras, view
+    )
     image = image.unflatten(0, (num_experts, num_cameras))
     alpha = alpha.unflatten(0, (num_experts, num_cameras))
     rgb, own, extra, depth = image.split(widths, dim=-1)
@@ -196,7 +195,8 @@ def project_all(
     near: Sequence[float] | None,
     rasterizer: ModuleType,
 ) -> tuple[Projection, Int[Tensor, "n"]]:
-    """Project all experts at once with their own near planes and dilations; also expert numbers."""
+    """Project all experts at once with their own near planes and dilations; also the image of each
+    row, those of one expert after those of the one before."""
     device = experts[0].means.device
     means, quats, scales, opacities = (
         joined([getattr(expert, name) for expert in experts])
@@ -205,24 +205,24 @@ def project_all(
     planes = [NEAR] * len(counts) if near is None else [max(NEAR, plane) for plane in near]
     projector = rasterizer if sum(counts) else torch_twin
     projection = projector.project(means, quats, scales, opacities, view, near=min(planes))
-    expert_ids = _expert_ids(projection, counts)
     if len(set(planes)) > 1:
         own_plane = torch.tensor(planes, device=device, dtype=projection.depths.dtype)
-        projection = projection.drop(projection.depths <= own_plane[expert_ids])
-        expert_ids = _expert_ids(projection, counts)
+        is_near = projection.depths <= own_plane[_expert_ids(projection, counts)]
+        projection = projection.drop(is_near)
+    image_ids = projection.camera_ids
+    if len(counts) > 1:
+        image_ids = _expert_ids(projection, counts) * len(view) + image_ids
     dilation = shared_or_cat([(expert.dilation, expert) for expert in experts])
     if isinstance(dilation, Tensor):
         dilation = dilation[projection.gaussian_ids]
     compensated = shared_or_cat([(expert.compensated, expert) for expert in experts])
     if isinstance(compensated, Tensor):
         compensated = compensated[projection.gaussian_ids]
-    return dilate(projection, dilation, compensated), expert_ids
+    return dilate(projection, dilation, compensated), image_ids
 
 
 def _expert_ids(projection: Projection, counts: Sequence[int]) -> Int[Tensor, "n"]:
     """Number of the expert of each row."""
-    if len(counts) == 1:
-        return torch.zeros_like(projection.gaussian_ids)
     ends = torch.tensor(counts).cumsum(0).to(projection.gaussian_ids.device)
     return torch.searchsorted(ends, projection.gaussian_ids, right=True)
 
