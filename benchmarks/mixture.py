@@ -68,12 +68,13 @@ class Mixture:
         started, scores = time.perf_counter(), []
         for seed in self.seeds:
             trainings = self.train(seed)
-            scores += [score_run(open_run(each.folder)) for each in trainings]
+            for each in trainings:
+                scores.append(score_run(open_run(each.folder)))
+                # Written after every run, so that nothing is lost if the time runs out.
+                rows = [asdict(score) for score in scores]
+                command = shlex.join(["python", *sys.argv])
+                write_results(self.results_dir / f"{self.name}.json", rows, command)
             print_scores(scores)
-            # Written after every seed, so that nothing is lost if the time runs out.
-            command = shlex.join(["python", *sys.argv])
-            rows = [asdict(score) for score in scores]
-            write_results(self.results_dir / f"{self.name}.json", rows, command)
             if self.pictures_dir is not None:
                 for router in trainings[len(self.methods) :]:
                     sheet = self.pictures_dir / f"{self.name}_{router.folder.name}.jpg"
