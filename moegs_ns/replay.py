@@ -168,7 +168,8 @@ class Recording:
             return [None] * len(sources)
         values, gradients = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(values, wanted, gradients, allow_unused=True))
-        return [next(found) if value.requires_grad else None for value in sources]
+        return [laid_out_like(value, next(found)) if value.requires_grad else None
+                for value in sources]  # fmt: skip
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         """The outputs for other values of the inputs and parameters."""
@@ -246,6 +247,13 @@ def leaf(value: Tensor, memory: Tensor | None = None) -> Tensor:
     """A tensor on the same memory, or on another, that is differentiated like `value`."""
     memory = value.detach() if memory is None else memory
     return memory.requires_grad_(value.requires_grad)
+
+
+def laid_out_like(value: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """A gradient with the strides of its tensor, as optimisers ask for."""
+    if gradient is None or gradient.stride() == value.stride():
+        return gradient
+    return torch.empty_like(value).copy_(gradient).detach()
 
 
 def stores(module: nn.Module) -> list[Mapping[str, Tensor | None]]:

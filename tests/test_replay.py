@@ -119,6 +119,20 @@ def test_what_is_recorded(family):
 
 
 @pytest.mark.gpu
+def test_gradients_are_laid_out_like_their_parameters():
+    """Those of a sum are expanded, those of a transposed product transposed."""
+    layer = torch.nn.Linear(3, 2).cuda()
+    call = Replayed(lambda x: ((layer.weight.T * 2.0).sum() + layer.bias.sum() + x.sum(),), layer)
+    for _ in range(PATIENCE + 2):
+        layer.zero_grad()
+        call(torch.ones(4, device="cuda"))[0].backward()
+    assert call.recording is not None
+    for parameter in layer.parameters():
+        assert parameter.grad.stride() == parameter.stride()
+    torch.testing.assert_close(layer.weight.grad, torch.full_like(layer.weight, 2.0))
+
+
+@pytest.mark.gpu
 def test_gradients_of_several_steps_add_up():
     layer = torch.nn.Linear(3, 2).cuda()
     double = Replayed(lambda x: (2.0 * layer(x),), layer)
