@@ -20,6 +20,9 @@ SWITCH = "MOEGS_CUDA_GRAPHS"
 PATIENCE = 4
 """Equal calls before a recording is made, as it costs about as much as several of them."""
 
+SPARE_BYTES = 4 * 10**9
+"""Memory that recordings may leave behind before it is freed."""
+
 Outputs = tuple[Tensor, ...]
 
 
@@ -40,7 +43,6 @@ class Replayed:
         """What is replayed; None as long as the function is called itself."""
         self._stores = [] if module is None else stores(module)
         self._place: Place | None = None
-        self._old_graphs: tuple[torch.cuda.CUDAGraph, ...] = ()
         self._key: Hashable = None
         self._calls = 0
 
@@ -52,21 +54,14 @@ class Replayed:
         key = (key, *circumstances(), *map(identity, values),
                *((value.shape, value.dtype, value.requires_grad) for value in inputs))  # fmt: skip
         if key != self._key:
-            self._key, self._calls = key, 0
-            self._forget()
+            self._key, self._calls, self.recording = key, 0, None
         self._calls += 1
         if self._calls <= PATIENCE:
             return self.function(*inputs)
         if self.recording is None:
             self._place = self._place or Place()
             self.recording = Recording(self.function, inputs, self._module[0], self._place)
-            self._old_graphs = ()
         return self.recording(*inputs)
-
-    def _forget(self) -> None:
-        """Leave the memory of the recording to the next one; it stays as long as the graphs do."""
-        if self.recording is not None:
-            self._old_graphs, self.recording = self.recording.graphs, None
 
     def _is_on_gpu(self, inputs: Sequence[Tensor]) -> bool:
         """Whether the work is done on a GPU; numbers may come from the host."""
@@ -83,23 +78,29 @@ class Replayed:
 
 
 class Place:
-    """Stream and memory of the recordings of one function, each of which takes over the last's."""
+    """Where the recordings of one function are made, one after the other."""
 
     def __init__(self) -> None:
         self.stream = torch.cuda.Stream()
-        self.pool: Any = torch.cuda.graph_pool_handle()
+        self._unavoidable = 0
         self.warm: set[Hashable] = set()
         """Circumstances in which libraries have set themselves up for the stream, as they do at
         first use, which must not be recorded."""
 
-    @contextmanager
-    def recorded(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """Record what is launched; other threads, which read images ahead, may use the GPU.
+    def tidy(self) -> None:
+        """Free what earlier recordings have left, once it is much: no other one can use it.
 
-        Not torch.cuda.graph, which frees all cached memory first: sets of Gaussians change so often
-        that it would have to be asked for again and again.
+        torch.cuda.graph would free all cached memory every time, but sets of Gaussians change so
+        often that to ask for it again would cost more than the recording.
         """
-        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+        if unused_memory() - self._unavoidable > SPARE_BYTES:
+            torch.cuda.empty_cache()
+            self._unavoidable = unused_memory()
+
+    @contextmanager
+    def recorded(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
+        """Record what is launched; other threads, which read images ahead, may use the GPU."""
+        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             yield
         finally:
@@ -126,6 +127,8 @@ class Recording:
         self.inputs = [leaf(value, value.detach().to(device, copy=True)) for value in inputs]
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.gradients: list[Tensor | None] = []
+        pool = torch.cuda.graph_pool_handle()
+        place.tidy()
         place.stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(place.stream):
             if circumstances() not in place.warm:
@@ -133,22 +136,17 @@ class Recording:
                 self._gradients(first, [torch.zeros_like(value) for value in first])
                 place.warm.add(circumstances())
                 del first
-            with place.recorded(self._forward):
+            with place.recorded(self._forward, pool):
                 self.outputs = self._run()
             self.output_gradients = [torch.zeros_like(value) for value in self.outputs]
             if any(value.requires_grad for value in self.outputs):
-                with place.recorded(self._backward):
+                with place.recorded(self._backward, pool):
                     self.gradients = self._gradients(self.outputs, self.output_gradients)
         torch.cuda.current_stream(device).wait_stream(place.stream)
         self._anchor = torch.empty(0, device=device, requires_grad=True)
         """Ties the outputs to the graph of gradients, whatever the inputs are."""
         self.is_differentiable = [value.requires_grad for value in self.outputs]
         self.outputs = tuple(value.detach() for value in self.outputs)
-
-    @property
-    def graphs(self) -> tuple[torch.cuda.CUDAGraph, ...]:
-        """What is launched."""
-        return self._forward, self._backward
 
     def _run(self) -> Outputs:
         return functional_call(self._call, self._leaves, tuple(self.inputs))
@@ -261,6 +259,11 @@ def stores(module: nn.Module) -> list[Mapping[str, Tensor | None]]:
     all modules takes longer than many a function that is replayed."""
     kept = [(part._parameters, part._buffers) for part in module.modules()]
     return [store for pair in kept for store in pair]
+
+
+def unused_memory() -> int:
+    """Bytes of GPU memory that torch holds without a tensor in them."""
+    return torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 def circumstances() -> tuple[bool, bool]:

@@ -149,6 +149,23 @@ def test_gradients_of_several_steps_add_up():
 
 
 @pytest.mark.gpu
+def test_memory_of_old_recordings_is_freed(monkeypatch):
+    """Sets of Gaussians grow hundreds of times in a training."""
+    monkeypatch.setattr(replay, "SPARE_BYTES", 10**8)
+    rows = torch.nn.ParameterDict({"means": torch.zeros(10, 1000)}).cuda()
+    call = Replayed(lambda x: ((rows["means"].sin().cos() * x).sin(),), rows)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    for count in range(10_000, 30_000, 500):
+        rows["means"] = torch.nn.Parameter(torch.zeros(count, 1000, device="cuda"))
+        for _ in range(PATIENCE + 1):
+            call(torch.ones(1000, device="cuda"))[0].sum().backward()
+        assert call.recording is not None
+    largest = 4 * 30_000 * 1000
+    assert torch.cuda.memory_reserved() - before < 30 * largest
+
+
+@pytest.mark.gpu
 def test_losses_and_regularisers_are_replayed():
     supervision = Supervision()
     expert = build("4dgaussians", "cuda")

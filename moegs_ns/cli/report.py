@@ -23,7 +23,7 @@ from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.ops.distill import DistillationConfig
 
 BYTES_PER_MB = 1e6
-WARM_UP_FRAMES = 3
+WARM_UP_FRAMES = 8
 TIMED_FRAMES = 30
 
 
@@ -120,14 +120,15 @@ def render_fps(pipeline: MoegsPipeline) -> float:
     cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
     count = min(len(cameras), TIMED_FRAMES)
     rows = torch.linspace(0, len(cameras) - 1, count).long().tolist()
+    single = [cameras[row : row + 1] for row in rows]
     seconds = []
-    for row in rows[:WARM_UP_FRAMES] + rows:
+    for camera in single[:WARM_UP_FRAMES] + single:
         _synchronize()
         started = time.perf_counter()
-        pipeline.model.get_outputs_for_camera(cameras[row : row + 1])
+        pipeline.model.get_outputs_for_camera(camera)
         _synchronize()
         seconds.append(time.perf_counter() - started)
-    return 1.0 / statistics.median(seconds[len(rows[:WARM_UP_FRAMES]) :])
+    return 1.0 / statistics.median(seconds[len(single[:WARM_UP_FRAMES]) :])
 
 
 def print_scores(scores: list[Score]) -> None:
