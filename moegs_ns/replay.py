@@ -5,9 +5,11 @@ again with nothing but other values is recorded as a CUDA graph once and replaye
 """
 
 import os
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,29 +41,34 @@ class Replayed:
         self.function = function
         # In a tuple, so that no module that holds this object registers the other one again.
         self._module = (module,)
-        self.recording: Recording | None = None
-        """What is replayed; None as long as the function is called itself."""
         self._stores = [] if module is None else stores(module)
         self._place: Place | None = None
-        self._key: Hashable = None
-        self._calls = 0
+        self._memory: Hashable = None
+        self._uses: dict[Hashable, Use] = {}
+
+    @property
+    def recording(self) -> "Recording | None":
+        """What is replayed in these circumstances; None while the function itself is called."""
+        use = self._uses.get(circumstances())
+        return None if use is None else use.recording
 
     def __call__(self, *inputs: Tensor, key: Hashable = ()) -> Outputs:
         """What the function returns; `key` are the plain values that it depends on."""
         if not self._is_on_gpu(inputs):
             return self.function(*inputs)
-        values = (value for store in self._stores for value in store.values())
-        key = (key, *circumstances(), *map(identity, values),
-               *((value.shape, value.dtype, value.requires_grad) for value in inputs))  # fmt: skip
-        if key != self._key:
-            self._key, self._calls, self.recording = key, 0, None
-        self._calls += 1
-        if self._calls <= PATIENCE:
+        memory = tuple(identity(value) for store in self._stores for value in store.values())
+        if memory != self._memory:
+            self._memory = memory
+            self._uses.clear()  # What was recorded reads and writes memory that is gone.
+        use = self._uses.setdefault(circumstances(), Use())
+        use.count((key, *((value.shape, value.dtype, value.requires_grad) for value in inputs)))
+        if use.calls <= PATIENCE:
             return self.function(*inputs)
-        if self.recording is None:
+        if use.recording is None:
             self._place = self._place or Place()
-            self.recording = Recording(self.function, inputs, self._module[0], self._place)
-        return self.recording(*inputs)
+            with untraced():
+                use.recording = Recording(self.function, inputs, self._module[0], self._place)
+        return use.recording(*inputs)
 
     def _is_on_gpu(self, inputs: Sequence[Tensor]) -> bool:
         """Whether the work is done on a GPU; numbers may come from the host."""
@@ -75,6 +82,21 @@ class Replayed:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Replayed":
         # Recordings are of the memory of the original.
         return Replayed(deepcopy(self.function, memo), deepcopy(self._module[0], memo))
+
+
+@dataclass
+class Use:
+    """Equal calls in a row for one purpose, training or showing, which may come in turns."""
+
+    form: Hashable = None
+    calls: int = 0
+    recording: "Recording | None" = None
+
+    def count(self, form: Hashable) -> None:
+        """Take note of a call; one of another form begins anew."""
+        if form != self.form:
+            self.form, self.calls, self.recording = form, 0, None
+        self.calls += 1
 
 
 class Place:
@@ -239,6 +261,18 @@ class _Replay(torch.autograd.Function):
         ctx: Any, *output_gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.recording.replay_backward(output_gradients)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """No tracing: nerfstudio's viewer breaks off a render by raising from a trace function, which
+    must not happen in the middle of a recording or of a kernel."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
 
 
 def leaf(value: Tensor, memory: Tensor | None = None) -> Tensor:

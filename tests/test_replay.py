@@ -107,6 +107,11 @@ def test_what_is_recorded(family):
     first = asked._replayed.recording
     assert first is not None
     assert draw(1).means.requires_grad and asked._replayed.recording is first
+    with torch.no_grad():
+        draw(PATIENCE + 1)
+        assert asked._replayed.recording not in (None, first)
+    # A training goes on with its own recording after an image was shown.
+    assert draw(1).means.requires_grad and asked._replayed.recording is first
     asked.expert.active_sh_degree = 3
     draw(1)
     assert asked._replayed.recording is None

@@ -4,7 +4,6 @@ Gradients are exact and the same bits on every run: each (Gaussian, tile) pair w
 and slots are summed in a fixed order.
 """
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from moegs_ns.replay import untraced
 from moegs_ns.splatting import numba_kernels as kernels
 from moegs_ns.splatting.projection import TILE_SIZE, Projection, project
 
@@ -130,17 +130,12 @@ def _array(value: Tensor) -> np.ndarray:
 def _undisturbed() -> Iterator[None]:
     """One thread at a time, as many workers as torch has, and no tracing.
 
-    The viewer breaks off a render by raising from a trace function; raised while a kernel is being
-    called, that would be a SystemError and end the viewer's thread.
+    An exception of the viewer's tracing while a kernel is being called would be a SystemError and
+    end the viewer's thread.
     """
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    try:
-        with _kernel_lock:
-            _follow_torch_threads()
-            yield
-    finally:
-        sys.settrace(tracer)
+    with untraced(), _kernel_lock:
+        _follow_torch_threads()
+        yield
 
 
 def _follow_torch_threads() -> None:
