@@ -1,6 +1,6 @@
 """The nerfstudio model of any one expert."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -87,11 +87,7 @@ class ExpertModel(Model):
         assert optimizers is not None
         self.recipe.attach(optimizers.optimizers)
         self.recipe.scale_rates(optimizers.schedulers)
-        locations = TrainingCallbackLocation
-        return [
-            TrainingCallback([locations.BEFORE_TRAIN_ITERATION], self.before_step),
-            TrainingCallback([locations.AFTER_TRAIN_ITERATION], self.after_step),
-        ]
+        return around_steps(self.before_step, self.after_step)
 
     def before_step(self, step: int) -> None:
         """Bring the expert into its state at `step`."""
@@ -188,6 +184,17 @@ class ExpertModel(Model):
             f"{self.expert.num_gaussians:,} Gaussians (cap {cap:,}); lower "
             "--pipeline.model.recipe.densification.max-gaussians or use smaller images"
         )
+
+
+def around_steps(
+    before: Callable[[int], None], after: Callable[[int], None]
+) -> list[TrainingCallback]:
+    """nerfstudio's callbacks of what happens before and after every step, given its number."""
+    locations = TrainingCallbackLocation
+    return [
+        TrainingCallback([locations.BEFORE_TRAIN_ITERATION], before),
+        TrainingCallback([locations.AFTER_TRAIN_ITERATION], after),
+    ]
 
 
 def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:

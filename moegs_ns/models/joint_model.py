@@ -6,11 +6,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from nerfstudio.engine.callbacks import (
-    TrainingCallback,
-    TrainingCallbackAttributes,
-    TrainingCallbackLocation,
-)
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -18,7 +14,7 @@ from moegs_ns.cameras import View
 from moegs_ns.experts.instants import Instant
 from moegs_ns.mixture import training_camera
 from moegs_ns.models.evaluation import target_image
-from moegs_ns.models.expert_model import initial_points, scene_of
+from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
 from moegs_ns.models.pruning import PruneConfig
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.models.stored_shares import StoredShares
@@ -89,11 +85,7 @@ class JointModel(RouterModel):
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
         self.recipe.attach(optimizers.optimizers, optimizers.schedulers)
-        locations = TrainingCallbackLocation
-        return [
-            TrainingCallback([locations.BEFORE_TRAIN_ITERATION], self.before_step),
-            TrainingCallback([locations.AFTER_TRAIN_ITERATION], self.after_step),
-        ]
+        return around_steps(self.before_step, self.after_step)
 
     def before_step(self, step: int) -> None:
         """Bring the experts into their states at `step`."""
