@@ -14,11 +14,12 @@ from torch.nn.functional import grid_sample
 
 from moegs_ns.cameras import View
 from moegs_ns.losses import structural_similarity
+from moegs_ns.splatting.projection import MEDIAN_TRANSMITTANCE
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 """File of torchvision's AlexNet, the trunk of LPIPS."""
-SOLID = 0.5
-"""Opacity from which a pixel shows a surface, whose depth can be compared."""
+SOLID = 1.0 - MEDIAN_TRANSMITTANCE
+"""Opacity from which a pixel shows a surface, and has a median depth; others are not compared."""
 OCCLUSION_MARGIN = 0.05
 """A point that lies behind what a view shows by more than this share of its depth is hidden."""
 BORDER_PIXELS = 1e-3

@@ -21,6 +21,8 @@ SWITCH = "MOEGS_CUDA_GRAPHS"
 """Environment variable that turns recording off where it is 0, to look for errors."""
 PATIENCE = 4
 """Equal calls before a recording is made, as it costs about as much as several of them."""
+MOST_USES = 8
+"""Kinds of calls that are told apart at once; with more of them the oldest is forgotten."""
 
 SPARE_BYTES = 4 * 10**9
 """Memory that recordings may leave behind before it is freed."""
@@ -33,8 +35,8 @@ class Replayed:
 
     It must not read values on the host, and its tensors must be its arguments, or the parameters
     and buffers of `module`. What it returns is overwritten by the next call. On the CPU, and until
-    several calls in a row were alike, it is simply called. Gradients go to `grad` of the parameters
-    in `backward`; `torch.autograd.grad` does not see them.
+    several calls of a kind were alike, it is simply called. Gradients go to `grad` of the
+    parameters in `backward`; `torch.autograd.grad` does not see them.
     """
 
     def __init__(self, function: Callable[..., Outputs], module: nn.Module | None = None) -> None:
@@ -45,39 +47,51 @@ class Replayed:
         self._place: Place | None = None
         self._memory: Hashable = None
         self._uses: dict[Hashable, Use] = {}
+        self._last = Use()
 
     @property
     def recording(self) -> "Recording | None":
-        """What is replayed in these circumstances; None while the function itself is called."""
-        use = self._uses.get(circumstances())
-        return None if use is None else use.recording
+        """What the last call replayed; None if it called the function itself."""
+        return self._last.recording
 
     def __call__(self, *inputs: Tensor, key: Hashable = ()) -> Outputs:
         """What the function returns; `key` are the plain values that it depends on."""
-        if not self._is_on_gpu(inputs):
+        device = self._gpu(inputs)
+        if device is None:
             return self.function(*inputs)
         memory = tuple(identity(value) for store in self._stores for value in store.values())
         if memory != self._memory:
             self._memory = memory
             self._uses.clear()  # What was recorded reads and writes memory that is gone.
-        use = self._uses.setdefault(circumstances(), Use())
-        use.count((key, *((value.shape, value.dtype, value.requires_grad) for value in inputs)))
+        forms = ((value.shape, value.dtype, value.requires_grad) for value in inputs)
+        use = self._last = self._use_for((*circumstances(), *forms))
+        use.count(key)
         if use.calls <= PATIENCE:
             return self.function(*inputs)
         if use.recording is None:
-            self._place = self._place or Place()
+            self._place = self._place or Place(device)
             with untraced():
                 use.recording = Recording(self.function, inputs, self._module[0], self._place)
         return use.recording(*inputs)
 
-    def _is_on_gpu(self, inputs: Sequence[Tensor]) -> bool:
-        """Whether the work is done on a GPU; numbers may come from the host."""
+    def _use_for(self, kind: Hashable) -> "Use":
+        """What is known of calls of a kind; training and showing come in turns, and so do steps of
+        one instant and of several."""
+        if kind not in self._uses:
+            if len(self._uses) == MOST_USES:
+                del self._uses[next(iter(self._uses))]
+            self._uses[kind] = Use()
+        return self._uses[kind]
+
+    def _gpu(self, inputs: Sequence[Tensor]) -> torch.device | None:
+        """The GPU that does the work, if one does; numbers may come from the host."""
         if not torch.cuda.is_initialized() or os.environ.get(SWITCH) == "0":
-            return False
+            return None
         kept = (value for store in self._stores for value in store.values() if value is not None)
         first = next(kept, None)
         values = [value for value in inputs if value.ndim] + ([] if first is None else [first])
-        return len(values) > 0 and all(value.is_cuda for value in values)
+        is_there = len(values) > 0 and all(value.is_cuda for value in values)
+        return values[0].device if is_there else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Replayed":
         # Recordings are of the memory of the original.
@@ -86,24 +100,26 @@ class Replayed:
 
 @dataclass
 class Use:
-    """Equal calls in a row for one purpose, training or showing, which may come in turns."""
+    """Calls of one kind, and the recording that they have led to."""
 
-    form: Hashable = None
+    key: Hashable = None
     calls: int = 0
+    """Those with the same key since the last one with another."""
     recording: "Recording | None" = None
 
-    def count(self, form: Hashable) -> None:
-        """Take note of a call; one of another form begins anew."""
-        if form != self.form:
-            self.form, self.calls, self.recording = form, 0, None
+    def count(self, key: Hashable) -> None:
+        """Take note of a call; one with another key begins anew."""
+        if key != self.key:
+            self.key, self.calls, self.recording = key, 0, None
         self.calls += 1
 
 
 class Place:
     """Where the recordings of one function are made, one after the other."""
 
-    def __init__(self) -> None:
-        self.stream = torch.cuda.Stream()
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
         self._unavoidable = 0
         self.warm: set[Hashable] = set()
         """Circumstances in which libraries have set themselves up for the stream, as they do at
@@ -115,9 +131,9 @@ class Place:
         torch.cuda.graph would free all cached memory every time, but sets of Gaussians change so
         often that to ask for it again would cost more than the recording.
         """
-        if unused_memory() - self._unavoidable > SPARE_BYTES:
+        if unused_memory(self.device) - self._unavoidable > SPARE_BYTES:
             torch.cuda.empty_cache()
-            self._unavoidable = unused_memory()
+            self._unavoidable = unused_memory(self.device)
 
     @contextmanager
     def recorded(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
@@ -142,7 +158,7 @@ class Recording:
         self._call = _Call(function, module)
         named = dict(self._call.named_parameters())
         self.parameters = list(named.values())
-        device = next(value.device for value in (*self.parameters, *inputs) if value.is_cuda)
+        device = place.device
         # Leaves of their own, on the same memory: those of the module belong to graphs of gradients
         # of other steps, on a stream that must not be waited for while recording.
         self._leaves = {name: leaf(value) for name, value in named.items()}
@@ -295,9 +311,9 @@ def stores(module: nn.Module) -> list[Mapping[str, Tensor | None]]:
     return [store for pair in kept for store in pair]
 
 
-def unused_memory() -> int:
-    """Bytes of GPU memory that torch holds without a tensor in them."""
-    return torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+def unused_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory that torch holds without a tensor in them."""
+    return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def circumstances() -> tuple[bool, bool]:
@@ -307,6 +323,6 @@ def circumstances() -> tuple[bool, bool]:
 
 def identity(value: Tensor | None) -> Hashable:
     """Which memory a tensor is, and whose."""
-    return (
-        value if value is None else (id(value), value.data_ptr(), value.shape, value.requires_grad)
-    )
+    if value is None:
+        return None
+    return id(value), value.data_ptr(), value.shape, value.requires_grad

@@ -90,6 +90,66 @@ def test_training_on_replayed_gaussians_equals_training_on_those_of_the_expert(f
     assert (asked._replayed.recording is not None) == (device == "cuda")
 
 
+class PretendedRecording:
+    """Returns what the function returned when it was recorded, whatever the inputs are."""
+
+    made: int
+
+    def __init__(self, function, inputs, module, place) -> None:
+        PretendedRecording.made += 1
+        self.outputs = function(*inputs)
+
+    def __call__(self, *inputs):
+        return self.outputs
+
+
+@pytest.fixture
+def pretended(monkeypatch) -> type[PretendedRecording]:
+    """Recordings without a GPU, to see when they are made and used."""
+    PretendedRecording.made = 0
+    monkeypatch.setattr(Replayed, "_gpu", lambda self, inputs: torch.device("cpu"))
+    monkeypatch.setattr(replay, "Place", lambda device: device)
+    monkeypatch.setattr(replay, "Recording", PretendedRecording)
+    return PretendedRecording
+
+
+@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
+def test_training_and_showing_in_turns_are_recorded_once_each(pretended, family):
+    """Steps of two instants, now and then one of a single instant, and images in between."""
+    asked = Instants(build(family, "cpu"))
+    now = instants("cpu")
+    for _ in range(PATIENCE + 3):
+        assert len(asked.at(now)) == 2
+        assert len(asked.at(now[:1])) == 1
+        with torch.no_grad():
+            (shown,) = asked.at(now[:1])
+            torch.testing.assert_close(shown.means, asked.expert.at(now[0].time).means)
+    assert pretended.made == 3
+    # Another set of Gaussians, or colours of another degree, is not what was recorded.
+    asked.expert.gauss_params.select_(torch.arange(asked.expert.gauss_params.num_rows - 2))
+    assert len(asked.at(now)[0]) == asked.expert.num_gaussians
+    assert asked._replayed.recording is None
+    for _ in range(PATIENCE):
+        asked.at(now)
+    assert asked._replayed.recording is not None
+    asked.expert.active_sh_degree = 1
+    assert asked.at(now)[0].sh.shape == asked.expert.at(now[0].time).sh.shape
+    assert asked._replayed.recording is None
+
+
+def test_only_so_many_kinds_of_calls_are_kept(pretended, monkeypatch):
+    monkeypatch.setattr(replay, "MOST_USES", 2)
+    called = Replayed(lambda x: (x + 1.0,))
+    for size in (1, 2, 3):
+        for _ in range(PATIENCE + 1):
+            called(torch.zeros(size))
+    assert pretended.made == 3 and len(called._uses) == 2
+    called(torch.zeros(2))
+    assert called.recording is not None
+    called(torch.zeros(1))
+    assert called.recording is None
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
 def test_what_is_recorded(family):
@@ -108,7 +168,8 @@ def test_what_is_recorded(family):
     assert first is not None
     assert draw(1).means.requires_grad and asked._replayed.recording is first
     with torch.no_grad():
-        draw(PATIENCE + 1)
+        for _ in range(PATIENCE + 1):
+            asked.at(instants("cuda")[:1])
         assert asked._replayed.recording not in (None, first)
     # A training goes on with its own recording after an image was shown.
     assert draw(1).means.requires_grad and asked._replayed.recording is first

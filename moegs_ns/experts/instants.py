@@ -40,7 +40,8 @@ class Instants:
         self._expert = (expert,)
         self._replayed = Replayed(self._flat, expert)
         self._has_camera: tuple[bool, ...] = ()
-        self._forms: list[_Form] = []
+        self._forms: dict[tuple[bool, ...], list[_Form]] = {}
+        """Of the Gaussians of each kind of question, which training and showing ask in turns."""
 
     @property
     def expert(self) -> Expert:
@@ -59,10 +60,10 @@ class Instants:
             for value in (instant.time, instant.camera)
             if value is not None
         ]
-        flat = iter(self._replayed(*inputs, key=(key, self._has_camera)))
+        flat = iter(self._replayed(*inputs, key=key))
         return [
             Gaussians(**{name: next(flat) for name in form.tensors}, **form.plain)
-            for form in self._forms
+            for form in self._forms[self._has_camera]
         ]
 
     def _flat(self, *inputs: Tensor) -> Outputs:
@@ -71,10 +72,10 @@ class Instants:
         for has_camera in self._has_camera:
             time = next(left)
             sets.append(self.expert.at(time, next(left) if has_camera else None))
-        self._forms = [form_of(gaussians) for gaussians in sets]
+        forms = self._forms[self._has_camera] = [form_of(gaussians) for gaussians in sets]
         return tuple(
             getattr(gaussians, name)
-            for gaussians, form in zip(sets, self._forms, strict=True)
+            for gaussians, form in zip(sets, forms, strict=True)
             for name in form.tensors
         )
 
