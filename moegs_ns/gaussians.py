@@ -121,7 +121,7 @@ def shared_or_cat(
     return torch.cat([per_gaussian(value, part.means) for value, part in values])
 
 
-def per_gaussian(value: Tensor | float | bool, like: Float[Tensor, "N 3"]) -> Tensor:
+def per_gaussian(value: Tensor | float | bool, like: Float[Tensor, "N *s"]) -> Tensor:
     """`value` as one entry per Gaussian, on the device of `like`."""
     if isinstance(value, Tensor):
         return value

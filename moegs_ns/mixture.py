@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.fields import Router
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import ExpertSplats, Splat, composite, splat_experts
+from moegs_ns.splatting import ExpertSplats, Seen, Splat, composite, draw, see
 
 
 def blend(
@@ -113,9 +113,11 @@ class Mixture(nn.Module):
 
     def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
         """Render the mixture for one camera."""
-        now = [Instant(view.time)]
-        sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
-        return self.render([within(gaussians, box) for gaussians in sets], view)
+        if box is not None:
+            return self.render(self.gaussians(view.time, box), view)
+        now = [Instant.of(view)]
+        sets = [seen for instants in self.instants for seen in instants.seen(now)]
+        return self.finish(self.draw(sets, view), view)
 
     def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
         """Render given Gaussians of the experts, at the view's time, for one camera."""
@@ -139,17 +141,23 @@ class Mixture(nn.Module):
 
     def splat(self, gaussians: Sequence[Gaussians], view: View) -> ExpertSplats:
         """All experts in one pass, with the router's features beside their colours."""
-        return splat_experts(gaussians, view, self.features(gaussians, view.time), near=self.near)
+        pairs = zip(gaussians, self.near, strict=True)
+        return self.draw([see(part, view, near=near) for part, near in pairs], view)
+
+    def draw(self, sets: Sequence[Seen], view: View) -> ExpertSplats:
+        """What `splat` gives, of experts that were projected before."""
+        return draw(sets, view, self.features([one.ids for one in sets], view.time))
 
     def features(
-        self, gaussians: Sequence[Gaussians], time: Float[Tensor, ""]
+        self, ids: Sequence[Int[Tensor, "_"] | None], time: Float[Tensor, ""]
     ) -> list[Float[Tensor, "_ F"]] | None:
-        """What the router splats for the experts' Gaussians (Eq. 6); None if it splats nothing."""
+        """What the router splats for the experts' Gaussians (Eq. 6); None if it splats nothing.
+
+        `ids` are those of Gaussians, for each expert.
+        """
         if not self.router.has_weights:
             return None
-        return [
-            self.router.gaussian_features(k, part.ids, time) for k, part in enumerate(gaussians)
-        ]
+        return [self.router.gaussian_features(k, own, time) for k, own in enumerate(ids)]
 
     def images(
         self,

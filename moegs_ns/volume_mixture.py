@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
+from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.experts.base import Expert
+from moegs_ns.experts.instants import Instant
 from moegs_ns.fields import Router, VolumeRouter
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture import Mixture, MixtureRender
+from moegs_ns.mixture import Mixture, MixtureRender, within
 from moegs_ns.splatting import Splat, composite, splat, splat_experts
 
 SMALLEST_COVER = 1e-6
@@ -38,6 +40,12 @@ class VolumeMixture(Mixture):
         refuse_shading(experts, "The Volume Router draws all experts' Gaussians as one set")
         backgrounds = torch.stack([expert.background for expert in experts])
         self.register_buffer("background", backgrounds.mean(0), persistent=False)
+
+    def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
+        """See base; opacities are changed before anything is projected."""
+        now = [Instant(view.time)]
+        sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
+        return self.render([within(gaussians, box) for gaussians in sets], view)
 
     def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
         """See base."""

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "moegs_ns"
 LAYERS = (
-    {"gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers", "replay"},
+    {"gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers", "replay", "forms"},
     {"splatting"},
     {"experts", "fields", "losses", "metrics"},
     {"recipes", "mixture", "volume_mixture"},

@@ -15,7 +15,7 @@ from moegs_ns.splatting.torch_twin import rasterize
 
 class TestBacktracking:
     def traced(self, expert, with_similarity=True):
-        part = drawn(expert, to_splat=backtracking.probed)
+        part = drawn(expert, to_draw=backtracking.probed)
         return part, backtracking.tracing_loss(part, with_similarity)
 
     def test_sums_equal_those_over_every_pixel_of_every_gaussian(self):
@@ -24,13 +24,13 @@ class TestBacktracking:
         part, loss = self.traced(expert)
         loss.backward()
         found = backtracking.traced_errors(part)
+        gaussians = expert.at(part.view.time)
         projection = project(
-            *(getattr(part.gaussians, name) for name in ("means", "quats", "scales", "opacities")),
-            part.view,
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, part.view
         )
         projection = dilate(projection, 0.1, True)
         # One channel per Gaussian shows its contributions to all pixels.
-        channels = torch.eye(len(part.gaussians))[projection.gaussian_ids]
+        channels = torch.eye(part.seen.count)[projection.gaussian_ids]
         size = part.view.width, part.view.height
         ids = torch.zeros_like(projection.gaussian_ids)
         weights, _ = rasterize(projection, channels, ids, 1, *size)
@@ -45,7 +45,7 @@ class TestBacktracking:
         for is_traced in (False, True):
             expert, _, _ = build(dynamic=DYNAMIC)
             expert.zero_grad()
-            part = drawn(expert, **({"to_splat": backtracking.probed} if is_traced else {}))
+            part = drawn(expert, **({"to_draw": backtracking.probed} if is_traced else {}))
             loss = (part.image - part.target).abs().mean()
             if is_traced:
                 silent = backtracking.tracing_loss(part, True)

@@ -51,7 +51,7 @@ class TestExpert:
         rows = torch.arange(expert.num_gaussians)
         keep = {"static": rows < STATIC, "dynamic": rows >= STATIC, "none": rows < 0}[which]
         part = drawn(expert.select(keep))
-        assert len(part.gaussians) == int(keep.sum())
+        assert part.seen.count == int(keep.sum())
         assert part.image.isfinite().all()
 
     @pytest.mark.parametrize("num_frames", [1, 2])

@@ -1,6 +1,7 @@
 """Replayed launches: the same values and gradients as the calls that they stand for."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import ex4dgs_helpers
 import pytest
@@ -14,10 +15,12 @@ from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
 from moegs_ns.experts.hexplane import HexPlaneExpertConfig
 from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.experts.stg import STGExpertConfig
+from moegs_ns.forms import taken_apart
+from moegs_ns.gaussians import Gaussians
 from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig
 from moegs_ns.recipes.supervision import Supervision
 from moegs_ns.replay import PATIENCE, Replayed
-from moegs_ns.splatting import splat
+from moegs_ns.splatting import draw, see, splat
 
 CONFIGS = {
     "stg": STGExpertConfig(),
@@ -44,18 +47,36 @@ def build(family: str, device: str):
 
 
 def instants(device: str, shift: float = 0.0) -> list[Instant]:
-    times = torch.tensor([0.2, 0.7], device=device) + shift
-    return [Instant(times[0]), Instant(times[1], torch.tensor(1))]
+    """Two instants, the second one as a training camera sees it."""
+    asked = []
+    for time, camera in ((0.2, None), (0.7, torch.tensor(1))):
+        view = make_view(1, shift=10.0 * shift)
+        view = replace(view, times=torch.tensor([time + shift])).to(device)
+        asked.append(Instant.of(view, camera))
+    return asked
 
 
-def loss_of(sets, device: str) -> torch.Tensor:
-    """Depends on every tensor of the Gaussians, and draws them."""
-    total = torch.zeros((), device=device)
-    for place, gaussians in enumerate(sets):
-        image = splat(gaussians, make_view(1).to(device)).rgb
-        total = total + (1 + place) * image.square().mean()
-        if gaussians.features is not None:
-            total = total + gaussians.features.square().mean()
+def plainly(expert, instants: list[Instant], kind: str) -> list:
+    """What is asked for, without any detour."""
+    sets = [expert.at(instant.time, instant.camera) for instant in instants]
+    if kind == "at":
+        return sets
+    return [see(g, i.view, near=expert.near) for g, i in zip(sets, instants, strict=True)]
+
+
+def answers(asked: Instants, kind: str):
+    return asked._gaussians if kind == "at" else asked._sights
+
+
+def loss_of(sets, instants: list[Instant]) -> torch.Tensor:
+    """Depends on every tensor that has a gradient, and draws them."""
+    total = torch.zeros((), device=instants[0].time.device)
+    for place, (one, instant) in enumerate(zip(sets, instants, strict=True)):
+        drawn = (
+            splat(one, instant.view) if isinstance(one, Gaussians) else draw([one], instant.view)
+        )
+        total = total + (1 + place) * drawn.rgb.square().mean() + drawn.depth.mean()
+        total = total + drawn.gaussian_features.square().sum()
     return total
 
 
@@ -63,9 +84,12 @@ def gradients(expert) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in expert.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("kind", ["at", "seen"])
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
-def test_training_on_replayed_gaussians_equals_training_on_those_of_the_expert(family, device):
+def test_training_on_replayed_gaussians_equals_training_on_those_of_the_expert(
+    family, device, kind
+):
     """Also while parameters are stepped, and after rows were removed, which ends a recording."""
     expert, asked = build(family, device), Instants(build(family, device))
     for step in range(4 * PATIENCE):
@@ -73,8 +97,9 @@ def test_training_on_replayed_gaussians_equals_training_on_those_of_the_expert(f
         for one in (expert, asked.expert):
             one.zero_grad()
             now = instants(device, 0.01 * step)
-            sets = asked.at(now) if one is asked.expert else [one.at(i.time, i.camera) for i in now]
-            loss = loss_of(sets, device)
+            is_asked = one is asked.expert
+            sets = getattr(asked, kind)(now) if is_asked else plainly(one, now, kind)
+            loss = loss_of(sets, now)
             loss.backward()
             found.append((loss.detach(), gradients(one)))
             with torch.no_grad():
@@ -87,7 +112,7 @@ def test_training_on_replayed_gaussians_equals_training_on_those_of_the_expert(f
         assert found[0][1].keys() == found[1][1].keys()
         for name, gradient in found[0][1].items():
             torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-3, atol=1e-6)
-    assert (asked._replayed.recording is not None) == (device == "cuda")
+    assert (answers(asked, kind).replayed.recording is not None) == (device == "cuda")
 
 
 class PretendedRecording:
@@ -113,28 +138,38 @@ def pretended(monkeypatch) -> type[PretendedRecording]:
     return PretendedRecording
 
 
+@pytest.mark.parametrize("kind", ["at", "seen"])
 @pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
-def test_training_and_showing_in_turns_are_recorded_once_each(pretended, family):
+def test_training_and_showing_in_turns_are_recorded_once_each(pretended, family, kind):
     """Steps of two instants, now and then one of a single instant, and images in between."""
     asked = Instants(build(family, "cpu"))
+    ask, replayed = getattr(asked, kind), answers(asked, kind).replayed
     now = instants("cpu")
     for _ in range(PATIENCE + 3):
-        assert len(asked.at(now)) == 2
-        assert len(asked.at(now[:1])) == 1
+        assert len(ask(now)) == 2
+        assert len(ask(now[:1])) == 1
         with torch.no_grad():
-            (shown,) = asked.at(now[:1])
-            torch.testing.assert_close(shown.means, asked.expert.at(now[0].time).means)
+            (shown,), (expected,) = ask(now[:1]), plainly(asked.expert, now[:1], kind)
+            for found, wanted in zip(taken_apart(shown)[0], taken_apart(expected)[0], strict=True):
+                torch.testing.assert_close(found, wanted)
     assert pretended.made == 3
     # Another set of Gaussians, or colours of another degree, is not what was recorded.
     asked.expert.gauss_params.select_(torch.arange(asked.expert.gauss_params.num_rows - 2))
-    assert len(asked.at(now)[0]) == asked.expert.num_gaussians
-    assert asked._replayed.recording is None
+    assert taken_apart(ask(now)[0])[1] == taken_apart(plainly(asked.expert, now, kind)[0])[1]
+    assert replayed.recording is None
     for _ in range(PATIENCE):
-        asked.at(now)
-    assert asked._replayed.recording is not None
+        ask(now)
+    assert replayed.recording is not None
     asked.expert.active_sh_degree = 1
-    assert asked.at(now)[0].sh.shape == asked.expert.at(now[0].time).sh.shape
-    assert asked._replayed.recording is None
+    ask(now)
+    assert replayed.recording is None
+    # Nor is what a camera of another size sees.
+    if kind == "seen":
+        for _ in range(PATIENCE + 1):
+            ask(now)
+        assert replayed.recording is not None
+        ask([Instant.of(replace(i.view, width=i.view.width + 1), i.camera) for i in now])
+        assert replayed.recording is None
 
 
 def test_only_so_many_kinds_of_calls_are_kept(pretended, monkeypatch):
@@ -162,24 +197,24 @@ def test_what_is_recorded(family):
         return gaussians
 
     draw(PATIENCE)
-    assert asked._replayed.recording is None
+    assert asked._gaussians.replayed.recording is None
     draw(1)
-    first = asked._replayed.recording
+    first = asked._gaussians.replayed.recording
     assert first is not None
-    assert draw(1).means.requires_grad and asked._replayed.recording is first
+    assert draw(1).means.requires_grad and asked._gaussians.replayed.recording is first
     with torch.no_grad():
         for _ in range(PATIENCE + 1):
             asked.at(instants("cuda")[:1])
-        assert asked._replayed.recording not in (None, first)
+        assert asked._gaussians.replayed.recording not in (None, first)
     # A training goes on with its own recording after an image was shown.
-    assert draw(1).means.requires_grad and asked._replayed.recording is first
+    assert draw(1).means.requires_grad and asked._gaussians.replayed.recording is first
     asked.expert.active_sh_degree = 3
     draw(1)
-    assert asked._replayed.recording is None
+    assert asked._gaussians.replayed.recording is None
     with torch.no_grad():
         rendered = draw(PATIENCE + 1)
-        expected = asked.expert.at(*vars(instants("cuda")[0]).values())
-        assert asked._replayed.recording is not None
+        expected = asked.expert.at(instants("cuda")[0].time)
+        assert asked._gaussians.replayed.recording is not None
         torch.testing.assert_close(rendered.means, expected.means)
         torch.testing.assert_close(rendered.sh, expected.sh)
 
@@ -282,5 +317,5 @@ def test_an_expert_that_says_nothing_is_never_replayed():
 
     expert = Cautious(STGExpertConfig(), scene(), cloud(5))
     asked = Instants(expert)
-    asked._replayed = None
+    asked._gaussians.replayed = None
     assert len(asked.at(instants("cpu"))) == 2

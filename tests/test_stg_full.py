@@ -19,7 +19,7 @@ from moegs_ns.recipes.stg import STGRecipeConfig
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import SameTimeSampler
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
-from moegs_ns.splatting import splat
+from moegs_ns.splatting import draw, see
 
 SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)
 GUIDED = GuidedSamplingConfig(start=0)
@@ -47,11 +47,11 @@ def build(color: str = "full", count: int = 24, **options):
 def drawn(expert, target: torch.Tensor | None = None, **view_options) -> TrainingSplat:
     """One view of the expert; its target is black where none is given."""
     view = make_view(1, **view_options)
-    gaussians = expert.at(view.time)
-    result = splat(gaussians, view)
+    seen = see(expert.at(view.time), view)
+    result = draw([seen], view).only()
     image = finish_image(expert, result, view, expert.background)
     target = torch.zeros_like(image) if target is None else target
-    return TrainingSplat(gaussians, result, view, image, target, torch.zeros(1, dtype=torch.long))
+    return TrainingSplat(seen, result, view, image, target, torch.zeros(1, dtype=torch.long))
 
 
 class TestColors:

@@ -8,7 +8,7 @@ from toys import make_view
 from moegs_ns.mixture import finish_image, training_camera
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
-from moegs_ns.splatting import splat
+from moegs_ns.splatting import draw, see
 
 FRAMES = 31
 
@@ -35,19 +35,19 @@ def table(num_frames: int = FRAMES, cameras: int = 2) -> FrameTable:
 
 
 def drawn(
-    expert, frame: int = 5, index: int = 0, *, to_splat=lambda gaussians: gaussians, **view_options
+    expert, frame: int = 5, index: int = 0, *, to_draw=lambda seen: seen, **view_options
 ) -> TrainingSplat:
     """One view of the expert at a frame; its target is a ramp of grey."""
     time = frame / max(1, expert.scene.num_frames - 1)
     view = make_view(1, **view_options)
     view = replace(view, times=torch.tensor([time]), frame_ids=torch.tensor([frame]))
-    gaussians = to_splat(expert.at(view.time, training_camera(view)))
-    result = splat(gaussians, view)
+    seen = to_draw(see(expert.at(view.time, training_camera(view)), view))
+    result = draw([seen], view).only()
     if result.means2d.requires_grad:
         result.means2d.retain_grad()
     image = finish_image(expert, result, view, expert.background)
     target = torch.linspace(0.1, 0.9, view.width)[:, None].expand(image.shape).clone()
-    return TrainingSplat(gaussians, result, view, image, target, torch.tensor([index]))
+    return TrainingSplat(seen, result, view, image, target, torch.tensor([index]))
 
 
 def train_step(expert, recipe, optimizers, step: int) -> float:
@@ -55,7 +55,7 @@ def train_step(expert, recipe, optimizers, step: int) -> float:
     recipe.before_step(step)
     (index,) = recipe.sampler.next(step)
     frame = int(recipe.sampler.table.frame_ids[index])
-    part = drawn(expert, frame, int(index), to_splat=recipe.to_splat)
+    part = drawn(expert, frame, int(index), to_draw=recipe.to_draw)
     losses = recipe.loss_terms(step, [part])
     for optimizer in optimizers.values():
         optimizer.zero_grad()

@@ -1,47 +1,61 @@
-"""Gaussians of an expert at the instants of a step, replayed on a GPU where that is possible."""
+"""An expert at the instants of a step, replayed on a GPU where that is possible."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.experts.base import Expert
+from moegs_ns.forms import Form, taken_apart
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.replay import Outputs, Replayed
+from moegs_ns.splatting.seen import Seen, see
 
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """What `Expert.at` is asked for."""
+    """What an expert is asked for."""
 
     time: Float[Tensor, ""]
     camera: Int[Tensor, ""] | None = None
+    """The training camera that is to be matched; None for a neutral choice."""
+    view: View | None = None
+    """The cameras that look, all at this time."""
 
+    @staticmethod
+    def of(view: View, camera: Int[Tensor, ""] | None = None) -> "Instant":
+        """The one that the cameras of a view share."""
+        return Instant(view.time, camera, view)
 
-@dataclass(frozen=True)
-class _Form:
-    """Which fields of Gaussians are tensors, and what the others are."""
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What changes from one question to the next of a kind."""
+        looks = [] if self.view is None else [self.view.viewmats, self.view.Ks]
+        return [self.time, *looks] + ([] if self.camera is None else [self.camera])
 
-    tensors: tuple[str, ...]
-    plain: dict[str, Any]
+    @property
+    def kind(self) -> Hashable:
+        """Everything else."""
+        size = None if self.view is None else (self.view.width, self.view.height)
+        return self.camera is not None, size
 
 
 class Instants:
     """Asks one expert for several instants at once.
 
-    Equal to calling `at` for each, but on a GPU the Gaussians lie in memory that the next call
-    writes again: they are to be splatted before.
+    Equal to asking for each alone, but on a GPU the answer lies in memory that the next call writes
+    again: it is to be used up before.
     """
 
     def __init__(self, expert: Expert) -> None:
         # In a tuple, so that no module that holds this object registers the expert again.
         self._expert = (expert,)
-        self._replayed = Replayed(self._flat, expert)
-        self._has_camera: tuple[bool, ...] = ()
-        self._forms: dict[tuple[bool, ...], list[_Form]] = {}
-        """Of the Gaussians of each kind of question, which training and showing ask in turns."""
+        self._gaussians = _Answers(self._at, expert)
+        self._sights = _Answers(self._seen, expert)
 
     @property
     def expert(self) -> Expert:
@@ -50,38 +64,55 @@ class Instants:
 
     def at(self, instants: Sequence[Instant]) -> list[Gaussians]:
         """The Gaussians at each of the instants."""
-        key = self.expert.replay_key
+        return self._gaussians(instants, self.expert.replay_key)
+
+    def seen(self, instants: Sequence[Instant]) -> list[Seen]:
+        """What the views of the instants show of the expert."""
+        return self._sights(instants, self.expert.replay_key)
+
+    def _at(self, instant: Instant) -> Gaussians:
+        return self.expert.at(instant.time, instant.camera)
+
+    def _seen(self, instant: Instant) -> Seen:
+        assert instant.view is not None
+        return see(self._at(instant), instant.view, near=self.expert.near)
+
+
+class _Answers:
+    """Answers of one kind, a dataclass of tensors for each instant."""
+
+    def __init__(self, answer: Callable[[Instant], Any], expert: Expert) -> None:
+        self._answer = answer
+        self.replayed = Replayed(self._flat, expert)
+        self._asked: Sequence[Instant] = ()
+        self._forms: dict[Hashable, list[Form]] = {}
+        """Of the answers to each kind of question, which training and showing ask in turns."""
+
+    def __call__(self, instants: Sequence[Instant], key: Hashable | None) -> list[Any]:
         if key is None:
-            return [self.expert.at(instant.time, instant.camera) for instant in instants]
-        self._has_camera = tuple(instant.camera is not None for instant in instants)
-        inputs = [
-            value
-            for instant in instants
-            for value in (instant.time, instant.camera)
-            if value is not None
-        ]
-        flat = iter(self._replayed(*inputs, key=key))
-        return [
-            Gaussians(**{name: next(flat) for name in form.tensors}, **form.plain)
-            for form in self._forms[self._has_camera]
-        ]
+            return [self._answer(instant) for instant in instants]
+        self._asked = instants
+        kinds = tuple(instant.kind for instant in instants)
+        inputs = [value for instant in instants for value in instant.tensors]
+        flat = iter(self.replayed(*inputs, key=(key, kinds)))
+        return [form.filled(flat) for form in self._forms[kinds]]
 
     def _flat(self, *inputs: Tensor) -> Outputs:
-        """All tensors of all Gaussians, whose other fields are kept aside."""
-        left, sets = iter(inputs), []
-        for has_camera in self._has_camera:
-            time = next(left)
-            sets.append(self.expert.at(time, next(left) if has_camera else None))
-        forms = self._forms[self._has_camera] = [form_of(gaussians) for gaussians in sets]
-        return tuple(
-            getattr(gaussians, name)
-            for gaussians, form in zip(sets, forms, strict=True)
-            for name in form.tensors
-        )
+        """All tensors of all answers to what was asked last, with other values of its tensors."""
+        left, parts = iter(inputs), []
+        for instant in self._asked:
+            parts.append(taken_apart(self._answer(_with_tensors(instant, left))))
+        kinds = tuple(instant.kind for instant in self._asked)
+        self._forms[kinds] = [form for _, form in parts]
+        return tuple(value for values, _ in parts for value in values)
 
 
-def form_of(gaussians: Gaussians) -> _Form:
-    """The fields of a set of Gaussians by kind."""
-    values = {field.name: getattr(gaussians, field.name) for field in fields(gaussians)}
-    tensors = tuple(name for name, value in values.items() if isinstance(value, Tensor))
-    return _Form(tensors, {name: value for name, value in values.items() if name not in tensors})
+def _with_tensors(instant: Instant, tensors: Any) -> Instant:
+    """The same question with the next of `tensors`, in the order of `Instant.tensors`."""
+    time, view = next(tensors), instant.view
+    if view is not None:
+        viewmats, Ks = next(tensors), next(tensors)
+        unknown = torch.full((len(viewmats),), UNKNOWN_ID)
+        times = time.expand(len(viewmats))
+        view = View(viewmats, Ks, view.width, view.height, times, unknown, unknown)
+    return Instant(time, None if instant.camera is None else next(tensors), view)

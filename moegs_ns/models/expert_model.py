@@ -29,7 +29,7 @@ from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.scene import InitialPoints, SceneInfo
-from moegs_ns.splatting import splat
+from moegs_ns.splatting import draw, splat
 
 
 @dataclass
@@ -114,25 +114,27 @@ class ExpertModel(Model):
         all_rows = rows_by_frame(view)
         parts = [view] if len(all_rows) == 1 else [view.select(rows) for rows in all_rows]
         parts = [self.corrections.correct_poses(part.to(self.device)) for part in parts]
-        instants = [Instant(part.time, training_camera(part)) for part in parts]
-        sets = [self.recipe.to_splat(gaussians) for gaussians in self.instants.at(instants)]
+        instants = [Instant.of(part, training_camera(part)) for part in parts]
+        sets = [self.recipe.to_draw(seen) for seen in self.instants.seen(instants)]
         drawn = []
-        for rows, part, gaussians in zip(all_rows, parts, sets, strict=True):
-            result = splat(gaussians, part, near=self.expert.near)
+        for rows, part, seen in zip(all_rows, parts, sets, strict=True):
+            result = draw([seen], part).only()
             if result.means2d.requires_grad:
                 result.means2d.retain_grad()
             image = finish_image(self.expert, result, part, background)
             image = self.corrections.correct_colors(image, part)
-            drawn.append((gaussians, result, part, image, rows))
+            drawn.append((seen, result, part, image, rows))
             for place, row in enumerate(rows):
                 rgb[row] = image.detach()[place]
         return {"rgb": torch.stack(rgb), "drawn": drawn}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
-        (gaussians,) = self.instants.at([Instant(view.time)])
-        gaussians = within(gaussians, box)
-        result = splat(gaussians, view, near=self.expert.near)
+        if box is None:
+            result = draw(self.instants.seen([Instant.of(view)]), view).only()
+        else:
+            gaussians = within(self.expert.at(view.time), box)
+            result = splat(gaussians, view, near=self.expert.near)
         image = finish_image(self.expert, result, view, self.expert.background)
         return {"rgb": image[0], "depth": result.depth[0], "accumulation": result.alpha[0]}
 
@@ -164,8 +166,8 @@ class ExpertModel(Model):
             return {"l1": (outputs["rgb"] - target).abs().mean()}
         indices = batch["image_idx"]
         self._parts = [
-            TrainingSplat(gaussians, result, part, image, rows_of(target, rows), indices[rows])
-            for gaussians, result, part, image, rows in outputs["drawn"]
+            TrainingSplat(seen, result, part, image, rows_of(target, rows), indices[rows])
+            for seen, result, part, image, rows in outputs["drawn"]
         ]
         return self.recipe.loss_terms(self.step, self._parts) | self.corrections.loss_terms()
 

@@ -100,22 +100,20 @@ class JointModel(RouterModel):
     def training_outputs(self, view: View) -> dict[str, Any]:
         """See base; also what every expert drew, whose targets the batch will bring."""
         camera, view = training_camera(view), view.to(self.device)
-        now = [Instant(view.time, camera)]
-        gaussians = [
-            recipe.to_splat(part)
+        now = [Instant.of(view, camera)]
+        sets = [
+            recipe.to_draw(seen)
             for instants, recipe in zip(
                 self.mixture.instants, self.recipe.experts.values(), strict=True
             )
-            for part in instants.at(now)
+            for seen in instants.seen(now)
         ]
-        splats = self.mixture.splat(gaussians, view)
+        splats = self.mixture.draw(sets, view)
         for means2d in splats.means2d:
             if means2d.requires_grad:
                 means2d.retain_grad()
         render = self.mixture.finish(splats, view, self.recipe.backgrounds(self.step))
-        drawn = [
-            (part, splats[k], view, render.images[k : k + 1]) for k, part in enumerate(gaussians)
-        ]
+        drawn = [(seen, splats[k], view, render.images[k : k + 1]) for k, seen in enumerate(sets)]
         gates = [render.gates, *self.gates_apart(view)]
         return {"rgb": render.rgb[None], "gates": gates, "drawn": drawn}
 
@@ -141,8 +139,8 @@ class JointModel(RouterModel):
             return super().get_loss_dict(outputs, batch, metrics_dict)
         target = target_image(batch, self.device)
         self._parts = [
-            TrainingSplat(gaussians, splat, view, image, target, batch["image_idx"])
-            for gaussians, splat, view, image in outputs["drawn"]
+            TrainingSplat(seen, splat, view, image, target, batch["image_idx"])
+            for seen, splat, view, image in outputs["drawn"]
         ]
         image, gates = outputs["rgb"][0], outputs["gates"]
         return self.recipe.loss_terms(self.step, self._parts, image, gates)

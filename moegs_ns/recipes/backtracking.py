@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
-from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import similarity_map
 from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.splatting import Seen
 from moegs_ns.splatting.pixel_sums import silent_channels, traced
 
 PUBLISHED_HEIGHT = 1014.0
@@ -65,9 +65,9 @@ class TracedErrors:
         return TracedErrors(self.weights[rows], self.l1[rows], self.ssim[rows])
 
 
-def probed(gaussians: Gaussians) -> Gaussians:
+def probed(seen: Seen) -> Seen:
     """The same Gaussians with silent channels, whose gradients are sums over pixels."""
-    return replace(gaussians, features=silent_channels(gaussians.means, 3))
+    return replace(seen, silent=silent_channels(seen.count, 3, like=seen.channels))
 
 
 def tracing_loss(part: TrainingSplat, with_similarity: bool) -> Float[Tensor, ""]:
@@ -90,10 +90,10 @@ def error_maps(part: TrainingSplat, with_similarity: bool) -> Float[Tensor, "C H
 
 def traced_errors(part: TrainingSplat) -> TracedErrors | None:
     """What the backward pass has left in the silent channels; None if it has not been run."""
-    features = part.gaussians.features
-    if features is None or features.grad is None:
+    silent = part.seen.silent
+    if silent is None or silent.grad is None:
         return None
-    return TracedErrors(*features.grad.unbind(-1))
+    return TracedErrors(*silent.grad.unbind(-1))
 
 
 def fresh_statistics(count: int, device: torch.device) -> dict[str, Float[Tensor, "N"]]:

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from moegs_ns.experts.base import Expert
-from moegs_ns.gaussians import Gaussians
 from moegs_ns.losses import SSIM_LAMBDA
 from moegs_ns.recipes.densification import DensificationConfig, Densifier
 from moegs_ns.recipes.schedules import multiply_learning_rate, scaled_steps
@@ -21,6 +20,7 @@ from moegs_ns.recipes.supervision import Supervision
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import Sampler
 from moegs_ns.scene import FrameTable
+from moegs_ns.splatting import Seen
 
 
 @dataclass
@@ -137,9 +137,9 @@ class Recipe(nn.Module):
         degree = step // self.steps(self.config.sh_degree_every)
         self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
 
-    def to_splat(self, gaussians: Gaussians) -> Gaussians:
-        """What is splatted of the expert's Gaussians in a training step, in the same order."""
-        return gaussians
+    def to_draw(self, seen: Seen) -> Seen:
+        """What is drawn of the expert in a training step."""
+        return seen
 
     def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised."""
@@ -157,7 +157,7 @@ class Recipe(nn.Module):
         """Collect the screen gradients that densification needs."""
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
-            self.densifier.observe(part.splat, part.gaussians.ids, num_views)
+            self.densifier.observe(part.splat, part.seen.ids, num_views)
 
     def after_step(self, step: int) -> None:
         """Change the set of Gaussians where the schedule asks for it."""

@@ -13,7 +13,6 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from moegs_ns.experts.ex4dgs import Ex4DGSExpert
-from moegs_ns.gaussians import Gaussians
 from moegs_ns.recipes import backtracking
 from moegs_ns.recipes.backtracking import ErrorPruneConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
@@ -29,6 +28,7 @@ from moegs_ns.recipes.schedules import is_due
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable
+from moegs_ns.splatting import Seen
 
 DYNAMIC = "dynamic_"
 """What the names of the parameter groups of dynamic Gaussians begin with."""
@@ -168,9 +168,9 @@ class Ex4DGSRecipe(Recipe):
         self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
         return self.sampler
 
-    def to_splat(self, gaussians: Gaussians) -> Gaussians:
-        """See base; they carry channels that errors are traced through."""
-        return backtracking.probed(gaussians)
+    def to_draw(self, seen: Seen) -> Seen:
+        """See base; it has channels that errors are traced through."""
+        return backtracking.probed(seen)
 
     def share_images(self, table: FrameTable) -> None:
         """See base; the whole clip is covered from the first step on."""

@@ -6,15 +6,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import Splat
+from moegs_ns.splatting import Seen, Splat
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSplat:
     """One instant of a training step: what was drawn, from what, and what it should look like."""
 
-    gaussians: Gaussians
+    seen: Seen
     splat: Splat
     view: View
     image: Float[Tensor, "C H W 3"]

@@ -49,7 +49,9 @@ def project(
     )
     if radii.ndim == 3:  # newer releases give one radius per axis
         radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
-    camera_ids, gaussian_ids = _pairs(*radii.shape, radii.device)
+    # What is kept must not lie in the memory of a recording.
+    pairs = _pairs if torch.cuda.is_current_stream_capturing() else _kept_pairs
+    camera_ids, gaussian_ids = pairs(*radii.shape, radii.device)
     # All rows, since to keep those that are seen would cost a wait for the GPU and their gathering.
     return Projection(
         means2d=means2d.flatten(0, 1),
@@ -170,14 +172,21 @@ def _sort(
     return offsets, flatten_ids
 
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
 def _pairs(
     num_cameras: int, count: int, device: torch.device
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Camera and Gaussian of every pair; kept, as they are the same from frame to frame."""
-    cameras = torch.arange(num_cameras, device=device).repeat_interleave(count)
+    """Camera and Gaussian of every pair."""
+    cameras = torch.arange(num_cameras, device=device)[:, None].expand(-1, count).flatten()
     return cameras, torch.arange(count, device=device).repeat(num_cameras)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+def _kept_pairs(
+    num_cameras: int, count: int, device: torch.device
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """`_pairs`, which are the same from frame to frame."""
+    return _pairs(num_cameras, count, device)
 
 
 @cache

@@ -10,7 +10,7 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.projection import NEAR
-from moegs_ns.splatting.splat import project_all, rasterizer_for
+from moegs_ns.splatting.seen import all_rows, rasterizer_for, see
 
 
 def median_depth(
@@ -40,15 +40,20 @@ def median_depth_experts(
     near: Sequence[float] | None = None,
     rasterizer: ModuleType | None = None,
 ) -> Float[Tensor, "E C H W 1"]:
-    """`median_depth` of every expert, each with its own transmittance, projected and sorted once.
+    """`median_depth` of every expert, each with its own transmittance, sorted once.
 
     Raises:
         ValueError: the cameras show different instants.
     """
     view.assert_one_instant()
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
-    counts = [len(expert) for expert in experts]
-    projection, image_ids = project_all(experts, view, counts, near, rasterizer)
+    planes = [NEAR] * len(experts) if near is None else near
+    projection, image_ids = all_rows(
+        [
+            see(expert, view, near=plane, rasterizer=rasterizer)
+            for expert, plane in zip(experts, planes, strict=True)
+        ]
+    )
     shape = (len(experts), len(view), view.height, view.width, 1)
     if not len(projection.depths):
         return projection.depths.new_zeros(shape)

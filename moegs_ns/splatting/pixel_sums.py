@@ -16,9 +16,9 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.splat import splat_experts
 
 
-def silent_channels(like: Float[Tensor, "N 3"], count: int) -> Float[Tensor, "N D"]:
-    """Channels of zeros, one row for each of `like`, whose gradients are sums over pixels."""
-    return torch.zeros(len(like), count, device=like.device, dtype=like.dtype, requires_grad=True)
+def silent_channels(count: int, width: int, like: Tensor) -> Float[Tensor, "{count} {width}"]:
+    """Channels of zeros for so many Gaussians, whose gradients are sums over pixels."""
+    return torch.zeros(count, width, device=like.device, dtype=like.dtype, requires_grad=True)
 
 
 def traced(splatted: Float[Tensor, "*s D"], maps: Float[Tensor, "*s D"]) -> Float[Tensor, ""]:
@@ -39,6 +39,8 @@ def pixel_sums(
     T is the transmittance within the expert. Gaussians that no camera sees have zeros.
     """
     experts = [expert.detach() for expert in experts]
-    channels = [silent_channels(expert.means, maps.shape[-1]) for expert in experts]
+    channels = [
+        silent_channels(len(expert), maps.shape[-1], like=expert.means) for expert in experts
+    ]
     splats = splat_experts(experts, view, channels, near=near)
     return list(torch.autograd.grad(traced(splats.features, maps.detach()), channels))

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.gaussians import DEFAULT_DILATION
+from moegs_ns.gaussians import DEFAULT_DILATION, per_gaussian
 
 TILE_SIZE = 16
 """Edge in pixels of the tiles that Gaussians are sorted into."""
@@ -53,12 +53,6 @@ class Projection:
     def select(self, keep: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> "Projection":
         """The rows that `keep` marks (mask) or lists (indices)."""
         return replace(self, is_complete=False, **{n: getattr(self, n)[keep] for n in ROW_FIELDS})
-
-    def drop(self, is_culled: Bool[Tensor, "n"]) -> "Projection":
-        """Without the marked Gaussians; all rows stay where they are complete."""
-        if not self.is_complete:
-            return self.select(~is_culled)
-        return replace(self, radii=self.radii.masked_fill(is_culled, 0))
 
 
 ROW_FIELDS = tuple(field.name for field in fields(Projection) if field.name != "is_complete")
@@ -113,7 +107,7 @@ def _project_to_camera(
     K = view.Ks[camera]
     means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], dim=-1)
     covariance2d = _project_covariance(covariances[ids], rotation, (x, y, z), K, view)
-    conics, radii = _conics_and_radii(covariance2d + DEFAULT_DILATION * _identity(covariance2d))
+    conics, radii = _conics_and_radii(covariance2d + _round(torch.full_like(z, DEFAULT_DILATION)))
     projection = Projection(
         means2d=means2d,
         depths=z,
@@ -149,8 +143,9 @@ def _project_covariance(
     )
 
 
-def _identity(like: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    return like.new_tensor([1.0, 0.0, 1.0])
+def _round(variances: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+    """Covariances (xx, xy, yy) that are the same in all directions."""
+    return torch.stack([variances, torch.zeros_like(variances), variances], dim=-1)
 
 
 def _conics_and_radii(
@@ -206,12 +201,13 @@ def dilate(
     if is_plain and dilation == DEFAULT_DILATION and not compensated:
         return projection
     like = projection.opacities
-    own = torch.as_tensor(dilation, dtype=like.dtype, device=like.device).expand_as(like)
-    is_compensated = torch.as_tensor(compensated, device=like.device).expand_as(like)
-    identity = _identity(projection.conics)
+    own = per_gaussian(dilation, like)
+    is_compensated = per_gaussian(compensated, like)
     # What was culled may hold anything, also what is no number and would spoil gradients.
     is_seen = projection.radii > 0
-    a, b, c = torch.where(is_seen[:, None], projection.conics, identity).unbind(-1)
+    a, b, c = torch.where(
+        is_seen[:, None], projection.conics, _round(torch.ones_like(like))
+    ).unbind(-1)
     determinant = a * c - b * b
     is_narrow = is_seen & (determinant > MIN_CONIC_DETERMINANT)
     # Untouched rows keep their bits, so that the company of other experts changes nothing; ones in
@@ -220,8 +216,10 @@ def dilate(
     safe = torch.where(
         is_changed | (is_narrow & is_compensated), determinant, torch.ones_like(determinant)
     )
-    before = torch.stack([c, -b, a], dim=-1) / safe[:, None] - DEFAULT_DILATION * identity
-    after = before + own[:, None] * identity
+    before = torch.stack([c, -b, a], dim=-1) / safe[:, None] - _round(
+        torch.full_like(like, DEFAULT_DILATION)
+    )
+    after = before + _round(own)
     conics, radii = _conics_and_radii(after)
     determinant_after = _determinant(after)
     is_proper = determinant_after > 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -10,10 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.gaussians import Gaussians, cat_padded, joined, shared_or_cat
-from moegs_ns.splatting import gsplat_cuda, torch_twin
-from moegs_ns.splatting.projection import NEAR, Projection, dilate
-from moegs_ns.splatting.spherical_harmonics import view_colors
+from moegs_ns.gaussians import Gaussians, cat_padded, joined
+from moegs_ns.splatting.projection import NEAR, Projection
+from moegs_ns.splatting.seen import SHOWN_CHANNELS, Seen, all_rows, rasterizer_for, see
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +68,6 @@ class ExpertSplats:
         )
 
 
-def rasterizer_for(device: torch.device) -> ModuleType:
-    """The fastest implementation on `device`: gsplat on CUDA, Numba or plain torch on the CPU."""
-    if device.type == "cuda":
-        return gsplat_cuda
-    if find_spec("numba") is not None:
-        from moegs_ns.splatting import numba_cpu
-
-        return numba_cpu
-    return torch_twin
-
-
 def splat(
     gaussians: Gaussians,
     view: View,
@@ -115,35 +102,55 @@ def splat_experts(
 ) -> ExpertSplats:
     """Splat every expert into its own images in one pass (Eq. 9, one transmittance per expert).
 
-    All Gaussians are projected together, numbered by expert and camera, sorted once and rasterised
-    once. The images are those that `splat` gives one by one.
+    All Gaussians are numbered by expert and camera, sorted once and rasterised once. The images are
+    those that `splat` gives one by one.
+    """
+    planes = [NEAR] * len(experts) if near is None else near
+    sets = [
+        see(expert, view, near=plane, rasterizer=rasterizer)
+        for expert, plane in zip(experts, planes, strict=True)
+    ]
+    return draw(sets, view, features, background, rasterizer=rasterizer)
+
+
+def draw(
+    sets: Sequence[Seen],
+    view: View,
+    features: Sequence[Float[Tensor, "_ F"]] | None = None,
+    background: Float[Tensor, "E 3"] | None = None,
+    *,
+    rasterizer: ModuleType | None = None,
+) -> ExpertSplats:
+    """Sort and rasterise what the cameras of `view` see of E sets, in one pass.
+
+    `features` are further channels per Gaussian of every set.
+
+    Raises:
+        ValueError: the cameras show different instants.
     """
     view.assert_one_instant()
-    num_experts, num_cameras = len(experts), len(view)
-    rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
-    counts = [len(expert) for expert in experts]
-    projection, image_ids = project_all(experts, view, counts, near, rasterizer)
-    rows = PairRows(projection, num_cameras, sum(counts))
-    radii, centres = rows.spread(projection.radii), rows.spread(projection.means2d)
-    means2d = list(centres.split(counts, dim=1)) if num_experts > 1 else [centres]
-    # Reading the centres back from every expert's part lets these parts retain gradients.
-    projection = replace(projection, means2d=rows.gather(joined(means2d, dim=1)))
-
-    dense = [
-        _channels(g, view, f)
-        for g, f in zip(experts, features or [None] * num_experts, strict=True)
-    ]
-    own_widths = [part.shape[-1] for _, part, _ in dense]
-    rgb, own, extra = (cat_padded(part, dim=1) for part in zip(*dense, strict=True))
-    widths = [3, own.shape[-1], extra.shape[-1], 1]
-    channels = [rows.gather(part) for part in (rgb, own, extra) if part.shape[-1]]
-    channels = torch.cat([*channels, projection.depths[:, None]], dim=-1)
+    rasterizer = rasterizer or rasterizer_for(sets[0].channels.device)
+    means2d = [one.spread(one.projection.means2d) for one in sets]
+    projection, image_ids = all_rows(sets)
+    # Reading the centres back from every set's part lets these parts retain gradients.
+    centres = joined([one.gather(part) for one, part in zip(sets, means2d, strict=True)])
+    own = [_with_silent(one) for one in sets]
+    channels = cat_padded(own)
+    widths = [3, 1, channels.shape[1] - SHOWN_CHANNELS, 0]
+    if features is not None:
+        further = [one.of_all_cameras(part) for one, part in zip(sets, features, strict=True)]
+        channels = torch.cat([channels, cat_padded(further)], dim=1)
+        widths[3] = max(part.shape[1] for part in further)
     image, alpha = _rasterize_or_nothing(
-        rasterizer, projection, channels, image_ids, num_experts * num_cameras, view
+        rasterizer,
+        replace(projection, means2d=centres),
+        channels,
+        image_ids,
+        len(sets) * len(view),
+        view,
     )
-    image = image.unflatten(0, (num_experts, num_cameras))
-    alpha = alpha.unflatten(0, (num_experts, num_cameras))
-    rgb, own, extra, depth = image.split(widths, dim=-1)
+    image, alpha = (whole.unflatten(0, (len(sets), len(view))) for whole in (image, alpha))
+    rgb, depth, gaussian_features, extra = image.split(widths, dim=-1)
     if background is not None:
         rgb = composite(rgb, alpha, background[:, None, None, None, :])
     return ExpertSplats(
@@ -151,11 +158,18 @@ def splat_experts(
         alpha=alpha,
         depth=depth / alpha.clamp(min=1e-10),
         features=extra,
-        gaussian_features=own,
-        widths=own_widths,
+        gaussian_features=gaussian_features,
+        widths=[part.shape[1] - SHOWN_CHANNELS for part in own],
         means2d=means2d,
-        radii=list(radii.split(counts, dim=1)),
+        radii=[one.spread(one.projection.radii) for one in sets],
     )
+
+
+def _with_silent(seen: Seen) -> Float[Tensor, "n D"]:
+    """All channels of a set's own."""
+    if seen.silent is None:
+        return seen.channels
+    return torch.cat([seen.channels, seen.of_all_cameras(seen.silent)], dim=1)
 
 
 def composite(
@@ -163,84 +177,6 @@ def composite(
 ) -> Float[Tensor, "*s 3"]:
     """Lay premultiplied colour over a background."""
     return rgb + (1.0 - alpha) * background
-
-
-class PairRows:
-    """Which rows of all (camera, Gaussian) pairs a projection has."""
-
-    def __init__(self, projection: Projection, num_cameras: int, count: int) -> None:
-        self._num_cameras, self._count = num_cameras, count
-        self._row: Int[Tensor, "n"] | None = None
-        if not projection.is_complete:
-            self._row = projection.camera_ids * count + projection.gaussian_ids
-
-    def gather(self, values: Float[Tensor, "C N D"]) -> Float[Tensor, "n D"]:
-        """One row per projected Gaussian. On a GPU the gradient of `index_select` is a sum by
-        atomics, that of indexing by two tensors a sort."""
-        flat = values.flatten(0, 1)
-        return flat if self._row is None else flat.index_select(0, self._row)
-
-    def spread(self, values: Float[Tensor, "n *D"]) -> Float[Tensor, "C N *D"]:
-        """One entry per pair; 0 where there is no row."""
-        if self._row is not None:
-            nothing = values.new_zeros(self._num_cameras * self._count, *values.shape[1:])
-            values = nothing.index_copy(0, self._row, values)
-        return values.unflatten(0, (self._num_cameras, self._count))
-
-
-def project_all(
-    experts: Sequence[Gaussians],
-    view: View,
-    counts: Sequence[int],
-    near: Sequence[float] | None,
-    rasterizer: ModuleType,
-) -> tuple[Projection, Int[Tensor, "n"]]:
-    """Project all experts at once with their own near planes and dilations; also the image of each
-    row, those of one expert after those of the one before."""
-    device = experts[0].means.device
-    means, quats, scales, opacities = (
-        joined([getattr(expert, name) for expert in experts])
-        for name in ("means", "quats", "scales", "opacities")
-    )
-    planes = [NEAR] * len(counts) if near is None else [max(NEAR, plane) for plane in near]
-    projector = rasterizer if sum(counts) else torch_twin
-    projection = projector.project(means, quats, scales, opacities, view, near=min(planes))
-    if len(set(planes)) > 1:
-        own_plane = torch.tensor(planes, device=device, dtype=projection.depths.dtype)
-        is_near = projection.depths <= own_plane[_expert_ids(projection, counts)]
-        projection = projection.drop(is_near)
-    image_ids = projection.camera_ids
-    if len(counts) > 1:
-        image_ids = _expert_ids(projection, counts) * len(view) + image_ids
-    dilation = shared_or_cat([(expert.dilation, expert) for expert in experts])
-    if isinstance(dilation, Tensor):
-        dilation = dilation[projection.gaussian_ids]
-    compensated = shared_or_cat([(expert.compensated, expert) for expert in experts])
-    if isinstance(compensated, Tensor):
-        compensated = compensated[projection.gaussian_ids]
-    return dilate(projection, dilation, compensated), image_ids
-
-
-def _expert_ids(projection: Projection, counts: Sequence[int]) -> Int[Tensor, "n"]:
-    """Number of the expert of each row."""
-    ends = torch.tensor(counts).cumsum(0).to(projection.gaussian_ids.device)
-    return torch.searchsorted(ends, projection.gaussian_ids, right=True)
-
-
-def _channels(
-    gaussians: Gaussians, view: View, features: Float[Tensor, "N F"] | None
-) -> tuple[Float[Tensor, "C N 3"], Float[Tensor, "C N D"], Float[Tensor, "C N F"]]:
-    """Colour seen from each camera, own features and further features of every Gaussian."""
-    seen = [
-        view_colors(gaussians.sh, gaussians.means, position)[None] for position in view.positions
-    ]
-    rgb = joined(seen)
-    nothing = gaussians.means.new_zeros(len(gaussians), 0)
-    own, extra = (
-        (nothing if value is None else value).expand(len(view), -1, -1)
-        for value in (gaussians.features, features)
-    )
-    return rgb, own, extra
 
 
 def _rasterize_or_nothing(
