@@ -7,7 +7,7 @@ import torch
 
 from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
 from moegs_ns.experts.hexplane import HexPlaneExpertConfig
-from moegs_ns.experts.hexplane_field import plane_grids
+from moegs_ns.experts.hexplane_field import HexPlaneLevel, axis_grid
 from moegs_ns.experts.stg import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -174,7 +174,7 @@ class TestHexPlane:
     def test_initial_time_planes_do_not_change_the_product(self):
         expert = self.build()
         means = expert.gauss_params["means"]
-        early, late = (expert.field_features(means, torch.tensor(t)) for t in (0.1, 0.9))
+        early, late = expert.field_features(means, [torch.tensor(0.1), torch.tensor(0.9)])
         torch.testing.assert_close(early, late)
         assert early.shape == (12, 32)
 
@@ -194,7 +194,7 @@ class TestHexPlane:
     @pytest.mark.parametrize(("full", "used"), [(False, 0.5), (True, 0.0)])
     def test_as_published_only_the_later_half_of_the_time_planes_is_read(self, full, used):
         expert = self.build(full_time_range=full, time_resolution=9)
-        features = expert.field_features(expert.gauss_params["means"], torch.tensor(0.0))
+        (features,) = expert.field_features(expert.gauss_params["means"], [torch.tensor(0.0)])
         planes = expert.planes[0].time
         gradient = torch.autograd.grad(features.sum(), planes)[0].abs().sum((0, 1, 3))
         assert int(gradient.nonzero()[0]) == round(used * (planes.shape[2] - 1))
@@ -202,7 +202,8 @@ class TestHexPlane:
     def test_the_field_is_that_of_nerfstudio_read_plane_by_plane(self):
         from nerfstudio.field_components.encodings import KPlanesEncoding
 
-        level = self.build(time_resolution=5).planes[0]
+        planes = self.build(time_resolution=5, levels=(1,)).planes
+        (level,) = planes.levels
         with torch.no_grad():
             level.time.uniform_(0.5, 1.5)
         other = KPlanesEncoding([8, 8, 8, 5], level.space.shape[1], reduce="product")
@@ -211,13 +212,47 @@ class TestHexPlane:
                 other.plane_coefs[place].data = plane.detach().clone()
         position = (2.4 * torch.rand(9, 3) - 1.2).requires_grad_()
         time = torch.tensor(0.3)
-        ours = level(*plane_grids(position, time)).T
+        (ours,) = planes(position, [time])
         theirs = other(torch.cat([position, time.expand(9, 1)], dim=1))
         torch.testing.assert_close(ours, theirs)
         pull = torch.randn(ours.shape)
         torch.testing.assert_close(
             *(torch.autograd.grad(out, position, pull)[0] for out in (ours, theirs))
         )
+        found = torch.autograd.grad(planes(position, [time])[0], level.time, pull)[0]
+        theirs = other(torch.cat([position, time.expand(9, 1)], dim=1))
+        expected = torch.autograd.grad(theirs, [other.plane_coefs[k] for k in (2, 4, 5)], pull)
+        torch.testing.assert_close(found, torch.stack(expected))
+
+    @pytest.mark.parametrize("time", [-1.0, -0.999, 0.0, 0.999, 1.0, 1.5])
+    @pytest.mark.parametrize("cells", [1, 2, 5])
+    def test_beyond_its_ends_time_stands_still(self, time, cells):
+        level = HexPlaneLevel(4, 3, cells)
+        with torch.no_grad():
+            level.time.uniform_(0.5, 1.5)
+        grid = axis_grid(torch.zeros(1, 3))
+        found = level.read_time(grid, torch.tensor(time))
+        place = (min(1.0, time) + 1.0) / 2.0 * (cells - 1)
+        low, share = int(place), place - int(place)
+        rows = level.time[..., 1]
+        expected = torch.lerp(rows[:, :, low], rows[:, :, min(low + 1, cells - 1)], share)
+        torch.testing.assert_close(found[..., 0], expected)
+
+    @pytest.mark.parametrize("is_deforming", [False, True])
+    def test_several_instants_at_once_are_those_one_by_one(self, is_deforming):
+        expert = scrambled(self.build())
+        expert.is_deforming, found = is_deforming, []
+        times = [torch.tensor(t) for t in (0.2, 0.7)]
+        for sets in (expert.at_all(times, [None, None]), [expert.at(time) for time in times]):
+            loss = sum((1 + k) * one.means.square().sum() + one.sh.sum() + one.opacities.sum()
+                       for k, one in enumerate(sets))  # fmt: skip
+            gradients = torch.autograd.grad(loss, list(expert.parameters()), allow_unused=True)
+            found.append((sets, gradients))
+        for one, other in zip(*(sets for sets, _ in found), strict=True):
+            torch.testing.assert_close(one.means, other.means)
+            torch.testing.assert_close(one.sh, other.sh)
+        for one, other in zip(*(gradients for _, gradients in found), strict=True):
+            torch.testing.assert_close(one, other)
 
     def test_heads_can_be_left_out(self):
         expert = self.build(deform_opacity=False, deform_sh=False)

@@ -1,6 +1,6 @@
 """What every family of dynamic Gaussians offers."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +91,13 @@ class Expert(nn.Module):
         `camera` is the physical training camera; None stands for a neutral choice.
         """
         raise NotImplementedError
+
+    def at_all(
+        self, times: Sequence[Float[Tensor, ""]], cameras: Sequence[Int[Tensor, ""] | None]
+    ) -> list[Gaussians]:
+        """The Gaussians at several instants, equal to `at` of each; a family may do here what all
+        instants share only once."""
+        return [self.at(time, camera) for time, camera in zip(times, cameras, strict=True)]
 
     @property
     def replay_key(self) -> Hashable | None:

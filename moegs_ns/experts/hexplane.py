@@ -1,6 +1,6 @@
 """4DGaussians (Wu et al., CVPR 2024): canonical Gaussians deformed by a HexPlane field."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,10 +59,16 @@ class HexPlaneExpert(Expert):
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base."""
+        return self.at_all([time], [camera])[0]
+
+    def at_all(
+        self, times: Sequence[Float[Tensor, ""]], cameras: Sequence[Int[Tensor, ""] | None]
+    ) -> list[Gaussians]:
+        """See base; canonical Gaussians and what spatial planes say are those of all instants."""
         if not self.is_deforming:
-            return deformed(self, {})
-        features = self.field_features(self.gauss_params["means"], time)
-        return deformed(self, self.decoder(features))
+            return [deformed(self, {})] * len(times)
+        features = self.field_features(self.gauss_params["means"], times)
+        return [deformed(self, self.decoder(own)) for own in features]
 
     @property
     def replay_key(self) -> Hashable | None:
@@ -70,12 +76,15 @@ class HexPlaneExpert(Expert):
         return self.active_sh_degree, self.is_deforming
 
     def field_features(
-        self, means: Float[Tensor, "N 3"], time: Float[Tensor, ""]
-    ) -> Float[Tensor, "N F"]:
-        """Product over the six planes of a level, levels side by side; clamped to the box."""
+        self, means: Float[Tensor, "N 3"], times: Sequence[Float[Tensor, ""]]
+    ) -> list[Float[Tensor, "N F"]]:
+        """Product over the six planes of a level, levels side by side; clamped to the box. One for
+        each of the times."""
         corner, size = self.aabb[0], self.aabb[1] - self.aabb[0]
         position = (2.0 * (means - corner) / size.clamp(min=1e-8) - 1.0).clamp(-1.0, 1.0)
-        return self.planes(position, 2.0 * time - 1.0 if self.config.full_time_range else time)
+        if self.config.full_time_range:
+            times = [2.0 * time - 1.0 for time in times]
+        return self.planes(position, times)
 
     def get_extra_state(self) -> dict[str, Any]:
         """See base."""

@@ -30,14 +30,30 @@ class HexPlaneLevel(nn.Module):
         self.space = Parameter(space)
         self.time = Parameter(torch.ones(3, channels, time_cells, space_cells))
 
-    def forward(
-        self, space_grid: Float[Tensor, "3 N 1 2"], time_grid: Float[Tensor, "3 N 1 2"]
-    ) -> Float[Tensor, "C N"]:
-        """Product of the six features, interpolated at `plane_grids`."""
-        space = grid_sample(self.space, space_grid, align_corners=True, padding_mode="border")
-        time = grid_sample(self.time, time_grid, align_corners=True, padding_mode="border")
-        first, second, third = (space * time).squeeze(-1).unbind(0)
-        return first * second * third
+    def read_space(self, grid: Float[Tensor, "3 N 1 2"]) -> Float[Tensor, "3 C N"]:
+        """Features of the spatial planes, interpolated at `space_grid`."""
+        return _read(self.space, grid)
+
+    def read_time(
+        self, grid: Float[Tensor, "3 N 1 2"], time: Float[Tensor, ""]
+    ) -> Float[Tensor, "3 C N"]:
+        """Features of the time planes, interpolated at `axis_grid` and a time in [-1, 1].
+
+        All points share the time: planes are cut along it first, which leaves lines to read.
+        """
+        last = self.time.shape[2] - 1
+        row = (0.5 * last * (time + 1.0)).clamp(0.0, last)
+        lower = row.detach().floor().long()
+        rows = torch.stack([lower, (lower + 1).clamp(max=last)])
+        before, after = self.time.index_select(2, rows).split(1, dim=2)
+        return _read(torch.lerp(before, after, row - lower), grid)
+
+
+def _read(
+    planes: Float[Tensor, "3 C rows columns"], grid: Float[Tensor, "3 N 1 2"]
+) -> Float[Tensor, "3 C N"]:
+    """Bilinear interpolation; outside of the planes their border."""
+    return grid_sample(planes, grid, align_corners=True, padding_mode="border").squeeze(-1)
 
 
 class HexPlaneField(nn.ModuleList):
@@ -51,14 +67,23 @@ class HexPlaneField(nn.ModuleList):
         )
 
     def forward(
-        self, position: Float[Tensor, "N 3"], time: Float[Tensor, ""]
-    ) -> Float[Tensor, "N F"]:
-        """Features at positions and a time in [-1, 1]; outside of the planes those of the border.
+        self, position: Float[Tensor, "N 3"], times: Sequence[Float[Tensor, ""]]
+    ) -> list[Float[Tensor, "N F"]]:
+        """Features at positions and times in [-1, 1]; outside of the planes those of the border.
 
-        The result is stored feature by feature, as matrix products take it too.
+        A time's features are the products of what the six planes of a level hold, stored feature by
+        feature, as matrix products take it too. The spatial planes are read once for all times.
         """
-        grids = plane_grids(position, time)
-        return torch.cat([level(*grids) for level in self.levels], dim=0).T
+        along_planes, along_lines = space_grid(position), axis_grid(position)
+        of_space = [level.read_space(along_planes) for level in self.levels]
+        features = []
+        for time in times:
+            products = []
+            for space, level in zip(of_space, self.levels, strict=True):
+                first, second, third = (space * level.read_time(along_lines, time)).unbind(0)
+                products.append(first * second * third)
+            features.append(torch.cat(products, dim=0).T)
+        return features
 
     @property
     def levels(self) -> list[HexPlaneLevel]:
@@ -66,14 +91,15 @@ class HexPlaneField(nn.ModuleList):
         return cast(list[HexPlaneLevel], list(self))
 
 
-def plane_grids(
-    position: Float[Tensor, "N 3"], time: Float[Tensor, ""]
-) -> tuple[Float[Tensor, "3 N 1 2"], Float[Tensor, "3 N 1 2"]]:
-    """Where each spatial and each time plane is read: (column, row) of every point, in [-1, 1]."""
-    axes = position.T
-    pairs = axes.index_select(0, _space_axes(position.device)).unflatten(0, (3, 2))
-    with_time = torch.stack([axes, time.expand_as(axes)], dim=1)
-    return pairs.transpose(1, 2)[:, :, None], with_time.transpose(1, 2)[:, :, None]
+def space_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
+    """Where each spatial plane is read: (column, row) of every point, in [-1, 1]."""
+    pairs = position.T.index_select(0, _space_axes(position.device)).unflatten(0, (3, 2))
+    return pairs.transpose(1, 2)[:, :, None]
+
+
+def axis_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
+    """Where a line along each axis is read: (column, 0) of every point, in [-1, 1]."""
+    return torch.stack([position.T, torch.zeros_like(position.T)], dim=-1)[:, :, None]
 
 
 @cache

@@ -70,18 +70,22 @@ class Instants:
         """What the views of the instants show of the expert."""
         return self._sights(instants, self.expert.replay_key)
 
-    def _at(self, instant: Instant) -> Gaussians:
-        return self.expert.at(instant.time, instant.camera)
+    def _at(self, instants: Sequence[Instant]) -> list[Gaussians]:
+        times, cameras = zip(*((instant.time, instant.camera) for instant in instants), strict=True)
+        return self.expert.at_all(times, cameras)
 
-    def _seen(self, instant: Instant) -> Seen:
-        assert instant.view is not None
-        return see(self._at(instant), instant.view, near=self.expert.near)
+    def _seen(self, instants: Sequence[Instant]) -> list[Seen]:
+        sets = []
+        for gaussians, instant in zip(self._at(instants), instants, strict=True):
+            assert instant.view is not None
+            sets.append(see(gaussians, instant.view, near=self.expert.near))
+        return sets
 
 
 class _Answers:
     """Answers of one kind, a dataclass of tensors for each instant."""
 
-    def __init__(self, answer: Callable[[Instant], Any], expert: Expert) -> None:
+    def __init__(self, answer: Callable[[Sequence[Instant]], list[Any]], expert: Expert) -> None:
         self._answer = answer
         self.replayed = Replayed(self._flat, expert)
         self._asked: Sequence[Instant] = ()
@@ -90,7 +94,7 @@ class _Answers:
 
     def __call__(self, instants: Sequence[Instant], key: Hashable | None) -> list[Any]:
         if key is None:
-            return [self._answer(instant) for instant in instants]
+            return self._answer(instants)
         self._asked = instants
         kinds = tuple(instant.kind for instant in instants)
         inputs = [value for instant in instants for value in instant.tensors]
@@ -99,9 +103,9 @@ class _Answers:
 
     def _flat(self, *inputs: Tensor) -> Outputs:
         """All tensors of all answers to what was asked last, with other values of its tensors."""
-        left, parts = iter(inputs), []
-        for instant in self._asked:
-            parts.append(taken_apart(self._answer(_with_tensors(instant, left))))
+        left = iter(inputs)
+        answers = self._answer([_with_tensors(instant, left) for instant in self._asked])
+        parts = [taken_apart(answer) for answer in answers]
         kinds = tuple(instant.kind for instant in self._asked)
         self._forms[kinds] = [form for _, form in parts]
         return tuple(value for values, _ in parts for value in values)

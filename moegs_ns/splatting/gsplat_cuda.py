@@ -51,7 +51,7 @@ def project(
         radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
     # What is kept must not lie in the memory of a recording.
     pairs = _pairs if torch.cuda.is_current_stream_capturing() else _kept_pairs
-    camera_ids, gaussian_ids = pairs(*radii.shape, radii.device)
+    camera_ids, gaussian_ids = pairs(len(view), len(means), radii.device)
     # All rows, since to keep those that are seen would cost a wait for the GPU and their gathering.
     return Projection(
         means2d=means2d.flatten(0, 1),
