@@ -1,0 +1,167 @@
+"""How much of a run's error on held-out cameras has which cause, in dB.
+
+    python benchmarks/error_causes.py --name error_causes --runs RUN RUN
+
+For every held-out camera the error is measured as it is, and as it would be without one cause:
+
+- colours: an affine map of the image's colours to the true ones is fitted, one for each camera;
+- registration: the best of the nine shifts by at most one pixel is taken, one for each camera;
+- motion: pixels that move have the mean error of those that do not;
+- overfitting: the training cameras are drawn as a held-out one is.
+
+PSNR is that of the mean squared error over all images of a camera, and then averaged over cameras;
+it differs a little from the mean over images that other tables show.
+"""
+
+import math
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from jaxtyping import Bool, Float
+from measure import RESULTS, write_results
+from torch import Tensor
+
+from moegs_ns.cli.report import load_pipeline
+from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.evaluation import target_image
+from moegs_ns.models.pipeline import MoegsPipeline
+
+SHIFTS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+
+
+@dataclass
+class CameraError:
+    """Sums of squared errors over the images of one camera, in units of the image range."""
+
+    squared: float = 0.0
+    pixels: int = 0
+    still_squared: float = 0.0
+    still_pixels: int = 0
+    shifted: Tensor = field(default_factory=lambda: torch.zeros(len(SHIFTS), dtype=torch.float64))
+    normal: Tensor = field(default_factory=lambda: torch.zeros(4, 4, dtype=torch.float64))
+    product: Tensor = field(default_factory=lambda: torch.zeros(4, 3, dtype=torch.float64))
+    true_squared: float = 0.0
+
+    def add(
+        self,
+        image: Float[Tensor, "H W 3"],
+        target: Float[Tensor, "H W 3"],
+        is_moving: Bool[Tensor, "H W 1"],
+    ) -> None:
+        """Take note of one image."""
+        squared = (image - target).square().sum(-1).double()
+        self.squared += float(squared.sum())
+        self.pixels += squared.numel()
+        self.still_squared += float(squared[~is_moving[..., 0]].sum())
+        self.still_pixels += int((~is_moving).sum())
+        inner = target[1:-1, 1:-1]
+        height, width = inner.shape[:2]
+        self.shifted += torch.stack(
+            [
+                (image[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] - inner).square().sum()
+                for dy, dx in SHIFTS
+            ]
+        ).double().cpu()  # fmt: skip
+        known = torch.cat([image, torch.ones_like(image[..., :1])], dim=-1).reshape(-1, 4).double()
+        wanted = target.reshape(-1, 3).double()
+        self.normal += (known.T @ known).cpu()
+        self.product += (known.T @ wanted).cpu()
+        self.true_squared += float(wanted.square().sum())
+
+    def figures(self) -> dict[str, float]:
+        """PSNR as it is, and without each cause."""
+        whole = self.squared / self.pixels / 3
+        fit = torch.linalg.lstsq(self.normal, self.product).solution
+        fitted = self.true_squared - float((fit * self.product).sum())
+        middle = float(self.shifted[SHIFTS.index((0, 0))])
+        return {
+            "psnr": decibels(whole),
+            "psnr_right_colors": decibels(fitted / self.pixels / 3),
+            "psnr_registered": decibels(whole * float(self.shifted.min()) / middle),
+            "psnr_still": decibels(self.still_squared / max(1, self.still_pixels) / 3),
+        }
+
+
+def decibels(mean_squared: float) -> float:
+    """PSNR of images in [0, 1]."""
+    return -10.0 * math.log10(max(mean_squared, 1e-12))
+
+
+@dataclass
+class ErrorCauses:
+    """One row for each run and held-out camera, and one for all cameras of a run."""
+
+    runs: tuple[Path, ...]
+    """config.yml or folder of each run."""
+    train_views: int = 100
+    """Training images, spread evenly, for the PSNR of training cameras."""
+    name: str = "error_causes"
+    """Name of the results file."""
+    results_dir: Path = RESULTS
+
+    def main(self) -> None:
+        """Draw, compare, write; the table is written after every run."""
+        rows = []
+        for path in self.runs:
+            run = open_run(path)
+            pipeline = load_pipeline(run)
+            own = {"method": run.config.method_name, "run": run.config.timestamp}
+            rows += [own | row for row in self.rows(pipeline)]
+            write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
+            del pipeline
+            torch.cuda.empty_cache()
+        print((self.results_dir / f"{self.name}.md").read_text())
+
+    @torch.no_grad()
+    def rows(self, pipeline: MoegsPipeline) -> Iterator[dict[str, Any]]:
+        """Rows of one run: its cameras, then their mean."""
+        errors: dict[int, CameraError] = {}
+        manager = pipeline.datamanager
+        camera_ids = manager.eval_dataset.frame_table.camera_ids
+        for place, (camera, batch) in enumerate(manager.fixed_indices_eval_dataloader):
+            image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
+            target = target_image(batch, pipeline.device)
+            of_camera = errors.setdefault(int(camera_ids[place]), CameraError())
+            of_camera.add(image, target, batch["is_moving"])
+        found = {camera: error.figures() for camera, error in sorted(errors.items())}
+        training = self.training_psnr(pipeline)
+        for camera, figures in found.items():
+            yield {"camera": camera} | rounded(figures) | {
+                "psnr_training": None, "reason": "psnr_training: given for all cameras together"
+            }  # fmt: skip
+        mean = {
+            name: sum(figures[name] for figures in found.values()) / len(found)
+            for name in next(iter(found.values()))
+        }
+        yield {"camera": "all"} | rounded(mean | {"psnr_training": training}) | {"reason": ""}
+
+    def training_psnr(self, pipeline: MoegsPipeline) -> float:
+        """Of training cameras, drawn without what was learned for them alone."""
+        dataset = pipeline.datamanager.train_dataset
+        chosen = torch.linspace(0, len(dataset) - 1, min(self.train_views, len(dataset)))
+        errors: dict[int, list[float]] = {}
+        for row in chosen.round().long().tolist():
+            camera = dataset.cameras[row : row + 1].to(pipeline.device)
+            image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
+            target = torch.from_numpy(dataset.get_numpy_image(row)).to(pipeline.device)
+            target = target_image({"image": target}, pipeline.device)
+            errors.setdefault(int(dataset.frame_table.camera_ids[row]), []).append(
+                float((image - target).square().mean())
+            )
+        per_camera = [decibels(sum(values) / len(values)) for values in errors.values()]
+        return sum(per_camera) / len(per_camera)
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Figures as a table shows them."""
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+if __name__ == "__main__":
+    tyro.cli(ErrorCauses, description=__doc__).main()
