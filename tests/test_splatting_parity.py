@@ -20,7 +20,7 @@ from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import gsplat_cuda, numba_cpu, splat_experts, torch_twin
 from moegs_ns.splatting.projection import covariance, dilate
-from moegs_ns.splatting.spherical_harmonics import evaluate_bases, view_colors
+from moegs_ns.splatting.spherical_harmonics import basis_factors, evaluate_bases, view_colors
 
 IMAGES = ("rgb", "alpha", "depth", "features", "gaussian_features")
 
@@ -227,7 +227,7 @@ def test_harmonics_agree_with_the_reference_of_gsplat(degree, generator):
 def test_harmonics_are_orthonormal():
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(200_000, 3, generator=generator, dtype=torch.float64)
-    bases = evaluate_bases(torch.nn.functional.normalize(directions, dim=-1), 16)
+    bases = evaluate_bases(torch.nn.functional.normalize(directions, dim=-1), basis_factors(16))
     gram = 4 * torch.pi * bases.T @ bases / len(bases)
     # Monte Carlo: the error of 200 000 samples is about 0.003.
     assert (gram - torch.eye(16)).abs().max() < 0.02

@@ -1,10 +1,33 @@
 """Real spherical harmonics up to degree 3, with the signs of the Gaussian splatting literature."""
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 DEGREE_0 = 0.28209479177387814
+_A, _B, _C, _D = 0.4886025119029199, 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
+_E, _F, _G = 0.5900435899266435, 0.4570457994644658, 0.3731763325901154
+POLYNOMIALS: tuple[dict[str, float], ...] = (
+    {"": DEGREE_0},
+    {"y": -_A},
+    {"z": _A},
+    {"x": -_A},
+    {"xy": _B},
+    {"yz": -_B},
+    {"zz": 3 * _C, "": -_C},
+    {"xz": -_B},
+    {"xx": _D, "yy": -_D},
+    {"xxy": -3 * _E, "yyy": _E},
+    {"xyz": 2.890611442640554},
+    {"yzz": -5 * _F, "y": _F},
+    {"zzz": 5 * _G, "z": -3 * _G},
+    {"xzz": -5 * _F, "x": _F},
+    {"xxz": 1.445305721320277, "yyz": -1.445305721320277},
+    {"xxx": -_E, "xyy": 3 * _E},
+)
+"""The basis functions of a unit direction (x, y, z), each as factors of products of coordinates."""
 
 
 def num_bases(degree: int) -> int:
@@ -26,37 +49,46 @@ def view_colors(
     if sh.shape[1] == 1:
         return torch.clamp_min(sh[:, 0] * DEGREE_0 + 0.5, 0.0)
     directions = means - position
-    if sh.is_cuda:
+    factors = _factors(sh.shape[1], sh.device, sh.dtype)
+    # gsplat 1.4.0 launches this kernel, and no other, on a stream that cannot be recorded.
+    if sh.is_cuda and not torch.cuda.is_current_stream_capturing():
         from gsplat import spherical_harmonics
 
         degree = int(sh.shape[1] ** 0.5) - 1
         return torch.clamp_min(spherical_harmonics(degree, directions, sh) + 0.5, 0.0)
-    bases = evaluate_bases(torch.nn.functional.normalize(directions, dim=-1), sh.shape[1])
-    return torch.clamp_min(torch.einsum("nk,nkc->nc", bases, sh) + 0.5, 0.0)
+    bases = evaluate_bases(torch.nn.functional.normalize(directions, dim=-1), factors)
+    return torch.clamp_min((bases[..., None] * sh).sum(dim=1) + 0.5, 0.0)
 
 
-def evaluate_bases(directions: Float[Tensor, "N 3"], count: int) -> Float[Tensor, "N K"]:
-    """The first `count` (1, 4, 9 or 16) basis functions at unit `directions`."""
-    x, y, z = directions.unbind(-1)
-    bases = [torch.full_like(x, DEGREE_0)]
-    if count > 1:
-        bases += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
-    if count > 4:
-        bases += [
-            1.0925484305920792 * x * y,
-            -1.0925484305920792 * y * z,
-            0.31539156525252005 * (3.0 * z * z - 1.0),
-            -1.0925484305920792 * x * z,
-            0.5462742152960396 * (x * x - y * y),
-        ]
-    if count > 9:
-        bases += [
-            -0.5900435899266435 * y * (3.0 * x * x - y * y),
-            2.890611442640554 * x * y * z,
-            -0.4570457994644658 * y * (5.0 * z * z - 1.0),
-            0.3731763325901154 * z * (5.0 * z * z - 3.0),
-            -0.4570457994644658 * x * (5.0 * z * z - 1.0),
-            1.445305721320277 * z * (x * x - y * y),
-            -0.5900435899266435 * x * (x * x - 3.0 * y * y),
-        ]
-    return torch.stack(bases, dim=-1)
+def evaluate_bases(
+    directions: Float[Tensor, "N 3"], factors: Float[Tensor, "M K"]
+) -> Float[Tensor, "N K"]:
+    """Basis functions at unit `directions`; `factors` are those of `basis_factors`."""
+    count = len(directions)
+    products = [torch.ones_like(directions[:, :1])]
+    while sum(part.shape[1] for part in products) < len(factors):
+        products.append((products[-1][:, :, None] * directions[:, None]).reshape(count, -1))
+    return torch.cat(products, dim=1) @ factors
+
+
+def basis_factors(count: int) -> Float[Tensor, "M K"]:
+    """What the products of coordinates, 1, x, y, z, xx, xy, ..., zzz, count in the first `count`
+    (1, 4, 9 or 16) basis functions."""
+    degree = int(count**0.5) - 1
+    words = [""]
+    for _ in range(degree):
+        longest = [word for word in words if len(word) == len(words[-1])]
+        words += [word + axis for word in longest for axis in "xyz"]
+    factors = torch.zeros(len(words), count, dtype=torch.float64)
+    for column, polynomial in enumerate(POLYNOMIALS[:count]):
+        for word, factor in polynomial.items():
+            factors[words.index(word), column] = factor
+    return factors
+
+
+@cache
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+def _factors(count: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "M K"]:
+    """Kept on the device, since a copy would take as long as what it is needed for, and could not
+    be recorded."""
+    return basis_factors(count).to(device, dtype)
