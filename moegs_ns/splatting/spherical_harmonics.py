@@ -64,10 +64,9 @@ def evaluate_bases(
     directions: Float[Tensor, "N 3"], factors: Float[Tensor, "M K"]
 ) -> Float[Tensor, "N K"]:
     """Basis functions at unit `directions`; `factors` are those of `basis_factors`."""
-    count = len(directions)
     products = [torch.ones_like(directions[:, :1])]
     while sum(part.shape[1] for part in products) < len(factors):
-        products.append((products[-1][:, :, None] * directions[:, None]).reshape(count, -1))
+        products.append((products[-1][:, :, None] * directions[:, None]).flatten(1))
     return torch.cat(products, dim=1) @ factors
 
 
