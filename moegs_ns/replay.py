@@ -6,6 +6,7 @@ again with nothing but other values is recorded as a CUDA graph once and replaye
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -70,7 +71,7 @@ class Replayed:
             return self.function(*inputs)
         if use.recording is None:
             self._place = self._place or Place(device)
-            with untraced():
+            with untraced(), recording():
                 use.recording = Recording(self.function, inputs, self._module[0], self._place)
         return use.recording(*inputs)
 
@@ -124,6 +125,16 @@ class Place:
         self.warm: set[Hashable] = set()
         """Circumstances in which libraries have set themselves up for the stream, as they do at
         first use, which must not be recorded."""
+        self._set_up_products()
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def _set_up_products(self) -> None:
+        """Multiply matrices once, forward and backward, which happens in another thread: a function
+        may begin to do so long after its first recording."""
+        with torch.cuda.stream(self.stream):
+            one = torch.ones(1, 1, device=self.device, requires_grad=True)
+            torch.autograd.grad(torch.addmm(one[0], one, one @ one).sum(), one)
 
     def tidy(self) -> None:
         """Free what earlier recordings have left, once it is much: no other one can use it.
@@ -277,6 +288,25 @@ class _Replay(torch.autograd.Function):
         ctx: Any, *output_gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.recording.replay_backward(output_gradients)
+
+
+_thread = threading.local()
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """What this thread launches is recorded, or tried out before that."""
+    _thread.is_recording = True
+    try:
+        yield
+    finally:
+        _thread.is_recording = False
+
+
+def is_recording() -> bool:
+    """Whether this thread's launches must be of the kind that can be recorded: on the current
+    stream, and on memory that is neither kept nor copied from the host."""
+    return getattr(_thread, "is_recording", False)
 
 
 @contextmanager

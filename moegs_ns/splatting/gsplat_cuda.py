@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import DEFAULT_DILATION
+from moegs_ns.replay import is_recording
 from moegs_ns.splatting.median_walk import MedianWalk
 from moegs_ns.splatting.projection import NEAR, TILE_SIZE, Projection
 
@@ -50,7 +51,7 @@ def project(
     if radii.ndim == 3:  # newer releases give one radius per axis
         radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
     # What is kept must not lie in the memory of a recording.
-    pairs = _pairs if torch.cuda.is_current_stream_capturing() else _kept_pairs
+    pairs = _pairs if is_recording() else _kept_pairs
     camera_ids, gaussian_ids = pairs(len(view), len(means), radii.device)
     # All rows, since to keep those that are seen would cost a wait for the GPU and their gathering.
     return Projection(

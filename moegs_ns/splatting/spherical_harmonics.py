@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from moegs_ns.replay import is_recording
+
 DEGREE_0 = 0.28209479177387814
 _A, _B, _C, _D = 0.4886025119029199, 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
 _E, _F, _G = 0.5900435899266435, 0.4570457994644658, 0.3731763325901154
@@ -50,8 +52,8 @@ def view_colors(
         return torch.clamp_min(sh[:, 0] * DEGREE_0 + 0.5, 0.0)
     directions = means - position
     factors = _factors(sh.shape[1], sh.device, sh.dtype)
-    # gsplat 1.4.0 launches this kernel, and no other, on a stream that cannot be recorded.
-    if sh.is_cuda and not torch.cuda.is_current_stream_capturing():
+    # gsplat 1.4.0 launches this kernel on a stream of its own, which is not recorded.
+    if sh.is_cuda and not is_recording():
         from gsplat import spherical_harmonics
 
         degree = int(sh.shape[1] ** 0.5) - 1
