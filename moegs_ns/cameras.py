@@ -132,37 +132,55 @@ def view_from_cameras(cameras: Cameras) -> View:
     """
     if cameras.ndim == 0:
         cameras = cameras.reshape((1,))
-    numbers = _numbers(cameras)
-    sizes = sorted({(int(width), int(height)) for width, height in numbers[:, :2].tolist()})
+    floats, ids = _numbers(cameras)
+    sizes = sorted({(width, height) for width, height in ids[:, :2].tolist()})
     if len(sizes) != 1:
         raise ValueError(
             f"All cameras of a batch must have one image size, got {sizes}; "
             "render cameras of different sizes one after the other."
         )
-    Ks = torch.zeros(len(numbers), 3, 3, dtype=numbers.dtype)
-    Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 0, 2], Ks[:, 1, 2] = numbers[:, 2:6].unbind(1)
-    Ks[:, 2, 2] = 1.0
-    return View(
-        viewmats=viewmats_from_opengl(numbers[:, 7:].unflatten(1, (3, 4))),
-        Ks=Ks,
-        width=sizes[0][0],
-        height=sizes[0][1],
-        times=numbers[:, 6],
-        camera_ids=_ids(cameras, "camera_id"),
-        frame_ids=_ids(cameras, "frame_id"),
-    ).to(cameras.device)
+    count = len(floats)
+    # In one piece, since each that is sent to a GPU takes as long as all together.
+    packed = np.zeros(count * 26, floats.dtype)
+    viewmats, Ks, times = _unpacked(packed, count)
+    viewmats[:] = viewmats_from_opengl(floats[:, 5:].reshape(-1, 3, 4))
+    Ks[:, [0, 1, 0, 1], [0, 1, 2, 2]], Ks[:, 2, 2] = floats[:, :4], 1.0
+    times[:] = floats[:, 4]
+    sent = torch.from_numpy(packed).to(cameras.device, non_blocking=True)
+    viewmats, Ks, times = _unpacked(sent, count)
+    width, height = sizes[0]
+    camera_ids, frame_ids = torch.from_numpy(ids[:, 2:].T.copy()).unbind(0)
+    return View(viewmats, Ks, width, height, times, camera_ids, frame_ids)
 
 
-def _numbers(cameras: Cameras) -> Float[Tensor, "C 19"]:
-    """Width, height, fx, fy, cx, cy, time and camera to world of each camera, on the CPU.
+def _unpacked(packed, count: int) -> tuple:
+    """World to camera, intrinsics and times of so many cameras, on the memory of an array."""
+    return (
+        packed[: 16 * count].reshape(count, 4, 4),
+        packed[16 * count : 25 * count].reshape(count, 3, 3),
+        packed[25 * count :],
+    )
 
-    They come from a GPU in one piece, and what is made of them goes back in one: dozens of small
-    operations there would take as long as drawing.
+
+def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarray, "C 4"]]:
+    """fx, fy, cx, cy, time and camera to world of each camera; width, height, camera and frame.
+
+    They come from a GPU in two pieces, and what is made of them goes back in one: dozens of small
+    operations there, or with tensors here, would take as long as drawing.
     """
     poses = cameras.camera_to_worlds.flatten(1)
+    count, metadata = len(poses), cameras.metadata or {}
     times = torch.zeros_like(poses[:, :1]) if cameras.times is None else cameras.times
-    parts = [cameras.width, cameras.height, cameras.fx, cameras.fy, cameras.cx, cameras.cy, times]
-    return torch.cat([part.to(poses) for part in (*parts, poses)], dim=1).cpu()
+    floats = [cameras.fx, cameras.fy, cameras.cx, cameras.cy, times, poses]
+    unknown = torch.full((count, 1), UNKNOWN_ID, device=poses.device)
+    ids = [cameras.width, cameras.height]
+    for key in ("camera_id", "frame_id"):
+        value = metadata.get(key)
+        ids.append(unknown if value is None else torch.as_tensor(value, device=poses.device))
+    return (
+        torch.cat(floats, dim=1).cpu().numpy(),
+        torch.cat([each.reshape(count, 1) for each in ids], dim=1).cpu().numpy(),
+    )
 
 
 def single_views(
@@ -175,20 +193,15 @@ def single_views(
         yield view_from_cameras(cameras[row : row + 1]).to(device)
 
 
-def _ids(cameras: Cameras, key: str) -> Int[Tensor, "C"]:
-    value = (cameras.metadata or {}).get(key)
-    if value is None:
-        value = torch.full((cameras.shape[0],), UNKNOWN_ID)
-    return torch.as_tensor(value).cpu().reshape(-1).long()
-
-
-def viewmats_from_opengl(camera_to_worlds: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
+def viewmats_from_opengl(
+    camera_to_worlds: Float[np.ndarray, "C 3 4"],
+) -> Float[np.ndarray, "C 4 4"]:
     """World to camera (OpenCV) from camera to world (OpenGL)."""
-    flip = camera_to_worlds.new_tensor([1.0, -1.0, -1.0])
-    rotation = (camera_to_worlds[:, :3, :3] * flip).transpose(1, 2)
-    translation = -torch.einsum("cij,cj->ci", rotation, camera_to_worlds[:, :3, 3])
-    viewmats = torch.zeros(len(rotation), 4, 4, device=rotation.device, dtype=rotation.dtype)
-    viewmats[:, :3, :3], viewmats[:, :3, 3], viewmats[:, 3, 3] = rotation, translation, 1.0
+    rotations = camera_to_worlds[:, :, :3] * np.array([1.0, -1.0, -1.0], camera_to_worlds.dtype)
+    viewmats = np.zeros((len(rotations), 4, 4), camera_to_worlds.dtype)
+    viewmats[:, :3, :3] = rotations.transpose(0, 2, 1)
+    viewmats[:, :3, 3:] = -viewmats[:, :3, :3] @ camera_to_worlds[:, :, 3:]
+    viewmats[:, 3, 3] = 1.0
     return viewmats
 
 

@@ -4,6 +4,7 @@ Scenes of usual size cost a GPU less to compute than the host to launch. What is
 again with nothing but other values is recorded as a CUDA graph once and replayed from then on.
 """
 
+import gc
 import os
 import sys
 import threading
@@ -149,11 +150,18 @@ class Place:
     @contextmanager
     def recorded(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
         """Record what is launched; other threads, which read images ahead, may use the GPU."""
-        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        # To free a graph, as the garbage collector might, is not allowed in the middle of another.
+        collects = gc.isenabled()
+        gc.disable()
         try:
-            yield
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                yield
+            finally:
+                graph.capture_end()
         finally:
-            graph.capture_end()
+            if collects:
+                gc.enable()
 
 
 class Recording:

@@ -42,13 +42,13 @@ def test_rays_pass_through_their_pixel_centres():
 
 def test_opengl_round_trip():
     viewmats = make_view(3, dtype=torch.float64).viewmats
-    camera_to_worlds = torch.from_numpy(opengl_from_viewmats(viewmats.numpy()))
-    FORWARD.assert_close(viewmats_from_opengl(camera_to_worlds), viewmats)
+    camera_to_worlds = opengl_from_viewmats(viewmats.numpy())
+    FORWARD.assert_close(torch.from_numpy(viewmats_from_opengl(camera_to_worlds)), viewmats)
 
 
 def test_opengl_cameras_look_along_minus_z_with_y_up():
-    viewmat = viewmats_from_opengl(torch.eye(4)[None, :3])[0]
-    ahead_and_up = viewmat @ torch.tensor([0.0, 1.0, -2.0, 1.0])
+    viewmat = viewmats_from_opengl(np.eye(4, dtype=np.float32)[None, :3])[0]
+    ahead_and_up = torch.from_numpy(viewmat) @ torch.tensor([0.0, 1.0, -2.0, 1.0])
     EXACT.assert_close(ahead_and_up, torch.tensor([0.0, -1.0, 2.0, 1.0]))
 
 

@@ -80,10 +80,12 @@ def rasterize(
     offsets, flatten_ids = _sort(projection, image_ids, num_images, width, height)
     num_channels = channels.shape[1]
     padding = min(n for n in COMPILED_CHANNELS if n >= num_channels) - num_channels
+    if padding:
+        channels = torch.nn.functional.pad(channels, (0, padding))
     image, alpha = rasterize_to_pixels(
         means2d=projection.means2d.contiguous(),
         conics=projection.conics.contiguous(),
-        colors=torch.nn.functional.pad(channels, (0, padding)).contiguous(),
+        colors=channels.contiguous(),
         opacities=projection.opacities.contiguous(),
         image_width=width,
         image_height=height,

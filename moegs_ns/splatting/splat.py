@@ -176,7 +176,7 @@ def composite(
     rgb: Float[Tensor, "*s 3"], alpha: Float[Tensor, "*s 1"], background: Tensor
 ) -> Float[Tensor, "*s 3"]:
     """Lay premultiplied colour over a background."""
-    return rgb + (1.0 - alpha) * background
+    return torch.addcmul(rgb, 1.0 - alpha, background)
 
 
 def _rasterize_or_nothing(
