@@ -178,7 +178,7 @@ def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarra
         value = metadata.get(key)
         ids.append(unknown if value is None else torch.as_tensor(value, device=poses.device))
     return (
-        torch.cat(floats, dim=1).cpu().numpy(),
+        torch.cat([each.to(poses.dtype) for each in floats], dim=1).cpu().numpy(),
         torch.cat([each.reshape(count, 1) for each in ids], dim=1).cpu().numpy(),
     )
 

@@ -78,6 +78,13 @@ def test_view_from_nerfstudio_cameras():
     EXACT.assert_close(view.time, torch.tensor(0.5))
 
 
+def test_doubles_among_the_numbers_do_not_make_a_view_of_doubles():
+    cameras = make_cameras()
+    cameras.times = cameras.times.double()
+    view = view_from_cameras(cameras)
+    assert view.viewmats.dtype == view.Ks.dtype == view.times.dtype == torch.float32
+
+
 def test_a_single_camera_without_numbers_is_unknown():
     view = view_from_cameras(make_cameras()[1])
     assert len(view) == 1
