@@ -77,10 +77,13 @@ class Distillation:
             done = pool.map(
                 lambda place: self.train_and_score(place, *jobs[place]), range(len(jobs))
             )
-        rows = [row for row in done if row is not None]
-        command = shlex.join(["python", *sys.argv])
-        write_results(self.results_dir / f"{self.name}_runs.json", rows, command)
-        write_results(self.results_dir / f"{self.name}.json", summary(rows), command)
+            rows, command = [], shlex.join(["python", *sys.argv])
+            for row in done:
+                if row is not None:
+                    rows.append(row)
+                    # Written after every student, so that nothing is lost if the time runs out.
+                    write_results(self.results_dir / f"{self.name}_runs.json", rows, command)
+                    write_results(self.results_dir / f"{self.name}.json", summary(rows), command)
         print((self.results_dir / f"{self.name}.md").read_text())
 
     def train_and_score(

@@ -51,7 +51,7 @@ class Mixture:
     train_options: str = ""
     """Further options of every training, for example --val-cameras."""
     expert_options: tuple[str, ...] = ()
-    """Further options of single experts, each 'METHOD: options'."""
+    """Further options of single experts, each 'METHOD: options', or of all, 'all: options'."""
     router_options: str = ""
     """Further options of the router's training."""
     joint: bool = False
@@ -101,11 +101,10 @@ class Mixture:
 
     def train(self, seed: int) -> list[Training]:
         """All experts at once, since small scenes leave most of a GPU idle, then the routers."""
-        own = dict(words.split(":", 1) for words in self.expert_options)
+        given = dict(words.split(":", 1) for words in self.expert_options)
+        own = {m: f"{given.get('all', '')} {given.get(m, '')}" for m in self.methods}
         experts = [
-            self.training(
-                method, seed, self.budget, shlex.split(own.get(method, "")), f"seed-{seed}"
-            )
+            self.training(method, seed, self.budget, shlex.split(own[method]), f"seed-{seed}")
             for method in self.methods
         ]
         train_missing(experts)
@@ -131,7 +130,7 @@ class Mixture:
         # Given as steps of the full recipe, of which the budget takes a share.
         steps = longest + round(router_steps / self.budget)
         options = ["--experts", *members, "--max-num-iterations", str(steps)]
-        words = [f"{method}: {own[method].strip()}" for method in members if method in own]
+        words = [f"{method}: {own[method].strip()}" for method in members if own[method].strip()]
         options += ["--expert-options", *words] if words else []
         return self.training("moegs-joint", seed, self.budget, options, name)
 
