@@ -50,9 +50,12 @@ def test_fused_heads_are_the_plain_ones():
 @pytest.mark.gpu
 def test_on_a_gpu_they_are_as_exact_as_tensor_cores():
     given = arguments("cuda", width=128)
-    (outputs, gradients), (expected, wanted) = (
-        pulled(decode, given) for decode in (fused_heads, plain_heads)
-    )
+    expected, wanted = pulled(plain_heads, given)
+    outputs, gradients = pulled(fused_heads, given)
+    for found, value in zip([*outputs, *gradients], [*expected, *wanted], strict=True):
+        assert_gradients_agree(found, value)
+    with tensor_cores(True):
+        outputs, gradients = pulled(fused_heads, given)
     for found, value in zip(outputs, expected, strict=True):
         KERNEL.assert_close(found / value.abs().max(), value / value.abs().max())
     # A ReLU whose input is almost zero may be on in one of them only.
@@ -63,7 +66,8 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores():
 
 def test_other_products_keep_their_precision():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(RuntimeError), tensor_cores(torch.zeros(1)):
+    with pytest.raises(RuntimeError), tensor_cores(True):
+        assert torch.get_float32_matmul_precision() == "high"
         raise RuntimeError
     assert torch.get_float32_matmul_precision() == before
     assert torch.backends.cuda.matmul.allow_tf32 is False

@@ -1,7 +1,7 @@
 """Offsets of raw parameters: the small networks that decode them, and Gaussians moved by them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -23,7 +23,13 @@ class DeformationHeads(nn.ModuleDict):
     """
 
     def __init__(
-        self, width: int, *, sh_degree: int, deform_opacity: bool, deform_sh: bool
+        self,
+        width: int,
+        *,
+        sh_degree: int,
+        deform_opacity: bool,
+        deform_sh: bool,
+        tf32: bool = True,
     ) -> None:
         sizes = {"means": 3, "scales": 3, "quats": 4}
         if deform_opacity:
@@ -38,6 +44,7 @@ class DeformationHeads(nn.ModuleDict):
                 for name, size in sizes.items()
             }
         )
+        self.tf32 = tf32
 
     def forward(
         self, hidden: Float[Tensor, "N W"], names: Collection[str] | None = None
@@ -56,7 +63,8 @@ class DeformationHeads(nn.ModuleDict):
         last = [cast(nn.Linear, head[3]) for head in heads.values()]
         weights, biases = [layer.weight for layer in last], [layer.bias for layer in last]
         decode = fused_heads if hidden.is_cuda else plain_heads
-        return dict(zip(heads, decode(hidden, weight, bias, weights, biases), strict=True))
+        with tensor_cores(hidden.is_cuda and self.tf32):
+            return dict(zip(heads, decode(hidden, weight, bias, weights, biases), strict=True))
 
 
 def plain_heads(
@@ -79,7 +87,7 @@ def fused_heads(
     weights: Sequence[Float[Tensor, "_ W"]],
     biases: Sequence[Float[Tensor, "_"]],
 ) -> Sequence[Float[Tensor, "N _"]]:
-    """`plain_heads` with fewer passes over memory, in TF32 on a GPU.
+    """`plain_heads` with fewer passes over memory, backward in the precision of the forward pass.
 
     Of a hundred thousand Gaussians the first layers' outputs are a quarter of a gigabyte, and to
     move them takes longer than to compute them.
@@ -94,16 +102,16 @@ class _FusedHeads(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         count = len(last) // 2
         weights, biases = last[:count], last[count:]
-        with tensor_cores(hidden):
-            rectified = hidden.relu()
-            # ReLU in the epilogue of the product.
-            active = torch.ops.aten._addmm_activation(bias, rectified, weight.T)
-            parts = active.chunk(count, dim=-1)
-            outputs = [
-                torch.addmm(own_bias, part, own.T)
-                for part, own, own_bias in zip(parts, weights, biases, strict=True)
-            ]
+        rectified = hidden.relu()
+        # ReLU in the epilogue of the product.
+        active = torch.ops.aten._addmm_activation(bias, rectified, weight.T)
+        parts = active.chunk(count, dim=-1)
+        outputs = [
+            torch.addmm(own_bias, part, own.T)
+            for part, own, own_bias in zip(parts, weights, biases, strict=True)
+        ]
         ctx.save_for_backward(rectified, active, weight, *weights)
+        ctx.precision = torch.get_float32_matmul_precision()
         return tuple(outputs)
 
     @staticmethod
@@ -113,7 +121,7 @@ class _FusedHeads(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         rectified, active, weight, *weights = ctx.saved_tensors
         of_active, parts = torch.empty_like(active), active.chunk(len(weights), dim=-1)
-        with tensor_cores(active):
+        with precision(ctx.precision):
             for gradient, own, place in zip(
                 gradients, weights, of_active.chunk(len(weights), dim=-1), strict=True
             ):
@@ -136,16 +144,20 @@ def _through_relu(gradient: Float[Tensor, "*s"], output: Float[Tensor, "*s"]) ->
 
 
 @contextmanager
-def tensor_cores(like: Tensor) -> Iterator[None]:
-    """Matrix products of a GPU in TF32, whose mantissas have 10 bits instead of 23: as exact as
-    networks of offsets need, and several times as fast."""
+def precision(name: str) -> Iterator[None]:
+    """Matrix products in one of torch's precisions."""
     before = torch.get_float32_matmul_precision()
-    if like.is_cuda:
-        torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision(name)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def tensor_cores(is_on: bool) -> AbstractContextManager[None]:
+    """Matrix products of a GPU in TF32, whose mantissas have 10 bits instead of 23, and which is
+    several times as fast."""
+    return precision("high") if is_on else nullcontext()
 
 
 def deformed(expert: Expert, offsets: Mapping[str, Float[Tensor, "N _"]]) -> Gaussians:

@@ -46,6 +46,8 @@ class ED3DGSExpertConfig(ExpertConfig):
     """Whether opacity changes over time; published as False for HyperNeRF."""
     deform_sh: bool = True
     """Whether colour changes over time; published as False for Technicolor and HyperNeRF."""
+    tf32: bool = True
+    """Multiply the matrices of the heads in TF32 on a GPU, which is faster."""
 
 
 class ED3DGSExpert(Expert):
@@ -196,6 +198,7 @@ class EmbeddingDecoder(nn.Module):
             sh_degree=config.sh_degree,
             deform_opacity=config.deform_opacity,
             deform_sh=config.deform_sh,
+            tf32=config.tf32,
         )
 
     def forward(

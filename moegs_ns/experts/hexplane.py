@@ -36,6 +36,8 @@ class HexPlaneExpertConfig(ExpertConfig):
     """Whether the decoder changes opacity over time."""
     deform_sh: bool = True
     """Whether the decoder changes colour over time."""
+    tf32: bool = True
+    """Multiply the matrices of the heads in TF32 on a GPU, which is faster."""
 
 
 class HexPlaneExpert(Expert):
@@ -114,6 +116,7 @@ class DeformationDecoder(nn.Module):
             sh_degree=config.sh_degree,
             deform_opacity=config.deform_opacity,
             deform_sh=config.deform_sh,
+            tf32=config.tf32,
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
