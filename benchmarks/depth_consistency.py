@@ -37,7 +37,7 @@ class Depth:
 
     def main(self) -> None:
         """Render, compare, write."""
-        rows = []
+        rows, command = [], shlex.join(["python", *sys.argv])
         for path in self.runs:
             run = open_run(path)
             pipeline = load_pipeline(run)
@@ -49,10 +49,10 @@ class Depth:
                     f"units {row['reason']}",
                     flush=True,
                 )
+                # Written after every row, so that nothing is lost if the time runs out.
+                write_results(self.results_dir / f"{self.name}.json", rows, command)
             del pipeline
             torch.cuda.empty_cache()
-        command = shlex.join(["python", *sys.argv])
-        write_results(self.results_dir / f"{self.name}.json", rows, command)
 
 
 if __name__ == "__main__":

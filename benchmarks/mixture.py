@@ -102,6 +102,12 @@ class Mixture:
     def train(self, seed: int) -> list[Training]:
         """All experts at once, since small scenes leave most of a GPU idle, then the routers."""
         given = dict(words.split(":", 1) for words in self.expert_options)
+        unknown = set(given) - {"all", *self.methods}
+        if unknown:
+            raise ValueError(
+                f"--expert-options expects 'all' or one of {list(self.methods)} before each colon, "
+                f"got {sorted(unknown)}."
+            )
         own = {m: f"{given.get('all', '')} {given.get(m, '')}" for m in self.methods}
         experts = [
             self.training(method, seed, self.budget, shlex.split(own[method]), f"seed-{seed}")

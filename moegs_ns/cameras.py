@@ -139,27 +139,18 @@ def view_from_cameras(cameras: Cameras) -> View:
             f"All cameras of a batch must have one image size, got {sizes}; "
             "render cameras of different sizes one after the other."
         )
-    count = len(floats)
-    # In one piece, since each that is sent to a GPU takes as long as all together.
-    packed = np.zeros(count * 26, floats.dtype)
-    viewmats, Ks, times = _unpacked(packed, count)
-    viewmats[:] = viewmats_from_opengl(floats[:, 5:].reshape(-1, 3, 4))
+    Ks = np.zeros((len(floats), 3, 3), floats.dtype)
     Ks[:, [0, 1, 0, 1], [0, 1, 2, 2]], Ks[:, 2, 2] = floats[:, :4], 1.0
-    times[:] = floats[:, 4]
-    sent = torch.from_numpy(packed).to(cameras.device, non_blocking=True)
-    viewmats, Ks, times = _unpacked(sent, count)
-    width, height = sizes[0]
     camera_ids, frame_ids = torch.from_numpy(ids[:, 2:].T.copy()).unbind(0)
-    return View(viewmats, Ks, width, height, times, camera_ids, frame_ids)
-
-
-def _unpacked(packed, count: int) -> tuple:
-    """World to camera, intrinsics and times of so many cameras, on the memory of an array."""
-    return (
-        packed[: 16 * count].reshape(count, 4, 4),
-        packed[16 * count : 25 * count].reshape(count, 3, 3),
-        packed[25 * count :],
-    )
+    return View(
+        viewmats=torch.from_numpy(viewmats_from_opengl(floats[:, 5:].reshape(-1, 3, 4))),
+        Ks=torch.from_numpy(Ks),
+        width=sizes[0][0],
+        height=sizes[0][1],
+        times=torch.from_numpy(floats[:, 4].copy()),
+        camera_ids=camera_ids,
+        frame_ids=frame_ids,
+    ).to(cameras.device)
 
 
 def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarray, "C 4"]]:

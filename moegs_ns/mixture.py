@@ -14,7 +14,7 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.fields import Router
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import ExpertSplats, Seen, Splat, composite, draw, see
+from moegs_ns.splatting import ExpertSplats, Seen, Splat, composite, draw, see_all
 
 
 def blend(
@@ -141,8 +141,7 @@ class Mixture(nn.Module):
 
     def splat(self, gaussians: Sequence[Gaussians], view: View) -> ExpertSplats:
         """All experts in one pass, with the router's features beside their colours."""
-        pairs = zip(gaussians, self.near, strict=True)
-        return self.draw([see(part, view, near=near) for part, near in pairs], view)
+        return self.draw(see_all(gaussians, view, near=self.near), view)
 
     def draw(self, sets: Sequence[Seen], view: View) -> ExpertSplats:
         """What `splat` gives, of experts that were projected before."""

@@ -304,11 +304,12 @@ _thread = threading.local()
 @contextmanager
 def recording() -> Iterator[None]:
     """What this thread launches is recorded, or tried out before that."""
+    before = is_recording()
     _thread.is_recording = True
     try:
         yield
     finally:
-        _thread.is_recording = False
+        _thread.is_recording = before
 
 
 def is_recording() -> bool:

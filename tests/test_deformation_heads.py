@@ -3,8 +3,17 @@
 import pytest
 import torch
 from tolerances import FORWARD, KERNEL, Tolerance, assert_gradients_agree
+from training_helpers import scene
 
-from moegs_ns.experts.deformation_heads import fused_heads, plain_heads, tensor_cores
+from moegs_ns.experts.deformation_heads import (
+    DeformationHeads,
+    HeadLayers,
+    fused_heads,
+    plain_heads,
+    tensor_cores,
+)
+from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
+from moegs_ns.experts.hexplane import HexPlaneExpertConfig
 
 SIZES = (3, 4, 48)
 
@@ -17,22 +26,16 @@ def arguments(device: str, count: int = 200, width: int = 16):
 
     weights = [values(size, width) for size in SIZES]
     biases = [values(size) for size in SIZES]
-    heads = len(SIZES)
-    return (
-        values(count, width),
-        values(heads * width, width),
-        values(heads * width),
-        weights,
-        biases,
-    )
+    first = len(SIZES) * width
+    return values(count, width), HeadLayers(values(first, width), values(first), weights, biases)
 
 
 def pulled(decode, given) -> tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]:
     """Outputs, and gradients of a sum that tells all of them apart."""
     outputs = decode(*given)
     loss = sum((k + 1) * out.square().mean() for k, out in enumerate(outputs))
-    hidden, weight, bias, weights, biases = given
-    return outputs, torch.autograd.grad(loss, [hidden, weight, bias, *weights, *biases])
+    hidden, layers = given
+    return outputs, torch.autograd.grad(loss, [hidden, *layers.parameters])
 
 
 def test_fused_heads_are_the_plain_ones():
@@ -62,6 +65,14 @@ def test_on_a_gpu_they_are_as_exact_as_tensor_cores():
     for found, value in zip(gradients, wanted, strict=True):
         assert float((found - value).norm() / value.norm()) < 0.05
         assert_gradients_agree(found, value, Tolerance(0.1, 0.1))
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_the_option_reaches_all_heads(tf32):
+    for config in (HexPlaneExpertConfig(tf32=tf32), ED3DGSExpertConfig(tf32=tf32)):
+        modules = config.setup(scene=scene()).modules()
+        heads = [module for module in modules if isinstance(module, DeformationHeads)]
+        assert heads and all(each.tf32 is tf32 for each in heads)
 
 
 def test_other_products_keep_their_precision():

@@ -1,5 +1,6 @@
 """Every implementation against the plain torch twin, forward and gradient."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from toys import LEAVES, make_gaussians, make_view
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
+from moegs_ns.replay import recording
 from moegs_ns.splatting import gsplat_cuda, numba_cpu, splat_experts, torch_twin
 from moegs_ns.splatting.projection import covariance, dilate
 from moegs_ns.splatting.spherical_harmonics import basis_factors, evaluate_bases, view_colors
@@ -222,6 +224,21 @@ def test_harmonics_agree_with_the_reference_of_gsplat(degree, generator):
         view_colors(gaussians.sh, gaussians.means, position), (expected + 0.5).clamp(min=0)
     )
     assert expected.min() < -0.5, "No colour is clamped."
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_harmonics_of_recordings_are_those_of_gsplat(degree, generator):
+    gaussians, found = make_gaussians(generator, 200, degree=degree), []
+    position = torch.tensor([0.1, -0.2, -1.0]).cuda()
+    for context in (nullcontext, recording):
+        leaves = [value.cuda().requires_grad_() for value in (gaussians.sh, gaussians.means)]
+        with context():
+            colors = view_colors(*leaves, position)
+        found.append((colors, torch.autograd.grad(colors.square().sum(), leaves)))
+    FORWARD.assert_close(found[1][0], found[0][0])
+    for one, other in zip(found[1][1], found[0][1], strict=True):
+        assert_gradients_agree(one, other)
 
 
 def test_harmonics_are_orthonormal():

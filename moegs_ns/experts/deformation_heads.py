@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -58,41 +59,48 @@ class DeformationHeads(nn.ModuleDict):
         if not heads:
             return {}
         first = [cast(nn.Linear, head[1]) for head in heads.values()]
-        weight = torch.cat([layer.weight for layer in first])
-        bias = torch.cat([layer.bias for layer in first])
         last = [cast(nn.Linear, head[3]) for head in heads.values()]
-        weights, biases = [layer.weight for layer in last], [layer.bias for layer in last]
+        layers = HeadLayers(
+            torch.cat([layer.weight for layer in first]),
+            torch.cat([layer.bias for layer in first]),
+            [layer.weight for layer in last],
+            [layer.bias for layer in last],
+        )
         decode = fused_heads if hidden.is_cuda else plain_heads
         with tensor_cores(hidden.is_cuda and self.tf32):
-            return dict(zip(heads, decode(hidden, weight, bias, weights, biases), strict=True))
+            return dict(zip(heads, decode(hidden, layers), strict=True))
 
 
-def plain_heads(
-    hidden: Float[Tensor, "N W"],
-    weight: Float[Tensor, "HW W"],
-    bias: Float[Tensor, "HW"],
-    weights: Sequence[Float[Tensor, "_ W"]],
-    biases: Sequence[Float[Tensor, "_"]],
-) -> Sequence[Float[Tensor, "N _"]]:
+@dataclass(frozen=True, eq=False)
+class HeadLayers:
+    """The layers of H heads: the first ones as one matrix, the second ones head by head."""
+
+    weight: Float[Tensor, "HW W"]
+    bias: Float[Tensor, "HW"]
+    weights: Sequence[Float[Tensor, "_ W"]]
+    biases: Sequence[Float[Tensor, "_"]]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All of them, in this order."""
+        return [self.weight, self.bias, *self.weights, *self.biases]
+
+
+def plain_heads(hidden: Float[Tensor, "N W"], layers: HeadLayers) -> Sequence[Float[Tensor, "N _"]]:
     """ReLU, the first layers of H heads, ReLU, and the second layer of each head on its part."""
-    active = functional.linear(hidden.relu(), weight, bias).relu()
-    parts = active.chunk(len(weights), dim=-1)
-    return [functional.linear(*layer) for layer in zip(parts, weights, biases, strict=True)]
+    active = functional.linear(hidden.relu(), layers.weight, layers.bias).relu()
+    parts = active.chunk(len(layers.weights), dim=-1)
+    second = zip(parts, layers.weights, layers.biases, strict=True)
+    return [functional.linear(*layer) for layer in second]
 
 
-def fused_heads(
-    hidden: Float[Tensor, "N W"],
-    weight: Float[Tensor, "HW W"],
-    bias: Float[Tensor, "HW"],
-    weights: Sequence[Float[Tensor, "_ W"]],
-    biases: Sequence[Float[Tensor, "_"]],
-) -> Sequence[Float[Tensor, "N _"]]:
+def fused_heads(hidden: Float[Tensor, "N W"], layers: HeadLayers) -> Sequence[Float[Tensor, "N _"]]:
     """`plain_heads` with fewer passes over memory, backward in the precision of the forward pass.
 
     Of a hundred thousand Gaussians the first layers' outputs are a quarter of a gigabyte, and to
     move them takes longer than to compute them.
     """
-    return _FusedHeads.apply(hidden, weight, bias, *weights, *biases)
+    return _FusedHeads.apply(hidden, *layers.parameters)
 
 
 class _FusedHeads(torch.autograd.Function):

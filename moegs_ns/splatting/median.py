@@ -10,7 +10,7 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.projection import NEAR
-from moegs_ns.splatting.seen import all_rows, rasterizer_for, see
+from moegs_ns.splatting.seen import all_rows, rasterizer_for, see_all
 
 
 def median_depth(
@@ -47,13 +47,7 @@ def median_depth_experts(
     """
     view.assert_one_instant()
     rasterizer = rasterizer or rasterizer_for(experts[0].means.device)
-    planes = [NEAR] * len(experts) if near is None else near
-    projection, image_ids = all_rows(
-        [
-            see(expert, view, near=plane, rasterizer=rasterizer)
-            for expert, plane in zip(experts, planes, strict=True)
-        ]
-    )
+    projection, image_ids = all_rows(see_all(experts, view, near=near, rasterizer=rasterizer))
     shape = (len(experts), len(view), view.height, view.width, 1)
     if not len(projection.depths):
         return projection.depths.new_zeros(shape)

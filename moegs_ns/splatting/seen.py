@@ -107,6 +107,21 @@ def see(
     return replace(seen, channels=torch.cat(channels, dim=1))
 
 
+def see_all(
+    experts: Sequence[Gaussians],
+    view: View,
+    *,
+    near: Sequence[float] | None = None,
+    rasterizer: ModuleType | None = None,
+) -> list[Seen]:
+    """`see` for every expert, each with its own near plane."""
+    planes = [NEAR] * len(experts) if near is None else near
+    return [
+        see(expert, view, near=plane, rasterizer=rasterizer)
+        for expert, plane in zip(experts, planes, strict=True)
+    ]
+
+
 def all_rows(sets: Sequence[Seen]) -> tuple[Projection, Int[Tensor, "n"]]:
     """The rows of all sets, and the image of each: those of one set after those of the one before,
     each with as many images as there are cameras."""

@@ -10,7 +10,7 @@ from moegs_ns.replay import is_recording
 
 DEGREE_0 = 0.28209479177387814
 _A, _B, _C, _D = 0.4886025119029199, 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
-_E, _F, _G = 0.5900435899266435, 0.4570457994644658, 0.3731763325901154
+_E, _F, _G, _H = 0.5900435899266435, 0.4570457994644658, 0.3731763325901154, 1.445305721320277
 POLYNOMIALS: tuple[dict[str, float], ...] = (
     {"": DEGREE_0},
     {"y": -_A},
@@ -22,11 +22,11 @@ POLYNOMIALS: tuple[dict[str, float], ...] = (
     {"xz": -_B},
     {"xx": _D, "yy": -_D},
     {"xxy": -3 * _E, "yyy": _E},
-    {"xyz": 2.890611442640554},
+    {"xyz": 2 * _H},
     {"yzz": -5 * _F, "y": _F},
     {"zzz": 5 * _G, "z": -3 * _G},
     {"xzz": -5 * _F, "x": _F},
-    {"xxz": 1.445305721320277, "yyz": -1.445305721320277},
+    {"xxz": _H, "yyz": -_H},
     {"xxx": -_E, "xyy": 3 * _E},
 )
 """The basis functions of a unit direction (x, y, z), each as factors of products of coordinates."""

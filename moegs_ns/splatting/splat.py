@@ -11,7 +11,7 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians, cat_padded, joined
 from moegs_ns.splatting.projection import NEAR, Projection
-from moegs_ns.splatting.seen import SHOWN_CHANNELS, Seen, all_rows, rasterizer_for, see
+from moegs_ns.splatting.seen import SHOWN_CHANNELS, Seen, all_rows, rasterizer_for, see_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +105,7 @@ def splat_experts(
     All Gaussians are numbered by expert and camera, sorted once and rasterised once. The images are
     those that `splat` gives one by one.
     """
-    planes = [NEAR] * len(experts) if near is None else near
-    sets = [
-        see(expert, view, near=plane, rasterizer=rasterizer)
-        for expert, plane in zip(experts, planes, strict=True)
-    ]
+    sets = see_all(experts, view, near=near, rasterizer=rasterizer)
     return draw(sets, view, features, background, rasterizer=rasterizer)
 
 
