@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import nerfstudio.configs.method_configs  # noqa: F401  first: see moegs_ns/cli/main.py
 import pytest
 import torch
 from tiny import TinyRuns, make_tiny_runs
@@ -14,6 +15,10 @@ from moegs_ns.cameras import View
 from moegs_ns.cli.demo import run_nerfstudio
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.models import trainings
+
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # Workers that all use all cores would wait for each other.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(workers)))
 
 DATA = Path(os.environ.get("MOEGS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

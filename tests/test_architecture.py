@@ -113,7 +113,7 @@ def test_optional_libraries_are_not_imported_with_the_package():
     code = (
         "import sys\n"
         "for name in ('numba', 'av', 'pycolmap'): sys.modules[name] = None\n"
-        "import moegs_ns.method_configs.moegs_router, moegs_ns.cli.main\n"
+        "import moegs_ns.cli.main, moegs_ns.method_configs.moegs_router\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,7 +11,7 @@ import torch
 import yaml
 from nerfstudio.configs.method_configs import all_methods
 from test_methods import parse
-from tiny import TinyRuns, train_config, train_tiny
+from tiny import TINY_POINTS, TinyRuns, train_config, train_tiny
 
 from moegs_ns.cli.demo import run_nerfstudio
 from moegs_ns.cli.export import Export
@@ -115,7 +115,7 @@ class TestTraining:
         assert config.optimizers["4dgaussians.planes"]["scheduler"].restart_step == 3000
         assert progress_of(joint.config.parent).is_finished
         record = json.loads((joint.config.parent / "training.json").read_text())
-        assert record["initial_points"].startswith("Initial points: 4000")
+        assert record["initial_points"].startswith(f"Initial points: {TINY_POINTS} from ")
 
     def test_rates_of_places_are_those_of_the_scene(self, joint: Watched):
         content = load_checkpoint(open_run(joint.config).checkpoint_path)

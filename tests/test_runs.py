@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
-from tiny import TinyRuns, train_tiny, typed, working_directory
+from tiny import TINY_POINTS, TinyRuns, train_tiny, typed, working_directory
 
 from moegs_ns.cli.demo import run_nerfstudio
 from moegs_ns.cli.report import load_pipeline
@@ -24,7 +24,7 @@ def test_a_run_leaves_config_checkpoint_and_record(tiny_runs: TinyRuns, method: 
     if method == "moegs-router":
         assert "initial_points" not in record, "its experts had theirs"
     else:
-        assert record["initial_points"].startswith("Initial points: 4000 from ")
+        assert record["initial_points"].startswith(f"Initial points: {TINY_POINTS} from ")
     assert run.checkpoint_path.name == f"step-{record['steps'] - 1:09d}.ckpt"
     assert not [path for path in run.config_path.parent.iterdir() if "writing" in path.name]
 

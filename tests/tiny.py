@@ -25,11 +25,12 @@ TINY_BUDGETS = {
     "moegs-volume-router": 0.01,
 }
 """60, 68, 240, 80 and 50 steps of the published recipes; 50 of any router."""
+TINY_POINTS = 2000
 
 
 @dataclass(frozen=True)
 class TinyRuns:
-    """A scene of 6 cameras, 6 frames, 48x36 pixels, and the configs of runs on it."""
+    """A scene of 6 cameras, 6 frames, 48x36 pixels, few points, and the configs of runs on it."""
 
     scene: Path
     output: Path
@@ -97,7 +98,9 @@ def make_tiny_runs(folder: Path) -> TinyRuns:
     from moegs_ns.data.demo_scene import write_demo_scene
 
     runs = TinyRuns(folder / "scene", folder / "outputs")
-    write_demo_scene(runs.scene, num_cameras=6, num_frames=6, width=48, height=36)
+    write_demo_scene(
+        runs.scene, num_cameras=6, num_frames=6, width=48, height=36, num_points=TINY_POINTS
+    )
     for method in ("moegs-stg", "moegs-4dgaussians"):
         train_tiny(method, runs.scene, runs.output)
     train_tiny("moegs-router", runs.scene, runs.output, "--experts", *runs.experts)

@@ -34,7 +34,7 @@ class Demo:
     """Share of the published steps that 4DGaussians are trained for."""
     router_budget: float = 0.1
     """Share of the published steps that the router is trained for."""
-    max_gaussians: int = 10_000
+    max_gaussians: int = 6_000
     """Bound on the Gaussians of each expert, so that two CPU cores are enough."""
 
     def main(self) -> None:

@@ -18,6 +18,7 @@ from moegs_ns.data.demo_tracing import Rays, trace
 
 SUPERSAMPLING = 3
 NUM_POINTS = 4000
+"""Initial points, unless others are asked for."""
 _FIELD_OF_VIEW = np.deg2rad(62.0)
 _TARGET = np.array([0.0, 0.45, 0.95])
 _FPS = 12
@@ -81,6 +82,7 @@ def write_demo_scene(
     num_frames: int = 24,
     width: int = 160,
     height: int = 120,
+    num_points: int = NUM_POINTS,
     seed: int = 0,
 ) -> None:
     """Write `cam00.mp4` ..., `poses_bounds.npy` and `points3D.npz` into `folder`.
@@ -93,16 +95,19 @@ def write_demo_scene(
         num_frames: at least 1; the motions span the whole clip.
         width: image width in pixels, even.
         height: image height in pixels, even.
+        num_points: initial points, at least 1; no more than the training cameras have pixels.
         seed: seed of the choice and the noise of the initial points.
 
     Raises:
-        ValueError: too few cameras or frames, or an odd image size.
+        ValueError: too few cameras, frames or points, or an odd image size.
     """
     if num_cameras < 3 or num_frames < 1 or width % 2 or height % 2 or min(width, height) < 8:
         raise ValueError(
             "The demo scene needs at least 3 cameras, 1 frame and an even size of at least 8x8, "
             f"got {num_cameras} cameras, {num_frames} frames, {width}x{height}; choose others."
         )
+    if num_points < 1:
+        raise ValueError(f"The demo scene needs at least 1 point, got {num_points}; choose more.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rig = demo_rig(num_cameras, width, height)
@@ -112,7 +117,7 @@ def write_demo_scene(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write_camera, range(num_cameras)))
-    xyz, rgb = _surface_points(rig, np.random.default_rng(seed))
+    xyz, rgb = _surface_points(rig, num_points, np.random.default_rng(seed))
     np.savez(folder / "points3D.npz", xyz=xyz, rgb=rgb)
     # The poses come last: a folder without them is not taken for a scene.
     np.save(folder / "poses_bounds.npy", rig.poses_bounds())
@@ -132,7 +137,7 @@ def render_clip(rig: DemoRig, camera: int, num_frames: int) -> UInt8[np.ndarray,
 
 
 def _surface_points(
-    rig: DemoRig, random: np.random.Generator
+    rig: DemoRig, num_points: int, random: np.random.Generator
 ) -> tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]]:
     """Noisy surface points at the first frame, as the training cameras see them."""
     xyz, rgb, moving = [], [], []
@@ -145,7 +150,7 @@ def _surface_points(
     points, colors, is_moving = (np.concatenate(parts) for parts in (xyz, rgb, moving))
     # Moving things are small in the image; a quarter of the points makes them start as well.
     weights = np.where(is_moving, 0.25 / max(is_moving.sum(), 1), 0.75 / (~is_moving).sum())
-    count = min(NUM_POINTS, len(points))
+    count = min(num_points, len(points))
     chosen = random.choice(len(points), size=count, replace=False, p=weights / weights.sum())
     noisy = points[chosen] + random.normal(scale=0.01, size=(count, 3))
     return noisy.astype(np.float32), np.clip(colors[chosen] * 255, 0, 255).astype(np.uint8)
