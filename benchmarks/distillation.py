@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from pictures import PictureSheet, middle, run_pictures
 from validation import SCORES, run_module
 
+from moegs_ns.cli.report import load_pipeline
 from moegs_ns.cli.results import write_results
+from moegs_ns.models.checkpoints import open_run
 
 OWN = "--pipeline.model.distillation."
 SUPERVISIONS = {
@@ -61,6 +64,8 @@ class Distillation:
     """Name of the results file; that of single runs ends in _runs."""
     output_dir: Path = Path("outputs/benchmark")
     results_dir: Path = Path(__file__).parent / "results"
+    pictures_dir: Path | None = None
+    """Where a sheet of students beside their teacher goes, on one held-out image; None for none."""
 
     def main(self) -> None:
         """Train, score, write."""
@@ -85,13 +90,33 @@ class Distillation:
                     write_results(self.results_dir / f"{self.name}_runs.json", rows, command)
                     write_results(self.results_dir / f"{self.name}.json", summary(rows), command)
         print((self.results_dir / f"{self.name}.md").read_text())
+        if self.pictures_dir is not None:
+            self.save_pictures(self.pictures_dir / f"{self.name}.jpg")
+
+    def folder(self, method: str, supervision: str, seed: int) -> Path:
+        """Folder of a student's run."""
+        name = f"{supervision.replace(', ', '-')}-seed-{seed}"
+        return self.output_dir / self.name / method / name
+
+    def save_pictures(self, path: Path) -> None:
+        """One row per family: truth, teacher, and the students of the first seed by supervision."""
+        sheet, teacher = PictureSheet(path), load_pipeline(open_run(self.teacher))
+        place = middle(teacher)
+        taught = run_pictures(teacher, place, with_experts=False)
+        for method in self.methods:
+            shown = {"truth": taught["truth"], "teacher": taught["picture"]}
+            for supervision in self.supervisions:
+                folder = self.folder(method, supervision, self.seeds[0])
+                if (folder / SCORES).is_file():
+                    student = load_pipeline(open_run(folder))
+                    shown[supervision] = run_pictures(student, place)["picture"]
+            sheet.add(method, shown)
 
     def train_and_score(
         self, place: int, method: str, supervision: str, seed: int
     ) -> dict[str, Any] | None:
         """Row of one student; None if it failed, with the end of its log printed."""
-        name = f"{supervision.replace(', ', '-')}-seed-{seed}"
-        run = self.output_dir / self.name / method / name
+        run = self.folder(method, supervision, seed)
         run.mkdir(parents=True, exist_ok=True)
         own = dict(words.split(":", 1) for words in self.method_options)
         taught = ("--teacher", str(self.teacher), f"{OWN}lam", str(self.lam))
@@ -100,7 +125,7 @@ class Distillation:
             *(() if supervision == "ground-truth" else taught), *SUPERVISIONS[supervision],
             *shlex.split(self.train_options), *shlex.split(own.get(method, "")),
             "--output-dir", str(self.output_dir), "--experiment-name", self.name,
-            "--timestamp", name, "--machine.seed", str(seed), "--vis", "tensorboard",
+            "--timestamp", run.name, "--machine.seed", str(seed), "--vis", "tensorboard",
             "--steps-per-eval-image", "0", "--data", str(self.data), self.parser,
             *shlex.split(self.parser_options),
         ]  # fmt: skip
@@ -109,10 +134,14 @@ class Distillation:
         is_trained = (run / "training.json").is_file()
         for module in (score,) if is_trained else (train, score):
             if run_module(module, place, run / "log.txt") != 0:
-                print(f"{method} {name} failed:", (run / "log.txt").read_text()[-2000:], flush=True)
+                print(
+                    f"{method} {run.name} failed:",
+                    (run / "log.txt").read_text()[-2000:],
+                    flush=True,
+                )
                 return None
         row = json.loads((run / SCORES).read_text())["rows"][0]
-        print(f"{method} {name}: {row['psnr']:.2f} dB", flush=True)
+        print(f"{method} {run.name}: {row['psnr']:.2f} dB", flush=True)
         return {"supervision": supervision, **row}
 
 

@@ -10,14 +10,16 @@ out="${OUT:-benchmarks/results}" views="${MAX_VIEWS:-200}" router_budget="${ROUT
 METHODS="moegs-ex4dgs moegs-stg moegs-ed3dgs" ROUTER_BUDGET="$router_budget" \
   MIXTURES="moegs-ex4dgs,moegs-stg moegs-ex4dgs,moegs-stg,moegs-ed3dgs" "$here/gpu_basketball.sh"
 scene=(--data "$MOEGS_DATA/panoptic_basketball" --parser panoptic-data
-  --parser-options="--frames ${FRAMES:-0 66}" --train-options="${TRAIN_OPTIONS:-}" --results-dir "$out")
+  --parser-options="--frames ${FRAMES:-0 66}" --train-options="${TRAIN_OPTIONS:-}" --results-dir "$out"
+  --pictures-dir "$out")
 two="$RUNS/method/moegs-router/seed-0-ex4dgs-stg" three="$two-ed3dgs"
 gpus="$(python3 -c 'import torch; print(max(1, torch.cuda.device_count()))')"
 on() { # PLACE SCRIPT OPTIONS...
   CUDA_VISIBLE_DEVICES=$(($1 % gpus)) python3 -W ignore "$here/$2" "${@:3}" || echo "$2 failed"
 }
 prune() { # PLACE NAME RUN
-  on "$1" pruning.py --name "basketball_pruning_$2" --run "$3" --max-views "$views" --results-dir "$out"
+  on "$1" pruning.py --name "basketball_pruning_$2" --run "$3" --max-views "$views" --results-dir "$out" \
+    --pictures-dir "$out"
 }
 (prune 0 two "$two"; on 0 depth_consistency.py --runs "$three" --fuse-views "$views" \
   --name basketball_depth_consistency --results-dir "$out") &

@@ -5,6 +5,7 @@
 
 With `--joint` each mixture is also trained jointly, for as many steps as the two stages take
 together: those of its longest expert, then those of the router. Experts keep their schedules.
+Beside the table of runs, NAME_gains tells what mixtures gain over the best of their experts.
 """
 
 import shlex
@@ -13,14 +14,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
+from gains import Pair, gain_rows
 from measure import UNSEEN
 from nerfstudio.configs.method_configs import all_methods
 from pictures import save_sheet
 
-from moegs_ns.cli.report import print_scores, score_run
+from moegs_ns.cli.report import Score, print_scores, score_run
 from moegs_ns.cli.results import write_results
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.trainings import Training, progress_of, train_side_by_side, visible_devices
@@ -57,6 +60,8 @@ class Mixture:
     joint: bool = False
     """Also train every mixture jointly (moegs-joint), which shows every image to all experts."""
     seeds: tuple[int, ...] = (0,)
+    seeds_at_once: int = 1
+    """Seeds whose experts are trained side by side."""
     output_dir: Path = Path("outputs/benchmark")
     results_dir: Path = RESULTS
     """Where the table goes."""
@@ -65,22 +70,45 @@ class Mixture:
 
     def main(self) -> None:
         """Train, score, write."""
-        started, scores = time.perf_counter(), []
-        for seed in self.seeds:
-            trainings = self.train(seed)
-            for each in trainings:
-                scores.append(score_run(open_run(each.folder)))
-                # Written after every run, so that nothing is lost if the time runs out.
-                rows = [asdict(score) for score in scores]
-                command = shlex.join(["python", *sys.argv])
-                write_results(self.results_dir / f"{self.name}.json", rows, command)
-            print_scores(scores)
-            if self.pictures_dir is not None:
-                for router in trainings[len(self.methods) :]:
+        started = time.perf_counter()
+        scores: dict[Path, Score] = {}
+        pairs: list[Pair] = []
+        for first in range(0, len(self.seeds), self.seeds_at_once):
+            seeds = self.seeds[first : first + self.seeds_at_once]
+            stages = {seed: self.experts(seed) for seed in seeds}
+            trained = train_missing([each for stage in stages.values() for each in stage.values()])
+            mixtures = [
+                (router, experts)
+                for seed in seeds
+                for router, experts in self.routers(seed, stages[seed])
+                if all(expert in trained for expert in experts)
+            ]
+            routers = train_missing([router for router, _ in mixtures])
+            for expert in trained:
+                self.score(expert, scores)
+            for router, experts in mixtures:
+                if router not in routers:
+                    continue
+                mixture = self.score(router, scores)
+                pairs.append(Pair(mixture, tuple(scores[each.folder] for each in experts)))
+                self.write("_gains", gain_rows(pairs))
+                if self.pictures_dir is not None:
                     sheet = self.pictures_dir / f"{self.name}_{router.folder.name}.jpg"
                     save_sheet(router.config_path, sheet)
+            print_scores(list(scores.values()))
             torch.cuda.empty_cache()
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+
+    def score(self, trained: Training, scores: dict[Path, Score]) -> Score:
+        """Score a run and write the table, so that nothing is lost if the time runs out."""
+        scores[trained.folder] = score_run(open_run(trained.folder))
+        self.write("", [asdict(score) for score in scores.values()])
+        return scores[trained.folder]
+
+    def write(self, suffix: str, rows: list[dict[str, Any]]) -> None:
+        """A table named after this one."""
+        command = shlex.join(["python", *sys.argv])
+        write_results(self.results_dir / f"{self.name}{suffix}.json", rows, command)
 
     def training(
         self, method: str, seed: int, budget: float, options: Sequence[str], name: str
@@ -99,8 +127,16 @@ class Mixture:
             unseen=UNSEEN,
         )
 
-    def train(self, seed: int) -> list[Training]:
-        """All experts at once, since small scenes leave most of a GPU idle, then the routers."""
+    def experts(self, seed: int) -> dict[str, Training]:
+        """Trainings of one seed's experts by method."""
+        own = self.own_options()
+        return {
+            method: self.training(method, seed, self.budget, own[method], f"seed-{seed}")
+            for method in self.methods
+        }
+
+    def own_options(self) -> dict[str, list[str]]:
+        """Further options of every expert."""
         given = dict(words.split(":", 1) for words in self.expert_options)
         unknown = set(given) - {"all", *self.methods}
         if unknown:
@@ -108,45 +144,52 @@ class Mixture:
                 f"--expert-options expects 'all' or one of {list(self.methods)} before each colon, "
                 f"got {sorted(unknown)}."
             )
-        own = {m: f"{given.get('all', '')} {given.get(m, '')}" for m in self.methods}
-        experts = [
-            self.training(method, seed, self.budget, shlex.split(own[method]), f"seed-{seed}")
-            for method in self.methods
-        ]
-        train_missing(experts)
-        configs = {each.method: str(each.config_path) for each in experts}
-        routers = []
-        for words in self.mixtures or (",".join(self.methods),):
-            members = words.split(",")
-            options = ["--experts", *(configs[method] for method in members)]
-            options += shlex.split(self.router_options)
-            name = f"seed-{seed}-{'-'.join(m.removeprefix('moegs-') for m in members)}"
-            routers.append(self.training("moegs-router", seed, self.router_budget, options, name))
-            if self.joint:
-                routers.append(self.joint_training(members, seed, own, name))
-        train_missing(routers)
-        return [*experts, *routers]
+        shared = given.get("all", "")
+        return {m: shlex.split(f"{shared} {given.get(m, '')}") for m in self.methods}
 
-    def joint_training(
-        self, members: Sequence[str], seed: int, own: dict[str, str], name: str
-    ) -> Training:
+    def routers(
+        self, seed: int, experts: dict[str, Training]
+    ) -> list[tuple[Training, list[Training]]]:
+        """Trainings of one seed's mixtures, each with its experts."""
+        found = []
+        for words in self.mixtures or (",".join(self.methods),):
+            names = words.split(",")
+            members = [experts[method] for method in names]
+            options = ["--experts", *(str(each.config_path) for each in members)]
+            options += shlex.split(self.router_options)
+            name = f"seed-{seed}-{'-'.join(m.removeprefix('moegs-') for m in names)}"
+            router = self.training("moegs-router", seed, self.router_budget, options, name)
+            found.append((router, members))
+            if self.joint:
+                found.append((self.joint_training(names, seed, name), members))
+        return found
+
+    def joint_training(self, members: Sequence[str], seed: int, name: str) -> Training:
         """The joint training of a mixture in as many steps as its two stages."""
         router_steps = all_methods["moegs-router"].max_num_iterations * self.router_budget
         longest = max(all_methods[method].max_num_iterations for method in members)
         # Given as steps of the full recipe, of which the budget takes a share.
         steps = longest + round(router_steps / self.budget)
         options = ["--experts", *members, "--max-num-iterations", str(steps)]
-        words = [f"{method}: {own[method].strip()}" for method in members if own[method].strip()]
+        own = self.own_options()
+        words = [f"{method}: {shlex.join(own[method])}" for method in members if own[method]]
         options += ["--expert-options", *words] if words else []
         return self.training("moegs-joint", seed, self.budget, options, name)
 
 
-def train_missing(trainings: Sequence[Training]) -> None:
-    """Train at once, over all GPUs, what was not trained before."""
+def train_missing(trainings: Sequence[Training]) -> list[Training]:
+    """Train at once, over all GPUs, what was not trained before; returns those that are finished.
+
+    One that fails is told, and costs no other its score.
+    """
     missing = [each for each in trainings if not progress_of(each.folder).is_finished]
     for each in missing:
         print("ns-train", shlex.join(each.words()), flush=True)
-    train_side_by_side(missing, at_once=-(-len(missing) // max(1, len(visible_devices()))) or 1)
+    try:
+        train_side_by_side(missing, at_once=-(-len(missing) // max(1, len(visible_devices()))) or 1)
+    except RuntimeError as error:
+        print(f"Left out of the tables: {error}", flush=True)
+    return [each for each in trainings if progress_of(each.folder).is_finished]
 
 
 if __name__ == "__main__":

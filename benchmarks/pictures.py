@@ -1,49 +1,103 @@
-"""Sheets of pictures of a mixture: truth, mixture, experts, gates and errors side by side."""
+"""Sheets of pictures to look at: held-out images of runs beside the truth, gates and errors."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import tyro
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.evaluation import target_image
+from moegs_ns.models.pipeline import MoegsPipeline
 
 ERROR_GAIN = 4.0
 """Errors are shown this much brighter."""
+WIDTH = 320
+"""Width in pixels of each picture."""
+ERROR = f"error x{ERROR_GAIN:g}"
+"""Name of the picture of an error."""
+
+
+@dataclass
+class PictureSheet:
+    """Rows of named pictures; the file is written anew after every row, so that none is lost."""
+
+    path: Path | None
+    """None for no file."""
+    rows: list[Float[Tensor, "h w 3"]] = field(default_factory=list)
+
+    def add(self, label: str, pictures: Mapping[str, Float[Tensor, "H W 3"]]) -> None:
+        """Add a row; its label and the names of the pictures are written into them."""
+        if self.path is None:
+            return
+        names = [f"{label}: {name}" if n == 0 else name for n, name in enumerate(pictures)]
+        named = zip(names, pictures.values(), strict=True)
+        self.rows.append(torch.cat([_titled(_shrink(image), name) for name, image in named], dim=1))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(_bytes(_padded(self.rows)).numpy()).save(self.path, quality=85)
+
+
+def error(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float[Tensor, "H W 3"]:
+    """Absolute error, bright enough to be seen."""
+    return ERROR_GAIN * (image - truth).abs()
 
 
 @torch.no_grad()
-def save_sheet(config: Path, output: Path, rows: int = 8, width: int = 320) -> None:
-    """One row per held-out image: truth, mixture, its error, each expert and its gate, winner."""
-    pipeline = load_pipeline(open_run(config))
-    loader = pipeline.datamanager.fixed_indices_eval_dataloader
-    wanted = set(torch.linspace(0, len(loader) - 1, min(rows, len(loader))).long().tolist())
-    lines = []
-    for place, (camera, batch) in enumerate(loader):
-        if place not in wanted:
-            continue
-        outputs = pipeline.model.get_outputs_for_camera(camera)
-        target = target_image(batch, pipeline.device)
-        panels = [target, outputs["rgb"], ERROR_GAIN * (outputs["rgb"] - target).abs()]
-        for name in (key for key in outputs if key.startswith("rgb_")):
-            panels += [outputs[name], ERROR_GAIN * (outputs[name] - target).abs()]
-        panels += [outputs[key].expand(-1, -1, 3) for key in outputs if key.startswith("gate_")]
-        panels += [outputs["winner"]] if "winner" in outputs else []
-        lines.append(torch.cat([_shrink(panel, width) for panel in panels], dim=1))
-    sheet = (torch.cat(lines).clamp(0, 1) * 255).byte().cpu().numpy()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(output, quality=85)
+def run_pictures(
+    pipeline: MoegsPipeline, place: int, *, with_experts: bool = True
+) -> dict[str, Float[Tensor, "H W 3"]]:
+    """Truth, picture and error of held-out image `place`; of a mixture also gates and the winner,
+    and its experts with their errors."""
+    camera, batch = pipeline.datamanager.eval_item(place)
+    outputs = pipeline.model.get_outputs_for_camera(camera)
+    truth = target_image(batch, pipeline.device)
+    found = {"truth": truth, "picture": outputs["rgb"], ERROR: error(outputs["rgb"], truth)}
+    for name in (key for key in outputs if key.startswith("rgb_") and with_experts):
+        found |= {name: outputs[name], f"{name} {ERROR}": error(outputs[name], truth)}
+    found |= {key: outputs[key].expand(-1, -1, 3) for key in outputs if key.startswith("gate_")}
+    return found | ({"winner": outputs["winner"]} if "winner" in outputs else {})
 
 
-def _shrink(image: Float[Tensor, "H W 3"], width: int) -> Float[Tensor, "h w 3"]:
-    height = round(image.shape[0] * width / image.shape[1])
-    planar = image.permute(2, 0, 1)[None].float()
-    return torch.nn.functional.interpolate(planar, (height, width), mode="area")[0].permute(1, 2, 0)
+def middle(pipeline: MoegsPipeline) -> int:
+    """The held-out image that stands for all where only one is shown."""
+    return len(pipeline.datamanager.eval_dataset) // 2
+
+
+def save_sheet(config: Path, output: Path, rows: int = 8) -> None:
+    """One row of `run_pictures` per held-out image, spread evenly."""
+    pipeline, sheet = load_pipeline(open_run(config)), PictureSheet(output)
+    count = len(pipeline.datamanager.eval_dataset)
+    for place in torch.linspace(0, count - 1, min(rows, count)).long().tolist():
+        sheet.add(str(place), run_pictures(pipeline, place))
+
+
+def _shrink(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
+    height = round(image.shape[0] * WIDTH / image.shape[1])
+    planar = image.detach().cpu().permute(2, 0, 1)[None].float()
+    return torch.nn.functional.interpolate(planar, (height, WIDTH), mode="area")[0].permute(1, 2, 0)
+
+
+def _titled(image: Float[Tensor, "h w 3"], title: str) -> Float[Tensor, "h w 3"]:
+    drawn = Image.fromarray(_bytes(image).numpy())
+    ImageDraw.Draw(drawn).text((4, 2), title, fill="white", stroke_fill="black", stroke_width=1)
+    return torch.from_numpy(np.array(drawn)) / 255.0
+
+
+def _bytes(image: Float[Tensor, "h w 3"]) -> Tensor:
+    return (image.clamp(0, 1) * 255).round().byte()
+
+
+def _padded(rows: Sequence[Float[Tensor, "h w 3"]]) -> Float[Tensor, "h2 w2 3"]:
+    """Rows below each other, short ones filled with black."""
+    width = max(row.shape[1] for row in rows)
+    pad = torch.nn.functional.pad
+    return torch.cat([pad(row, (0, 0, 0, width - row.shape[1])) for row in rows])
 
 
 @dataclass
@@ -60,4 +114,4 @@ class Sheet:
 
 
 if __name__ == "__main__":
-    tyro.cli(Sheet).main()
+    tyro.cli(Sheet, description=__doc__).main()

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import tyro
 from measure import RESULTS, UNSEEN, write_results
+from pictures import PictureSheet, middle, run_pictures
 
 from moegs_ns.cameras import single_views
 from moegs_ns.cli.report import Score, load_pipeline, print_scores, score_pipeline, score_run
@@ -61,6 +62,8 @@ class Pruning:
     output_dir: Path = Path("outputs/pruning")
     """Folder of these trainings."""
     results_dir: Path = RESULTS
+    pictures_dir: Path | None = None
+    """Where a sheet of one held-out image at every criterion and ratio goes; None for none."""
 
     def main(self) -> None:
         """Measure, prune, score; the table is written after every row."""
@@ -79,10 +82,14 @@ class Pruning:
         if not isinstance(model, RouterModel):
             raise SystemExit(f"Expected the run of a mixture, but {run.config_path} is none.")
         whole = model.mixture
+        sheet = PictureSheet(self.pictures_dir and self.pictures_dir / f"{self.name}.jpg")
+        place = middle(pipeline)
         score = score_pipeline(run, pipeline)
         print_scores([score])
         yield row_of(score, "none", 0.0)
+        unpruned = run_pictures(pipeline, place, with_experts=False)
         for criterion in self.criteria:
+            shown = {"truth": unpruned["truth"], "0 %": unpruned["picture"]}
             importance = self.measure(model, criterion, pipeline.datamanager.train_dataset.cameras)
             for ratio in self.ratios:
                 choice = self.choose(importance, ratio)
@@ -93,9 +100,12 @@ class Pruning:
                     continue
                 score = score_pipeline(run, pipeline)
                 yield row_of(score, criterion, ratio, saturated=importance.saturated_share)
+                picture = run_pictures(pipeline, place, with_experts=False)["picture"]
+                shown[f"{100 * ratio:g} %"] = picture
                 for count in self.rounds:
                     yield row_of(self.train(criterion, ratio, count), criterion, ratio, count)
             model.mixture = whole
+            sheet.add(criterion, shown)
 
     def measure(self, model: RouterModel, criterion: CriterionName, cameras: Any) -> Importance:
         """What every Gaussian is worth by a criterion."""

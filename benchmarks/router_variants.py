@@ -18,9 +18,10 @@ from typing import Any
 
 import tyro
 from measure import RESULTS, UNSEEN, write_results
+from pictures import ERROR, PictureSheet, error, middle, run_pictures
 
-from moegs_ns.cli.fuse import fused_psnr, measured
-from moegs_ns.cli.report import load_pipeline, score_run
+from moegs_ns.cli.fuse import fused_picture, fused_psnr, measured
+from moegs_ns.cli.report import load_pipeline, score_pipeline, score_run
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.trainings import Training, train_side_by_side, visible_devices
 
@@ -65,6 +66,8 @@ class RouterVariants:
     """Trainings side by side on each GPU."""
     output_dir: Path = Path("outputs/router_variants")
     results_dir: Path = RESULTS
+    pictures_dir: Path | None = None
+    """Where a sheet of the gates of every variant goes, on one held-out image; None for none."""
 
     def main(self) -> None:
         """Train, score, write; the table is written after every row."""
@@ -80,13 +83,14 @@ class RouterVariants:
         for path in self.experts:
             score = score_run(open_run(path))
             yield {"variant": score.method} | asdict(score)
+        sheet = PictureSheet(self.pictures_dir and self.pictures_dir / f"{self.name}.jpg")
         jobs = [(variant, seed) for seed in self.seeds for variant in self.variants]
         step = self.at_once * max(1, len(visible_devices()))
         for first in range(0, len(jobs), step):
             batch = jobs[first : first + step]
             train_side_by_side([self.training(*job) for job in batch], self.at_once)
             for job in batch:
-                yield from self.scores(*job)
+                yield from self.scores(*job, sheet)
 
     def training(self, variant: str, seed: int) -> Training:
         """The training of a variant."""
@@ -105,15 +109,22 @@ class RouterVariants:
             unseen=UNSEEN,
         )
 
-    def scores(self, variant: str, seed: int) -> Iterator[dict[str, Any]]:
+    def scores(self, variant: str, seed: int, sheet: PictureSheet) -> Iterator[dict[str, Any]]:
         """The row of a trained variant, and that of its fused set."""
         name, _, _ = parsed(variant)
         run = open_run(self.training(variant, seed).folder)
-        row = {"variant": name} | asdict(score_run(run))
+        pipeline = load_pipeline(run)
+        row = {"variant": name} | asdict(score_pipeline(run, pipeline))
         yield row
+        place = middle(pipeline)
+        shown = run_pictures(pipeline, place, with_experts=False)
+        sheet.add(f"{name}, seed {seed}", shown)
         if self.fuse and name == FUSED:
-            pipeline = load_pipeline(run)
-            figures = fused_psnr(pipeline, measured(pipeline).shares)
+            shares = measured(pipeline).shares
+            figures = fused_psnr(pipeline, shares)
+            fused = fused_picture(pipeline, shares, place)
+            fused_error = error(fused, shown["truth"])
+            sheet.add("fused", {"truth": shown["truth"], "picture": fused, ERROR: fused_error})
             missing = ["psnr_std", "psnr_dynamic", "ssim", "lpips", "fps", "psnr_oracle"]
             yield row | dict.fromkeys(missing) | {
                 "variant": f"{name}, fused", "kind": "fused", "psnr": figures,

@@ -12,7 +12,7 @@ from tiny import TinyRuns, make_tiny_runs
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.models import trainings
 

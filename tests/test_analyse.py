@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import TinyRuns, typed
+from tiny import TinyRuns
 
 from moegs_ns.cli.analyse import Analyse
+from moegs_ns.cli.command_line import typed
 from moegs_ns.cli.depth_consistency import depth_rows
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.cli.results import write_results

@@ -17,7 +17,7 @@ from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
-from tiny import TinyRuns, train_tiny, typed
+from tiny import TinyRuns, train_tiny
 
 PORT = 7191
 PANEL = 320

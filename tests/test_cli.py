@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nerfstudio.cameras.camera_paths import get_path_from_json
-from tiny import TinyRuns, typed
+from tiny import TinyRuns
 
 from moegs_ns.cli.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json, look_at
-from moegs_ns.cli.demo import Demo, run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio, typed
+from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report
 from moegs_ns.cli.results import markdown_table, write_results
@@ -84,8 +85,9 @@ def frames_of(video: Path) -> np.ndarray:
 
 def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     video = tmp_path / "video.mp4"
-    names = ("rgb", "winner", "gate_stg")
+    names, command = ("rgb", "winner", "gate_stg"), list(sys.argv)
     Render(tiny_runs.router, FixedCamera(0), video, fps=30.0, rendered_output_names=names).main()
+    assert sys.argv == command, "whatever opens a run next would take it for this one"
     frames = frames_of(video)
     # Six frames at 12 per second, shown at 30 per second.
     assert frames.shape == (15, 36, 3 * 48, 3)

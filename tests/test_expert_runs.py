@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TinyRuns, train_tiny, typed
+from tiny import TinyRuns, train_tiny
 
+from moegs_ns.cli.command_line import typed
 from moegs_ns.cli.export import Export
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import load_pipeline

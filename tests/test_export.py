@@ -11,12 +11,12 @@ import pytest
 import torch
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.utils.eval_utils import eval_setup
-from tiny import TinyRuns, train_tiny, typed, working_directory
+from tiny import TinyRuns, train_tiny, working_directory
 from tolerances import EXACT
 from torch import Tensor
 
 from moegs_ns.cli import main as command
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio, typed
 from moegs_ns.cli.export import Export, measured_size, render_views
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Report, load_pipeline

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mixture_helpers import SCENE, brute_weights, expert, mix, mixture, views
-from tiny import TinyRuns, train_tiny, typed
+from tiny import TinyRuns, train_tiny
 from tolerances import FORWARD
 from toys import make_gaussians
 
 from moegs_ns.cameras import view_from_cameras
 from moegs_ns.cli import main as command
+from moegs_ns.cli.command_line import typed
 from moegs_ns.cli.fuse import Fuse, fused_psnr, measured
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.experts.stg import STGExpertConfig

@@ -13,7 +13,7 @@ from nerfstudio.configs.method_configs import all_methods
 from test_methods import parse
 from tiny import TINY_POINTS, TinyRuns, train_config, train_tiny
 
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio
 from moegs_ns.cli.export import Export
 from moegs_ns.cli.fuse import Fuse
 from moegs_ns.cli.report import load_pipeline, score_run

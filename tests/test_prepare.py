@@ -12,10 +12,10 @@ import pytest
 import torch
 from data_helpers import dnerf_scene, tiny_video_scene
 from PIL import Image
-from tiny import typed
 from wedge import distances, wedge_scene
 
 from moegs_ns.cli import main as command
+from moegs_ns.cli.command_line import typed
 from moegs_ns.data import frame_groups, prepared_points
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.initial_points import load_points

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import TinyRuns, train_tiny, working_directory
 
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio
 from moegs_ns.cli.report import load_pipeline, score_run
 from moegs_ns.models.checkpoints import load_checkpoint, open_run
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from test_two_stages import TEMPLATE
-from tiny import TinyRuns, typed
+from tiny import TinyRuns
 
 from moegs_ns.cli import main as command
+from moegs_ns.cli.command_line import typed
 from moegs_ns.cli.recipe import MixtureRecipe
 from moegs_ns.cli.training_plan import (
     PlannedTraining,

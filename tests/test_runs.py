@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
-from tiny import TINY_POINTS, TinyRuns, train_tiny, typed, working_directory
+from tiny import TINY_POINTS, TinyRuns, train_tiny, working_directory
 
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio, typed
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.models.checkpoints import open_run
 

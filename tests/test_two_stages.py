@@ -14,10 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from test_methods import parse
-from tiny import TinyRuns, train_tiny, typed
+from tiny import TinyRuns, train_tiny
 
+from moegs_ns.cli.command_line import typed
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
 from moegs_ns.models import trainings
@@ -202,6 +204,35 @@ class TestSideBySide:
         monkeypatch.setattr(trainings, "run_module", lambda *_: 0)
         with pytest.raises(RuntimeError, match=r"before its last step \(exit status 0\)"):
             train(replace(TEMPLATE, output_dir=tmp_path))
+
+    def test_a_run_that_two_commands_want_is_trained_once(self, tmp_path, monkeypatch):
+        processes = FakeProcesses(monkeypatch)
+        train_side_by_side(self.make(tmp_path, 1) * 2, at_once=2)
+        assert processes.ended == [0] and processes.most == 1
+
+    def test_the_second_command_says_that_it_waits(self, tmp_path, monkeypatch, capsys):
+        processes = FakeProcesses(monkeypatch)
+        (wanted,) = self.make(tmp_path, 1)
+        wanted.folder.parent.mkdir(parents=True)
+        second = threading.Thread(target=train, args=(wanted, 0, wanted.folder / "log"))
+        with FileLock(wanted.folder.with_name(f"{wanted.folder.name}.lock")):
+            second.start()
+            said, deadline = "", time.monotonic() + 20
+            while "Waiting for another command" not in said and time.monotonic() < deadline:
+                time.sleep(0.01)
+                said += capsys.readouterr().out
+            assert str(wanted.folder) in said and not processes.ended
+        second.join()
+        assert processes.ended == [0]
+
+    def test_a_failure_lets_the_next_command_in(self, tmp_path, monkeypatch):
+        (wanted,) = self.make(tmp_path, 1)
+        FakeProcesses(monkeypatch, failing=[0])
+        with pytest.raises(RuntimeError, match="exit status 1"):
+            train(wanted, log=wanted.folder / "log")
+        processes = FakeProcesses(monkeypatch)
+        train(wanted, log=wanted.folder / "log")
+        assert processes.ended == [0]
 
 
 class TestTwoStages:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from drift_family import DriftExpertConfig
 from nerfstudio.configs.method_configs import all_methods
-from tiny import TinyRuns, train_config, train_tiny, typed
+from tiny import TinyRuns, train_config, train_tiny
 
 from moegs_ns.cli import main as command
+from moegs_ns.cli.command_line import typed
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.experts.stg import STGExpertConfig
 from moegs_ns.experts.windows import WindowedExpert, joined_config

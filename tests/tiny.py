@@ -1,7 +1,6 @@
 """Small real runs that the contract tests share: a generated scene, two experts, their router."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,7 +10,7 @@ from pathlib import Path
 from nerfstudio.scripts import train
 from nerfstudio.utils import writer
 
-from moegs_ns.cli.demo import run_nerfstudio
+from moegs_ns.cli.command_line import run_nerfstudio, typed
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
 from moegs_ns.models.trainer import MoegsTrainerConfig
 
@@ -116,14 +115,3 @@ def working_directory(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-@contextmanager
-def typed(command: Sequence[str]) -> Iterator[None]:
-    """Pretend that a command line was typed."""
-    before = sys.argv
-    sys.argv = list(command)
-    try:
-        yield
-    finally:
-        sys.argv = before

@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.cli.camera_paths import FrozenTime, Orbit
+from moegs_ns.cli.command_line import run_nerfstudio
 from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import Score, print_scores, score_run
 from moegs_ns.cli.results import write_results
@@ -97,17 +97,3 @@ class Demo:
                 output_path=self.output_dir / f"{name}.mp4",
                 rendered_output_names=names,
             ).main()
-
-
-def run_nerfstudio(script: str, arguments: Sequence[str]) -> None:
-    """Run one of nerfstudio's commands in this process, as if typed."""
-    command = import_module(f"nerfstudio.scripts.{script}").entrypoint
-    writer = import_module("nerfstudio.utils.writer")
-    before = sys.argv
-    sys.argv = [f"ns-{script}", *arguments]
-    try:
-        command()
-    finally:
-        sys.argv = before
-        # nerfstudio never forgets a run's log writers, and would log the next run to all of them.
-        writer.EVENT_WRITERS.clear()

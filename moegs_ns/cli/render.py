@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nerfstudio.scripts.render import RenderCameraPath
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.cli.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
+from moegs_ns.cli.command_line import typed
 from moegs_ns.models.checkpoints import open_run
 
 
@@ -48,14 +48,15 @@ class Render:
         json_path.write_text(json.dumps(content), "utf8")
         CONSOLE.print(f"Camera path of {count} frames: {json_path}")
         if not self.path_only:
-            # nerfstudio finds a moved run only by the --load-config of the command line.
-            sys.argv[1:] = ["--load-config", str(run.config_path)]
-            RenderCameraPath(
+            video = RenderCameraPath(
                 load_config=run.config_path,
                 camera_path_filename=json_path,
                 output_path=self.output_path,
                 rendered_output_names=list(self.rendered_output_names),
-            ).main()
+            )
+            # nerfstudio finds a moved run only by the --load-config of the command line.
+            with typed(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
+                video.main()
 
 
 def read_rig(config) -> tuple[Rig, int, float]:

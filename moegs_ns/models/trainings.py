@@ -7,12 +7,15 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.models.checkpoints import (
     CONFIG_NAME,
@@ -164,14 +167,19 @@ def run_module(words: Sequence[str], place: int = 0, log: Path | None = None) ->
 
 
 def train(training: Training, place: int = 0, log: Path | None = None) -> None:
-    """Train in a process of its own, or go on with it.
+    """Train in a process of its own, or go on with it, unless it is finished.
+
+    Of two commands that want the same run, the second waits for the first and finds it finished.
 
     Raises:
         RuntimeError: the training failed.
     """
-    status = run_module(["nerfstudio.scripts.train", *training.words()], place, log)
-    if status == 0 and progress_of(training.folder).is_finished:
-        return
+    with _alone_in(training.folder):
+        if progress_of(training.folder).is_finished:
+            return
+        status = run_module(["nerfstudio.scripts.train", *training.words()], place, log)
+        if status == 0 and progress_of(training.folder).is_finished:
+            return
     shown = "the message above says why"
     if log is not None:
         shown = f"its log {log} ends with\n{log.read_text()[-SHOWN_LOG:]}"
@@ -179,6 +187,22 @@ def train(training: Training, place: int = 0, log: Path | None = None) -> None:
         f"Training {training.method} in {training.folder} stopped before its last step (exit "
         f"status {status}); give the same command again to go on from its last checkpoint; {shown}"
     )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a run's folder; the lock ends with the process at the latest."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        CONSOLE.print(f"Waiting for another command, which trains {folder}.", soft_wrap=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def train_side_by_side(

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# On a CUDA machine with both scenes in $MOEGS_DATA: every table that needs one. Name some stages to make
+# only their tables; those joined by + run at once. Logs go to $OUT, beside the tables.
+#
+#   benchmarks/gpu_tables.sh reference method+smoke
+set -uo pipefail
+here="$(dirname "$0")"
+export OUT="${OUT:-benchmarks/results}"
+mkdir -p "$OUT"
+stage_reference() { "$here/gpu_reference.sh"; } # its times count: nothing beside it
+stage_smoke() { "$here/gpu_smoke.sh"; }
+stage_method() { "$here/gpu_method.sh"; }
+stage_dnerf() { "$here/gpu_dnerf.sh"; }
+stage_budgets() { "$here/gpu_budgets.sh"; }
+stage_corrected() {
+  FRAMES="0 149" BUDGET=1 NAME=basketball_corrected MIXTURES=moegs-stg,moegs-4dgaussians \
+    EXPERT_OPTIONS="all: --pipeline.model.color-correction True" "$here/gpu_basketball.sh"
+}
+[ $# -gt 0 ] || set -- reference smoke method dnerf corrected budgets
+for names in "$@"; do
+  for name in ${names//+/ }; do
+    if ! declare -F "stage_$name" > /dev/null; then
+      echo "Expected stages out of reference, smoke, method, dnerf, corrected, budgets, got $name." >&2
+      exit 2
+    fi
+  done
+done
+for names in "$@"; do
+  for name in ${names//+/ }; do
+    (
+      echo "$(date +%T) $name begins"
+      "stage_$name" > "$OUT/$name.log" 2>&1
+      echo "$(date +%T) $name ends with $?"
+    ) &
+  done
+  wait
+done
