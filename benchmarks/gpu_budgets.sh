@@ -12,7 +12,7 @@ mixture() { # NAME METHODS OPTIONS OF THE ENVIRONMENT
 }
 mixture basketball_seeds "$three" BUDGET=0.2 SEEDS="${SEEDS:-0 1 2 3 4}" SEEDS_AT_ONCE=2 &
 mixture basketball_budget_10 "$three" BUDGET=0.1 SEEDS=0 &
-mixture basketball_joint "moegs-ex4dgs moegs-stg" BUDGET=0.2 SEEDS=0 JOINT=True &
+mixture basketball_joint "moegs-ex4dgs moegs-stg" BUDGET=0.2 SEEDS=0 JOINT=yes &
 wait -n -f
 mixture basketball_budget_50 "$three" BUDGET=0.5 SEEDS=0 &
 wait

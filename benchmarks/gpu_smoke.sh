@@ -3,4 +3,4 @@
 set -uo pipefail
 export PYTHONPATH="$(dirname "$0")${PYTHONPATH:+:$PYTHONPATH}"
 python3 -m pytest -q -m gpu tests
-python3 benchmarks/single_pass.py
+python3 benchmarks/single_pass.py --results-dir "${OUT:-benchmarks/results}"

@@ -7,10 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import tyro
-from measure import forward_view, random_gaussians, time_calls, write_results
+from measure import RESULTS, forward_view, random_gaussians, time_calls, write_results
 from torch import Tensor
 
 from moegs_ns.cameras import View
@@ -37,6 +38,8 @@ class Options:
     """Router channels beside colour; depth is always drawn too."""
     repeats: int = 30
     seed: int = 0
+    results_dir: Path = RESULTS
+    """Where the table goes."""
 
 
 @dataclass
@@ -71,7 +74,9 @@ def main(options: Options) -> None:
         for experts in options.experts
         for row in measure_scene(options, gaussians, experts, "cuda")
     ]
-    path = write_results("single_pass", rows, shlex.join(["python", *sys.argv]))
+    path = write_results(
+        "single_pass", rows, shlex.join(["python", *sys.argv]), options.results_dir
+    )
     print(f"Written to {path.name} and {path.with_suffix('.md').name}.")
 
 

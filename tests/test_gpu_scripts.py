@@ -1,0 +1,95 @@
+"""The scripts for GPUs, with a stand-in for Python: every command that they give is understood.
+
+A misspelt option would otherwise be noticed on a rented machine.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import depth_consistency
+import distillation
+import mixture
+import pruning
+import pytest
+import router_variants
+import single_pass
+import tyro
+from test_methods import parse
+
+from moegs_ns.cli.main import Command
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+OPTIONS = {
+    "depth_consistency.py": depth_consistency.Depth,
+    "distillation.py": distillation.Distillation,
+    "mixture.py": mixture.Mixture,
+    "pruning.py": pruning.Pruning,
+    "router_variants.py": router_variants.RouterVariants,
+    "single_pass.py": single_pass.Options,
+}
+STAND_IN = f"""#!{sys.executable}
+import json, os, sys
+if sys.argv[1] == "-c":
+    print(1)  # number of GPUs
+else:
+    with open(os.environ["CALLS"], "a") as calls:
+        calls.write(json.dumps(sys.argv[1:]) + "\\n")
+"""
+
+
+def calls_of(script: str, folder: Path, *arguments: str) -> list[list[str]]:
+    """What a script would run, one command line after the other."""
+    stand_in = folder / "python3"
+    stand_in.write_text(STAND_IN)
+    stand_in.chmod(0o755)
+    environment = {
+        "PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin", "CALLS": str(folder / "calls"),
+        "OUT": str(folder / "out"), "RUNS": str(folder / "runs"), "MOEGS_DATA": "/scenes",
+    }  # fmt: skip
+    command = ["bash", str(BENCHMARKS / script), *arguments]
+    subprocess.run(command, env=environment, cwd=BENCHMARKS.parent, check=True, timeout=60)
+    return [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
+
+
+def understood(call: list[str]) -> object:
+    """What the called program makes of its options; an error if it does not know them."""
+    words = [word for word in call if word not in ("-W", "ignore")]
+    if words[:2] == ["-m", "nerfstudio.scripts.train"]:
+        return parse(*words[2:])
+    if words[:2] == ["-m", "moegs_ns.cli.main"]:
+        return tyro.cli(Command, args=words[2:])
+    if words[:2] == ["-m", "pytest"]:
+        return words
+    return tyro.cli(OPTIONS[Path(words[0]).name], args=words[1:])
+
+
+def test_every_command_of_every_table_is_understood(tmp_path: Path):
+    found = [understood(call) for call in calls_of("gpu_tables.sh", tmp_path)]
+    mixtures = {each.name: each for each in found if isinstance(each, mixture.Mixture)}
+    assert set(mixtures) == {
+        "method", "dnerf", "basketball_corrected", "basketball_seeds", "basketball_budget_10",
+        "basketball_budget_50", "basketball_joint",
+    }  # fmt: skip
+    kinds = {type(each) for each in found}
+    assert set(OPTIONS.values()) <= kinds
+    assert mixtures["basketball_joint"].joint and not mixtures["method"].joint
+
+
+def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
+    """Also the options that are passed on inside a string."""
+    calls = calls_of("gpu_tables.sh", tmp_path, "dnerf+corrected", "budgets", "method")
+    for each in map(understood, calls):
+        if isinstance(each, mixture.Mixture):
+            experts = each.experts(seed=0)
+            for training in experts.values():
+                parse(*training.words())
+            for training, _ in each.routers(0, experts):
+                parse(*training.words())
+
+
+def test_an_unknown_table_is_refused_before_any_is_made(tmp_path: Path):
+    with pytest.raises(subprocess.CalledProcessError):
+        calls_of("gpu_tables.sh", tmp_path, "reference", "everything")
+    assert not (tmp_path / "calls").exists()
