@@ -213,9 +213,9 @@ class TestSideBySide:
     def test_the_second_command_says_that_it_waits(self, tmp_path, monkeypatch, capsys):
         processes = FakeProcesses(monkeypatch)
         (wanted,) = self.make(tmp_path, 1)
-        wanted.folder.parent.mkdir(parents=True)
+        wanted.folder.mkdir(parents=True)
         second = threading.Thread(target=train, args=(wanted, 0, wanted.folder / "log"))
-        with FileLock(wanted.folder.with_name(f"{wanted.folder.name}.lock")):
+        with FileLock(wanted.folder / trainings.LOCK):
             second.start()
             said, deadline = "", time.monotonic() + 20
             while "Waiting for another command" not in said and time.monotonic() < deadline:

@@ -28,6 +28,8 @@ from moegs_ns.recipes.schedules import scaled_steps
 
 LOG = "log.txt"
 """File in a run's folder that holds what a training printed that nobody watched."""
+LOCK = ".lock"
+"""File in a run's folder that the command which trains it holds."""
 SHOWN_LOG = 3000
 """Characters of a failed training's log that are shown."""
 
@@ -192,8 +194,8 @@ def train(training: Training, place: int = 0, log: Path | None = None) -> None:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Keep other commands out of a run's folder; the lock ends with the process at the latest."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
