@@ -19,6 +19,8 @@ from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 from tiny import TinyRuns, train_tiny
 
+from moegs_ns.cli.command_line import typed
+
 PORT = 7191
 PANEL = 320
 """Pixels on the right of the window that the viewer's panel covers."""
