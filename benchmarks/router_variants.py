@@ -122,7 +122,8 @@ class RouterVariants:
         if self.fuse and name == FUSED:
             shares = measured(pipeline).shares
             figures = fused_psnr(pipeline, shares)
-            fused = fused_picture(pipeline, shares, place)
+            camera, _ = pipeline.datamanager.eval_item(place)
+            fused = fused_picture(pipeline, shares, camera)
             fused_error = error(fused, shown["truth"])
             sheet.add("fused", {"truth": shown["truth"], "picture": fused, ERROR: fused_error})
             missing = ["psnr_std", "psnr_dynamic", "ssim", "lpips", "fps", "psnr_oracle"]

@@ -113,6 +113,14 @@ def test_impossible_sizes(tmp_path: Path, changes: dict[str, int]):
         write_demo_scene(tmp_path, **{**TINY, **changes})
 
 
+def test_as_many_initial_points_as_asked_for(tmp_path: Path):
+    write_demo_scene(tmp_path, **TINY, num_points=70)
+    with np.load(tmp_path / "points3D.npz") as points:
+        assert points["xyz"].shape == points["rgb"].shape == (70, 3)
+    with pytest.raises(ValueError, match="at least 1 point, got 0"):
+        write_demo_scene(tmp_path / "none", **TINY, num_points=0)
+
+
 def test_one_frame_is_a_clip_too(tmp_path: Path):
     manager = open_scene(tiny_video_scene(tmp_path, num_frames=1))
     assert len(manager.eval_dataset) == 1

@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 import tyro
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.cameras import single_views, view_from_cameras
@@ -124,18 +125,16 @@ def fused_psnr(pipeline: MoegsPipeline, shares: list[torch.Tensor]) -> float:
     model = pipeline.model
     assert isinstance(model, RouterModel), type(model)
     scores = []
-    for place in range(len(pipeline.datamanager.eval_dataset)):
-        _, batch = pipeline.datamanager.eval_item(place)
-        image = quantize(fused_picture(pipeline, shares, place))
+    for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader:
+        image = quantize(fused_picture(pipeline, shares, camera))
         scores.append(float(psnr(image, target_image(batch, model.device))))
     return sum(scores) / len(scores)
 
 
 def fused_picture(
-    pipeline: MoegsPipeline, shares: list[torch.Tensor], place: int
+    pipeline: MoegsPipeline, shares: list[torch.Tensor], camera: Cameras
 ) -> Float[torch.Tensor, "H W 3"]:
-    """The fused set as held-out image `place` sees it."""
+    """The fused set as one camera sees it at its instant."""
     model = pipeline.model
     assert isinstance(model, RouterModel), type(model)
-    camera, _ = pipeline.datamanager.eval_item(place)
     return fused_image(model.mixture, shares, view_from_cameras(camera).to(model.device))
