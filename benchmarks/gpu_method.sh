@@ -13,9 +13,11 @@ scene=(--data "$MOEGS_DATA/panoptic_basketball" --parser panoptic-data
   --parser-options="--frames ${FRAMES:-0 66}" --train-options="${TRAIN_OPTIONS:-}" --results-dir "$out"
   --pictures-dir "$out")
 two="$RUNS/method/moegs-router/seed-0-ex4dgs-stg" three="$two-ed3dgs"
-gpus="$(python3 -c 'import torch; print(max(1, torch.cuda.device_count()))')"
+devices=($(python3 -W ignore -c 'from moegs_ns.models.trainings import visible_devices
+print(*visible_devices() or [0])'))
+gpus=${#devices[@]}
 on() { # PLACE SCRIPT OPTIONS...
-  CUDA_VISIBLE_DEVICES=$(($1 % gpus)) python3 -W ignore "$here/$2" "${@:3}" || echo "$2 failed"
+  CUDA_VISIBLE_DEVICES=${devices[$1 % gpus]} python3 -W ignore "$here/$2" "${@:3}" || echo "$2 failed"
 }
 prune() { # PLACE NAME RUN
   on "$1" pruning.py --name "basketball_pruning_$2" --run "$3" --max-views "$views" --results-dir "$out" \

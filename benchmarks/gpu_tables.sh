@@ -16,11 +16,22 @@ stage_corrected() {
   FRAMES="0 149" BUDGET=1 NAME=basketball_corrected MIXTURES=moegs-stg,moegs-4dgaussians \
     EXPERT_OPTIONS="all: --pipeline.model.color-correction True" "$here/gpu_basketball.sh"
 }
-[ $# -gt 0 ] || set -- reference smoke method dnerf corrected budgets
+stage_tf32() { "$here/gpu_tf32.sh"; }
+stage_unseen() { "$here/gpu_unseen.sh"; }
+# What another machine needs for `compact_run.py compare`; once the experts of `method` are there.
+stage_compact() {
+  local runs="${RUNS:-outputs/benchmark}"
+  for method in moegs-stg moegs-ed3dgs; do
+    PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" python3 -W ignore "$here/compact_run.py" write \
+      "$runs/method/$method/seed-0" --folder "$OUT/$method-compact"
+  done
+}
+stages="reference smoke method compact dnerf corrected budgets tf32 unseen"
+[ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do
     if ! declare -F "stage_$name" > /dev/null; then
-      echo "Expected stages out of reference, smoke, method, dnerf, corrected, budgets, got $name." >&2
+      echo "Expected stages out of $stages, got $name." >&2
       exit 2
     fi
   done

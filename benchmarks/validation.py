@@ -51,20 +51,33 @@ class Validation:
         write_results(self.results_dir / f"{self.name}.json", rows, command)
         print((self.results_dir / f"{self.name}.md").read_text())
 
-    def train_and_score(self, place: int) -> dict | None:
-        """Row of one variant; None if it failed, with the end of its log printed."""
+    def folder(self, place: int) -> Path:
+        """Folder of a variant's run."""
+        name, method, _ = self.parsed(place)
+        return self.output_dir / self.name / method[0] / name
+
+    def parsed(self, place: int) -> tuple[str, list[str], list[str]]:
+        """Name of a variant, its method with options, and its options of the parser."""
         name, _, words = self.variants[place].partition(":")
         options, _, parser_options = words.partition("|")
-        method, *rest = shlex.split(options)
-        run = self.output_dir / self.name / method / name
-        run.mkdir(parents=True, exist_ok=True)
-        train = [
-            "nerfstudio.scripts.train", method, *rest,
-            "--output-dir", str(self.output_dir), "--experiment-name", self.name,
-            "--timestamp", name, "--vis", "tensorboard", "--steps-per-eval-image", "0",
+        return name, shlex.split(options), shlex.split(parser_options)
+
+    def words(self, place: int) -> list[str]:
+        """What trains a variant, as it is given to Python's -m."""
+        name, method, parser_options = self.parsed(place)
+        return [
+            "nerfstudio.scripts.train", *method, "--output-dir", str(self.output_dir),
+            "--experiment-name", self.name, "--timestamp", name,
+            "--vis", "tensorboard", "--steps-per-eval-image", "0",
             "--val-cameras", *map(str, self.val_cameras), "--data", str(self.data), self.parser,
-            *shlex.split(self.parser_options), *shlex.split(parser_options),
+            *shlex.split(self.parser_options), *parser_options,
         ]  # fmt: skip
+
+    def train_and_score(self, place: int) -> dict | None:
+        """Row of one variant; None if it failed, with the end of its log printed."""
+        name, _, _ = self.parsed(place)
+        run, train = self.folder(place), self.words(place)
+        run.mkdir(parents=True, exist_ok=True)
         score = ["moegs_ns.cli.main", "report", str(run), "--output-path", str(run / SCORES)]
         for module in (train, score):
             if run_module(module, place, run / "log.txt") != 0:

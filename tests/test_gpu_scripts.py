@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compact_run
 import depth_consistency
 import distillation
 import mixture
@@ -16,22 +17,25 @@ import pytest
 import router_variants
 import single_pass
 import tyro
+import validation
 from test_methods import parse
 
 from moegs_ns.cli.main import Command
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OPTIONS = {
+    "compact_run.py": compact_run.Command,
     "depth_consistency.py": depth_consistency.Depth,
     "distillation.py": distillation.Distillation,
     "mixture.py": mixture.Mixture,
     "pruning.py": pruning.Pruning,
     "router_variants.py": router_variants.RouterVariants,
     "single_pass.py": single_pass.Options,
+    "validation.py": validation.Validation,
 }
 STAND_IN = f"""#!{sys.executable}
 import json, os, sys
-if sys.argv[1] == "-c":
+if "-c" in sys.argv:
     print(1)  # number of GPUs
 else:
     with open(os.environ["CALLS"], "a") as calls:
@@ -73,7 +77,7 @@ def test_every_command_of_every_table_is_understood(tmp_path: Path):
         "basketball_budget_50", "basketball_joint",
     }  # fmt: skip
     kinds = {type(each) for each in found}
-    assert set(OPTIONS.values()) <= kinds
+    assert set(OPTIONS.values()) - {compact_run.Command} | {compact_run.Write} <= kinds
     assert mixtures["basketball_joint"].joint and not mixtures["method"].joint
 
 
@@ -87,6 +91,14 @@ def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
                 parse(*training.words())
             for training, _ in each.routers(0, experts):
                 parse(*training.words())
+
+
+def test_every_training_of_every_comparison_is_understood(tmp_path: Path):
+    found = list(map(understood, calls_of("gpu_tables.sh", tmp_path, "tf32", "unseen")))
+    assert [each.name for each in found][-1] == "validation_unseen"
+    for each in found:
+        for place in range(len(each.variants)):
+            parse(*each.words(place)[1:])
 
 
 def test_an_unknown_table_is_refused_before_any_is_made(tmp_path: Path):

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -191,17 +192,24 @@ def measured_cost(run: Run, state: dict[str, Any]) -> Cost:
     before, psnr_before = render_views(pipeline, rows)
     pipeline.load_pipeline(state, step=0)
     after, psnr_after = render_views(pipeline, rows)
-    near = [
-        ((one.int() - other.int()).abs() <= NEAR).all(-1).double().mean()
-        for one, other in zip(before, after, strict=True)
-    ]
     return Cost(
         psnr_before=psnr_before,
         psnr_after=psnr_after,
         psnr_cost=psnr_before - psnr_after,
-        near_share=float(torch.stack(near).mean()),
+        near_share=near_share(before, after),
         views=len(rows),
     )
+
+
+def near_share(
+    before: Sequence[UInt8[Tensor, "H W 3"]], after: Sequence[UInt8[Tensor, "H W 3"]]
+) -> float:
+    """Share of pixels that differ by at most `NEAR` of 255 in every channel."""
+    near = [
+        ((one.int() - other.int()).abs() <= NEAR).all(-1).double().mean()
+        for one, other in zip(before, after, strict=True)
+    ]
+    return float(torch.stack(near).mean())
 
 
 def render_views(
