@@ -183,6 +183,15 @@ def test_abandoned_parts_are_removed_but_young_ones_stay(tmp_path: Path):
     assert young.exists()
 
 
+def test_a_part_that_another_build_finishes_meanwhile_is_no_error(tmp_path: Path):
+    """Between finding it and looking at it; here a link to nothing stands for it."""
+    scene = image_scene(tmp_path)
+    folder = scene / "moegs_frames" / store_of(scene).spec.groups()[0].key(scene)
+    folder.mkdir(parents=True)
+    (folder / "index.json-1.part").symlink_to(folder / "gone")
+    assert np.array_equal(store_of(scene)[3], test_image(0, 3))
+
+
 def test_unwritable_data_goes_to_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene = image_scene(tmp_path / "scene")
     # A file where the folder should be stops even root, unlike permissions.

@@ -130,10 +130,11 @@ class TestKeeping:
         config = DistillationConfig(gate="stg", cache_gb=num_bytes / 1e9)
         return Teacher(config, scene=None), drawn  # pyright: ignore[reportArgumentType]
 
-    def show(self, teacher: Teacher, *cameras: int) -> TeacherTargets:
+    def show(self, teacher: Teacher, *cameras: int, device: str = "cpu") -> TeacherTargets:
         rows = torch.tensor(cameras)
-        view = make_view(cameras=4).select(rows)
-        return teacher(SimpleNamespace(view=view, target=torch.empty(0), indices=100 + rows))
+        view = make_view(cameras=4).select(rows).to(device)
+        target = torch.empty(0, device=device)
+        return teacher(SimpleNamespace(view=view, target=target, indices=100 + rows))
 
     def test_each_image_is_drawn_once(self, monkeypatch):
         teacher, drawn = self.teacher(1e9, monkeypatch)
@@ -144,6 +145,14 @@ class TestKeeping:
             )
             assert targets.gate.shape == (2, 29, 37, 1)
         assert drawn == [0, 1, 2] and teacher.num_kept == 3
+
+    @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+    def test_views_elsewhere_keep_their_ids_on_the_cpu(self, device, monkeypatch):
+        """As those of training steps do: only geometry and times go to the GPU."""
+        teacher, drawn = self.teacher(1e9, monkeypatch)
+        targets = self.show(teacher, 2, 1, device=device)
+        assert drawn == [2, 1]
+        assert targets.image.device.type == device and targets.image.shape == (2, 29, 37, 3)
 
     def test_what_does_not_fit_is_drawn_again(self, monkeypatch):
         teacher, drawn = self.teacher(2.5 * self.SIZE, monkeypatch)

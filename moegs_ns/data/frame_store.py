@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,5 +238,6 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
 def _remove_abandoned(folder: Path) -> None:
     """Delete what a killed process left; younger parts may belong to a build that still runs."""
     for part in folder.glob(f"*{_PART}"):
-        if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
-            part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its build has just finished it
+            if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
+                part.unlink()

@@ -143,7 +143,7 @@ class Teacher:
         """What the teacher shows where the student has just drawn something."""
         device = part.target.device
         shown = [
-            self._image(index, part.view.select(torch.tensor([place], device=device))).to(device)
+            self._image(index, part.view.select(torch.tensor([place]))).to(device)
             for place, index in enumerate(part.indices.tolist())
         ]
         channels = torch.stack(shown).float() / 255.0
