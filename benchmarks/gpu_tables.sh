@@ -17,7 +17,6 @@ stage_corrected() {
     EXPERT_OPTIONS="all: --pipeline.model.color-correction True" "$here/gpu_basketball.sh"
 }
 stage_tf32() { "$here/gpu_tf32.sh"; }
-stage_unseen() { "$here/gpu_unseen.sh"; }
 # What another machine needs for `compact_run.py compare`; once the experts of `method` are there.
 stage_compact() {
   local runs="${RUNS:-outputs/benchmark}"
@@ -26,7 +25,7 @@ stage_compact() {
       "$runs/method/$method/seed-0" --folder "$OUT/$method-compact"
   done
 }
-stages="reference smoke method compact dnerf corrected budgets tf32 unseen"
+stages="reference smoke method compact dnerf corrected budgets tf32"
 [ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do

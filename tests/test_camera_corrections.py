@@ -1,5 +1,7 @@
 """Corrections of training cameras: what they change, and that held-out views never see them."""
 
+import shutil
+
 import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
@@ -8,7 +10,8 @@ from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import moved
 from moegs_ns.cli.report import load_pipeline
-from moegs_ns.models.camera_corrections import CameraCorrections
+from moegs_ns.mixture import MixtureRender
+from moegs_ns.models.camera_corrections import CameraCorrections, ExpertColors
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.scene import SceneInfo
 from moegs_ns.splatting import splat
@@ -121,6 +124,72 @@ class TestCorrections:
         corrections = CameraCorrections(ON, True, scene(camera_ids=(4, 5)))
         with pytest.raises(ValueError, match="switch the corrections off"):
             corrections.correct_poses(make_view(1))
+
+
+class TestColorsOfExperts:
+    """Those that a mixture's router is trained with."""
+
+    def render(self) -> MixtureRender:
+        gates = torch.softmax(torch.randn(2, 4, 4, 1), 0)
+        images = torch.rand(2, 4, 4, 3)
+        rest = torch.rand(4, 4, 1)
+        return MixtureRender((gates * images).sum(0), gates, images, rest, rest)
+
+    def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
+        colors = ExpertColors([True, True], scene())
+        for corrections in colors.experts:
+            corrections.color.normal_()
+        render, view = self.render(), make_view(3).select(torch.tensor([1]))
+        seen = [
+            c.correct_colors(render.images[k][None], view) for k, c in enumerate(colors.experts)
+        ]
+        expected = (render.gates * torch.cat(seen)).sum(0)
+        torch.testing.assert_close(colors.corrected(render, view), expected)
+        assert not torch.allclose(expected, render.rgb)
+
+    def test_an_expert_without_them_is_blended_as_it_is(self):
+        colors = ExpertColors([False, True], scene())
+        colors.experts[1].color.normal_()
+        render, view = self.render(), make_view(1)
+        seen = colors.experts[1].correct_colors(render.images[1][None], view)[0]
+        expected = render.gates[0] * render.images[0] + render.gates[1] * seen
+        torch.testing.assert_close(colors.corrected(render, view), expected)
+        plain = ExpertColors([False, False], scene())
+        assert plain.corrected(render, view) is render.rgb and not plain.state_dict()
+
+    def test_of_several_windows_the_mean_counts(self):
+        colors = ExpertColors([True], scene())
+        first, second = torch.randn(2, 3, 3, 4)
+        colors.load(0, [{"corrections.color": first}, {"corrections.color": second}, {}], "A+B+C")
+        expected = (first - first.mean(0) + second - second.mean(0)) / 3
+        torch.testing.assert_close(colors.experts[0].color, expected)
+
+    def test_colours_of_other_cameras_are_refused(self):
+        colors = ExpertColors([True], scene())
+        with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
+            colors.load(0, [{"corrections.color": torch.zeros(4, 3, 4)}], "A")
+
+
+def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
+    tiny_runs: TinyRuns, tmp_path
+):
+    corrected = train_tiny(
+        "moegs-stg", tiny_runs.scene, tmp_path, "--pipeline.model.color-correction", "True"
+    )
+    learned = load_pipeline(open_run(corrected)).model.corrections.color
+    experts = ("--experts", str(corrected), tiny_runs.experts[1])
+    config = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *experts)
+    shutil.rmtree(corrected.parent)
+    pipeline = load_pipeline(open_run(config))
+    model, camera = pipeline.model, pipeline.datamanager.train_dataset.cameras[0:1]
+    torch.testing.assert_close(model.colors.experts[0].color, learned - learned.mean(0))
+    outside = model.get_outputs_for_camera(camera)["rgb"]
+    trained = model.train().get_outputs(camera)["rgb"][0]
+    difference = (trained - outside).abs().max()
+    assert difference > 1e-4
+    # Without the expert's colours, training shows what everybody else sees.
+    model.colors.experts[0].color.zero_()
+    torch.testing.assert_close(model.get_outputs(camera)["rgb"][0], outside)
 
 
 @pytest.mark.parametrize("method", ["moegs-stg", "moegs-4dgaussians"])

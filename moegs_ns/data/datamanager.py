@@ -48,9 +48,6 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
     val_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--val-cameras"])] = ()
     """Cameras (by number) taken out of the training set; evaluation then uses exactly these
     instead of the held-out cameras."""
-    router_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--router-cameras"])] = ()
-    """Training cameras (by number) that this training does not look at, so that a router over this
-    expert sees views of them that the expert has not fitted; for experts."""
     frame_store_dir: Path | None = None
     """Folder for the decoded frames; by default `moegs_frames` beside the data, or the user's cache
     folder where the data cannot be written."""
@@ -122,9 +119,6 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         outputs.metadata["points3D_origin"] = _origin_of_points(outputs)
         if self.test_mode == "val":
             CONSOLE.log(outputs.metadata["points3D_origin"])
-        if self.config.router_cameras:
-            # After the scene was measured: a router's scene has all these cameras.
-            outputs, _ = split_cameras(outputs, self.config.router_cameras)
         self.train_dataparser_outputs = outputs
         return self._dataset(outputs)
 

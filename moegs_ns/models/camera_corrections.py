@@ -4,6 +4,7 @@ A camera of a rig is corrected once, not at every frame. Held-out views are neve
 show what the mean of the training cameras shows.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View, moved
+from moegs_ns.mixture import MixtureRender
 from moegs_ns.scene import SceneInfo
 
 POSE_GROUP, COLOR_GROUP = "camera_opt", "color_correction"
@@ -104,3 +106,52 @@ class CameraCorrections(nn.Module):
             change = cast(Tensor, self.color - self.color.mean(0))
             figures["color_correction_max"] = change.detach().abs().amax()
         return figures
+
+
+class ExpertColors(nn.Module):
+    """The colours of training cameras as the frozen experts of a mixture have learned them.
+
+    A router that compared uncorrected images with training images would learn whose colours happen
+    to be near a camera's, which says nothing about other cameras.
+    """
+
+    def __init__(self, are_corrected: Sequence[bool], scene: SceneInfo) -> None:
+        super().__init__()
+        off = CameraOptimizerConfig()
+        self.experts = nn.ModuleList(CameraCorrections(off, on, scene) for on in are_corrected)
+        self.requires_grad_(False)
+        self.are_corrected = tuple(are_corrected)
+
+    def load(self, place: int, states: Sequence[Mapping[str, Tensor]], source: str) -> None:
+        """Take the colours of the expert number `place` from the states of its runs.
+
+        Of runs of several windows the mean counts; one without colours changes none.
+
+        Raises:
+            ValueError: they were learned for other cameras.
+        """
+        if not self.are_corrected[place]:
+            return
+        color = cast(Tensor, self.experts[place].color)
+        stored = [state.get("corrections.color", torch.zeros_like(color)) for state in states]
+        if any(one.shape != color.shape for one in stored):
+            raise ValueError(
+                f"Expected experts whose colours were corrected for the {len(color)} training "
+                f"cameras of this data set, but {source} knows {[len(one) for one in stored]}; "
+                "train it on the same cameras, or without --pipeline.model.color-correction."
+            )
+        # Each run's own mean is the identity.
+        color.copy_(torch.stack([(one - one.mean(0)).to(color) for one in stored]).mean(0))
+
+    def corrected(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
+        """The blend of a training view, every expert as the view's camera would record it.
+
+        The expert whose share of a pixel is G changes it by G times the change of its own image.
+        """
+        image = render.rgb
+        for k, corrections in enumerate(self.experts):
+            if self.are_corrected[k]:
+                own = render.images[k]
+                change = cast(CameraCorrections, corrections).correct_colors(own[None], view)[0]
+                image = image + render.gates[k] * (change - own)
+        return image

@@ -51,7 +51,11 @@ class ExpertSource:
         if len(models) == 1:
             return models[0]
         windows = [trained_frames(run) for run in self.runs]
-        return replace(models[0], expert=joined_config([m.expert for m in models], windows))
+        return replace(
+            models[0],
+            expert=joined_config([m.expert for m in models], windows),
+            color_correction=any(m.color_correction for m in models),
+        )
 
 
 def expert_source(word: str) -> ExpertSource:
@@ -173,21 +177,25 @@ def unique_names(methods: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def load_expert(expert: Expert, path: Path) -> bool:
-    """Take the weights of a mixture's expert from its runs; False if one of them is gone.
+def run_states(path: Path) -> list[tuple[Run, dict[str, Any]]]:
+    """The runs that make one expert of a mixture and their models' states; empty if one is gone."""
+    paths = split_windows(str(path))
+    if not all(is_run(run) for run in paths):
+        return []
+    return [(run, run.model_state()) for run in map(open_run, paths)]
+
+
+def load_expert(expert: Expert, states: Sequence[tuple[Run, dict[str, Any]]]) -> None:
+    """Take the weights of a mixture's expert from its runs.
 
     Raises:
         ValueError: it was trained on another scene or other frames.
     """
-    paths = split_windows(str(path))
-    if not all(is_run(run) for run in paths):
-        return False
     members = expert.members if isinstance(expert, WindowedExpert) else [expert]
-    for member, run in zip(members, (open_run(path) for path in paths), strict=True):
-        state = without_prefix(run.model_state(), "expert.")
+    for member, (run, model_state) in zip(members, states, strict=True):
+        state = without_prefix(model_state, "expert.")
         check_same_scene(stored_scene(state), member.scene, run)
         member.load_state_dict(state)
-    return True
 
 
 def check_same_scene(

@@ -23,6 +23,7 @@ from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.experts.base import Expert
 from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender
+from moegs_ns.models.camera_corrections import ExpertColors
 from moegs_ns.models.checkpoints import open_run, stored_scene, without_prefix
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
@@ -30,6 +31,7 @@ from moegs_ns.models.expert_sources import (
     check_same_scene,
     expert_source,
     load_expert,
+    run_states,
     unique_names,
 )
 from moegs_ns.models.pruning import PruneConfig, PruningSchedule, check_request
@@ -138,6 +140,7 @@ class RouterModel(Model):
         scene = scene_of(self.kwargs)
         experts = [config.expert.setup(scene=scene) for config in self.config.expert_models]
         self.mixture = self._mixture(experts, scene)
+        self.colors = ExpertColors([m.color_correction for m in self.config.expert_models], scene)
         # nerfstudio seeds torch with --machine.seed before anything is built.
         seed = torch.initial_seed() % 2**31
         self.recipe = self.config.recipe.setup(seed=seed)
@@ -165,10 +168,13 @@ class RouterModel(Model):
             self._load_mixture(self.config.mixture_run)
             return
         experts = self.mixture.experts
-        for expert, path in zip(experts, self.config.experts, strict=True):
-            if not load_expert(expert, path):
+        for k, (expert, path) in enumerate(zip(experts, self.config.experts, strict=True)):
+            states = run_states(path)
+            if not states:
                 CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")
                 return
+            load_expert(expert, states)
+            self.colors.load(k, [state for _, state in states], str(path))
         self.mixture = self._mixture(experts, scene_of(self.kwargs))
 
     def _load_mixture(self, path: Path) -> None:
@@ -177,10 +183,12 @@ class RouterModel(Model):
             CONSOLE.print(f"The mixture's run {path} is gone; using this run's own checkpoint.")
             return
         run = open_run(path)
-        state = without_prefix(run.model_state(), "mixture.")
-        stored = stored_scene(without_prefix(state, "expert_modules.0."))
+        state = run.model_state()
+        mixture = without_prefix(state, "mixture.")
+        stored = stored_scene(without_prefix(mixture, "expert_modules.0."))
         check_same_scene(stored, scene_of(self.kwargs), run, role="a mixture")
-        self.mixture.load_state_dict(state)
+        self.mixture.load_state_dict(mixture)
+        self.colors.load_state_dict(without_prefix(state, "colors."))
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -216,7 +224,8 @@ class RouterModel(Model):
         """The mixture's image of a training view, and the gates that the recipe looks at."""
         view = view.to(self.device)
         render = self.mixture(view)
-        return {"rgb": render.rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
+        rgb = self.colors.corrected(render, view)
+        return {"rgb": rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
 
     def gates_apart(self, view: View) -> list[Float[Tensor, "E H W 1"]]:
         """The gates one frame apart, if the recipe looks at their change."""
