@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from compact_run import Compare, Write
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.utils.eval_utils import eval_setup
 from tiny import TinyRuns, train_tiny, working_directory
 from tolerances import EXACT
 from torch import Tensor
+from torchvision.io import read_image, write_png
 
 from moegs_ns.cli import main as command
 from moegs_ns.cli.command_line import run_nerfstudio, typed
@@ -51,6 +53,22 @@ def record(config: Path) -> dict:
 def evaluate(config: Path, output: Path) -> dict[str, float]:
     run_nerfstudio("eval", ["--load-config", str(config), "--output-path", str(output)])
     return json.loads(output.read_text())["results"]
+
+
+def test_a_compact_run_is_compared_where_it_was_carried_to(tiny_runs: TinyRuns, tmp_path: Path):
+    """The scene lies elsewhere there, and the run that was trained is not at hand."""
+    written, carried, data = tmp_path / "written", tmp_path / "carried", tmp_path / "data"
+    run = tmp_path / "run"
+    shutil.copytree(tiny_runs.config("moegs-stg").parent, run)
+    shutil.copytree(tiny_runs.scene, data)
+    Write(run, written, views=2).main()
+    shutil.rmtree(run)
+    written.rename(carried)
+    row = Compare((carried,), data=data).row(carried)
+    assert row["images"] == 2 and abs(row["psnr_cost"]) < 0.05 and row["near_share"] > 0.999
+    picture = carried / "0.png"
+    write_png(255 - read_image(str(picture)), str(picture))
+    assert Compare((carried,), data=data).row(carried)["near_share"] < 0.6
 
 
 class TestRuns:

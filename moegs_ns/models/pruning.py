@@ -30,10 +30,10 @@ class PruneConfig:
     threshold: Annotated[float | None, tyro.conf.arg(aliases=["--prune-threshold"])] = None
     """Importance below which Gaussians are removed, in the unit of the criterion."""
     criterion: Annotated[CriterionName, tyro.conf.arg(aliases=["--prune-criterion"])] = (
-        "gate-gradient"
+        "gated-contribution"
     )
-    """What a Gaussian is worth: how strongly the gates depend on its weights (as published), its
-    part in the images with or without gates, its opacity, or a random number."""
+    """What a Gaussian is worth: its part in the images with or without gates, how strongly the gates
+    depend on its weights (as published), its opacity, or a random number."""
     per_expert: Annotated[bool, tyro.conf.arg(aliases=["--prune-per-expert"])] = False
     """Remove the same share of every expert, instead of comparing the Gaussians of all."""
     rounds: Annotated[int, tyro.conf.arg(aliases=["--prune-rounds"])] = 1
