@@ -187,6 +187,13 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
     trained = model.train().get_outputs(camera)["rgb"][0]
     difference = (trained - outside).abs().max()
     assert difference > 1e-4
+    pruned = train_tiny(
+        "moegs-router", tiny_runs.scene, tmp_path, "--router", str(config), "--prune-ratio", "0.1",
+        name="pruned",
+    )  # fmt: skip
+    assert torch.equal(
+        open_run(pruned).model_state()["colors.experts.0.color"], model.colors.experts[0].color
+    )
     # Without the expert's colours, training shows what everybody else sees.
     model.colors.experts[0].color.zero_()
     torch.testing.assert_close(model.get_outputs(camera)["rgb"][0], outside)

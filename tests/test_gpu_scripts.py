@@ -36,10 +36,12 @@ OPTIONS = {
 STAND_IN = f"""#!{sys.executable}
 import json, os, sys
 if "-c" in sys.argv:
-    print(1)  # number of GPUs
+    print("5 7")  # the GPUs that may be used
 else:
     with open(os.environ["CALLS"], "a") as calls:
         calls.write(json.dumps(sys.argv[1:]) + "\\n")
+    with open(os.environ["CALLS"] + ".gpus", "a") as gpus:
+        gpus.write(os.environ.get("CUDA_VISIBLE_DEVICES", "any") + "\\n")
 """
 
 
@@ -99,6 +101,11 @@ def test_every_training_of_every_comparison_is_understood(tmp_path: Path):
     for each in found:
         for place in range(len(each.variants)):
             parse(*each.words(place)[1:])
+
+
+def test_work_that_is_bound_to_a_gpu_gets_one_that_may_be_used(tmp_path: Path):
+    calls_of("gpu_tables.sh", tmp_path, "method")
+    assert set((tmp_path / "calls.gpus").read_text().split()) == {"any", "5", "7"}
 
 
 def test_an_unknown_table_is_refused_before_any_is_made(tmp_path: Path):
