@@ -32,8 +32,8 @@ class PruneConfig:
     criterion: Annotated[CriterionName, tyro.conf.arg(aliases=["--prune-criterion"])] = (
         "gated-contribution"
     )
-    """What a Gaussian is worth: its part in the images with or without gates, how strongly the gates
-    depend on its weights (as published), its opacity, or a random number."""
+    """What a Gaussian is worth: its part in the images with or without gates, how strongly the
+    gates depend on its weights (as published), its opacity, or a random number."""
     per_expert: Annotated[bool, tyro.conf.arg(aliases=["--prune-per-expert"])] = False
     """Remove the same share of every expert, instead of comparing the Gaussians of all."""
     rounds: Annotated[int, tyro.conf.arg(aliases=["--prune-rounds"])] = 1
