@@ -8,11 +8,13 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from tiny import TinyRuns, train_tiny
 from toys import make_gaussians, make_view
 
-from moegs_ns.cameras import moved
+from moegs_ns.cameras import moved, view_from_cameras
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.mixture import MixtureRender
 from moegs_ns.models.camera_corrections import CameraCorrections, ExpertColors
 from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.teacher import Teacher
+from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.scene import SceneInfo
 from moegs_ns.splatting import splat
 
@@ -194,6 +196,9 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
     assert torch.equal(
         open_run(pruned).model_state()["colors.experts.0.color"], model.colors.experts[0].color
     )
+    teacher = Teacher(DistillationConfig(teacher=config), model.mixture.experts[0].scene)
+    shown = teacher._draw(view_from_cameras(camera))[..., :3]
+    assert ((shown / 255.0 - trained.clamp(0, 1)).abs() <= 0.6 / 255.0).all()
     # Without the expert's colours, training shows what everybody else sees.
     model.colors.experts[0].color.zero_()
     torch.testing.assert_close(model.get_outputs(camera)["rgb"][0], outside)

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from moegs_ns.cameras import View
 from moegs_ns.experts.instants import Instant
 from moegs_ns.mixture import training_camera
+from moegs_ns.models.camera_corrections import ExpertColors
 from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
 from moegs_ns.models.pruning import PruneConfig
@@ -56,6 +57,7 @@ class JointModel(RouterModel):
         experts = [config.expert.setup(scene=scene, points=points) for config in configs]
         self.mixture = self._mixture(experts, scene)
         self.mixture.thaw()
+        self.colors = ExpertColors([False] * len(experts), scene)
         # nerfstudio seeds torch with --machine.seed before anything is built.
         seed = torch.initial_seed() % 2**31
         recipes = [

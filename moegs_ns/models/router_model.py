@@ -1,6 +1,6 @@
 """The nerfstudio model of a mixture: frozen experts and the router that is trained."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,8 +237,19 @@ class RouterModel(Model):
         return [self.mixture.render(self.mixture.gaussians(other.time), other).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Named images of one camera; the only place where they are named."""
-        render = self.mixture(view, box)
+        """Named images of one camera."""
+        outputs = self._named(self.mixture(view, box))
+        if self.shares.values and box is None:
+            outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
+        return outputs
+
+    def recorded_outputs(self, view: View) -> dict[str, Tensor]:
+        """Named images of a training camera, the mixture's as that camera would record it."""
+        render = self.mixture(view)
+        return self._named(replace(render, rgb=self.colors.corrected(render, view)))
+
+    def _named(self, render: MixtureRender) -> dict[str, Tensor]:
+        """The only place where images are named."""
         outputs = {
             "rgb": render.rgb,
             "depth": render.depth,
@@ -248,8 +259,6 @@ class RouterModel(Model):
         for k, name in enumerate(self.config.expert_names):
             outputs[f"rgb_{name}"] = render.images[k]
             outputs[f"gate_{name}"] = render.gates[k]
-        if self.shares.values and box is None:
-            outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
         return outputs
 
     @torch.no_grad()

@@ -47,9 +47,10 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
     config.check()
     if student.camera_optimizer.mode != "off" or student.color_correction:
         raise ValueError(
-            "A teacher draws cameras as the data set describes them, but this training corrects "
-            "their poses or colours; switch --pipeline.model.camera-optimizer.mode and "
-            "--pipeline.model.color-correction off, or train without --teacher."
+            "A teacher draws cameras where the data set puts them and in their own colours, but "
+            "this training corrects poses or colours; switch "
+            "--pipeline.model.camera-optimizer.mode and --pipeline.model.color-correction off, or "
+            "train without --teacher."
         )
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()
@@ -163,7 +164,8 @@ class Teacher:
     @torch.no_grad()
     def _draw(self, view: View) -> UInt8[Tensor, "H W D"]:
         self._check_size(view)
-        outputs = self.model.to(view.viewmats.device).view_outputs(view)
+        # As this camera records it, like the ground truth that it is mixed with.
+        outputs = self.model.to(view.viewmats.device).recorded_outputs(view)
         names = ["rgb"] + ([] if self.config.gate is None else [f"gate_{self.config.gate}"])
         channels = torch.cat([outputs[name] for name in names], dim=-1)
         return (255.0 * quantize(channels)).round().to(torch.uint8)
