@@ -48,7 +48,7 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
     if student.camera_optimizer.mode != "off" or student.color_correction:
         raise ValueError(
             "A teacher draws cameras where the data set puts them and in their own colours, but "
-            "this training corrects poses or colours; switch "
+            "this training corrects their poses or colours; switch "
             "--pipeline.model.camera-optimizer.mode and --pipeline.model.color-correction off, or "
             "train without --teacher."
         )
