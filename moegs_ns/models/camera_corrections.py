@@ -120,7 +120,6 @@ class ExpertColors(nn.Module):
         off = CameraOptimizerConfig()
         self.experts = nn.ModuleList(CameraCorrections(off, on, scene) for on in are_corrected)
         self.requires_grad_(False)
-        self.are_corrected = tuple(are_corrected)
 
     def load(self, place: int, states: Sequence[Mapping[str, Tensor]], source: str) -> None:
         """Take the colours of the expert number `place` from the states of its runs.
@@ -130,9 +129,9 @@ class ExpertColors(nn.Module):
         Raises:
             ValueError: they were learned for other cameras.
         """
-        if not self.are_corrected[place]:
+        color = cast(CameraCorrections, self.experts[place]).color
+        if color is None:
             return
-        color = cast(Tensor, self.experts[place].color)
         stored = [state.get("corrections.color", torch.zeros_like(color)) for state in states]
         if any(one.shape != color.shape for one in stored):
             raise ValueError(
@@ -149,9 +148,8 @@ class ExpertColors(nn.Module):
         The expert whose share of a pixel is G changes it by G times the change of its own image.
         """
         image = render.rgb
-        for k, corrections in enumerate(self.experts):
-            if self.are_corrected[k]:
-                own = render.images[k]
-                change = cast(CameraCorrections, corrections).correct_colors(own[None], view)[0]
-                image = image + render.gates[k] * (change - own)
+        for corrections, gate, own in zip(self.experts, render.gates, render.images, strict=True):
+            if corrections.color is not None:
+                recorded = cast(CameraCorrections, corrections).correct_colors(own[None], view)[0]
+                image = image + gate * (recorded - own)
         return image
