@@ -3,8 +3,10 @@
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.utils import parse_object
+from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from tiny import TinyRuns
 
@@ -79,3 +81,21 @@ def test_a_crop_box_hides_what_lies_outside(pipelines, method):
 def test_the_viewer_can_walk_through_the_pipeline(pipelines, method):
     """It evaluates every property on the way; one that raises would break the viewer."""
     parse_object(pipelines[method], ViewerElement, "Custom Elements")
+
+
+@pytest.mark.parametrize(("asked", "pictures_per_camera"), [(512, 1), (-1, 6)])
+def test_each_camera_hangs_one_picture_into_the_viewer(
+    pipelines, tmp_path, asked, pictures_per_camera
+):
+    pipeline = pipelines["moegs-stg"]
+    dataset = pipeline.datamanager.train_dataset
+    config = ViewerConfig(websocket_port=7391, max_num_display_images=asked)
+    viewer = Viewer(config, tmp_path / "log", tmp_path, pipeline)
+    try:
+        viewer.init_scene(dataset, "completed")
+    finally:
+        viewer.viser_server.stop()
+    shown = dataset.frame_table.camera_ids[list(viewer.camera_handles)]
+    cameras, counts = shown.unique(return_counts=True)
+    assert len(cameras) == len(dataset.frame_table.camera_ids.unique())
+    assert (counts == pictures_per_camera).all()

@@ -11,8 +11,8 @@ from moegs_ns.models.checkpoints import model_state
 from moegs_ns.models.compact import RECIPE, is_compact
 from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig, scene_of
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
-from moegs_ns.models.starting_view import StartingView
 from moegs_ns.models.teacher import distillation_of
+from moegs_ns.models.viewer_start import OnePicturePerPose, StartingView
 
 
 @dataclass
@@ -57,7 +57,9 @@ class MoegsPipeline(VanillaPipeline):
                 "train several runs side by side instead."
             )
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
-        self.starting_view = StartingView(self.datamanager.train_dataset.cameras)
+        cameras = self.datamanager.train_dataset.cameras
+        self.starting_view = StartingView(cameras)
+        self.training_pictures = OnePicturePerPose(cameras)
         if test_mode == "val":
             self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
             if isinstance(self.model, RouterModel):

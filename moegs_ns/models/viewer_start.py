@@ -1,8 +1,9 @@
-"""Where a browser that opens the viewer looks from at first."""
+"""What a browser that opens the viewer sees at first: from where, and which training pictures."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -42,6 +43,25 @@ class StartingView(ViewerControl):
             client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO + ahead * turned[:, 2]
             client.camera.wxyz = viser.transforms.SO3.from_matrix(turned).wxyz
             client.camera.fov = self.field_of_view
+
+
+class OnePicturePerPose(ViewerControl):
+    """Hangs one training picture at each place, not hundreds of a clip into each other.
+
+    nerfstudio draws 512 pictures, evenly over the data set. The frames of a fixed camera all hang
+    at one place, where all but one are hidden or flicker through; each costs time and traffic when
+    the viewer opens. Images are in the order of their cameras, so that as many pictures as there
+    are poses, evenly over the data set, are one of each. Fewer, or all (-1), stay as asked for.
+    """
+
+    def __init__(self, cameras: Cameras) -> None:
+        poses = cameras.camera_to_worlds.reshape(len(cameras), -1)
+        self.num_poses = len(torch.unique(poses, dim=0))
+
+    def _setup(self, viewer: "Viewer") -> None:
+        super()._setup(viewer)
+        config = viewer.config
+        config.max_num_display_images = min(config.max_num_display_images, self.num_poses)
 
 
 def _picture_distance(cameras: Cameras) -> float:
