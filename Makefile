@@ -31,6 +31,9 @@ test: lint
 	$(BIN)/pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)
+	command -v chromedriver > /dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } \
+		|| echo "Without chromium and its driver the viewer is not tried in a browser."
 	$(BIN)/pytest -m "slow and not gpu"
 
 format: $(STAMP)
