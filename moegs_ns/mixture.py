@@ -16,6 +16,9 @@ from moegs_ns.fields import Router
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import ExpertSplats, Seen, Splat, composite, draw, see_all
 
+SMALLEST_COVER = 1e-6
+"""Cover below which a pixel shows nothing, and so belongs to all experts alike."""
+
 
 def blend(
     images: Float[Tensor, "E H W 3"], logits: Float[Tensor, "E H W 1"], temperature: float
@@ -65,7 +68,8 @@ class MixtureRender:
     images: Float[Tensor, "E H W 3"]
     """Final images of the experts alone."""
     depth: Float[Tensor, "H W 1"]
-    """Along the optical axis in world units."""
+    """Along the optical axis in world units, the mean over the experts by gate and opacity; 0 where
+    nothing is drawn."""
     accumulation: Float[Tensor, "H W 1"]
     """Opacity of what is drawn."""
 
@@ -134,9 +138,10 @@ class Mixture(nn.Module):
         their own, and the blend of them."""
         images = self.images(splats, view, backgrounds)
         rgb, gates = blend(images, self.logits(splats.features[:, 0], view), self.temperature)
-        depth, accumulation = (
-            (gates * channel[:, 0]).sum(0) for channel in (splats.depth, splats.alpha)
-        )
+        covers = gates * splats.alpha[:, 0]
+        accumulation = covers.sum(0)
+        # Where an expert shows nothing it has no depth either, not one of 0.
+        depth = (covers * splats.depth[:, 0]).sum(0) / accumulation.clamp(min=SMALLEST_COVER)
         return MixtureRender(rgb, gates, images, depth, accumulation)
 
     def splat(self, gaussians: Sequence[Gaussians], view: View) -> ExpertSplats:

@@ -13,12 +13,8 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.experts.instants import Instant
 from moegs_ns.fields import Router, VolumeRouter
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture import Mixture, MixtureRender, within
+from moegs_ns.mixture import SMALLEST_COVER, Mixture, MixtureRender, within
 from moegs_ns.splatting import Splat, composite, splat, splat_experts
-
-SMALLEST_COVER = 1e-6
-"""Cover below which a pixel belongs to all experts alike."""
-
 
 LARGEST_SCORE = 30.0
 """Scores beyond this, over the temperature, change nothing more; larger ones would overflow."""

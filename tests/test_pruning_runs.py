@@ -92,10 +92,10 @@ class TestPrunedRuns:
     ):
         """Interrupted between the rounds: the second one is run after resuming."""
         cut = prune(
-            tiny_runs, tiny_runs.router, tmp_path, *PRUNE, "--max-num-iterations", "500", name="cut"
-        )
-        assert open_run(cut).checkpoint_path.name == "step-000000004.ckpt"
-        load = ["--load-dir", str(cut.parent / "nerfstudio_models")]
+            tiny_runs, tiny_runs.router, tmp_path, *PRUNE, "--steps-per-save", "5",
+            "--save-only-latest-checkpoint", "False", name="cut",
+        )  # fmt: skip
+        load = ["--load-dir", str(cut.parent / "nerfstudio_models"), "--load-step", "5"]
         resumed = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *load, name="continued")
         first, second = (open_run(c).model_state() for c in (orphan[0], resumed))
         for name, value in first.items():
@@ -109,7 +109,38 @@ class TestPrunedRuns:
         assert score.psnr > 5.0 and score.options.endswith("pruned 20% by gated-contribution")
 
 
+    def test_it_is_trained_on_as_its_source_was(self, tiny_runs: TinyRuns, tmp_path: Path):
+        """Rates and recipe of the source stand, unless others are typed."""
+        rate, change = "--optimizers.router-weights.optimizer.lr", "weight-gate-change"
+        source = train_tiny(
+            "moegs-router", tiny_runs.scene, tmp_path, "--experts", *tiny_runs.experts,
+            rate, "0.125", f"--pipeline.model.recipe.{change}", "0.25",
+            "--pipeline.model.temperature", "2", name="source",
+        )  # fmt: skip
+        pruned = open_run(prune(tiny_runs, source, tmp_path, "--prune-ratio", "0.5")).config
+        assert pruned.optimizers["router_weights"]["optimizer"].lr == 0.125
+        assert pruned.optimizers["router_phi"]["optimizer"].lr == 0.05
+        assert pruned.pipeline.model.recipe.weight_gate_change == 0.25
+        typed = prune(
+            tiny_runs, source, tmp_path, "--prune-ratio", "0.5", rate, "0.0625", name="typed"
+        )
+        assert open_run(typed).config.optimizers["router_weights"]["optimizer"].lr == 0.0625
+        load = ["--load-dir", str(source.parent / "nerfstudio_models"), "--budget", "0.012"]
+        resumed = open_run(
+            train_tiny("moegs-router", tiny_runs.scene, tmp_path, *load, name="resumed")
+        )
+        assert resumed.config.pipeline.model.temperature == 2.0
+        assert resumed.config.pipeline.model.recipe.weight_gate_change == 0.25
+        assert resumed.config.optimizers["router_weights"]["optimizer"].lr == 0.125
+
+
 class TestMistakes:
+    def test_rounds_that_do_not_fit(self, tiny_runs: TinyRuns, tmp_path: Path):
+        options = ("--prune-ratio", "0.5", "--prune-rounds", "6")
+        with pytest.raises(ValueError, match=r"6 rounds, the last before step 50, .* has 50 steps"):
+            prune(tiny_runs, tiny_runs.router, tmp_path, *options)
+        assert not list(tmp_path.rglob("config.yml"))
+
     def test_an_expert_is_no_mixture(self, tiny_runs: TinyRuns, tmp_path: Path):
         with pytest.raises(ValueError, match=r"run of a mixture in --router.*'moegs-stg'"):
             prune(tiny_runs, tiny_runs.config("moegs-stg"), tmp_path, *PRUNE)

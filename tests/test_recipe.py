@@ -96,6 +96,16 @@ class TestCommand:
             )  # fmt: skip
         assert not typed_commands and not list(tmp_path.iterdir())
 
+    def test_a_router_that_cannot_be_ends_before_anything_is_trained(
+        self, tiny_runs: TinyRuns, tmp_path: Path, typed_commands
+    ):
+        with pytest.raises(ValueError, match="temperature expects a number above 0"):
+            run(
+                "--experts", "stg", "--router-options=--pipeline.model.temperature 0",
+                "--data", str(tiny_runs.scene), "--output-dir", str(tmp_path),
+            )  # fmt: skip
+        assert not typed_commands
+
     def test_a_scene_that_is_not_there(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match="Expected a scene folder"):
             run("--experts", "stg", "--data", str(tmp_path / "no"), "--dry-run")

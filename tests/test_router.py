@@ -62,6 +62,22 @@ def test_one_expert_is_the_identity():
     torch.testing.assert_close(render.gates, torch.ones(1, 22, 30, 1))
 
 
+def test_depth_is_the_mean_of_what_is_drawn():
+    """Where one expert shows nothing, the mixture has the other's depth, not a part of it."""
+    mixed, camera = mixture(expert(0, 30), expert(1, 20)), view()
+    render = mixed(camera)
+    splats = mixed.splat(mixed.gaussians(camera.time), camera)
+    alphas, depths = splats.alpha[:, 0], splats.depth[:, 0]
+    covers = render.gates * alphas
+    expected = (covers * depths).sum(0) / covers.sum(0)
+    is_drawn = covers.sum(0) > 1e-4
+    torch.testing.assert_close(render.depth[is_drawn], expected[is_drawn])
+    only_first = (alphas[0] > 0.01) & (alphas[1] == 0.0)
+    assert only_first.any()
+    torch.testing.assert_close(render.depth[only_first], depths[0][only_first])
+    assert (render.depth[(alphas == 0.0).all(0)] == 0.0).all()
+
+
 def test_the_order_of_experts_does_not_matter():
     first, second = expert(0, 30), expert(1, 20)
     forward = mixture(first, second)

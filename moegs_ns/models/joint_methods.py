@@ -14,6 +14,7 @@ from moegs_ns.models.checkpoints import find_config, read_config
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import expert_source, unique_names
 from moegs_ns.models.joint_model import JointModelConfig
+from moegs_ns.models.router_checks import check_router, take_over
 from moegs_ns.recipes.joint import prefix
 
 LONGEST = 0
@@ -33,6 +34,7 @@ def embed_methods(config: TrainerConfig) -> None:
     assert isinstance(model, JointModelConfig), type(model)
     if config.load_dir is not None and not model.experts:
         _continue(config, model, read_config(find_config(Path(config.load_dir).parent)))
+    check_router(config)
     if model.expert_models:
         return
     if isinstance(model.router, VolumeRouterConfig):
@@ -114,6 +116,7 @@ def _continue(config: TrainerConfig, model: JointModelConfig, resumed: Any) -> N
         )
     model.continue_from(resumed.pipeline.model)
     model.expert_options = resumed.pipeline.model.expert_options
+    take_over(config, resumed)
     config.optimizers = resumed.optimizers | config.optimizers
     if config.max_num_iterations == LONGEST:
         config.max_num_iterations = resumed.max_num_iterations

@@ -104,6 +104,17 @@ def check_request(config: PruneConfig, mixture_run: Path | None, *, has_experts:
     config.check()
 
 
+def check_rounds(config: PruneConfig, steps: int, budget: float) -> None:
+    """Raise ValueError unless all rounds take place within a training of so many steps."""
+    last = (config.rounds - 1) * scaled_steps(config.every, budget)
+    if config.is_asked and last >= steps:
+        raise ValueError(
+            f"Pruning in {config.rounds} rounds, the last before step {last:,}, expects a training "
+            f"that gets there, but this one has {steps:,} steps; lower --prune-rounds or "
+            "--pipeline.model.prune.every, or raise --max-num-iterations."
+        )
+
+
 class PruningSchedule(nn.Module):
     """Prunes a mixture in rounds while its router is trained; remembers what it did.
 

@@ -34,7 +34,7 @@ from moegs_ns.models.expert_sources import (
     run_states,
     unique_names,
 )
-from moegs_ns.models.pruning import PruneConfig, PruningSchedule, check_request
+from moegs_ns.models.pruning import PruneConfig, PruningSchedule
 from moegs_ns.models.stored_shares import StoredShares
 from moegs_ns.ops.fuse import fused_image
 from moegs_ns.recipes.router import RouterRecipe, RouterRecipeConfig
@@ -90,7 +90,6 @@ class RouterModelConfig(ModelConfig):
         """
         if self.expert_models:
             return
-        check_request(self.prune, self.mixture_run, has_experts=bool(self.experts))
         if self.mixture_run is not None:
             self._embed_mixture(self.mixture_run)
             return
@@ -123,7 +122,7 @@ class RouterModelConfig(ModelConfig):
         """Take over what was embedded when the run to resume was started."""
         names = ["experts", "expert_models", "expert_names"]
         if resumed.mixture_run is not None:
-            names += ["mixture_run", "prune", "router", "temperature"]
+            names += ["mixture_run", "prune"]
         for name in names:
             setattr(self, name, getattr(resumed, name))
 

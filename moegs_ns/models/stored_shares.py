@@ -23,9 +23,13 @@ class StoredShares(nn.Module):
     A checkpoint has them only then, and checkpoints without them load as well.
     """
 
+    place: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.values: list[Float[Tensor, "_"]] = []
+        # A checkpoint is read to the CPU, wherever the model is by then.
+        self.register_buffer("place", torch.empty(0), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "StoredShares":
         self.values = [fn(value) for value in self.values]
@@ -41,7 +45,8 @@ class StoredShares(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         names = sorted((name for name in state_dict if name.startswith(prefix)), key=len)
-        self.values = [state_dict[f"{prefix}{place}"] for place in range(len(names))]
+        device = self.place.device
+        self.values = [state_dict[f"{prefix}{place}"].to(device) for place in range(len(names))]
 
 
 def keep_shares(run: Run, shares: Sequence[Float[Tensor, "_"]]) -> None:
@@ -58,7 +63,8 @@ def keep_shares(run: Run, shares: Sequence[Float[Tensor, "_"]]) -> None:
         )
     for place, share in enumerate(shares):
         checkpoint["pipeline"][f"{MODEL_PREFIX}{SHARES}.{place}"] = share.float().cpu()
-    folder = run.checkpoint_path.parent
+    # Not in the folder of checkpoints, where nerfstudio takes every name for a number of steps.
+    folder = run.config_path.parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         written = Path(temporary) / run.checkpoint_path.name
         torch.save(checkpoint, written)

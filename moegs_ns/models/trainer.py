@@ -20,16 +20,17 @@ from moegs_ns.models.checkpoints import (
     CONFIG_NAME,
     TRAINING_RECORD,
     check_resumable,
-    find_config,
     model_dir,
     named_config_path,
     newest_checkpoint,
+    open_run,
     read_config,
 )
 from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
 from moegs_ns.models.joint_methods import embed_methods
 from moegs_ns.models.joint_model import JointModel, JointModelConfig
 from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
+from moegs_ns.models.router_checks import check_router, continue_run, take_over
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.teacher import prepare_distillation
 from moegs_ns.models.two_stages import train_missing_experts
@@ -71,11 +72,15 @@ class MoegsTrainerConfig(TrainerConfig):
         """Copy the experts' configurations in, from their runs, which are trained first where
         methods are named, or from the run that is resumed."""
         if self.load_dir is not None and not model.experts and model.mixture_run is None:
-            config = read_config(find_config(Path(self.load_dir).parent))
-            model.continue_from(config.pipeline.model)
-        if not model.expert_models and model.mixture_run is None:
+            continue_run(self)
+        check_router(self)
+        if model.expert_models:
+            return
+        if model.mixture_run is None:
             model.experts = train_missing_experts(self)
         model.embed_experts()
+        if model.mixture_run is not None:
+            take_over(self, open_run(model.mixture_run).config)
 
     def _find_teacher(self, model: ExpertModelConfig) -> None:
         """Check the teacher if there is one; a resumed run goes on with its own by default."""

@@ -9,6 +9,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.models.expert_sources import expert_source
 from moegs_ns.models.option_words import option_words, parser_words
+from moegs_ns.models.router_checks import check_sources
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.trainings import Training, expert_trainings, progress_of, train
 
@@ -27,6 +28,7 @@ def train_missing_experts(config: TrainerConfig) -> tuple[Path, ...]:
     model = config.pipeline.model
     assert isinstance(model, RouterModelConfig), type(model)
     sources = [expert_source(str(word)) for word in model.experts]
+    check_sources(config, sources)
     methods = [source.method for source in sources]
     if not any(methods):
         return tuple(source.path for source in sources)

@@ -39,8 +39,8 @@ class Depth(ABC):
 class ExpectedDepth(Depth):
     """Mean of the depths of Gaussians, weighted by T·alpha and divided by the opacity.
 
-    Of a mixture the mean over the experts, weighted by the gates, as its opacity is; that of the
-    Volume Router is drawn as one set.
+    Of a mixture the mean over the experts, weighted by gates and opacities; that of the Volume
+    Router is drawn as one set.
     """
 
     name = "expected"

@@ -25,9 +25,10 @@ def fused_parts(
     """
     refuse_shading(mixture.experts, "Fusion makes one set of Gaussians of all experts")
     parts = []
-    for part, share in zip(mixture.gaussians(time), shares, strict=True):
+    for part, kept in zip(mixture.gaussians(time), shares, strict=True):
+        share = kept.to(part.opacities)
         own = share if part.ids is None else share[part.ids]
-        parts.append(replace(part, opacities=part.opacities * own.to(part.opacities)))
+        parts.append(replace(part, opacities=part.opacities * own))
     return parts
 
 
