@@ -116,6 +116,32 @@ def test_panoptic_downscaling_scales_the_intrinsics(tmp_path: Path):
     assert (float(cameras.fx[0]), float(cameras.cy[0])) == (10.0, 4.125)
 
 
+def test_n3v_frames_follow_their_numbers(tmp_path: Path):
+    """Frames as `ffmpeg %d.png` writes them, and padded ones."""
+    for style in ("{}.png", "frame_{:05d}.png"):
+        scene = image_scene(tmp_path / style[:3], num_cameras=2, num_frames=12)
+        for camera in ("cam00", "cam01"):
+            for frame in range(12):
+                image = scene / camera / "images" / f"{frame:04d}.png"
+                image.rename(image.with_name(style.format(frame)))
+        names = [path.name for path in parse(scene).image_filenames]
+        assert names == [style.format(frame) for frame in range(12)]
+
+
+def test_cameras_of_two_possible_orders(tmp_path: Path):
+    """cam1, cam10, cam2: nobody can tell whose pose the second row is."""
+    scene = image_scene(tmp_path, num_cameras=11, num_frames=1)
+    assert parse(scene, held_out_cameras=(10,)).metadata["camera_ids"] == list(range(10))
+    for camera in range(11):
+        (scene / f"cam{camera:02d}").rename(scene / f"cam{camera}")
+    with pytest.raises(ValueError, match=r"cam10 comes before cam2 .*leading zeros"):
+        parse(scene)
+    for path in scene.glob("cam*"):
+        path.with_suffix(".mp4").touch()
+    with pytest.raises(ValueError, match=r"cam10 comes before cam2 .*leading zeros"):
+        parse(scene)
+
+
 # ---- mistakes: every message names what is wrong and what to do ----
 
 
@@ -148,8 +174,21 @@ def test_truncated_video_is_named(videos: Path, tmp_path: Path):
 def test_cameras_of_unequal_length_are_both_named(tmp_path: Path):
     scene = image_scene(tmp_path)
     (scene / "cam02" / "images" / "0003.png").unlink()
-    with pytest.raises(ValueError, match=r"cam00.* 4 frames.*cam02.* 3.*--frames 0 2"):
+    (scene / "cam01" / "images" / "0003.png").unlink()
+    (scene / "cam01" / "images" / "0002.png").unlink()
+    with pytest.raises(ValueError, match=r"cam00.* 4 frames.*cam01.* 2;.*--frames 0 1"):
         parse(scene)
+
+
+def test_frames_inside_the_shortest_recording_need_no_equal_length(tmp_path: Path):
+    """The advice of the message above."""
+    scene = image_scene(tmp_path)
+    (scene / "cam02" / "images" / "0003.png").unlink()
+    outputs = parse(scene, frames=(0, 2))
+    assert outputs.metadata["frame_ids"] == [0, 1, 2] * 2
+    assert outputs.metadata["num_frames"] == 3
+    with pytest.raises(ValueError, match=r"<= 2 \(the shortest recording, .*cam02.*3 frames.*0 3"):
+        parse(scene, frames=(0, 3))
 
 
 def test_images_of_unequal_size_are_both_named(tmp_path: Path):

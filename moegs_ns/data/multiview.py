@@ -53,8 +53,10 @@ class Clip:
         return range(self.first, self.last + 1)
 
 
-def choose_frames(frames: tuple[int, int] | None, available: int) -> tuple[int, int]:
-    """First and last frame of the clip.
+def choose_frames(
+    frames: tuple[int, int] | None, available: int, recording: str = "the recording"
+) -> tuple[int, int]:
+    """First and last frame of the clip; `recording` is what an error calls the images.
 
     Raises:
         ValueError: the range is empty or reaches beyond the recording.
@@ -64,9 +66,8 @@ def choose_frames(frames: tuple[int, int] | None, available: int) -> tuple[int, 
     first, last = frames
     if not 0 <= first <= last < available:
         raise ValueError(
-            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} (the "
-            f"recording has {available} frames), got {first} {last}; choose a range "
-            "inside it."
+            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} "
+            f"({recording} has {available} frames), got {first} {last}; choose a range inside it."
         )
     return first, last
 

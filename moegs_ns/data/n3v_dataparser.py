@@ -16,12 +16,6 @@ from nerfstudio.data.dataparsers.base_dataparser import (
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_llff
-from moegs_ns.data.frame_sources import (
-    IMAGE_SUFFIXES,
-    FrameSource,
-    read_image_size,
-    read_video_header,
-)
 from moegs_ns.data.initial_points import (
     PREPARED_POINTS,
     Frustums,
@@ -33,9 +27,9 @@ from moegs_ns.data.multiview import (
     ParsedImages,
     build_outputs,
     check_poses,
-    choose_frames,
     scaled_size,
 )
+from moegs_ns.data.recordings import Recording, clip_range, find_recordings
 
 POINT_FILES = (PREPARED_POINTS, "points3D.npz", "points3D.ply")
 
@@ -65,27 +59,6 @@ class N3VDataParserConfig(DataParserConfig):
     """A file with fewer points is topped up to this number at random."""
 
 
-@dataclass(frozen=True)
-class _Recording:
-    """One camera of the rig: a video, or its extracted images in order."""
-
-    name: str
-    path: Path
-    images: tuple[Path, ...]
-    num_frames: int
-    width: int
-    height: int
-    fps: float
-
-    def source(self, frame: int) -> FrameSource:
-        return FrameSource(self.images[frame]) if self.images else FrameSource(self.path, frame)
-
-    def filename(self, frame: int) -> Path:
-        if self.images:
-            return self.images[frame]
-        return self.path.with_suffix("") / "images" / f"{frame:04d}.png"
-
-
 @dataclass
 class N3VDataParser(DataParser):
     """Fixed cameras round a moving scene; the world is the one of `poses_bounds.npy`."""
@@ -105,7 +78,7 @@ class N3VDataParser(DataParser):
         train = [i for i in range(len(recordings)) if i not in held_out]
         chosen = train if split == "train" else sorted(held_out)
 
-        first, last = choose_frames(config.frames, recordings[0].num_frames)
+        first, last = clip_range(recordings, config.frames)
         width, height = scaled_size(
             recordings[0].width, recordings[0].height, config.downscale_factor
         )
@@ -142,74 +115,7 @@ class N3VDataParser(DataParser):
         return held_out
 
 
-def find_recordings(data: Path) -> list[_Recording]:
-    """The cameras of a scene folder in alphabetical order; videos go before extracted folders.
-
-    Raises:
-        FileNotFoundError: the folder is missing or holds no camera.
-        ValueError: the cameras differ in length or image size.
-    """
-    if not data.is_dir():
-        raise FileNotFoundError(
-            f"Expected a scene folder at {data}, but there is none; set --data."
-        )
-    videos = sorted(data.glob("cam*.mp4"))
-    folders = sorted(path for path in data.glob("cam*") if path.is_dir())
-    if videos:
-        missing = [path.name for path in folders if path.with_suffix(".mp4") not in videos]
-        if missing:
-            raise FileNotFoundError(
-                f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
-                f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
-            )
-        recordings = [_video(path) for path in videos]
-    else:
-        recordings = [_folder(path) for path in folders]
-    if not recordings:
-        raise FileNotFoundError(
-            f"Expected cam00.mp4, cam01.mp4, ... or folders cam00/images/ in {data}, but found no "
-            "camera; set --data to the scene folder."
-        )
-    _check_alike(recordings)
-    return recordings
-
-
-def _video(path: Path) -> _Recording:
-    header = read_video_header(path)
-    size = (header.num_frames, header.width, header.height)
-    return _Recording(path.stem, path, (), *size, header.fps)
-
-
-def _folder(path: Path) -> _Recording:
-    inside = path / "images" if (path / "images").is_dir() else path
-    images = tuple(p for p in sorted(inside.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise FileNotFoundError(
-            f"Expected images (.png or .jpg) in {inside}, but the folder holds none; extract the "
-            "frames of that camera or remove the folder."
-        )
-    # N3V was recorded at 30 frames per second; extracted frames no longer say so.
-    return _Recording(path.name, inside, images, len(images), *read_image_size(images[0]), fps=30.0)
-
-
-def _check_alike(recordings: list[_Recording]) -> None:
-    first = recordings[0]
-    for other in recordings[1:]:
-        if other.num_frames != first.num_frames:
-            shorter = min(first.num_frames, other.num_frames)
-            raise ValueError(
-                f"Expected cameras of equal length, but {first.path} has {first.num_frames} frames "
-                f"and {other.path} has {other.num_frames}; cut them to one length (--frames 0 "
-                f"{shorter - 1} is what both have) or remove the shorter one and its pose."
-            )
-        if (other.width, other.height) != (first.width, first.height):
-            raise ValueError(
-                f"Expected images of one size, but {first.path} is {first.width}x{first.height} "
-                f"and {other.path} is {other.width}x{other.height}; resize or remove one of them."
-            )
-
-
-def read_poses_bounds(path: Path, recordings: list[_Recording]) -> np.ndarray:
+def read_poses_bounds(path: Path, recordings: list[Recording]) -> np.ndarray:
     """The LLFF rows of all cameras.
 
     Raises:
