@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from data_helpers import image_scene, panoptic_scene, poses_bounds, tiny_video_scene
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
@@ -75,6 +76,33 @@ def test_n3v_image_folders_and_downscaling(tmp_path: Path):
     cameras = outputs.cameras
     assert (int(cameras.width[0]), int(cameras.height[0])) == (12, 8)
     assert (float(cameras.fx[0]), float(cameras.cx[0]), float(cameras.cy[0])) == (10, 6, 4)
+
+
+def test_frames_per_second(videos: Path, tmp_path: Path):
+    """What the videos say, 30 for images, and whatever the user knows better."""
+    images, dome = image_scene(tmp_path / "images"), panoptic_scene(tmp_path / "dome")
+    assert parse(videos).metadata["fps"] == 12.0
+    assert parse(videos, "test", fps=59.94).metadata["fps"] == 59.94
+    assert parse(images).metadata["fps"] == parse_panoptic(dome).metadata["fps"] == 30.0
+    assert parse(images, fps=25.0).metadata["fps"] == 25.0
+    assert parse_panoptic(dome, "test", fps=25.0).metadata["fps"] == 25.0
+
+
+@pytest.mark.parametrize("fps", [0.0, -30.0, float("nan"), float("inf")])
+def test_impossible_frames_per_second(tmp_path: Path, fps: float):
+    with pytest.raises(ValueError, match=r"--fps expects .* above 0, got"):
+        parse(image_scene(tmp_path / "images"), fps=fps)
+    with pytest.raises(ValueError, match=r"--fps expects .* above 0, got"):
+        parse_panoptic(panoptic_scene(tmp_path / "dome"), fps=fps)
+
+
+def test_runs_written_before_the_rate_was_an_option_open(tmp_path: Path):
+    """nerfstudio pickles configurations into config.yml, attribute by attribute."""
+    old = N3VDataParserConfig(data=image_scene(tmp_path))
+    del old.__dict__["fps"]
+    again = yaml.load(yaml.dump(old), Loader=yaml.Loader)
+    assert "fps" not in vars(again)
+    assert again.setup().get_dataparser_outputs("train").metadata["fps"] == 30.0
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,11 @@ from moegs_ns.data.multiview import (
     ParsedImages,
     build_outputs,
     check_poses,
+    checked_fps,
     scaled_size,
 )
 from moegs_ns.data.recordings import Recording, clip_range, find_recordings
+from moegs_ns.seeds import run_seed
 
 POINT_FILES = (PREPARED_POINTS, "points3D.npz", "points3D.ply")
 
@@ -44,6 +46,9 @@ class N3VDataParserConfig(DataParserConfig):
     """Folder of the scene."""
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
+    fps: float | None = None
+    """Frames per second of the recording; by default what the videos say, 30 for folders of
+    images."""
     downscale_factor: int | None = None
     """Divides the image size; by default the smallest power of two that makes the longer side at
     most 1600 pixels."""
@@ -82,7 +87,8 @@ class N3VDataParser(DataParser):
         width, height = scaled_size(
             recordings[0].width, recordings[0].height, config.downscale_factor
         )
-        clip = Clip(first, last, recordings[0].fps, width, height)
+        fps = recordings[0].fps if config.fps is None else checked_fps(config.fps)
+        clip = Clip(first, last, fps, width, height)
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         camera_to_worlds = opengl_from_llff(rows[:, :, :4])
         Ks = _intrinsics(rows[:, :, 4], width, height)
@@ -92,7 +98,7 @@ class N3VDataParser(DataParser):
         options = PointOptions(
             data, config.points_file, POINT_FILES, config.num_random_points, config.min_points
         )
-        points = initial_points(options, frustums, clip.frames)
+        points = initial_points(options, frustums, clip.frames, run_seed())
         pairs = [(camera, frame) for camera in chosen for frame in clip.frames]
         cameras = [camera for camera, _ in pairs]
         images = ParsedImages(
