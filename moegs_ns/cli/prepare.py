@@ -51,7 +51,8 @@ class Prepare:
     max_points: int | None = 100_000
     """Merged points beyond this number are thinned out, evenly in space."""
     val_cameras: tuple[int, ...] = ()
-    """Cameras (by number) whose images are not used, as those that the parser holds out."""
+    """Cameras whose images are not used, as those that the parser holds out. A number of n3v-data
+    is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
     output: Path | None = None
     """File to write (.npz); by default moegs_points.npz in the scene folder."""
     overwrite: bool = False
