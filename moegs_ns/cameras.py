@@ -230,3 +230,9 @@ def opengl_from_llff(poses: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 
     """Camera to world (OpenGL) from LLFF rows, whose columns are (down, right, back, centre)."""
     down, right, back, centre = (poses[:, :, i] for i in range(4))
     return np.stack([right, -down, back, centre], axis=-1)
+
+
+def llff_from_opengl(camera_to_worlds: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4"]:
+    """The inverse of `opengl_from_llff`."""
+    right, up, back, centre = (camera_to_worlds[:, :, i] for i in range(4))
+    return np.stack([-up, right, back, centre], axis=-1)

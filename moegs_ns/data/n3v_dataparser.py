@@ -30,7 +30,7 @@ from moegs_ns.data.multiview import (
     checked_fps,
     scaled_size,
 )
-from moegs_ns.data.recordings import Recording, clip_range, find_recordings
+from moegs_ns.data.recordings import POSES_BOUNDS, Recording, clip_range, find_recordings
 from moegs_ns.seeds import run_seed
 
 POINT_FILES = (PREPARED_POINTS, "points3D.npz", "points3D.ply")
@@ -78,7 +78,7 @@ class N3VDataParser(DataParser):
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         config, data = self.config, Path(self.config.data)
         recordings = find_recordings(data)
-        poses_bounds = read_poses_bounds(data / "poses_bounds.npy", recordings)
+        poses_bounds = read_poses_bounds(data / POSES_BOUNDS, recordings)
         held_out = self._held_out(len(recordings))
         train = [i for i in range(len(recordings)) if i not in held_out]
         chosen = train if split == "train" else sorted(held_out)
@@ -130,7 +130,8 @@ def read_poses_bounds(path: Path, recordings: list[Recording]) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"Expected camera poses at {path}, but there is no such file; calibrate the rig first."
+            f"Expected camera poses at {path}, but there is no such file; calibrate the rig "
+            "with COLMAP and run `moegs prepare poses`."
         )
     poses_bounds = np.load(path, allow_pickle=False).astype(np.float64)
     if poses_bounds.ndim != 2 or poses_bounds.shape[1] != 17:

@@ -12,6 +12,8 @@ from moegs_ns.data.frame_sources import (
 )
 from moegs_ns.data.multiview import choose_frames
 
+POSES_BOUNDS = "poses_bounds.npy"
+"""File in the scene folder with one row for each camera."""
 IMAGES_FPS = 30.0
 """Frames per second of extracted images, which no longer say it: the rate of N3V."""
 
@@ -123,7 +125,7 @@ def _check_order(paths: list[Path]) -> None:
         if name != by_number:
             raise ValueError(
                 f"Expected cameras whose order by name is that by number, since the rows of "
-                f"poses_bounds.npy follow it, but {name} comes before {by_number} by name alone; "
+                f"{POSES_BOUNDS} follow it, but {name} comes before {by_number} by name alone; "
                 "rename the cameras with leading zeros (cam01, cam02, ..., cam10)."
             )
 
