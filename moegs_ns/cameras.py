@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 UNKNOWN_ID = -1
@@ -153,6 +153,29 @@ def view_from_cameras(cameras: Cameras) -> View:
     ).to(cameras.device)
 
 
+def check_undistorted(cameras: Cameras) -> None:
+    """Raise unless all cameras are pinholes without distortion, all that is drawn here.
+
+    Raises:
+        ValueError: some camera is of another kind, or its lens distorts.
+    """
+    is_pinhole = cameras.camera_type.reshape(-1) == CameraType.PERSPECTIVE.value
+    lenses = cameras.distortion_params
+    if not bool(is_pinhole.all()):
+        kinds = cameras.camera_type.reshape(-1)[~is_pinhole].unique().tolist()
+        found = f"cameras of the type {' and '.join(CameraType(kind).name for kind in kinds)}"
+    elif lenses is not None and bool((lenses != 0).any()):
+        lenses = lenses.reshape(-1, lenses.shape[-1])
+        worst = lenses[(lenses != 0).any(dim=1)][0]
+        found = f"lenses with the distortion {' '.join(f'{value:g}' for value in worst.tolist())}"
+    else:
+        return
+    raise ValueError(
+        f"Expected pinhole cameras without distortion, got {found}; undistort the images first "
+        "(for example with COLMAP's image_undistorter) and use the undistorted set."
+    )
+
+
 def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarray, "C 4"]]:
     """fx, fy, cx, cy, time and camera to world of each camera; width, height, camera and frame.
 
@@ -207,3 +230,9 @@ def opengl_from_llff(poses: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 
     """Camera to world (OpenGL) from LLFF rows, whose columns are (down, right, back, centre)."""
     down, right, back, centre = (poses[:, :, i] for i in range(4))
     return np.stack([right, -down, back, centre], axis=-1)
+
+
+def llff_from_opengl(camera_to_worlds: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4"]:
+    """The inverse of `opengl_from_llff`."""
+    right, up, back, centre = (camera_to_worlds[:, :, i] for i in range(4))
+    return np.stack([-up, right, back, centre], axis=-1)

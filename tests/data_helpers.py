@@ -90,6 +90,20 @@ def dnerf_scene(folder: Path) -> Path:
     return folder
 
 
+def nerfstudio_scene(folder: Path, **lens: float | str) -> Path:
+    """The layout of nerfstudio-data: five images without times, and what `lens` says of all."""
+    frames = []
+    for number in range(5):
+        path = folder / "images" / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test_image(number, 0)).save(path)
+        pose = _ring_pose(2 * np.pi * number / 5)
+        frames.append({"file_path": f"images/{path.name}", "transform_matrix": pose})
+    size = {"w": 24, "h": 16, "fl_x": 20.0, "fl_y": 20.0, "cx": 12.0, "cy": 8.0}
+    (folder / "transforms.json").write_text(json.dumps({**size, **lens, "frames": frames}))
+    return folder
+
+
 def _ring_pose(angle: float) -> list[list[float]]:
     back = np.array([np.cos(angle), np.sin(angle), 0.6])
     back /= np.linalg.norm(back)

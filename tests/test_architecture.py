@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "moegs_ns"
 LAYERS = (
-    {"gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers", "replay", "forms"},
+    {
+        *("gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers", "replay", "forms"),
+        "seeds",
+    },
     {"splatting"},
     {"experts", "fields", "losses", "metrics"},
     {"recipes", "mixture", "volume_mixture"},

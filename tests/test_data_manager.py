@@ -323,6 +323,7 @@ def test_options_on_the_command_line():
         assert config.dataparser.frames == (1, 4)
     again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
     assert again == config
+    assert MoegsDataManagerConfig().seed is None
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from data_helpers import image_scene, panoptic_scene, poses_bounds, tiny_video_scene
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
@@ -77,6 +78,33 @@ def test_n3v_image_folders_and_downscaling(tmp_path: Path):
     assert (float(cameras.fx[0]), float(cameras.cx[0]), float(cameras.cy[0])) == (10, 6, 4)
 
 
+def test_frames_per_second(videos: Path, tmp_path: Path):
+    """What the videos say, 30 for images, and whatever the user knows better."""
+    images, dome = image_scene(tmp_path / "images"), panoptic_scene(tmp_path / "dome")
+    assert parse(videos).metadata["fps"] == 12.0
+    assert parse(videos, "test", fps=59.94).metadata["fps"] == 59.94
+    assert parse(images).metadata["fps"] == parse_panoptic(dome).metadata["fps"] == 30.0
+    assert parse(images, fps=25.0).metadata["fps"] == 25.0
+    assert parse_panoptic(dome, "test", fps=25.0).metadata["fps"] == 25.0
+
+
+@pytest.mark.parametrize("fps", [0.0, -30.0, float("nan"), float("inf")])
+def test_impossible_frames_per_second(tmp_path: Path, fps: float):
+    with pytest.raises(ValueError, match=r"--fps expects .* above 0, got"):
+        parse(image_scene(tmp_path / "images"), fps=fps)
+    with pytest.raises(ValueError, match=r"--fps expects .* above 0, got"):
+        parse_panoptic(panoptic_scene(tmp_path / "dome"), fps=fps)
+
+
+def test_runs_written_before_the_rate_was_an_option_open(tmp_path: Path):
+    """nerfstudio pickles configurations into config.yml, attribute by attribute."""
+    old = N3VDataParserConfig(data=image_scene(tmp_path))
+    del old.__dict__["fps"]
+    again = yaml.load(yaml.dump(old), Loader=yaml.Loader)
+    assert "fps" not in vars(again)
+    assert again.setup().get_dataparser_outputs("train").metadata["fps"] == 30.0
+
+
 @pytest.mark.parametrize(
     ("size", "factor", "expected"),
     [
@@ -116,6 +144,32 @@ def test_panoptic_downscaling_scales_the_intrinsics(tmp_path: Path):
     assert (float(cameras.fx[0]), float(cameras.cy[0])) == (10.0, 4.125)
 
 
+def test_n3v_frames_follow_their_numbers(tmp_path: Path):
+    """Frames as `ffmpeg %d.png` writes them, and padded ones."""
+    for style in ("{}.png", "frame_{:05d}.png"):
+        scene = image_scene(tmp_path / style[:3], num_cameras=2, num_frames=12)
+        for camera in ("cam00", "cam01"):
+            for frame in range(12):
+                image = scene / camera / "images" / f"{frame:04d}.png"
+                image.rename(image.with_name(style.format(frame)))
+        names = [path.name for path in parse(scene).image_filenames]
+        assert names == [style.format(frame) for frame in range(12)]
+
+
+def test_cameras_of_two_possible_orders(tmp_path: Path):
+    """cam1, cam10, cam2: nobody can tell whose pose the second row is."""
+    scene = image_scene(tmp_path, num_cameras=11, num_frames=1)
+    assert parse(scene, held_out_cameras=(10,)).metadata["camera_ids"] == list(range(10))
+    for camera in range(11):
+        (scene / f"cam{camera:02d}").rename(scene / f"cam{camera}")
+    with pytest.raises(ValueError, match=r"cam10 comes before cam2 .*leading zeros"):
+        parse(scene)
+    for path in scene.glob("cam*"):
+        path.with_suffix(".mp4").touch()
+    with pytest.raises(ValueError, match=r"cam10 comes before cam2 .*leading zeros"):
+        parse(scene)
+
+
 # ---- mistakes: every message names what is wrong and what to do ----
 
 
@@ -148,8 +202,21 @@ def test_truncated_video_is_named(videos: Path, tmp_path: Path):
 def test_cameras_of_unequal_length_are_both_named(tmp_path: Path):
     scene = image_scene(tmp_path)
     (scene / "cam02" / "images" / "0003.png").unlink()
-    with pytest.raises(ValueError, match=r"cam00.* 4 frames.*cam02.* 3.*--frames 0 2"):
+    (scene / "cam01" / "images" / "0003.png").unlink()
+    (scene / "cam01" / "images" / "0002.png").unlink()
+    with pytest.raises(ValueError, match=r"cam00.* 4 frames.*cam01.* 2;.*--frames 0 1"):
         parse(scene)
+
+
+def test_frames_inside_the_shortest_recording_need_no_equal_length(tmp_path: Path):
+    """The advice of the message above."""
+    scene = image_scene(tmp_path)
+    (scene / "cam02" / "images" / "0003.png").unlink()
+    outputs = parse(scene, frames=(0, 2))
+    assert outputs.metadata["frame_ids"] == [0, 1, 2] * 2
+    assert outputs.metadata["num_frames"] == 3
+    with pytest.raises(ValueError, match=r"<= 2 \(the shortest recording, .*cam02.*3 frames.*0 3"):
+        parse(scene, frames=(0, 3))
 
 
 def test_images_of_unequal_size_are_both_named(tmp_path: Path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_helpers import dnerf_scene, image_scene
+from data_helpers import dnerf_scene, image_scene, panoptic_scene
 
 from moegs_ns.data.demo_scene import demo_rig
 from moegs_ns.data.frustums import MAX_CAMERAS, Frustums
@@ -16,6 +16,7 @@ from moegs_ns.data.initial_points import (
     random_points,
 )
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
+from moegs_ns.data.panoptic_dataparser import PanopticDataParserConfig
 
 
 def rig_frustums(bounds: bool = True) -> Frustums:
@@ -213,6 +214,28 @@ def test_parsers_hand_points_to_nerfstudio(tmp_path: Path):
     depth = -metadata["points3D_xyz"][:, 2]
     assert depth.min() >= 0.999
     assert depth.max() <= 4.001
+
+
+@pytest.mark.parametrize("parser", [N3VDataParserConfig, PanopticDataParserConfig])
+@pytest.mark.parametrize("is_topped_up", [False, True])
+def test_random_points_of_parsers_follow_the_machine_seed(
+    tmp_path: Path, parser: type, is_topped_up: bool
+):
+    """nerfstudio hands the number to torch alone."""
+    make = image_scene if parser is N3VDataParserConfig else panoptic_scene
+    scene = make(tmp_path)
+    if is_topped_up:
+        xyz = np.full((5, 3), 0.25, dtype=np.float32)
+        np.savez(scene / "moegs_points.npz", xyz=xyz, rgb=xyz)
+    config = parser(data=scene, num_random_points=30, min_points=30)
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        torch.rand(seed)
+        return config.setup().get_dataparser_outputs("train").metadata["points3D_xyz"]
+
+    assert torch.equal(drawn(42), drawn(42))
+    assert not torch.equal(drawn(42), drawn(43))
 
 
 def test_a_monocular_object_scene_starts_round_the_object(tmp_path: Path):

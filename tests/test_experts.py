@@ -1,6 +1,7 @@
 """Experts: what the parameters mean over time."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,18 @@ class TestSTG:
         assert torch.autograd.grad(moved, centers, allow_unused=True)[0] is None
         fading = expert.at(torch.tensor(0.6)).opacities.sum()
         assert torch.autograd.grad(fading, centers)[0].abs().sum() > 0
+
+    def test_random_centres_in_time_follow_the_machine_seed(self):
+        """nerfstudio seeds torch with it before the model is built."""
+
+        def centers(seed: int) -> torch.Tensor:
+            torch.manual_seed(seed)
+            torch.rand(seed)
+            cloud = replace(points(), frames=None)
+            return STGExpertConfig().setup(scene=SCENE, points=cloud).gauss_params["time_centers"]
+
+        assert torch.equal(centers(1), centers(1))
+        assert not torch.equal(centers(1), centers(2))
 
     def test_long_clips_count_time_in_units_of_fifty_frames(self):
         assert self.build(11).duration == 1.0

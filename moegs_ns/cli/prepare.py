@@ -1,8 +1,8 @@
-"""`moegs prepare`: what a scene can be given before training; so far initial points."""
+"""`moegs prepare`: what a scene can be given before training: initial points, camera poses."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
@@ -10,9 +10,11 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.data.colmap_poses import poses_bounds_from_colmap, write_poses_bounds
 from moegs_ns.data.image_ids import split_cameras, with_image_ids
 from moegs_ns.data.initial_points import PREPARED_POINTS
 from moegs_ns.data.prepared_points import PreparedPointsOptions, prepare_points
+from moegs_ns.data.recordings import POSES_BOUNDS, find_recordings
 from moegs_ns.data.triangulation import TriangulationOptions, require_pycolmap
 
 if TYPE_CHECKING:
@@ -36,12 +38,10 @@ else:
 
 
 @dataclass
-class Prepare:
+class PreparePoints:
     """Make initial points: SIFT features of the training cameras, triangulated with their known
     poses. The parser finds the file by itself; needs `pip install moegs_ns[prepare]`."""
 
-    what: Annotated[Literal["points"], tyro.conf.Positional]
-    """What to prepare."""
     dataparser: Parser
     """The scene, with the options that its training will use."""
     data: Path | None = None
@@ -51,7 +51,8 @@ class Prepare:
     max_points: int | None = 100_000
     """Merged points beyond this number are thinned out, evenly in space."""
     val_cameras: tuple[int, ...] = ()
-    """Cameras (by number) whose images are not used, as those that the parser holds out."""
+    """Cameras whose images are not used, as those that the parser holds out. A number of n3v-data
+    is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
     output: Path | None = None
     """File to write (.npz); by default moegs_points.npz in the scene folder."""
     overwrite: bool = False
@@ -86,3 +87,53 @@ class Prepare:
         CONSOLE.print(f"{output}: {origin}.")
         if self.output is not None:
             CONSOLE.print(f"Train with --points-file {output.resolve()} after the parser's name.")
+
+
+@dataclass
+class PreparePoses:
+    """Write the camera poses of n3v-data (poses_bounds.npy) from a COLMAP model with one image of
+    each camera, called like its video: cam00.png, or cam00/0000.png, for cam00.mp4. The videos must
+    be undistorted, as the model; needs `pip install moegs_ns[prepare]`."""
+
+    data: Path
+    """Folder of the scene, with a video (or folder of images) for each camera."""
+    colmap: Path
+    """Folder of the COLMAP model (cameras, images, points3D), for example DATA/sparse/0."""
+    overwrite: bool = False
+    """Replace poses_bounds.npy if it exists."""
+
+    def main(self) -> None:
+        """Read the model, write the file.
+
+        Raises:
+            FileExistsError: the file exists already.
+            FileNotFoundError: there is no such scene or model.
+            ImportError: pycolmap is not installed.
+            ValueError: the model lacks a camera, or is distorted.
+        """
+        require_pycolmap("Reading a COLMAP model")
+        output = self.data / POSES_BOUNDS
+        if output.exists() and not self.overwrite:
+            raise FileExistsError(
+                f"The poses {output} exist already; add --overwrite to replace them."
+            )
+        recordings = find_recordings(self.data)
+        write_poses_bounds(output, poses_bounds_from_colmap(self.colmap, recordings))
+        names = f"{recordings[0].name} to {recordings[-1].name}"
+        CONSOLE.print(f"{output}: poses of {len(recordings)} cameras ({names}).")
+
+
+@dataclass
+class Prepare:
+    """Give a scene initial points or camera poses before training."""
+
+    what: Annotated[
+        Annotated[PreparePoints, tyro.conf.subcommand("points", prefix_name=False)]
+        | Annotated[PreparePoses, tyro.conf.subcommand("poses", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ]
+    """What to prepare."""
+
+    def main(self) -> None:
+        """See the commands."""
+        self.what.main()

@@ -69,7 +69,8 @@ class MixtureRecipe:
     """Experts that train at a time on each GPU, or on the CPU. Small scenes leave most of a GPU
     idle."""
     val_cameras: tuple[int, ...] = ()
-    """Cameras (by number) taken out of the training set; the table is then made of these."""
+    """Cameras taken out of the training set; the table is then made of these. A number of n3v-data
+    is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
     seed: int = 42
     """Seed of everything, by default that of ns-train; a method that is named twice gets the next
     one the second time."""

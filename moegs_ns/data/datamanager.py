@@ -17,19 +17,23 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.cameras import check_undistorted
 from moegs_ns.data.frame_dataset import FrameDataset
 from moegs_ns.data.frame_sources import has_alpha
 from moegs_ns.data.image_ids import (
     TrainingClock,
     frame_table,
+    kept_back,
     split_cameras,
     training_clock,
     with_image_ids,
+    without_times,
 )
 from moegs_ns.data.initial_points import Frustums, leak_warning, random_points
 from moegs_ns.data.train_images import TrainImages
 from moegs_ns.samplers import Sampler, ShuffledSampler
 from moegs_ns.scene import FrameTable, SceneInfo, scene_extent
+from moegs_ns.seeds import run_seed
 
 Batch = dict[str, Any]
 """nerfstudio's batch: `image`, `image_idx` and, for evaluation, `is_moving`."""
@@ -46,8 +50,9 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
     cache_images_type: tyro.conf.Suppress[Literal["uint8", "float32"]] = "uint8"
     """Hidden, since training and evaluation images are always uint8."""
     val_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--val-cameras"])] = ()
-    """Cameras (by number) taken out of the training set; evaluation then uses exactly these
-    instead of the held-out cameras."""
+    """Cameras taken out of the training set; evaluation then uses exactly these instead of the
+    held-out cameras. A number of n3v-data is a position, from 0, in alphabetical order; one of
+    panoptic-data is a cam_id."""
     frame_store_dir: Path | None = None
     """Folder for the decoded frames; by default `moegs_frames` beside the data, or the user's cache
     folder where the data cannot be written."""
@@ -55,8 +60,10 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
     """Training images that fit into this many gigabytes are kept on the GPU."""
     num_random_points: int = 10_000
     """Number of random initial points where the parser gives none."""
-    seed: int = 0
-    """Seed of the order of images and of random initial points."""
+    seed: int | None = None
+    """Seed of the order of evaluation images, of training images where the recipe does not choose
+    them, and of random initial points where the parser gives none; by default that of the run
+    (--machine.seed)."""
 
 
 class MoegsDataManager(FullImageDatamanager[FrameDataset]):
@@ -78,19 +85,20 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         local_rank: int = 0,
         **kwargs,
     ) -> None:
+        self.seed = run_seed() if config.seed is None else config.seed
         self._sampler: Sampler | None = None
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
         self._clock: TrainingClock | None = None
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
-        self._eval_order = random.Random(config.seed)
+        self._eval_order = random.Random(self.seed)
 
     @property
     def sampler(self) -> Sampler:
         """Decides which images a training step looks at."""
         if self._sampler is None:
-            self._sampler = ShuffledSampler(self.frame_table, 1, self.config.seed)
+            self._sampler = ShuffledSampler(self.frame_table, 1, self.seed)
         return self._sampler
 
     @sampler.setter
@@ -107,18 +115,23 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     def create_train_dataset(self) -> FrameDataset:
         """Training images without the validation cameras, with everything that models need."""
         outputs = with_image_ids(self.train_dataparser_outputs)
+        self._check_cameras(outputs)
         self._clock = training_clock(outputs)
+        notes = [without_times(outputs)]
         if self.config.val_cameras:
-            outputs, self._val_outputs = split_cameras(outputs, self.config.val_cameras)
+            everything = outputs
+            outputs, self._val_outputs = split_cameras(everything, self.config.val_cameras)
+            notes.append(kept_back(everything, self.config.val_cameras))
         outputs.metadata["scene"] = _scene_info(outputs)
         if "points3D_xyz" not in outputs.metadata:
-            points = random_points(
-                _frustums(outputs.cameras), self.config.num_random_points, seed=self.config.seed
-            )
+            count = self.config.num_random_points
+            points = random_points(_frustums(outputs.cameras), count, seed=self.seed)
             outputs.metadata.update(points.as_metadata())
         outputs.metadata["points3D_origin"] = _origin_of_points(outputs)
+        notes.append(outputs.metadata["points3D_origin"])
         if self.test_mode == "val":
-            CONSOLE.log(outputs.metadata["points3D_origin"])
+            for note in filter(None, notes):
+                CONSOLE.log(note)
         self.train_dataparser_outputs = outputs
         return self._dataset(outputs)
 
@@ -128,8 +141,14 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         if outputs is None:
             outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
             outputs = with_image_ids(outputs, self._clock)
+            self._check_cameras(outputs)
         outputs.metadata["scene"] = self.train_dataparser_outputs.metadata["scene"]
         return self._dataset(outputs)
+
+    def _check_cameras(self, outputs: DataparserOutputs) -> None:
+        """Refuse distorted images, except where a finished run is opened without them."""
+        if self.test_mode != "inference":
+            check_undistorted(outputs.cameras)
 
     def _dataset(self, outputs: DataparserOutputs) -> FrameDataset:
         return FrameDataset(

@@ -1,6 +1,7 @@
 """Camera and frame numbers of the images of any nerfstudio parser, ours or not."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from moegs_ns.data.frame_sources import FrameSource
 from moegs_ns.scene import FrameTable, frames_from_times
 
 PER_IMAGE_KEYS = ("camera_ids", "frame_ids", "frame_sources")
+MOST_NAMES = 10
+"""Cameras that a log line names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,17 @@ def image_times(outputs: DataparserOutputs) -> Float[Tensor, "M"]:
     return outputs.cameras.times.reshape(-1).float().cpu()
 
 
+def without_times(outputs: DataparserOutputs) -> str:
+    """One sentence if the parser gave several images but neither times nor frames, else ""."""
+    count = len(outputs.image_filenames)
+    if outputs.cameras.times is not None or outputs.metadata["num_frames"] > 1 or count < 2:
+        return ""
+    return (
+        f"Warning: the parser gives no times, so its {count} images count as one instant; nothing "
+        "will move."
+    )
+
+
 def frame_table(outputs: DataparserOutputs) -> FrameTable:
     """Camera, frame, time and place of each image."""
     return FrameTable(
@@ -120,6 +134,38 @@ def split_cameras(
     held = [row for row, camera in enumerate(cameras) if camera in val_cameras]
     kept = [row for row, camera in enumerate(cameras) if camera not in val_cameras]
     return only_images(outputs, kept), only_images(outputs, held)
+
+
+def kept_back(outputs: DataparserOutputs, val_cameras: tuple[int, ...]) -> str:
+    """One sentence that names the cameras taken out of the training set by their files.
+
+    A camera is called by its video, or by the folder of its images; where cameras share a folder,
+    as the images of one moving camera do, by its first image.
+
+    Args:
+        outputs: of the training split, from which nothing was taken yet.
+        val_cameras: existing numbers.
+    """
+    first: dict[int, FrameSource] = {}
+    owners: dict[Path, set[int]] = {}
+    metadata = outputs.metadata
+    for camera, source in zip(metadata["camera_ids"], metadata["frame_sources"], strict=True):
+        first.setdefault(camera, source)
+        owners.setdefault(source.group, set()).add(camera)
+
+    def called(camera: int) -> str:
+        source = first[camera]
+        if source.frame is not None or len(owners[source.group]) > 1:
+            return f"{camera} ({source.path.name})"
+        folder = source.group.parent if source.group.name == "images" else source.group
+        # PanopticSports names its folders by the numbers.
+        return f"{camera}" if folder.name == f"{camera}" else f"{camera} ({folder.name})"
+
+    cameras = sorted(set(val_cameras))
+    names = [called(camera) for camera in cameras[:MOST_NAMES]]
+    if len(cameras) > MOST_NAMES:
+        names.append(f"and {len(cameras) - MOST_NAMES} more")
+    return f"Kept back for validation: {', '.join(names)}."
 
 
 def _listed(ids: list[int]) -> str:

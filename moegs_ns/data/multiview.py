@@ -1,5 +1,6 @@
 """From cameras and frames to nerfstudio's `DataparserOutputs`, the same way for every parser."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +54,10 @@ class Clip:
         return range(self.first, self.last + 1)
 
 
-def choose_frames(frames: tuple[int, int] | None, available: int) -> tuple[int, int]:
-    """First and last frame of the clip.
+def choose_frames(
+    frames: tuple[int, int] | None, available: int, recording: str = "the recording"
+) -> tuple[int, int]:
+    """First and last frame of the clip; `recording` is what an error calls the images.
 
     Raises:
         ValueError: the range is empty or reaches beyond the recording.
@@ -64,9 +67,8 @@ def choose_frames(frames: tuple[int, int] | None, available: int) -> tuple[int, 
     first, last = frames
     if not 0 <= first <= last < available:
         raise ValueError(
-            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} (the "
-            f"recording has {available} frames), got {first} {last}; choose a range "
-            "inside it."
+            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} "
+            f"({recording} has {available} frames), got {first} {last}; choose a range inside it."
         )
     return first, last
 
@@ -80,6 +82,20 @@ def scaled_size(width: int, height: int, factor: float | None) -> tuple[int, int
     if factor < 1:
         raise ValueError(f"--downscale-factor expects a number of at least 1, got {factor:g}.")
     return max(1, round(width / factor)), max(1, round(height / factor))
+
+
+def checked_fps(fps: float) -> float:
+    """The same number.
+
+    Raises:
+        ValueError: no recording has such a rate.
+    """
+    if not (math.isfinite(fps) and fps > 0.0):
+        raise ValueError(
+            f"--fps expects the frames per second of the recording, a finite number above 0, got "
+            f"{fps:g}; leave it out for the default."
+        )
+    return fps
 
 
 def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:

@@ -16,12 +16,6 @@ from nerfstudio.data.dataparsers.base_dataparser import (
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_llff
-from moegs_ns.data.frame_sources import (
-    IMAGE_SUFFIXES,
-    FrameSource,
-    read_image_size,
-    read_video_header,
-)
 from moegs_ns.data.initial_points import (
     PREPARED_POINTS,
     Frustums,
@@ -33,9 +27,11 @@ from moegs_ns.data.multiview import (
     ParsedImages,
     build_outputs,
     check_poses,
-    choose_frames,
+    checked_fps,
     scaled_size,
 )
+from moegs_ns.data.recordings import POSES_BOUNDS, Recording, clip_range, find_recordings
+from moegs_ns.seeds import run_seed
 
 POINT_FILES = (PREPARED_POINTS, "points3D.npz", "points3D.ply")
 
@@ -50,6 +46,9 @@ class N3VDataParserConfig(DataParserConfig):
     """Folder of the scene."""
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
+    fps: float | None = None
+    """Frames per second of the recording; by default what the videos say, 30 for folders of
+    images."""
     downscale_factor: int | None = None
     """Divides the image size; by default the smallest power of two that makes the longer side at
     most 1600 pixels."""
@@ -63,27 +62,6 @@ class N3VDataParserConfig(DataParserConfig):
     """Number of random points where there is no file of points."""
     min_points: int = 1_000
     """A file with fewer points is topped up to this number at random."""
-
-
-@dataclass(frozen=True)
-class _Recording:
-    """One camera of the rig: a video, or its extracted images in order."""
-
-    name: str
-    path: Path
-    images: tuple[Path, ...]
-    num_frames: int
-    width: int
-    height: int
-    fps: float
-
-    def source(self, frame: int) -> FrameSource:
-        return FrameSource(self.images[frame]) if self.images else FrameSource(self.path, frame)
-
-    def filename(self, frame: int) -> Path:
-        if self.images:
-            return self.images[frame]
-        return self.path.with_suffix("") / "images" / f"{frame:04d}.png"
 
 
 @dataclass
@@ -100,16 +78,17 @@ class N3VDataParser(DataParser):
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         config, data = self.config, Path(self.config.data)
         recordings = find_recordings(data)
-        poses_bounds = read_poses_bounds(data / "poses_bounds.npy", recordings)
+        poses_bounds = read_poses_bounds(data / POSES_BOUNDS, recordings)
         held_out = self._held_out(len(recordings))
         train = [i for i in range(len(recordings)) if i not in held_out]
         chosen = train if split == "train" else sorted(held_out)
 
-        first, last = choose_frames(config.frames, recordings[0].num_frames)
+        first, last = clip_range(recordings, config.frames)
         width, height = scaled_size(
             recordings[0].width, recordings[0].height, config.downscale_factor
         )
-        clip = Clip(first, last, recordings[0].fps, width, height)
+        fps = recordings[0].fps if config.fps is None else checked_fps(config.fps)
+        clip = Clip(first, last, fps, width, height)
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         camera_to_worlds = opengl_from_llff(rows[:, :, :4])
         Ks = _intrinsics(rows[:, :, 4], width, height)
@@ -119,7 +98,7 @@ class N3VDataParser(DataParser):
         options = PointOptions(
             data, config.points_file, POINT_FILES, config.num_random_points, config.min_points
         )
-        points = initial_points(options, frustums, clip.frames)
+        points = initial_points(options, frustums, clip.frames, run_seed())
         pairs = [(camera, frame) for camera in chosen for frame in clip.frames]
         cameras = [camera for camera, _ in pairs]
         images = ParsedImages(
@@ -142,74 +121,7 @@ class N3VDataParser(DataParser):
         return held_out
 
 
-def find_recordings(data: Path) -> list[_Recording]:
-    """The cameras of a scene folder in alphabetical order; videos go before extracted folders.
-
-    Raises:
-        FileNotFoundError: the folder is missing or holds no camera.
-        ValueError: the cameras differ in length or image size.
-    """
-    if not data.is_dir():
-        raise FileNotFoundError(
-            f"Expected a scene folder at {data}, but there is none; set --data."
-        )
-    videos = sorted(data.glob("cam*.mp4"))
-    folders = sorted(path for path in data.glob("cam*") if path.is_dir())
-    if videos:
-        missing = [path.name for path in folders if path.with_suffix(".mp4") not in videos]
-        if missing:
-            raise FileNotFoundError(
-                f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
-                f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
-            )
-        recordings = [_video(path) for path in videos]
-    else:
-        recordings = [_folder(path) for path in folders]
-    if not recordings:
-        raise FileNotFoundError(
-            f"Expected cam00.mp4, cam01.mp4, ... or folders cam00/images/ in {data}, but found no "
-            "camera; set --data to the scene folder."
-        )
-    _check_alike(recordings)
-    return recordings
-
-
-def _video(path: Path) -> _Recording:
-    header = read_video_header(path)
-    size = (header.num_frames, header.width, header.height)
-    return _Recording(path.stem, path, (), *size, header.fps)
-
-
-def _folder(path: Path) -> _Recording:
-    inside = path / "images" if (path / "images").is_dir() else path
-    images = tuple(p for p in sorted(inside.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise FileNotFoundError(
-            f"Expected images (.png or .jpg) in {inside}, but the folder holds none; extract the "
-            "frames of that camera or remove the folder."
-        )
-    # N3V was recorded at 30 frames per second; extracted frames no longer say so.
-    return _Recording(path.name, inside, images, len(images), *read_image_size(images[0]), fps=30.0)
-
-
-def _check_alike(recordings: list[_Recording]) -> None:
-    first = recordings[0]
-    for other in recordings[1:]:
-        if other.num_frames != first.num_frames:
-            shorter = min(first.num_frames, other.num_frames)
-            raise ValueError(
-                f"Expected cameras of equal length, but {first.path} has {first.num_frames} frames "
-                f"and {other.path} has {other.num_frames}; cut them to one length (--frames 0 "
-                f"{shorter - 1} is what both have) or remove the shorter one and its pose."
-            )
-        if (other.width, other.height) != (first.width, first.height):
-            raise ValueError(
-                f"Expected images of one size, but {first.path} is {first.width}x{first.height} "
-                f"and {other.path} is {other.width}x{other.height}; resize or remove one of them."
-            )
-
-
-def read_poses_bounds(path: Path, recordings: list[_Recording]) -> np.ndarray:
+def read_poses_bounds(path: Path, recordings: list[Recording]) -> np.ndarray:
     """The LLFF rows of all cameras.
 
     Raises:
@@ -218,7 +130,8 @@ def read_poses_bounds(path: Path, recordings: list[_Recording]) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"Expected camera poses at {path}, but there is no such file; calibrate the rig first."
+            f"Expected camera poses at {path}, but there is no such file; calibrate the rig "
+            "with COLMAP and run `moegs prepare poses`."
         )
     poses_bounds = np.load(path, allow_pickle=False).astype(np.float64)
     if poses_bounds.ndim != 2 or poses_bounds.shape[1] != 17:

@@ -28,12 +28,13 @@ from moegs_ns.data.multiview import (
     ParsedImages,
     build_outputs,
     check_poses,
+    checked_fps,
     choose_frames,
     scaled_size,
 )
+from moegs_ns.seeds import run_seed
 
 POINT_FILES = (PREPARED_POINTS, "init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
-FPS = 30.0
 
 
 @dataclass
@@ -46,6 +47,8 @@ class PanopticDataParserConfig(DataParserConfig):
     """Folder of the scene."""
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
+    fps: float = 30.0
+    """Frames per second of the recording."""
     downscale_factor: int = 1
     """Divides the image size."""
     points_file: Path | None = None
@@ -89,7 +92,7 @@ class PanopticDataParser(DataParser):
         shown = train if split == "train" else read_calibration(data / "test_meta.json")
         first, last = choose_frames(config.frames, train.num_frames)
         width, height = scaled_size(shown.width, shown.height, config.downscale_factor)
-        clip = Clip(first, last, FPS, width, height)
+        clip = Clip(first, last, checked_fps(config.fps), width, height)
 
         at_first = train.frames == first
         frustums = Frustums(
@@ -101,7 +104,7 @@ class PanopticDataParser(DataParser):
         options = PointOptions(
             data, config.points_file, POINT_FILES, config.num_random_points, config.min_points
         )
-        points = initial_points(options, frustums, clip.frames)
+        points = initial_points(options, frustums, clip.frames, run_seed())
         rows = np.flatnonzero((shown.frames >= first) & (shown.frames <= last))
         paths = [data / "ims" / shown.filenames[row] for row in rows]
         images = ParsedImages(

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cameras import View, check_undistorted, view_from_cameras
 from moegs_ns.data.frame_groups import FrameGroup, decode_group
 from moegs_ns.data.image_ids import with_image_ids
 from moegs_ns.data.triangulation import (
@@ -158,7 +157,7 @@ def prepare_points(
 
 def _check_cameras(outputs: DataparserOutputs) -> None:
     """Whether several undistorted cameras see the same instants."""
-    cameras, metadata = outputs.cameras, outputs.metadata
+    metadata = outputs.metadata
     count = len(set(metadata["camera_ids"]))
     if count < 2:
         raise ValueError(
@@ -172,13 +171,7 @@ def _check_cameras(outputs: DataparserOutputs) -> None:
             "monocular video cannot be triangulated. Train without prepared points; the run "
             "starts from random ones."
         )
-    distortion = cameras.distortion_params
-    is_pinhole = bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all())
-    if not is_pinhole or (distortion is not None and bool((distortion != 0).any())):
-        raise ValueError(
-            "Triangulation expects pinhole cameras without distortion, as training does, but this "
-            "scene's are distorted; undistort the images first."
-        )
+    check_undistorted(outputs.cameras)
 
 
 def _triangulate_all(

@@ -62,8 +62,8 @@ class Triangulated:
     rgb: UInt8[np.ndarray, "N 3"]
 
 
-def require_pycolmap() -> ModuleType:
-    """The package pycolmap.
+def require_pycolmap(purpose: str = "Triangulating points") -> ModuleType:
+    """The package pycolmap; `purpose` begins the error.
 
     Raises:
         ImportError: it is not installed, or too old.
@@ -72,10 +72,10 @@ def require_pycolmap() -> ModuleType:
     try:
         pycolmap = import_module("pycolmap")
     except ImportError as error:
-        raise ImportError(f"Triangulating points needs the package pycolmap; {repair}") from error
+        raise ImportError(f"{purpose} needs the package pycolmap; {repair}") from error
     if not hasattr(pycolmap, "guided_geometric_verification"):
         raise ImportError(
-            "Triangulating points needs pycolmap 4 or newer, but "
+            f"{purpose} needs pycolmap 4 or newer, but "
             f"{getattr(pycolmap, '__version__', 'an older one')} is installed; {repair}"
         )
     return pycolmap

@@ -13,6 +13,7 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.experts.stg_color import COLORS, make_color
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.seeds import run_seed
 
 FRAMES_PER_UNIT = 50
 """The published rates and widths count time in clips of 50 frames."""
@@ -57,7 +58,7 @@ class STGExpert(Expert):
         """See base; a point's centre in time is its frame, or else drawn over the clip."""
         count = len(points)
         if points.frames is None:
-            centers = torch.rand(count, generator=torch.Generator().manual_seed(0))
+            centers = torch.rand(count, generator=torch.Generator().manual_seed(run_seed()))
         else:
             centers = points.frames.float() / max(1, scene.num_frames - 1)
         duration = clip_duration(scene)
