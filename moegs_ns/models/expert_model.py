@@ -29,6 +29,7 @@ from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.training_splat import TrainingSplat
 from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import draw, splat
 
 
@@ -63,8 +64,7 @@ class ExpertModel(Model):
         """Build the expert from the scene and its initial points."""
         scene = scene_of(self.kwargs)
         self.expert = self.config.expert.setup(scene=scene, points=initial_points(self.kwargs))
-        # nerfstudio seeds torch with --machine.seed before anything is built.
-        seed = torch.initial_seed() % 2**31
+        seed = run_seed()
         self.recipe = self.config.recipe.setup(
             expert=self.expert, budget=self.config.budget, seed=seed
         )

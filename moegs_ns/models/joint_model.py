@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from torch import Tensor
@@ -21,6 +20,7 @@ from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.models.stored_shares import StoredShares
 from moegs_ns.recipes.joint import JointRecipe
 from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.seeds import run_seed
 
 
 @dataclass
@@ -58,8 +58,7 @@ class JointModel(RouterModel):
         self.mixture = self._mixture(experts, scene)
         self.mixture.thaw()
         self.colors = ExpertColors([False] * len(experts), scene)
-        # nerfstudio seeds torch with --machine.seed before anything is built.
-        seed = torch.initial_seed() % 2**31
+        seed = run_seed()
         recipes = [
             # Experts of one method would stay alike with one seed.
             config.recipe.setup(expert=expert, budget=self.config.budget, seed=seed + place)

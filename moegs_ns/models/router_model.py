@@ -39,6 +39,7 @@ from moegs_ns.models.stored_shares import StoredShares
 from moegs_ns.ops.fuse import fused_image
 from moegs_ns.recipes.router import RouterRecipe, RouterRecipeConfig
 from moegs_ns.scene import SceneInfo
+from moegs_ns.seeds import run_seed
 from moegs_ns.volume_mixture import mixture_of
 
 EXPERT_COLORS = (
@@ -140,8 +141,7 @@ class RouterModel(Model):
         experts = [config.expert.setup(scene=scene) for config in self.config.expert_models]
         self.mixture = self._mixture(experts, scene)
         self.colors = ExpertColors([m.color_correction for m in self.config.expert_models], scene)
-        # nerfstudio seeds torch with --machine.seed before anything is built.
-        seed = torch.initial_seed() % 2**31
+        seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.shares = StoredShares()
         self.pruning: PruningSchedule | None = None
