@@ -72,11 +72,13 @@ class MixtureRecipe:
     """Seed of everything, by default that of ns-train; a method that is named twice gets the next
     one the second time."""
     train_options: str = ""
-    """Further options of every training, as they would be typed."""
+    """Further options of every training, as they would be typed; with an equals sign, since they
+    begin with dashes: --train-options="--steps-per-save 100"."""
     expert_options: tuple[str, ...] = ()
     """Further options of single experts, each 'NAME: options'."""
     router_options: str = ""
-    """Further options of the router."""
+    """Further options of the router; with an equals sign, as in
+    --router-options="--steps-per-save 100"."""
     output_dir: Path = Path("outputs")
     """Folder of all runs."""
     experiment_name: str | None = None
