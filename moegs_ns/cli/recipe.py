@@ -208,7 +208,10 @@ class MixtureRecipe:
     def report(self, sources: Sequence[ExpertSource], trainings: Sequence[Training]) -> None:
         """The table of all experts of this clip and their mixture."""
         runs = [source.runs[0] for source in sources if len(source.runs) == 1]
-        runs += [open_run(training.folder) for training in trainings]
+        # Named as the user named them: tables are shown to others.
+        resolved = self.output_dir.resolve()
+        places = [training.folder.relative_to(resolved) for training in trainings]
+        runs += [open_run(self.output_dir / place) for place in places]
         scores = [score_run(run) for run in runs]
         print_scores(scores)
         if self.output_path is not None:

@@ -32,6 +32,7 @@ from moegs_ns.models.joint_model import JointModel, JointModelConfig
 from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.teacher import prepare_distillation
+from moegs_ns.models.training_records import expert_seconds
 from moegs_ns.models.two_stages import train_missing_experts
 from moegs_ns.recipes.schedules import scaled_steps
 
@@ -196,6 +197,10 @@ class MoegsTrainer(Trainer):
         model = self.pipeline.model
         if isinstance(model, ExpertModel | JointModel):  # trained experts had their own points
             record["initial_points"] = earlier["initial_points"]
+        own = self.config.pipeline.model
+        if isinstance(own, RouterModelConfig) and not isinstance(own, JointModelConfig):
+            seconds = expert_seconds(own)  # those of experts that are gone by now are kept
+            record["expert_seconds"] = earlier.get("expert_seconds") if seconds is None else seconds
         if isinstance(model, ExpertModel):
             record |= model.recipe.supervision.report()
         temporary = path.with_name(f".writing-{path.name}")
