@@ -160,7 +160,8 @@ def print_scores(scores: list[Score]) -> None:
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         header = name.replace("_", " ")  # at a space a header may wrap
-        table.add_column(header, justify="left" if name in WORDS else "right")
+        justify = "left" if name in WORDS else "right"
+        table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
     for score in scores:
         values = {name: getattr(score, name) for name in columns}
         table.add_row(

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import tyro
 import yaml
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
@@ -46,6 +47,8 @@ class MoegsTrainerConfig(TrainerConfig):
 
     _target: type = field(default_factory=lambda: MoegsTrainer)
     pipeline: MoegsPipelineConfig = field(default_factory=MoegsPipelineConfig)
+    prompt: tyro.conf.Suppress[str | None] = None
+    """Hidden, since nothing is made from text."""
 
     def set_timestamp(self) -> None:
         """Make the run independent of where it was started, before its config is written."""
@@ -199,8 +202,9 @@ class MoegsTrainer(Trainer):
             record["initial_points"] = earlier["initial_points"]
         own = self.config.pipeline.model
         if isinstance(own, RouterModelConfig) and not isinstance(own, JointModelConfig):
-            seconds = expert_seconds(own)  # those of experts that are gone by now are kept
-            record["expert_seconds"] = earlier.get("expert_seconds") if seconds is None else seconds
+            record["expert_seconds"] = expert_seconds(own)
+            if record["expert_seconds"] is None:  # experts may be gone by now
+                record["expert_seconds"] = earlier.get("expert_seconds")
         if isinstance(model, ExpertModel):
             record |= model.recipe.supervision.report()
         temporary = path.with_name(f".writing-{path.name}")
