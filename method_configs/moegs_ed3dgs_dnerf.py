@@ -7,8 +7,8 @@ are fixed, all frames are drawn evenly without bursts, and their embeddings are 
 the paper says 0.1 for those of neighbours, where the release has 1. White background and 2000
 random points are those of 4DGaussians for D-NeRF. What is not named here is as for N3V.
 
-The cap on the Gaussians is ours: free to grow until the end, there were 235 140 on the scene
-mutant, which fitted single images (23.87 dB held-out).
+The cap on the Gaussians is ours: free to grow until the end, one scene got 235 140 of them, which
+fitted single images (23.87 dB held-out).
 """
 
 from moegs_ns.method_configs.moegs_ed3dgs import ed3dgs_method
