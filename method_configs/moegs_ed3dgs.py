@@ -3,6 +3,7 @@
 from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.ed3dgs import PUBLISHED_EXTENT, ED3DGSExpertConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.recipes.ed3dgs import ED3DGSRecipeConfig
@@ -18,6 +19,7 @@ def ed3dgs_method(
     steps: int = 80000,
     network_lr: float = 1.6e-4,
     time_offset_lr: float = 2e-5,
+    datamanager: MoegsDataManagerConfig | None = None,
 ) -> MethodSpecification:
     """A method of this family; `network_lr` is published per unit of extent.
 
@@ -32,7 +34,8 @@ def ed3dgs_method(
         optimizers[group] = adam(network_lr * PUBLISHED_EXTENT, decay(0.1))
     optimizers |= {"embeddings": adam(2.5e-3), "time_offsets": adam(time_offset_lr)}
     model = ExpertModelConfig(expert=expert, recipe=recipe)
-    return MethodSpecification(trainer_config(name, model, optimizers, steps), description)
+    config = trainer_config(name, model, optimizers, steps, datamanager)
+    return MethodSpecification(config, description)
 
 
 method = ed3dgs_method(

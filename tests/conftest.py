@@ -20,6 +20,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Workers that all use all cores would wait for each other.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(workers)))
 
+# Tests look at the errors themselves, not at the sentences that the command makes of them.
+os.environ.setdefault("MOEGS_TRACEBACK", "1")
+
 DATA = Path(os.environ.get("MOEGS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

@@ -111,6 +111,14 @@ def test_dataparsers_import_neither_datamanagers_nor_models():
             assert not any(word in module for word in forbidden), f"{path.name}: {module}"
 
 
+def test_every_package_is_installed_once():
+    listed = (ROOT / "pyproject.toml").read_text().partition("\npackages = [")[2].partition("]")[0]
+    folders = [path.parent for path in PACKAGE.rglob("__init__.py")]
+    names = [".".join(folder.relative_to(ROOT).parts) for folder in folders]
+    expected = [*names, "moegs_ns.method_configs"]
+    assert sorted(listed.replace('"', "").replace(",", "").split()) == sorted(expected)
+
+
 def test_optional_libraries_are_not_imported_with_the_package():
     """Training on a GPU from images needs no numba, no video decoder and no COLMAP."""
     code = (

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from moegs_ns.cli.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camer
 from moegs_ns.cli.command_line import run_nerfstudio, typed
 from moegs_ns.cli.demo import Demo
 from moegs_ns.cli.render import Render
-from moegs_ns.cli.report import Report
+from moegs_ns.cli.report import Report, Score, print_scores, score_run
 from moegs_ns.cli.results import markdown_table, write_results
+from moegs_ns.models.checkpoints import open_run
 
 
 @pytest.fixture
@@ -127,7 +129,48 @@ def test_a_report_scores_runs_and_writes_a_table(tiny_runs: TinyRuns, tmp_path: 
     assert mixture["gaussians"] > expert["gaussians"] > 0
     assert expert["train_seconds"] > 0 and expert["fps"] > 0 and expert["images"] == 6
     assert expert["psnr_oracle"] is None and "psnr_oracle" in expert["reason"]
+    assert expert["expert_seconds"] is None and "expert_seconds" in expert["reason"]
+    configs = [tiny_runs.config(method) for method in ("moegs-stg", "moegs-4dgaussians")]
+    records = [json.loads((path.parent / "training.json").read_text()) for path in configs]
+    assert mixture["expert_seconds"] == pytest.approx(sum(each["seconds"] for each in records))
+    assert "expert_seconds" not in mixture["reason"]
+    assert [expert["run"], mixture["run"]] == [str(configs[0].parent), str(tiny_runs.router.parent)]
     assert output.with_suffix(".md").read_text().count("\n| moegs-") == 2
+
+
+def test_a_run_is_named_as_the_user_named_it(tiny_runs: TinyRuns, monkeypatch):
+    """Tables are shown to others, who need no absolute paths."""
+    monkeypatch.chdir(tiny_runs.output)
+    run = open_run(Path("runs/moegs-stg/first"))
+    assert score_run(run).run == "runs/moegs-stg/first"
+
+
+SCORE = Score(
+    method="moegs-stg", kind="expert", psnr=20.0, psnr_std=1.0, psnr_dynamic=19.0, ssim=0.9,
+    lpips=None, gaussians=300_000, mb=70.1, train_seconds=1234.5, fps=100.0, seed=7, images=6,
+    options="budget 0.2, frames 0-66, experts stg, 4dgaussians, pruned 20% by gated-contribution",
+)  # fmt: skip
+
+
+def printed(capsys, *scores: Score) -> str:
+    print_scores(list(scores))
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_printed_table_tells_runs_apart(capsys):
+    other = replace(SCORE, method="moegs-router", kind="mixture", seed=8, options="budget [1]")
+    text = printed(capsys, SCORE, other)
+    assert "Held-out views (6 images)" in text
+    for each in (SCORE, other):
+        figures = "20.00 19.00 0.9000 300,000 70.1 1234 100.0"
+        assert f"{each.method} {each.kind} {each.seed} {figures} budget" in text
+    assert "by gated-contribution" in text and "budget [1]" in text
+
+
+def test_runs_with_other_numbers_of_images_say_so(capsys):
+    text = printed(capsys, SCORE, replace(SCORE, images=9))
+    assert "images)" not in text and "fps images options" in text
+    assert "100.0 6 budget" in text and "100.0 9 budget" in text
 
 
 def test_a_missing_figure_needs_a_reason(tmp_path: Path):

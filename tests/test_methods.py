@@ -145,6 +145,36 @@ def test_the_help_explains_experts():
     assert "--experts A/config.yml B/config.yml --data D n3v-data" in text
 
 
+IDLE_OPTIONS = (
+    "masks-on-gpu", "images-on-gpu", "eval-num-images-to-sample-from", "max-thread-workers",
+    "eval-num-times-to-repeat-images", "eval-image-indices", "train-cameras-sampling-strategy",
+    "train-cameras-sampling-seed", "fps-reset-every", "enable-collider", "collider-params",
+    "eval-num-rays-per-chunk", "prompt", "loss-coefficients",
+)  # fmt: skip
+"""Options of nerfstudio that do nothing in our methods."""
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router", "moegs-joint"])
+def test_the_help_hides_options_that_do_nothing(method: str, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        parse(method, "--help")
+    text = capsys.readouterr().out
+    assert "gpu-cache-gb" in text and "--pipeline.model.budget" in text
+    assert [name for name in IDLE_OPTIONS if name in text] == []
+
+
+def test_a_config_that_holds_such_options_is_still_read():
+    """As those of older runs do, with nerfstudio's values."""
+    config = parse("moegs-stg", "--data", "D", "n3v-data")
+    config.pipeline.model.collider_params = {"near_plane": 2.0, "far_plane": 6.0}
+    text = yaml.dump(config)
+    assert yaml.load(text.replace("prompt: null", "prompt: a"), Loader=yaml.Loader).prompt == "a"
+    assert yaml.load(text, Loader=yaml.Loader) == config
+    older = "".join(line for line in text.splitlines(True) if "fps_reset_every" not in line)
+    assert yaml.load(older, Loader=yaml.Loader).pipeline.datamanager.fps_reset_every == 100
+
+
 @pytest.mark.slow
 def test_entry_points_load_from_an_ordinary_installation(tmp_path: Path):
     """Not editable, with the checkout as working directory, as on a machine without network."""

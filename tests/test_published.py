@@ -62,6 +62,14 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "dynamic_sh0.lr": 2.5e-4, "dynamic_shN.lr": 1.25e-5, "dynamic_opacity_centers.lr": 1e-3,
         "dynamic_opacity_log_widths.lr": 1e-3,
     },
+    "moegs-ed3dgs-dnerf": {
+        "expert.time_spread": 0.0, "expert.deform_opacity": False, "expert.deform_sh": False,
+        "recipe.densification.start": 500, "recipe.densification.max_gaussians": 40000,
+        "recipe.sampling.random_until": 10**9, "recipe.sampling.burst_steps": 0,
+        "recipe.motion_steps": 0, "recipe.appearance_start": 0, "recipe.appearance_steps": 0,
+        "recipe.weight_embedding": 0.1, "recipe.weight_time_smoothness": 1e-4,
+        "time_offsets.lr": 0.0, "num_random_points": 2000,
+    },
     "moegs-ed3dgs-technicolor": {
         "expert.time_spread": 0.0, "expert.deform_sh": False, "recipe.densification.start": 500,
         "recipe.densification.stop": 99900, "recipe.sampling.random_until": 60000,
@@ -148,6 +156,7 @@ def test_the_published_router_trains_at_its_rates(tiny_runs: TinyRuns, tmp_path)
 def test_parsers_of_the_data_sets_come_with_the_methods():
     parsers = {name: all_methods[name].pipeline.datamanager.dataparser for name in EXPERTS}
     assert isinstance(parsers["moegs-4dgaussians-dnerf"], DNeRFDataParserConfig)
+    assert isinstance(parsers["moegs-ed3dgs-dnerf"], DNeRFDataParserConfig)
     assert isinstance(parsers["moegs-4dgaussians-dycheck"], DycheckDataParserConfig)
 
 

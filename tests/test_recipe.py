@@ -110,6 +110,13 @@ class TestCommand:
         with pytest.raises(FileNotFoundError, match="Expected a scene folder"):
             run("--experts", "stg", "--data", str(tmp_path / "no"), "--dry-run")
 
+    def test_the_help_says_how_options_of_options_are_typed(self, capsys):
+        with pytest.raises(SystemExit):
+            run("--help", parser=())
+        text = as_plain(capsys)
+        for name in ("train", "router"):
+            assert f'--{name}-options="--steps-per-save 100"' in text
+
     def test_fewer_than_one_at_once(self):
         with pytest.raises(ValueError, match="--at-once expects at least 1, got 0"):
             MixtureRecipe(N3VDataParserConfig(), ("stg",), at_once=0).main()

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
@@ -23,6 +24,31 @@ def attach(gaussians):
 
 def test_numba_is_the_choice_on_the_cpu():
     assert rasterizer_for(torch.device("cpu")) is numba_cpu
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch):
+    """A stand-in for what gsplat has compiled, which is nothing at first."""
+    backend = ModuleType("gsplat.cuda._backend")
+    vars(backend)["_C"] = None
+    monkeypatch.setitem(sys.modules, backend.__name__, backend)
+    gsplat_cuda.require_kernels.cache_clear()
+    yield backend
+    gsplat_cuda.require_kernels.cache_clear()
+
+
+def test_a_gpu_without_compiled_kernels(kernels, monkeypatch: pytest.MonkeyPatch):
+    """gsplat without nvcc disables itself and would fail at an attribute of None."""
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    message = r"no nvcc .*CUDA toolkit 12\.4.*prebuilt gsplat wheel.*CUDA_VISIBLE_DEVICES=\"\"\.$"
+    with pytest.raises(ImportError, match=message):
+        rasterizer_for(torch.device("cuda"))
+
+
+def test_gsplat_is_the_choice_on_a_gpu_and_looked_for_once(kernels):
+    kernels._C = object()
+    assert rasterizer_for(torch.device("cuda")) is gsplat_cuda
+    del kernels._C
     assert rasterizer_for(torch.device("cuda")) is gsplat_cuda
 
 

@@ -2,19 +2,22 @@
 
 from typing import Annotated
 
-# First, and from here: nerfstudio looks through the stack of imports once for each method it has
-# heard of, which takes three times as long from where the commands would import it.
-import nerfstudio.configs.method_configs  # noqa: F401
-import tyro
+from moegs_ns.cli.mistakes import in_one_sentence, quiet_imports
 
-from moegs_ns.cli.analyse import Analyse
-from moegs_ns.cli.demo import Demo
-from moegs_ns.cli.export import Export
-from moegs_ns.cli.fuse import Fuse
-from moegs_ns.cli.prepare import Prepare
-from moegs_ns.cli.recipe import MixtureRecipe
-from moegs_ns.cli.render import Render
-from moegs_ns.cli.report import Report
+with quiet_imports():
+    # First, and from here: nerfstudio looks through the stack of imports once for each method it
+    # has heard of, which takes three times as long from where the commands would import it.
+    import nerfstudio.configs.method_configs  # noqa: F401
+    import tyro
+
+    from moegs_ns.cli.analyse import Analyse
+    from moegs_ns.cli.demo import Demo
+    from moegs_ns.cli.export import Export
+    from moegs_ns.cli.fuse import Fuse
+    from moegs_ns.cli.prepare import Prepare
+    from moegs_ns.cli.recipe import MixtureRecipe
+    from moegs_ns.cli.render import Render
+    from moegs_ns.cli.report import Report
 
 Command = (
     Annotated[Analyse, tyro.conf.subcommand("analyse")]
@@ -29,8 +32,9 @@ Command = (
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    tyro.cli(Command, prog="moegs", description=__doc__).main()
+    """Entry point of the console script; a mistake ends in one sentence and exit status 1."""
+    with in_one_sentence():
+        tyro.cli(Command, prog="moegs", description=__doc__).main()
 
 
 if __name__ == "__main__":

@@ -75,11 +75,13 @@ class MixtureRecipe:
     """Seed of everything, by default that of ns-train; a method that is named twice gets the next
     one the second time."""
     train_options: str = ""
-    """Further options of every training, as they would be typed."""
+    """Further options of every training, as they would be typed; with an equals sign, since they
+    begin with dashes: --train-options="--steps-per-save 100"."""
     expert_options: tuple[str, ...] = ()
     """Further options of single experts, each 'NAME: options'."""
     router_options: str = ""
-    """Further options of the router."""
+    """Further options of the router; with an equals sign, as in
+    --router-options="--steps-per-save 100"."""
     output_dir: Path = Path("outputs")
     """Folder of all runs."""
     experiment_name: str | None = None
@@ -212,7 +214,10 @@ class MixtureRecipe:
     def report(self, sources: Sequence[ExpertSource], trainings: Sequence[Training]) -> None:
         """The table of all experts of this clip and their mixture."""
         runs = [source.runs[0] for source in sources if len(source.runs) == 1]
-        runs += [open_run(training.folder) for training in trainings]
+        # Named as the user named them: tables are shown to others.
+        resolved = self.output_dir.resolve()
+        places = [training.folder.relative_to(resolved) for training in trainings]
+        runs += [open_run(self.output_dir / place) for place in places]
         scores = [score_run(run) for run in runs]
         print_scores(scores)
         if self.output_path is not None:

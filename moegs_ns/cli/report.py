@@ -1,6 +1,5 @@
 """Scores trained runs on their held-out views and prints one table."""
 
-import json
 import math
 import shlex
 import statistics
@@ -13,13 +12,16 @@ from typing import Annotated, Any
 import torch
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from moegs_ns.cli.results import write_results
 from moegs_ns.metrics import lpips_weights_path
-from moegs_ns.models.checkpoints import TRAINING_RECORD, Run, load_checkpoint, open_run
+from moegs_ns.models.checkpoints import Run, load_checkpoint, open_run
 from moegs_ns.models.pipeline import MoegsPipeline
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
+from moegs_ns.models.training_records import record_of
 from moegs_ns.ops.distill import DistillationConfig
 
 BYTES_PER_MB = 1e6
@@ -44,6 +46,8 @@ class Score:
     mb: float
     """Parameters and buffers of the model in the precision that they are stored in."""
     train_seconds: float | None
+    """Of this run's own training: that of a mixture is its router's alone, or after pruning that of
+    the rounds; see `expert_seconds`."""
     fps: float
     """From the median of synchronised renders, one new time each, deformation included."""
     seed: int
@@ -51,6 +55,10 @@ class Score:
     options: str
     psnr_oracle: float | None = None
     """Of the best expert at every pixel; mixtures only."""
+    expert_seconds: float | None = None
+    """Sum of the training times of a mixture's experts, as its own training found them."""
+    run: str = ""
+    """Folder of the run as it was named."""
     reason: str = ""
     """Why figures are missing."""
 
@@ -92,7 +100,7 @@ def score_run(run: Run) -> Score:
 def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
     """See `score_run`; the pipeline's model may have been changed since it was loaded."""
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
-    model = pipeline.model
+    model, record = pipeline.model, record_of(run.config_path)
     parameters = model.mixture if isinstance(model, RouterModel) else model.expert
     score = Score(
         method=run.config.method_name,
@@ -104,12 +112,14 @@ def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
         lpips=metrics.get("lpips"),
         gaussians=parameters.num_gaussians,
         mb=_megabytes(parameters),
-        train_seconds=_train_seconds(run),
+        train_seconds=record.get("seconds"),
         fps=render_fps(pipeline),
         seed=run.config.machine.seed,
         images=len(pipeline.datamanager.eval_dataset),
         options=_options(run),
         psnr_oracle=metrics.get("psnr_oracle"),
+        expert_seconds=record.get("expert_seconds"),
+        run=str(run.config_path.parent),
     )
     return replace(score, reason=_missing(score))
 
@@ -131,20 +141,32 @@ def render_fps(pipeline: MoegsPipeline) -> float:
     return 1.0 / statistics.median(seconds[len(single[:WARM_UP_FRAMES]) :])
 
 
+COLUMNS = {
+    "method": "{}", "kind": "{}", "seed": "{}", "psnr": "{:.2f}", "psnr_dynamic": "{:.2f}",
+    "ssim": "{:.4f}", "gaussians": "{:,}", "mb": "{:.1f}", "train_seconds": "{:.0f}",
+    "fps": "{:.1f}", "images": "{}", "options": "{}",
+}  # fmt: skip
+"""How figures are shown on the terminal."""
+WORDS = ("method", "kind", "options")
+
+
 def print_scores(scores: list[Score]) -> None:
-    """One table on the terminal."""
-    table = Table(title=f"Held-out views ({scores[0].images} images)")
-    columns = {
-        "method": "{}", "psnr": "{:.2f}", "psnr_dynamic": "{:.2f}", "ssim": "{:.4f}",
-        "gaussians": "{:,}", "mb": "{:.1f}", "train_seconds": "{:.0f}", "fps": "{:.1f}",
-    }  # fmt: skip
+    """One table on the terminal; the number of images is in its title if it is that of all."""
+    counts, title, columns = {score.images for score in scores}, "Held-out views", dict(COLUMNS)
+    if len(counts) == 1:
+        title = f"{title} ({scores[0].images} images)"
+        del columns["images"]
+    # Few lines between columns, so that the last one has room for words.
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
-        table.add_column(name, justify="left" if name == "method" else "right")
+        header = name.replace("_", " ")  # at a space a header may wrap
+        justify = "left" if name in WORDS else "right"
+        table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
     for score in scores:
         values = {name: getattr(score, name) for name in columns}
         table.add_row(
             *(
-                "-" if values[name] is None else layout.format(values[name])
+                "-" if values[name] is None else escape(layout.format(values[name]))
                 for name, layout in columns.items()
             )
         )
@@ -156,6 +178,12 @@ def _missing(score: Score) -> str:
         "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
         "train_seconds": "train_seconds: the run has no training record",
         "psnr_oracle": "psnr_oracle: one expert is its own oracle",
+        "expert_seconds": "expert_seconds: "
+        + (
+            "the record of its training does not tell it"
+            if score.kind == "mixture"
+            else "an expert has none of its own"
+        ),
         "psnr_dynamic": "psnr_dynamic: nothing moves in the held-out views",
     }
     values = {name: getattr(score, name) for name in reasons}
@@ -186,11 +214,6 @@ def _kind(run: Run) -> str:
 def _distillation(model: Any) -> DistillationConfig:
     """How an expert was taught; runs older than distillation do not say it."""
     return getattr(model, "distillation", DistillationConfig())
-
-
-def _train_seconds(run: Run) -> float | None:
-    record = run.config_path.parent / TRAINING_RECORD
-    return json.loads(record.read_text())["seconds"] if record.is_file() else None
 
 
 def _options(run: Run) -> str:

@@ -49,6 +49,24 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
     """Hidden, since `gpu_cache_gb` decides."""
     cache_images_type: tyro.conf.Suppress[Literal["uint8", "float32"]] = "uint8"
     """Hidden, since training and evaluation images are always uint8."""
+    masks_on_gpu: tyro.conf.Suppress[bool] = False
+    """Hidden, since there are no masks."""
+    images_on_gpu: tyro.conf.Suppress[bool] = False
+    """Hidden, since `gpu_cache_gb` decides."""
+    max_thread_workers: tyro.conf.Suppress[int | None] = None
+    """Hidden, since images are never all loaded."""
+    eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    """Hidden, since all evaluation images are used; nerfstudio's commands may set it."""
+    eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    """Hidden likewise."""
+    eval_image_indices: tyro.conf.Suppress[tuple[int, ...] | None] = (0,)
+    """Hidden likewise."""
+    train_cameras_sampling_strategy: tyro.conf.Suppress[Literal["random", "fps"]] = "random"
+    """Hidden, since the recipe's sampler decides, with `seed`."""
+    train_cameras_sampling_seed: tyro.conf.Suppress[int] = 42
+    """Hidden likewise."""
+    fps_reset_every: tyro.conf.Suppress[int] = 100
+    """Hidden likewise."""
     val_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--val-cameras"])] = ()
     """Cameras taken out of the training set; evaluation then uses exactly these instead of the
     held-out cameras. A number of n3v-data is a position, from 0, in alphabetical order; one of

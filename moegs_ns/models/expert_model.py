@@ -15,7 +15,7 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackAttributes,
     TrainingCallbackLocation,
 )
-from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.models.base_model import Model
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -25,6 +25,7 @@ from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.mixture import finish_image, training_camera, within
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
+from moegs_ns.models.model_config import GaussianModelConfig
 from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.recipes.base import Recipe, RecipeConfig
 from moegs_ns.recipes.training_splat import TrainingSplat
@@ -34,7 +35,7 @@ from moegs_ns.splatting import draw, splat
 
 
 @dataclass
-class ExpertModelConfig(ModelConfig):
+class ExpertModelConfig(GaussianModelConfig):
     """An expert and the recipe that trains it."""
 
     _target: type = field(default_factory=lambda: ExpertModel)

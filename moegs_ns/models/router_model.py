@@ -14,7 +14,7 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackAttributes,
     TrainingCallbackLocation,
 )
-from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.models.base_model import Model
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -34,6 +34,7 @@ from moegs_ns.models.expert_sources import (
     run_states,
     unique_names,
 )
+from moegs_ns.models.model_config import GaussianModelConfig
 from moegs_ns.models.pruning import PruneConfig, PruningSchedule
 from moegs_ns.models.stored_shares import StoredShares
 from moegs_ns.ops.fuse import fused_image
@@ -52,7 +53,7 @@ FUSED = "fused"
 
 
 @dataclass
-class RouterModelConfig(ModelConfig):
+class RouterModelConfig(GaussianModelConfig):
     """A mixture of trained experts."""
 
     _target: type = field(default_factory=lambda: RouterModel)

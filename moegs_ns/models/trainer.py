@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import tyro
 import yaml
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
@@ -33,6 +34,7 @@ from moegs_ns.models.pipeline import MoegsPipeline, MoegsPipelineConfig
 from moegs_ns.models.router_checks import check_router, continue_run, take_over
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.teacher import prepare_distillation
+from moegs_ns.models.training_records import expert_seconds
 from moegs_ns.models.two_stages import train_missing_experts
 from moegs_ns.recipes.schedules import scaled_steps
 
@@ -46,6 +48,8 @@ class MoegsTrainerConfig(TrainerConfig):
 
     _target: type = field(default_factory=lambda: MoegsTrainer)
     pipeline: MoegsPipelineConfig = field(default_factory=MoegsPipelineConfig)
+    prompt: tyro.conf.Suppress[str | None] = None
+    """Hidden, since nothing is made from text."""
 
     def set_timestamp(self) -> None:
         """Make the run independent of where it was started, before its config is written."""
@@ -201,6 +205,11 @@ class MoegsTrainer(Trainer):
         model = self.pipeline.model
         if isinstance(model, ExpertModel | JointModel):  # trained experts had their own points
             record["initial_points"] = earlier["initial_points"]
+        own = self.config.pipeline.model
+        if isinstance(own, RouterModelConfig) and not isinstance(own, JointModelConfig):
+            record["expert_seconds"] = expert_seconds(own)
+            if record["expert_seconds"] is None:  # experts may be gone by now
+                record["expert_seconds"] = earlier.get("expert_seconds")
         if isinstance(model, ExpertModel):
             record |= model.recipe.supervision.report()
         temporary = path.with_name(f".writing-{path.name}")

@@ -6,6 +6,7 @@ reordered; hence keywords only, chosen by signature.
 
 import inspect
 from functools import cache, lru_cache
+from importlib import import_module
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +23,23 @@ COMPILED_CHANNELS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128)
 
 LIST_LENGTH = TILE_SIZE**2
 """Gaussians of a tile that gsplat walks through together."""
+
+
+@cache
+def require_kernels() -> None:
+    """Load gsplat's kernels, which its release on PyPI compiles when they are first asked for.
+
+    Raises:
+        ImportError: they cannot be compiled here; gsplat itself would go on without them and end in
+            an AttributeError of None.
+    """
+    if import_module("gsplat.cuda._backend")._C is None:
+        raise ImportError(
+            "Rendering on a GPU expects gsplat's CUDA kernels, but gsplat found no nvcc to compile "
+            f"them with: install the CUDA toolkit {torch.version.cuda}, which is that of this "
+            "torch, or a prebuilt gsplat wheel; or use the CPU, which needs neither, with "
+            'CUDA_VISIBLE_DEVICES="".'
+        )
 
 
 def project(

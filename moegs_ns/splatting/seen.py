@@ -134,8 +134,13 @@ def all_rows(sets: Sequence[Seen]) -> tuple[Projection, Int[Tensor, "n"]]:
 
 
 def rasterizer_for(device: torch.device) -> ModuleType:
-    """The fastest implementation on `device`: gsplat on CUDA, Numba or plain torch on the CPU."""
+    """The fastest implementation on `device`: gsplat on CUDA, Numba or plain torch on the CPU.
+
+    Raises:
+        ImportError: the device is a GPU and gsplat has no kernels for it.
+    """
     if device.type == "cuda":
+        gsplat_cuda.require_kernels()
         return gsplat_cuda
     if find_spec("numba") is not None:
         from moegs_ns.splatting import numba_cpu

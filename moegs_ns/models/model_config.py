@@ -1,0 +1,22 @@
+"""nerfstudio's options of models, without those that say nothing about Gaussians."""
+
+from dataclasses import dataclass, field
+
+import tyro
+from nerfstudio.models.base_model import ModelConfig
+
+
+@dataclass
+class GaussianModelConfig(ModelConfig):
+    """Hides options that nerfstudio's models of rays read, and ours never do."""
+
+    enable_collider: tyro.conf.Suppress[bool] = False
+    """Hidden, since Gaussians have their own near plane."""
+    collider_params: tyro.conf.Suppress[dict[str, float] | None] = None
+    """Hidden likewise."""
+    loss_coefficients: tyro.conf.Suppress[dict[str, float]] = field(default_factory=dict)
+    """Hidden, since recipes weigh their losses."""
+    eval_num_rays_per_chunk: tyro.conf.Suppress[int] = 4096
+    """Hidden, since images are drawn whole; nerfstudio's commands may set it."""
+    prompt: tyro.conf.Suppress[str | None] = None
+    """Hidden, since nothing is made from text."""
