@@ -108,7 +108,6 @@ class TestPrunedRuns:
         score = score_run(open_run(again))
         assert score.psnr > 5.0 and score.options.endswith("pruned 20% by gated-contribution")
 
-
     def test_it_is_trained_on_as_its_source_was(self, tiny_runs: TinyRuns, tmp_path: Path):
         """Rates and recipe of the source stand, unless others are typed."""
         rate, change = "--optimizers.router-weights.optimizer.lr", "weight-gate-change"
