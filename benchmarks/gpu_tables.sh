@@ -13,19 +13,21 @@ stage_method() { "$here/gpu_method.sh"; }
 stage_dnerf() { "$here/gpu_dnerf.sh"; }
 stage_budgets() { "$here/gpu_budgets.sh"; }
 stage_corrected() {
-  FRAMES="0 149" BUDGET=1 NAME=basketball_corrected MIXTURES=moegs-stg,moegs-4dgaussians \
+  FRAMES="0 149" BUDGET=1 NAME=basketball_corrected \
+    METHODS="${METHODS:-moegs-ex4dgs moegs-4dgaussians moegs-stg}" \
+    MIXTURES="${MIXTURES:-moegs-stg,moegs-4dgaussians moegs-ex4dgs,moegs-stg}" \
     EXPERT_OPTIONS="all: --pipeline.model.color-correction True" "$here/gpu_basketball.sh"
 }
 stage_tf32() { "$here/gpu_tf32.sh"; }
-# What another machine needs for `compact_run.py compare`; once the experts of `method` are there.
+# What another machine needs for `compact_run.py compare`; once the experts of `corrected` are there.
 stage_compact() {
   local runs="${RUNS:-outputs/benchmark}"
-  for method in moegs-stg moegs-ed3dgs; do
+  for method in moegs-stg moegs-4dgaussians; do
     PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" python3 -W ignore "$here/compact_run.py" write \
-      "$runs/method/$method/seed-0" --folder "$OUT/$method-compact"
+      "$runs/basketball_corrected/$method/seed-0" --folder "$OUT/$method-compact"
   done
 }
-stages="reference smoke method compact dnerf corrected budgets tf32"
+stages="reference smoke method dnerf corrected compact budgets tf32"
 [ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do
