@@ -16,6 +16,8 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture import SMALLEST_COVER, Mixture, MixtureRender, within
 from moegs_ns.splatting import Splat, composite, splat, splat_experts
 
+ONE_SET = "The Volume Router draws all experts' Gaussians as one set"
+"""Why it cannot have experts that decode colours per pixel."""
 LARGEST_SCORE = 30.0
 """Scores beyond this, over the temperature, change nothing more; larger ones would overflow."""
 
@@ -33,7 +35,7 @@ class VolumeMixture(Mixture):
 
     def __init__(self, experts: Sequence[Expert], router: VolumeRouter, temperature: float) -> None:
         super().__init__(experts, router, temperature)
-        refuse_shading(experts, "The Volume Router draws all experts' Gaussians as one set")
+        refuse_shading(experts, ONE_SET)
         backgrounds = torch.stack([expert.background for expert in experts])
         self.register_buffer("background", backgrounds.mean(0), persistent=False)
 

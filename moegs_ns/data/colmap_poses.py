@@ -3,7 +3,6 @@
 Needs the package pycolmap, the extra `prepare`; importing this module does not.
 """
 
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from moegs_ns.cameras import llff_from_opengl, opengl_from_viewmats
 from moegs_ns.data.recordings import Recording
 from moegs_ns.data.triangulation import require_pycolmap
+from moegs_ns.data.whole_files import written_whole
 
 _LARGEST_SHIFT = 0.002
 """Share of the image's longer side by which a pixel may be off because LLFF rows know one focal
@@ -71,19 +71,8 @@ def write_poses_bounds(path: Path, poses_bounds: Float[np.ndarray, "C 17"]) -> N
     Raises:
         OSError: the file cannot be written.
     """
-    part = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
-        try:
-            with part.open("wb") as file:
-                np.save(file, poses_bounds)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"The poses cannot be written to {path} ({error.strerror or error}); make room, or "
-            "make the folder writable."
-        ) from error
+    with written_whole(path, "poses", "make the folder writable") as file:
+        np.save(file, poses_bounds)
 
 
 def _read_model(folder: Path) -> Any:

@@ -6,7 +6,6 @@ so that an interrupted run goes on with the frames that are missing.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ from moegs_ns.data.triangulation import (
     require_pycolmap,
     triangulate,
 )
+from moegs_ns.data.whole_files import written_whole
 
 _FORMAT = 1
 """Raised whenever the same images and options would give other points."""
@@ -261,20 +261,8 @@ def _one_of_each_voxel(offsets: Float[np.ndarray, "N 3"], size: float) -> Int[np
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write under a temporary name, then rename."""
-    part = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"The points cannot be written to {path} ({error.strerror or error}); make room, or "
-            "name another --output."
-        ) from error
+    with written_whole(path, "points", "name another --output") as file:
+        np.savez(file, **arrays)
 
 
 def _load(path: Path) -> Triangulated:

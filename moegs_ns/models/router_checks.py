@@ -14,7 +14,7 @@ from moegs_ns.models.pruning import check_request, check_rounds
 from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.recipes.schedules import scaled_steps
 from moegs_ns.scene import SceneInfo
-from moegs_ns.volume_mixture import refuse_shading
+from moegs_ns.volume_mixture import ONE_SET, refuse_shading
 
 ANY_SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
 """Stands for the scene where only the kind of an expert is asked for."""
@@ -54,7 +54,7 @@ def check_sources(config: TrainerConfig, sources: Sequence[ExpertSource]) -> Non
     if isinstance(model.router, VolumeRouterConfig):
         models = [_model_config(source) for source in sources]
         experts = [model.expert.setup(scene=ANY_SCENE) for model in models]
-        refuse_shading(experts, "The Volume Router draws all experts' Gaussians as one set")
+        refuse_shading(experts, ONE_SET)
 
 
 def continue_run(config: TrainerConfig) -> None:
