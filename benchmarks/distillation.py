@@ -146,21 +146,23 @@ class Distillation:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds by family and supervision, with the spread of PSNR and the gain in it."""
+    """Means over seeds by family and supervision, with the spread of PSNR; the gain in it is over
+    plain students of the same seeds."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["method"], row["supervision"]), []).append(row)
     found = []
     for (method, supervision), group in groups.items():
         means = {name: _mean([row[name] for row in group]) for name in FIGURES}
-        plain = groups.get((method, "ground-truth"))
+        plain = {row["seed"]: row["psnr"] for row in groups.get((method, "ground-truth"), [])}
         scores = [row["psnr"] for row in group]
-        gain = None if plain is None else means["psnr"] - _mean([row["psnr"] for row in plain])
+        gains = [row["psnr"] - plain[row["seed"]] for row in group if row["seed"] in plain]
+        gain = statistics.mean(gains) if gains else None
         found.append(
             {"method": method, "kind": group[0]["kind"], "supervision": supervision, **means}
             | {"psnr_spread": statistics.stdev(scores) if len(scores) > 1 else None}
             | {"gain": gain, "n": len(group), "seeds": [row["seed"] for row in group]}
-            | {"options": group[0]["options"], "reason": _reason(group, plain is not None)}
+            | {"options": group[0]["options"], "reason": _reason(group, bool(gains))}
         )
     return found
 
@@ -175,7 +177,7 @@ def _reason(group: Sequence[dict[str, Any]], has_plain: bool) -> str:
     if len(group) == 1:
         reasons.append("psnr_spread: one seed")
     if not has_plain:
-        reasons.append("gain: ground-truth was not trained")
+        reasons.append("gain: ground-truth was not trained with these seeds")
     return "; ".join(reason for reason in reasons if reason)
 
 

@@ -62,6 +62,13 @@ def test_a_student_opens_without_its_teacher(tiny_runs: TinyRuns, taught):
     assert psnr[0] > psnr[1] - 3.0
 
 
+def test_a_student_learns_the_colours_of_cameras(tiny_runs: TinyRuns, tmp_path: Path):
+    options = ["--teacher", str(tiny_runs.router), "--pipeline.model.color-correction", "True"]
+    student = train(tiny_runs, "moegs-stg", tmp_path, *options)
+    assert open_run(student).model_state()["corrections.color"].abs().max() > 1e-3
+    assert "color correction, gate-weighted teacher" in score_run(open_run(student)).options
+
+
 def test_a_report_tells_students_from_experts(tiny_runs: TinyRuns, taught):
     student = score_run(open_run(taught[0]))
     assert student.kind == "distilled"
@@ -190,9 +197,10 @@ class TestMessages:
         match = f"share of the ground truth between 0 and 1, got {lam}; change .*{option}"
         self.fail(tiny_runs, tmp_path, match, *options)
 
-    def test_corrections_of_cameras(self, tiny_runs: TinyRuns, tmp_path: Path):
-        options = ["--teacher", str(tiny_runs.router), "--pipeline.model.color-correction", "True"]
-        self.fail(tiny_runs, tmp_path, "this training corrects their poses or colours", *options)
+    def test_corrected_poses(self, tiny_runs: TinyRuns, tmp_path: Path):
+        options = ["--pipeline.model.camera-optimizer.mode", "SO3xR3"]
+        options += ["--teacher", str(tiny_runs.router)]
+        self.fail(tiny_runs, tmp_path, "this training corrects their poses", *options)
 
     def test_a_teacher_of_another_scene(self, tiny_runs: TinyRuns, tmp_path: Path):
         write_demo_scene(tmp_path / "s", num_cameras=4, num_frames=6, width=48, height=36)

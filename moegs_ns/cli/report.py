@@ -228,7 +228,6 @@ def _options(run: Run) -> str:
     if isinstance(config.pipeline.model, RouterModelConfig):
         options.append(f"experts {', '.join(config.pipeline.model.expert_names)}")
         options += config.pipeline.model.prune.summary()
-    taught = _distillation(config.pipeline.model)
-    if taught.teacher is not None:
-        options.append(f"{taught.weighting} teacher, lambda {taught.lam:g}")
-    return ", ".join(options)
+    elif getattr(config.pipeline.model, "color_correction", False):
+        options.append("color correction")
+    return ", ".join(options + _distillation(config.pipeline.model).summary())

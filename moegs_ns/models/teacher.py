@@ -45,12 +45,11 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
             )
         return
     config.check()
-    if student.camera_optimizer.mode != "off" or student.color_correction:
+    # Colours may be corrected: images of truth, teacher and student are as the camera records them.
+    if student.camera_optimizer.mode != "off":
         raise ValueError(
-            "A teacher draws cameras where the data set puts them and in their own colours, but "
-            "this training corrects their poses or colours; switch "
-            "--pipeline.model.camera-optimizer.mode and --pipeline.model.color-correction off, or "
-            "train without --teacher."
+            "A teacher draws cameras where the data set puts them, but this training corrects "
+            "their poses; switch --pipeline.model.camera-optimizer.mode off, or train without --teacher."
         )
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()

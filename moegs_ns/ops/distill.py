@@ -56,6 +56,14 @@ class DistillationConfig(PrintableConfig):
                     f"--pipeline.model.distillation.{name}."
                 )
 
+    def summary(self) -> list[str]:
+        """What a table must say of a student; nothing where there is no teacher."""
+        if self.teacher is None:
+            return []
+        lam = f"{self.lam:g}" if self.final_lam is None else f"{self.lam:g} to {self.final_lam:g}"
+        kind = f"{self.weighting}{', normalized' if self.normalize else ''} teacher"
+        return [f"{kind}, lambda {lam}"]
+
 
 @dataclass(frozen=True, eq=False)
 class TeacherTargets:
