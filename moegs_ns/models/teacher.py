@@ -49,7 +49,8 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
     if student.camera_optimizer.mode != "off":
         raise ValueError(
             "A teacher draws cameras where the data set puts them, but this training corrects "
-            "their poses; switch --pipeline.model.camera-optimizer.mode off, or train without --teacher."
+            "their poses; switch --pipeline.model.camera-optimizer.mode off, or train without "
+            "--teacher."
         )
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()
