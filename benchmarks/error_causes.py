@@ -7,7 +7,7 @@ For every held-out camera the error is measured as it is, and as it would be wit
 - colours: an affine map of the image's colours to the true ones is fitted, one for each camera;
 - registration: the best of the nine shifts by at most one pixel is taken, one for each camera;
 - motion: pixels that move have the mean error of those that do not;
-- overfitting: the training cameras are drawn as a held-out one is.
+- overfitting: the training cameras are drawn as a held-out one is, also with fitted colours.
 
 PSNR is that of the mean squared error over all images of a camera, and then averaged over cameras;
 it differs a little from the mean over images that other tables show.
@@ -16,7 +16,7 @@ it differs a little from the mean over images that other tables show.
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,32 +130,38 @@ class ErrorCauses:
             of_camera = errors.setdefault(int(camera_ids[place]), CameraError())
             of_camera.add(image, target, batch["is_moving"])
         found = {camera: error.figures() for camera, error in sorted(errors.items())}
-        training = self.training_psnr(pipeline)
+        training = self.training_figures(pipeline)
+        unknown = dict.fromkeys(training)
+        reason = f"{', '.join(training)}: given for all cameras together"
         for camera, figures in found.items():
-            yield {"camera": camera} | rounded(figures) | {
-                "psnr_training": None, "reason": "psnr_training: given for all cameras together"
-            }  # fmt: skip
-        mean = {
-            name: sum(figures[name] for figures in found.values()) / len(found)
-            for name in next(iter(found.values()))
-        }
-        yield {"camera": "all"} | rounded(mean | {"psnr_training": training}) | {"reason": ""}
+            yield {"camera": camera} | rounded(figures) | unknown | {"reason": reason}
+        yield {"camera": "all"} | rounded(mean_figures(found.values()) | training) | {"reason": ""}
 
-    def training_psnr(self, pipeline: MoegsPipeline) -> float:
-        """Of training cameras, drawn without what was learned for them alone."""
+    def training_figures(self, pipeline: MoegsPipeline) -> dict[str, float]:
+        """Of training cameras, drawn without what was learned for them alone.
+
+        Those of a run with colour correction differ from their images by their own colours, so
+        that overfitting shows where colours are right.
+        """
         dataset = pipeline.datamanager.train_dataset
         chosen = torch.linspace(0, len(dataset) - 1, min(self.train_views, len(dataset)))
-        errors: dict[int, list[float]] = {}
+        errors: dict[int, CameraError] = {}
         for row in chosen.round().long().tolist():
             camera = dataset.cameras[row : row + 1].to(pipeline.device)
             image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
             target = torch.from_numpy(dataset.get_numpy_image(row)).to(pipeline.device)
             target = target_image({"image": target}, pipeline.device)
-            errors.setdefault(int(dataset.frame_table.camera_ids[row]), []).append(
-                float((image - target).square().mean())
-            )
-        per_camera = [decibels(sum(values) / len(values)) for values in errors.values()]
-        return sum(per_camera) / len(per_camera)
+            of_camera = errors.setdefault(int(dataset.frame_table.camera_ids[row]), CameraError())
+            of_camera.add(image, target, torch.zeros_like(target[..., :1], dtype=torch.bool))
+        mean = mean_figures([error.figures() for error in errors.values()])
+        return {f"{name}_training": mean[name] for name in ("psnr", "psnr_right_colors")}
+
+
+def mean_figures(figures: Collection[dict[str, float]]) -> dict[str, float]:
+    """Means over cameras."""
+    return {
+        name: sum(each[name] for each in figures) / len(figures) for name in next(iter(figures))
+    }
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:
