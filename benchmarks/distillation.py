@@ -112,23 +112,27 @@ class Distillation:
                     shown[supervision] = run_pictures(student, place)["picture"]
             sheet.add(method, shown)
 
+    def words(self, method: str, supervision: str, seed: int) -> list[str]:
+        """Module and options that train a student."""
+        own = dict(words.split(":", 1) for words in self.method_options)
+        taught = ("--teacher", str(self.teacher), f"{OWN}lam", str(self.lam))
+        return [
+            "nerfstudio.scripts.train", method, "--budget", str(self.budget),
+            *(() if supervision == "ground-truth" else taught), *SUPERVISIONS[supervision],
+            *shlex.split(self.train_options), *shlex.split(own.get(method, "")),
+            "--output-dir", str(self.output_dir), "--experiment-name", self.name, "--timestamp",
+            self.folder(method, supervision, seed).name, "--machine.seed", str(seed),
+            "--vis", "tensorboard", "--steps-per-eval-image", "0", "--data", str(self.data),
+            self.parser, *shlex.split(self.parser_options),
+        ]  # fmt: skip
+
     def train_and_score(
         self, place: int, method: str, supervision: str, seed: int
     ) -> dict[str, Any] | None:
         """Row of one student; None if it failed, with the end of its log printed."""
         run = self.folder(method, supervision, seed)
         run.mkdir(parents=True, exist_ok=True)
-        own = dict(words.split(":", 1) for words in self.method_options)
-        taught = ("--teacher", str(self.teacher), f"{OWN}lam", str(self.lam))
-        train = [
-            "nerfstudio.scripts.train", method, "--budget", str(self.budget),
-            *(() if supervision == "ground-truth" else taught), *SUPERVISIONS[supervision],
-            *shlex.split(self.train_options), *shlex.split(own.get(method, "")),
-            "--output-dir", str(self.output_dir), "--experiment-name", self.name,
-            "--timestamp", run.name, "--machine.seed", str(seed), "--vis", "tensorboard",
-            "--steps-per-eval-image", "0", "--data", str(self.data), self.parser,
-            *shlex.split(self.parser_options),
-        ]  # fmt: skip
+        train = self.words(method, supervision, seed)
         score = ["moegs_ns.cli.main", "report", str(run), "--output-path", str(run / SCORES)]
         # A student that was finished before is only scored again.
         is_trained = (run / "training.json").is_file()

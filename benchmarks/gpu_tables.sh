@@ -10,13 +10,21 @@ mkdir -p "$OUT"
 stage_reference() { "$here/gpu_reference.sh"; } # its times count: nothing beside it
 stage_smoke() { "$here/gpu_smoke.sh"; }
 stage_method() { "$here/gpu_method.sh"; }
+stage_students() { "$here/gpu_students.sh"; }
 stage_dnerf() { "$here/gpu_dnerf.sh"; }
 stage_budgets() { "$here/gpu_budgets.sh"; }
+# All experts at their full recipes on all frames, and the published mixtures; the longest first, so
+# that two GPUs end together.
+whole_clip() { # NAME OPTIONS
+  FRAMES="0 149" BUDGET=1 NAME="$1" EXPERT_OPTIONS="${2:-}" \
+    METHODS="${METHODS:-moegs-ed3dgs moegs-ex4dgs moegs-stg moegs-4dgaussians}" \
+    MIXTURES="${MIXTURES:-moegs-ex4dgs,moegs-stg moegs-stg,moegs-4dgaussians \
+moegs-ex4dgs,moegs-stg,moegs-ed3dgs moegs-ex4dgs,moegs-stg,moegs-ed3dgs,moegs-4dgaussians}" \
+    "$here/gpu_basketball.sh"
+}
+stage_full() { whole_clip basketball_full; }
 stage_corrected() {
-  FRAMES="0 149" BUDGET=1 NAME=basketball_corrected \
-    METHODS="${METHODS:-moegs-ex4dgs moegs-4dgaussians moegs-stg}" \
-    MIXTURES="${MIXTURES:-moegs-stg,moegs-4dgaussians moegs-ex4dgs,moegs-stg}" \
-    EXPERT_OPTIONS="all: --pipeline.model.color-correction True" "$here/gpu_basketball.sh"
+  whole_clip basketball_corrected "all: --pipeline.model.color-correction True"
 }
 stage_tf32() { "$here/gpu_tf32.sh"; }
 # What another machine needs for `compact_run.py compare`; once the experts of `corrected` are there.
@@ -27,7 +35,7 @@ stage_compact() {
       "$runs/basketball_corrected/$method/seed-0" --folder "$OUT/$method-compact"
   done
 }
-stages="reference smoke method dnerf corrected compact budgets tf32"
+stages="reference smoke method students dnerf full corrected compact budgets tf32"
 [ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do

@@ -75,8 +75,8 @@ def test_every_command_of_every_table_is_understood(tmp_path: Path):
     found = [understood(call) for call in calls_of("gpu_tables.sh", tmp_path)]
     mixtures = {each.name: each for each in found if isinstance(each, mixture.Mixture)}
     assert set(mixtures) == {
-        "method", "dnerf", "basketball_corrected", "basketball_seeds", "basketball_budget_10",
-        "basketball_budget_50", "basketball_joint",
+        "method", "students", "dnerf", "basketball_full", "basketball_corrected",
+        "basketball_seeds", "basketball_budget_10", "basketball_budget_50", "basketball_joint",
     }  # fmt: skip
     kinds = {type(each) for each in found}
     assert set(OPTIONS.values()) - {compact_run.Command} | {compact_run.Write} <= kinds
@@ -85,7 +85,7 @@ def test_every_command_of_every_table_is_understood(tmp_path: Path):
 
 def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
     """Also the options that are passed on inside a string."""
-    calls = calls_of("gpu_tables.sh", tmp_path, "dnerf+corrected", "budgets", "method")
+    calls = calls_of("gpu_tables.sh", tmp_path, "dnerf+full+corrected", "budgets", "method")
     for each in map(understood, calls):
         if isinstance(each, mixture.Mixture):
             experts = each.experts(seed=0)
@@ -93,6 +93,16 @@ def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
                 parse(*training.words())
             for training, _ in each.routers(0, experts):
                 parse(*training.words())
+
+
+def test_every_student_is_understood(tmp_path: Path):
+    calls = calls_of("gpu_tables.sh", tmp_path, "method", "students")
+    found = [each for each in map(understood, calls) if isinstance(each, distillation.Distillation)]
+    assert len(found) == 2
+    for each in found:
+        for method in each.methods:
+            for supervision in each.supervisions:
+                parse(*each.words(method, supervision, seed=0)[1:])
 
 
 def test_every_training_of_every_comparison_is_understood(tmp_path: Path):
