@@ -1,12 +1,12 @@
 """Files of Gaussians in the PLY layout of 3D Gaussian Splatting, which its viewers read."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from moegs_ns.gaussians import Gaussians
+from moegs_ns.whole_files import written_whole
 
 SMALLEST_OPACITY = 1.0 / 255.0
 """Less opaque Gaussians are never drawn, and are left out of files."""
@@ -42,13 +42,8 @@ def write_ply(gaussians: Gaussians, path: Path) -> int:
     table = np.empty(len(shown), dtype=[(name, "<f4") for name in columns])
     for name, values in columns.items():
         table[name] = values
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
-    try:
-        PlyData([PlyElement.describe(table, "vertex")], byte_order="<").write(os.fspath(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path, "PLY file", "name another place for it") as file:
+        PlyData([PlyElement.describe(table, "vertex")], byte_order="<").write(file)
     return len(shown)
 
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "moegs_ns"
 LAYERS = (
     {
         *("gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers", "replay", "forms"),
-        "seeds",
+        *("seeds", "whole_files"),
     },
     {"splatting"},
     {"experts", "fields", "losses", "metrics"},

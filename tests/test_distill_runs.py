@@ -100,7 +100,11 @@ def test_a_resumed_student_goes_on_with_its_teacher(tiny_runs: TinyRuns, taught,
     load = ["--load-dir", str(cut.parent / "nerfstudio_models")]
     again = open_run(train(tiny_runs, "moegs-stg", tmp_path, *load, name="again"))
     assert again.config.pipeline.model.distillation.gate == "stg"
-    assert record_of(again.config_path)["distillation"]["images"] == 2 * 30
+    # The record tells of the whole training, as that of one without interruption does.
+    report, whole = (record_of(path)["distillation"] for path in (again.config_path, taught[0]))
+    assert report["images"] == whole["images"] == 2 * 60
+    for name in ("teacher_psnr", "mean_gate"):
+        assert report[name] == pytest.approx(whole[name], rel=1e-3)
     resumed = again.model_state()
     for name, value in open_run(taught[0]).model_state().items():
         if isinstance(value, torch.Tensor):

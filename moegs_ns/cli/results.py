@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from moegs_ns.whole_files import write_whole
+
 Row = dict[str, Any]
 """Figures of one row of a table by column."""
 
@@ -40,10 +42,9 @@ def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> N
         "versions": {name: _version(name) for name in PACKAGES} | {"python": _python()},
         "rows": rows,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(content, indent=1) + "\n")
+    _write(path, json.dumps(content, indent=1) + "\n")
     heading = f"`{command}`  \n{content['hardware']}, commit {content['commit']}, {content['date']}"
-    _replace(path.with_suffix(".md"), f"{heading}\n\n{markdown_table(content['rows'])}\n")
+    _write(path.with_suffix(".md"), f"{heading}\n\n{markdown_table(content['rows'])}\n")
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -110,7 +111,5 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".writing-{path.name}")
-    temporary.write_text(text, "utf8")
-    os.replace(temporary, path)
+def _write(path: Path, text: str) -> None:
+    write_whole(path, text, "table", "name another place for it")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from moegs_ns.cameras import llff_from_opengl, opengl_from_viewmats
 from moegs_ns.data.recordings import Recording
 from moegs_ns.data.triangulation import require_pycolmap
-from moegs_ns.data.whole_files import written_whole
+from moegs_ns.whole_files import written_whole
 
 _LARGEST_SHIFT = 0.002
 """Share of the image's longer side by which a pixel may be off because LLFF rows know one focal

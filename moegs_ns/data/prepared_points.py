@@ -26,7 +26,7 @@ from moegs_ns.data.triangulation import (
     require_pycolmap,
     triangulate,
 )
-from moegs_ns.data.whole_files import written_whole
+from moegs_ns.whole_files import written_whole
 
 _FORMAT = 1
 """Raised whenever the same images and options would give other points."""

@@ -37,7 +37,10 @@ from moegs_ns.models.teacher import prepare_distillation
 from moegs_ns.models.training_records import expert_seconds
 from moegs_ns.models.two_stages import train_missing_experts
 from moegs_ns.recipes.schedules import scaled_steps
+from moegs_ns.whole_files import write_whole
 
+ANOTHER_FOLDER = "name another --output-dir"
+"""What to do if a run's files cannot be written."""
 STEPS_PER_CHECK = 50
 """Steps between two looks at whether the loss is still a number; each look waits for the GPU."""
 
@@ -110,11 +113,8 @@ class MoegsTrainerConfig(TrainerConfig):
 
     def save_config(self) -> None:
         """Write config.yml, under a temporary name first."""
-        folder = self.get_base_dir()
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".writing-{CONFIG_NAME}"
-        temporary.write_text(yaml.dump(self), "utf8")
-        os.replace(temporary, folder / CONFIG_NAME)
+        path = self.get_base_dir() / CONFIG_NAME
+        write_whole(path, yaml.dump(self), "run's configuration", ANOTHER_FOLDER)
 
 
 def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
@@ -212,9 +212,7 @@ class MoegsTrainer(Trainer):
                 record["expert_seconds"] = earlier.get("expert_seconds")
         if isinstance(model, ExpertModel):
             record |= model.recipe.supervision.report()
-        temporary = path.with_name(f".writing-{path.name}")
-        temporary.write_text(json.dumps(record) + "\n", "utf8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(record) + "\n", "record of the training", ANOTHER_FOLDER)
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is no number."""

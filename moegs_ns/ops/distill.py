@@ -145,6 +145,15 @@ class Distillation(Supervision):
         self._sums = self._sums.to(errors) + torch.stack([errors, gates])
         self._images += len(part.indices)
 
+    def state(self) -> dict[str, Any]:
+        """See base."""
+        return {"images": self._images, "sums": self._sums}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """See base; a checkpoint from before there was a teacher has none."""
+        self._images = state.get("images", self._images)
+        self._sums = state.get("sums", self._sums)
+
     def report(self) -> dict[str, Any]:
         """See base."""
         config, seen = self.config, self._images > 0

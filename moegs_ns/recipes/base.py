@@ -169,6 +169,7 @@ class Recipe(nn.Module):
             "statistics": self.densifier.state(),
             "sampler": {} if self.sampler is None else self.sampler.state_dict(),
             "has_scaled_rates": self.has_scaled_rates,
+            "supervision": self.supervision.state(),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -176,5 +177,6 @@ class Recipe(nn.Module):
         self.generator.set_state(state["random"].cpu())
         self.densifier.load_state(state["statistics"])
         self.has_scaled_rates = bool(state["has_scaled_rates"])
+        self.supervision.load_state(state.get("supervision", {}))
         if self.sampler is not None and state["sampler"]:
             self.sampler.load_state_dict(state["sampler"])

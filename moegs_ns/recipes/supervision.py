@@ -45,6 +45,13 @@ class Supervision:
         """What the record of the training says about it."""
         return {}
 
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs for the same report."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore `state`."""
+
 
 class PlainErrors:
     """`photometric_errors` at one weight of the structural term, replayed where possible."""

@@ -28,3 +28,9 @@ def written_whole(path: Path, what: str, remedy: str) -> Iterator[BinaryIO]:
             f"The {what} cannot be written to {path} ({error.strerror or error}); make room, or "
             f"{remedy}."
         ) from error
+
+
+def write_whole(path: Path, text: str, what: str, remedy: str) -> None:
+    """Write a text at once; see `written_whole`."""
+    with written_whole(path, what, remedy) as file:
+        file.write(text.encode("utf8"))
