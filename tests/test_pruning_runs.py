@@ -206,6 +206,12 @@ class TestOtherRouters:
         if method == "moegs-volume-router":
             with pytest.raises(ValueError, match="use a run of moegs-router or moegs-pixel-router"):
                 train_tiny(method, tiny_runs.scene, tmp_path, *options)
+            assert not list(tmp_path.rglob("config.yml")), "before anything is written"
             return
+        with pytest.raises(
+            ValueError, match="the Pixel Router has none; choose gated-contribution"
+        ):
+            train_tiny(method, tiny_runs.scene, tmp_path, *options[:-1], "gate-gradient")
+        assert not list(tmp_path.rglob("config.yml")), "before anything is written"
         pruned = train_tiny(method, tiny_runs.scene, tmp_path, *options)
         assert sum(gaussians(pruned)) == round(0.7 * sum(gaussians(source)))

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moegs_ns.cameras import View
+from moegs_ns.fields import PixelRouterConfig, RouterConfig, VolumeRouterConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture import Mixture, gates_from
 from moegs_ns.ops.responsibilities import (
+    NO_PIXEL_GATES,
     RowSums,
     expect_pixel_gates,
     expect_views,
@@ -21,6 +23,10 @@ from moegs_ns.splatting.pixel_sums import pixel_sums
 
 SATURATED = 0.99
 """Largest gate of a pixel above which it counts as saturated; gradients of gates vanish there."""
+NO_WEIGHTS = (
+    "The criterion gate-gradient expects a router with weights per Gaussian, but the Pixel Router "
+    "has none; choose gated-contribution."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +51,7 @@ def gate_importance(mixture: Mixture, views: Iterable[View]) -> Importance:
     """
     expect_pixel_gates(mixture)
     if not mixture.router.has_weights:
-        raise ValueError(
-            "The criterion gate-gradient expects a router with weights per Gaussian, but the Pixel "
-            "Router has none; choose gated-contribution."
-        )
+        raise ValueError(NO_WEIGHTS)
     total, num_views, saturated = RowSums(mixture, columns=1), 0, 0.0
     for view in views:
         gaussians = mixture.gaussians(view.time)
@@ -142,3 +145,11 @@ CRITERIA: dict[CriterionName, Measure] = {
     "random": by_chance,
 }
 """How Gaussians may be compared, by the names of the command line."""
+
+
+def check_criterion(criterion: CriterionName, router: RouterConfig) -> None:
+    """Raise ValueError if a criterion asks for what mixtures with such a router do not have."""
+    if isinstance(router, VolumeRouterConfig) and criterion not in ("opacity", "random"):
+        raise ValueError(NO_PIXEL_GATES)
+    if isinstance(router, PixelRouterConfig) and criterion == "gate-gradient":
+        raise ValueError(NO_WEIGHTS)

@@ -13,6 +13,11 @@ from moegs_ns.mixture import Mixture, gates_from
 from moegs_ns.splatting.pixel_sums import pixel_sums
 from moegs_ns.volume_mixture import VolumeMixture
 
+NO_PIXEL_GATES = (
+    "Expected a mixture with gates per pixel, but the Volume Router's draws all experts as one "
+    "set; use a run of moegs-router or moegs-pixel-router."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Responsibilities:
@@ -73,10 +78,7 @@ class RowSums:
 def expect_pixel_gates(mixture: Mixture) -> None:
     """Raise ValueError for mixtures that blend Gaussians instead of images."""
     if isinstance(mixture, VolumeMixture):
-        raise ValueError(
-            "Expected a mixture with gates per pixel, but the Volume Router's draws all experts as "
-            "one set; use a run of moegs-router or moegs-pixel-router."
-        )
+        raise ValueError(NO_PIXEL_GATES)
 
 
 def expect_views(count: int) -> None:
