@@ -26,6 +26,7 @@ stage_full() { whole_clip basketball_full; }
 stage_corrected() {
   whole_clip basketball_corrected "all: --pipeline.model.color-correction True"
 }
+stage_router() { "$here/gpu_router.sh"; }
 stage_tf32() { "$here/gpu_tf32.sh"; }
 # What another machine needs for `compact_run.py compare`; once the experts of `corrected` are there.
 stage_compact() {
@@ -35,7 +36,7 @@ stage_compact() {
       "$runs/basketball_corrected/$method/seed-0" --folder "$OUT/$method-compact"
   done
 }
-stages="reference smoke method students dnerf full corrected compact budgets tf32"
+stages="reference smoke method students dnerf full corrected compact budgets router tf32"
 [ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do

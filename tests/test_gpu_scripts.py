@@ -106,8 +106,9 @@ def test_every_student_is_understood(tmp_path: Path):
 
 
 def test_every_training_of_every_comparison_is_understood(tmp_path: Path):
-    found = list(map(understood, calls_of("gpu_tables.sh", tmp_path, "tf32")))
-    assert [each.name for each in found] == ["validation_tf32"]
+    found = list(map(understood, calls_of("gpu_tables.sh", tmp_path, "tf32", "router")))
+    names = ["validation_tf32", "validation_router_experts", "validation_router_training"]
+    assert [each.name for each in found] == names
     for each in found:
         for place in range(len(each.variants)):
             parse(*each.words(place)[1:])
