@@ -27,6 +27,7 @@ stage_corrected() {
   whole_clip basketball_corrected "all: --pipeline.model.color-correction True"
 }
 stage_router() { "$here/gpu_router.sh"; }
+stage_sharing() { "$here/gpu_sharing.sh"; } # by itself: its times count
 stage_tf32() { "$here/gpu_tf32.sh"; }
 # What another machine needs for `compact_run.py compare`; once the experts of `corrected` are there.
 stage_compact() {
@@ -36,7 +37,7 @@ stage_compact() {
       "$runs/basketball_corrected/$method/seed-0" --folder "$OUT/$method-compact"
   done
 }
-stages="reference smoke method students dnerf full corrected compact budgets router tf32"
+stages="reference smoke method students dnerf full corrected compact budgets router tf32 sharing"
 [ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do

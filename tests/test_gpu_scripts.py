@@ -4,6 +4,7 @@ A misspelt option would otherwise be noticed on a rented machine.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pruning
 import pytest
 import router_variants
 import single_pass
+import training_step
 import tyro
 import validation
 from test_methods import parse
@@ -31,6 +33,7 @@ OPTIONS = {
     "pruning.py": pruning.Pruning,
     "router_variants.py": router_variants.RouterVariants,
     "single_pass.py": single_pass.Options,
+    "training_step.py": training_step.TrainingStep,
     "validation.py": validation.Validation,
 }
 STAND_IN = f"""#!{sys.executable}
@@ -112,6 +115,19 @@ def test_every_training_of_every_comparison_is_understood(tmp_path: Path):
     for each in found:
         for place in range(len(each.variants)):
             parse(*each.words(place)[1:])
+
+
+def test_every_shared_training_is_understood(tmp_path: Path):
+    """Three as they are, then the same three as clients of MPS."""
+    control = tmp_path / "nvidia-cuda-mps-control"
+    control.write_text("#!/bin/sh\n")
+    control.chmod(0o755)
+    found = list(map(understood, calls_of("gpu_sharing.sh", tmp_path)))
+    methods = ("stg", "ex4dgs", "ed3dgs")
+    assert {each.name for each in found[:3]} == {f"sharing_plain_{name}" for name in methods}
+    assert {each.name for each in found[3:]} == {f"sharing_mps_{name}" for name in methods}
+    for each in found:
+        parse(*shlex.split(each.command[0]))
 
 
 def test_work_that_is_bound_to_a_gpu_gets_one_that_may_be_used(tmp_path: Path):

@@ -207,6 +207,8 @@ class TestOtherRouters:
             with pytest.raises(ValueError, match="use a run of moegs-router or moegs-pixel-router"):
                 train_tiny(method, tiny_runs.scene, tmp_path, *options)
             assert not list(tmp_path.rglob("config.yml")), "before anything is written"
+            pruned = train_tiny(method, tiny_runs.scene, tmp_path, *options[:-1], "opacity")
+            assert sum(gaussians(pruned)) == round(0.7 * sum(gaussians(source)))
             return
         with pytest.raises(
             ValueError, match="the Pixel Router has none; choose gated-contribution"

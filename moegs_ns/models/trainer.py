@@ -36,7 +36,7 @@ from moegs_ns.models.router_model import RouterModelConfig
 from moegs_ns.models.teacher import prepare_distillation
 from moegs_ns.models.training_records import expert_seconds
 from moegs_ns.models.two_stages import train_missing_experts
-from moegs_ns.ops.importance import check_criterion
+from moegs_ns.ops.importance import CRITERIA
 from moegs_ns.recipes.schedules import scaled_steps
 from moegs_ns.whole_files import write_whole
 
@@ -89,7 +89,7 @@ class MoegsTrainerConfig(TrainerConfig):
         model.embed_experts()
         if model.mixture_run is not None:
             take_over(self, open_run(model.mixture_run).config)
-            check_criterion(model.prune.criterion, model.router)
+            CRITERIA[model.prune.criterion].check(model.router)
 
     def _find_teacher(self, model: ExpertModelConfig) -> None:
         """Check the teacher if there is one; a resumed run goes on with its own by default."""

@@ -136,20 +136,36 @@ def by_chance(mixture: Mixture, _: Iterable[View], generator: torch.Generator) -
     return Importance([values.to(part) for values, part in zip(drawn, rows, strict=True)])
 
 
+@dataclass(frozen=True)
+class Criterion:
+    """A way to compare Gaussians, and what it asks of the mixture."""
+
+    measure: Measure
+    needs_gates: bool = True
+    """Whether it asks for gates per pixel, which the Volume Router's mixture lacks."""
+    needs_weights: bool = False
+    """Whether it asks for weights per Gaussian, which the Pixel Router lacks."""
+
+    def __call__(
+        self, mixture: Mixture, views: Iterable[View], generator: torch.Generator
+    ) -> Importance:
+        """What every Gaussian is worth."""
+        return self.measure(mixture, views, generator)
+
+    def check(self, router: RouterConfig) -> None:
+        """Raise ValueError if mixtures with such a router lack what it asks for."""
+        if self.needs_gates and isinstance(router, VolumeRouterConfig):
+            raise ValueError(NO_PIXEL_GATES)
+        if self.needs_weights and isinstance(router, PixelRouterConfig):
+            raise ValueError(NO_WEIGHTS)
+
+
 CriterionName = Literal["gate-gradient", "gated-contribution", "contribution", "opacity", "random"]
-CRITERIA: dict[CriterionName, Measure] = {
-    "gate-gradient": by_gate_gradient,
-    "gated-contribution": by_gated_contribution,
-    "contribution": by_contribution,
-    "opacity": by_opacity,
-    "random": by_chance,
+CRITERIA: dict[CriterionName, Criterion] = {
+    "gate-gradient": Criterion(by_gate_gradient, needs_weights=True),
+    "gated-contribution": Criterion(by_gated_contribution),
+    "contribution": Criterion(by_contribution),
+    "opacity": Criterion(by_opacity, needs_gates=False),
+    "random": Criterion(by_chance, needs_gates=False),
 }
 """How Gaussians may be compared, by the names of the command line."""
-
-
-def check_criterion(criterion: CriterionName, router: RouterConfig) -> None:
-    """Raise ValueError if a criterion asks for what mixtures with such a router do not have."""
-    if isinstance(router, VolumeRouterConfig) and criterion not in ("opacity", "random"):
-        raise ValueError(NO_PIXEL_GATES)
-    if isinstance(router, PixelRouterConfig) and criterion == "gate-gradient":
-        raise ValueError(NO_WEIGHTS)
