@@ -186,15 +186,13 @@ def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarra
     count, metadata = len(poses), cameras.metadata or {}
     times = torch.zeros_like(poses[:, :1]) if cameras.times is None else cameras.times
     floats = [cameras.fx, cameras.fy, cameras.cx, cameras.cy, times, poses]
-    unknown = torch.full((count, 1), UNKNOWN_ID, device=poses.device)
     ids = [cameras.width, cameras.height]
-    for key in ("camera_id", "frame_id"):
-        value = metadata.get(key)
-        ids.append(unknown if value is None else torch.as_tensor(value, device=poses.device))
-    return (
-        torch.cat([each.to(poses.dtype) for each in floats], dim=1).cpu().numpy(),
-        torch.cat([each.reshape(count, 1) for each in ids], dim=1).cpu().numpy(),
-    )
+    for value in (metadata.get("camera_id"), metadata.get("frame_id")):
+        known = torch.full((count,), UNKNOWN_ID, device=poses.device) if value is None else value
+        ids.append(torch.as_tensor(known, device=poses.device))
+    all_floats = torch.cat([each.to(poses.dtype) for each in floats], dim=1)
+    all_ids = torch.cat([each.reshape(count, 1) for each in ids], dim=1)
+    return all_floats.cpu().numpy(), all_ids.cpu().numpy()
 
 
 def single_views(

@@ -78,6 +78,7 @@ def project(
         conics=conics.flatten(0, 1),
         opacities=opacities if len(view) == 1 else opacities.repeat(len(view)),
         radii=radii.flatten(),
+        extents=radii.flatten(),
         camera_ids=camera_ids,
         gaussian_ids=gaussian_ids,
         is_complete=True,
@@ -169,12 +170,12 @@ def _sort(
     tile_width, tile_height = -(-width // TILE_SIZE), -(-height // TILE_SIZE)
     count_name = _first_parameter(isect_tiles, ("n_images", "n_cameras"))
     ids_name = _first_parameter(isect_tiles, ("image_ids", "camera_ids"))
-    radii = projection.radii
+    extents = projection.extents
     if ids_name == "image_ids":
-        radii = radii[:, None].expand(-1, 2).contiguous()
+        extents = extents[:, None].expand(-1, 2).contiguous()
     _, isect_ids, flatten_ids = isect_tiles(
         means2d=projection.means2d,
-        radii=radii,
+        radii=extents,
         depths=projection.depths,
         tile_size=TILE_SIZE,
         tile_width=tile_width,

@@ -75,7 +75,7 @@ def _sort(
     depth_order = torch.argsort(projection.depths, stable=True)
     with _undisturbed():
         bounds = kernels.count_tiles(
-            _array(projection.means2d), _array(projection.radii), columns, rows, TILE_SIZE
+            _array(projection.means2d), _array(projection.extents), columns, rows, TILE_SIZE
         )
         return kernels.sort_into_tiles(
             bounds, _array(depth_order), _array(image_ids.long()), num_images, columns, rows

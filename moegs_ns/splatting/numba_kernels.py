@@ -28,17 +28,17 @@ def limits_for(dtype: np.dtype) -> np.ndarray:
 
 
 @njit(cache=True)
-def count_tiles(means2d, radii, grid_width, grid_height, tile_size):
+def count_tiles(means2d, extents, grid_width, grid_height, tile_size):
     """First and last (exclusive) tile column and row of every Gaussian, [n, 4]."""
-    bounds = np.zeros((len(radii), 4), dtype=np.int64)
+    bounds = np.zeros((len(extents), 4), dtype=np.int64)
     size = (grid_width, grid_height)
-    for row in range(len(radii)):
-        if radii[row] <= 0:
+    for row in range(len(extents)):
+        if extents[row] <= 0:
             continue
         for axis in range(2):
-            radius = means2d.dtype.type(radii[row])
-            first = math.floor((means2d[row, axis] - radius) / tile_size)
-            last = math.ceil((means2d[row, axis] + radius) / tile_size)
+            edge = means2d.dtype.type(extents[row])
+            first = math.floor((means2d[row, axis] - edge) / tile_size)
+            last = math.ceil((means2d[row, axis] + edge) / tile_size)
             bounds[row, 2 * axis] = min(max(first, 0), size[axis])
             bounds[row, 2 * axis + 1] = min(max(last, 0), size[axis])
     return bounds

@@ -12,7 +12,13 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians, joined
 from moegs_ns.splatting import gsplat_cuda, torch_twin
-from moegs_ns.splatting.projection import NEAR, ROW_FIELDS, Projection, dilate
+from moegs_ns.splatting.projection import (
+    NEAR,
+    ROW_FIELDS,
+    Projection,
+    cut_to_visible,
+    dilate,
+)
 from moegs_ns.splatting.spherical_harmonics import view_colors
 
 SHOWN_CHANNELS = 4
@@ -89,7 +95,7 @@ def see(
         dilation = dilation[projection.gaussian_ids]
     if isinstance(compensated, Tensor):
         compensated = compensated[projection.gaussian_ids]
-    projection = dilate(projection, dilation, compensated)
+    projection = cut_to_visible(dilate(projection, dilation, compensated))
     depths = projection.depths
     seen = Seen(
         replace(projection, depths=depths.detach()),

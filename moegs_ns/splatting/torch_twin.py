@@ -105,7 +105,10 @@ def _alphas(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor,
 
 @torch.no_grad()
 def _shares_tile(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Tensor:
-    """Whether the square around a Gaussian touches the tile of a pixel, as the fast paths sort."""
+    """Whether the square around a Gaussian touches the tile of a pixel, as the fast paths sort.
+
+    They leave out tiles of it where the Gaussian is too faint, which this oracle looks at as well.
+    """
     radii = projection.radii[:, None]
     first = torch.floor((projection.means2d - radii) / TILE_SIZE)
     last = torch.ceil((projection.means2d + radii) / TILE_SIZE)
