@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tile_lists import tiles_of, uncut
 from tolerances import EXACT, GRADIENT, assert_gradients_agree
 from toys import LEAVES, make_gaussians, make_view
 
@@ -33,12 +34,6 @@ def faint_gaussians(generator: torch.Generator, device: str) -> Gaussians:
     opacities = 0.001 * 999.0 ** uniform[:, 2]
     moved = {name: getattr(gaussians, name).to(device) for name in LEAVES}
     return replace(gaussians, **moved | {"opacities": opacities.to(device)})
-
-
-def uncut(seen: Seen) -> Seen:
-    """The same with every square three standard deviations wide."""
-    projection = seen.projection
-    return replace(seen, projection=replace(projection, extents=projection.radii))
 
 
 @pytest.mark.parametrize("rasterizer", KERNELS)
@@ -72,8 +67,11 @@ def test_lists_are_much_shorter(rasterizer, generator):
     def length(seen: Seen) -> int:
         projection, sizes = seen.projection, (view.width, view.height)
         if rasterizer is gsplat_cuda:
-            return len(gsplat_cuda._sort(projection, projection.camera_ids, 1, *sizes)[1])
-        return len(numba_cpu._sort(projection, projection.camera_ids, (1, *sizes[::-1]))[0])
+            pairs = gsplat_cuda._sort(projection, projection.camera_ids, 1, *sizes)[1]
+        else:
+            pairs = numba_cpu._sort(projection, projection.camera_ids, (1, *sizes[::-1]))[0]
+        assert len(pairs) == tiles_of(seen, view).sum(), "The benchmark counts otherwise."
+        return len(pairs)
 
     assert length(seen) < 0.6 * length(uncut(seen))
 

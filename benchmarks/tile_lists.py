@@ -1,0 +1,151 @@
+"""How much shorter the lists of tiles are since squares end where Gaussians are too faint to be
+drawn, and what that saves, on trained experts.
+
+    python benchmarks/tile_lists.py --runs RUN RUN --scale 4
+
+Pictures are the same; `before` has squares of three standard deviations, as gsplat projects them.
+"""
+
+import shlex
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from jaxtyping import Int
+from measure import RESULTS, time_calls, write_results
+from torch import Tensor
+
+from moegs_ns.cameras import View, single_views
+from moegs_ns.cli.report import load_pipeline
+from moegs_ns.experts.base import Expert
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.expert_model import ExpertModel
+from moegs_ns.splatting import Seen, draw, see
+from moegs_ns.splatting.projection import TILE_SIZE
+
+LEAVES = ("means", "quats", "scales", "opacities", "sh")
+
+
+Way = Callable[[Seen], Seen]
+"""What is made of the extents before a picture is drawn."""
+
+
+def uncut(seen: Seen) -> Seen:
+    """Squares of three standard deviations, whatever the opacity."""
+    projection = seen.projection
+    return replace(seen, projection=replace(projection, extents=projection.radii))
+
+
+WAYS: dict[str, Way] = {"before": uncut, "after": lambda seen: seen}
+
+
+@dataclass
+class TileLists:
+    """Lists and times of each run's held-out views."""
+
+    runs: tuple[Path, ...]
+    """Folders of trained experts."""
+    name: str = "tile_lists"
+    """Name of the results file."""
+    scale: float = 1.0
+    """Factor on the images' size, for experts that were trained at a smaller one."""
+    views: int = 3
+    """Held-out views of each run, spread evenly."""
+    repeats: int = 10
+    """Timed pictures of each view, both ways in turns."""
+    results_dir: Path = RESULTS
+    """Where the table goes."""
+
+    def main(self) -> None:
+        """Measure every run and write the table."""
+        rows = [self.measure(run) for run in self.runs]
+        write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
+        print((self.results_dir / f"{self.name}.md").read_text())
+
+    def measure(self, run: Path) -> dict[str, Any]:
+        """One row: the mean of pairs and the median of times over the views."""
+        pipeline = load_pipeline(open_run(run))
+        assert isinstance(pipeline.model, ExpertModel), "tile_lists expects runs of experts."
+        expert, cameras = pipeline.model.expert, pipeline.datamanager.eval_dataset.cameras
+        views = [
+            enlarged(view, self.scale)
+            for view in single_views(cameras, pipeline.device, self.views)
+        ]
+        pictures = [Picture(expert, view) for view in views]
+        row: dict[str, Any] = {
+            "run": str(run), "gaussians": expert.num_gaussians,
+            "width": views[0].width, "height": views[0].height, "views": len(views),
+        }  # fmt: skip
+        for name, way in WAYS.items():
+            row[f"pairs_{name}"] = sum(picture.pairs(way) for picture in pictures) // len(views)
+        row["pairs_share"] = row["pairs_after"] / row["pairs_before"]
+        for kind in (Picture.forward, Picture.backward):
+            times: dict[str, list[float]] = {name: [] for name in WAYS}
+            for picture in pictures:
+                for repeat in range(1 + self.repeats):  # in turns; the first does not count
+                    for name, way in WAYS.items():
+                        time = time_calls(partial(kind, picture, way), 1, warmup=0).median
+                        times[name] += [time] if repeat else []
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            row |= {f"{kind.__name__}_{name}_ms": median for name, median in medians.items()}
+            row[f"{kind.__name__}_times_faster"] = medians["before"] / medians["after"]
+        return row | {"n": self.repeats * len(views)}
+
+
+class Picture:
+    """An expert's Gaussians at the time of one camera."""
+
+    def __init__(self, expert: Expert, view: View) -> None:
+        with torch.no_grad():
+            self.gaussians = expert.at(view.time)
+        self.view, self.near = view, expert.near
+
+    def seen(self, gaussians: Gaussians, way: Way) -> Seen:
+        """The Gaussians on the image plane."""
+        return way(see(gaussians, self.view, near=self.near))
+
+    @torch.no_grad()
+    def pairs(self, way: Way) -> int:
+        """Pairs of Gaussian and tile that are sorted."""
+        return int(tiles_of(self.seen(self.gaussians, way), self.view).sum())
+
+    @torch.no_grad()
+    def forward(self, way: Way) -> None:
+        """Project and draw."""
+        draw([self.seen(self.gaussians, way)], self.view)
+
+    def backward(self, way: Way) -> None:
+        """Project, draw, and pull gradients to everything."""
+        leaves = {n: getattr(self.gaussians, n).detach().requires_grad_() for n in LEAVES}
+        splat = draw([self.seen(replace(self.gaussians, **leaves), way)], self.view).only()
+        torch.autograd.grad(splat.rgb.square().mean(), list(leaves.values()))
+
+
+def tiles_of(seen: Seen, view: View) -> Int[Tensor, "n"]:
+    """Tiles that each Gaussian is listed in."""
+    projection = seen.projection
+    edges = projection.extents[:, None]
+    tiles = torch.tensor([-(-view.width // TILE_SIZE), -(-view.height // TILE_SIZE)]).to(edges)
+    first = torch.floor((projection.means2d - edges) / TILE_SIZE)
+    last = torch.ceil((projection.means2d + edges) / TILE_SIZE)
+    inside = (torch.minimum(last, tiles) - first.clamp(min=0)).clamp(min=0)
+    return torch.where(projection.extents > 0, inside.prod(dim=1), 0).long()
+
+
+def enlarged(view: View, scale: float) -> View:
+    """The same view in more pixels."""
+    Ks = view.Ks.clone()
+    Ks[:, :2] *= scale
+    size = {"width": round(view.width * scale), "height": round(view.height * scale)}
+    return replace(view, Ks=Ks, **size)
+
+
+if __name__ == "__main__":
+    tyro.cli(TileLists, description=__doc__).main()
