@@ -19,6 +19,7 @@ import torch
 import tyro
 from jaxtyping import Int
 from measure import RESULTS, time_calls, write_results
+from single_pass import LEAVES
 from torch import Tensor
 
 from moegs_ns.cameras import View, single_views
@@ -29,9 +30,6 @@ from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.splatting import Seen, draw, see
 from moegs_ns.splatting.projection import TILE_SIZE
-
-LEAVES = ("means", "quats", "scales", "opacities", "sh")
-
 
 Way = Callable[[Seen], Seen]
 """What is made of the extents before a picture is drawn."""
@@ -72,7 +70,8 @@ class TileLists:
     def measure(self, run: Path) -> dict[str, Any]:
         """One row: the mean of pairs and the median of times over the views."""
         pipeline = load_pipeline(open_run(run))
-        assert isinstance(pipeline.model, ExpertModel), "tile_lists expects runs of experts."
+        if not isinstance(pipeline.model, ExpertModel):
+            raise ValueError(f"--runs expects runs of experts, got a mixture's: {run}.")
         expert, cameras = pipeline.model.expert, pipeline.datamanager.eval_dataset.cameras
         views = [
             enlarged(view, self.scale)
