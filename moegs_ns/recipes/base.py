@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.losses import SSIM_LAMBDA
-from moegs_ns.recipes.densification import DensificationConfig, Densifier
+from moegs_ns.recipes.densification import DensificationConfig, Densifier, check_survives_resets
 from moegs_ns.recipes.schedules import multiply_learning_rate, scaled_steps
 from moegs_ns.recipes.supervision import Supervision
 from moegs_ns.recipes.training_splat import TrainingSplat
@@ -98,8 +98,19 @@ class Recipe(nn.Module):
         """Parameters by optimiser; per-Gaussian groups bear the names of the parameters."""
         return {name: [parameter] for name, parameter in self.expert.gauss_params.items()}
 
+    @property
+    def resets_opacities(self) -> bool:
+        """Whether opacities are reset while training."""
+        return False
+
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
-        """Hand over the optimisers, which densification rewrites together with the parameters."""
+        """Hand over the optimisers, which densification rewrites together with the parameters.
+
+        Raises:
+            ValueError: the options let no Gaussian survive.
+        """
+        if self.resets_opacities:
+            check_survives_resets(self.config.densification)
         self.optimizers = optimizers
         names = self.expert.gauss_params.keys()
         self.densifier.optimizers = {name: optimizers[name] for name in names}

@@ -39,12 +39,23 @@ class DensificationConfig:
     split_scale: float = 0.01
     """Share of the scene's extent above which a Gaussian is split rather than cloned."""
     prune_opacity: float = 0.005
-    """Gaussians less opaque than this are removed."""
+    """Gaussians less opaque than this are removed; less than 0.01, which resets leave, in recipes that
+    reset opacities."""
     min_observations: int = 20
     """Views that must have shown a Gaussian before it is judged; until then it is observed on. At a
     small budget rounds follow each other so closely that a few noisy views would decide."""
     max_gaussians: int = 360000
     """Refinement pauses while there are at least this many Gaussians."""
+
+
+def check_survives_resets(config: DensificationConfig) -> None:
+    """Raise ValueError if what resets of opacity leave would be removed as transparent."""
+    if config.prune_opacity >= RESET_OPACITY:
+        raise ValueError(
+            "--pipeline.model.recipe.densification.prune-opacity expects less than "
+            f"{RESET_OPACITY}, to which this recipe resets opacities, got {config.prune_opacity}: "
+            "nearly all Gaussians would be removed after a reset."
+        )
 
 
 class Densifier:

@@ -70,6 +70,12 @@ class HexPlaneRecipe(Recipe):
         assert isinstance(self.expert, HexPlaneExpert), type(self.expert)
         return self.expert
 
+    @property
+    def resets_opacities(self) -> bool:
+        """See base."""
+        config = self.config
+        return config.reset_every is not None and config.reset_every <= config.densification.stop
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
         return super().parameter_groups() | {

@@ -69,6 +69,11 @@ class STGRecipe(Recipe):
         assert isinstance(self.expert, STGExpert), type(self.expert)
         return self.expert
 
+    @property
+    def resets_opacities(self) -> bool:
+        """See base."""
+        return self.config.reset_every <= self.config.reset_stop
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the full model's decoder is a group of its own."""
         decoder = list(self.stg.color.parameters())
