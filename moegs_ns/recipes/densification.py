@@ -39,8 +39,8 @@ class DensificationConfig:
     split_scale: float = 0.01
     """Share of the scene's extent above which a Gaussian is split rather than cloned."""
     prune_opacity: float = 0.005
-    """Gaussians less opaque than this are removed; less than 0.01, which resets leave, in recipes that
-    reset opacities."""
+    """Gaussians less opaque than this are removed; expects less than 0.01, which resets leave, in
+    recipes that reset opacities."""
     min_observations: int = 20
     """Views that must have shown a Gaussian before it is judged; until then it is observed on. At a
     small budget rounds follow each other so closely that a few noisy views would decide."""
