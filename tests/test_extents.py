@@ -76,7 +76,7 @@ def test_lists_are_much_shorter(rasterizer, generator):
     assert length(seen) < 0.6 * length(uncut(seen))
 
 
-def test_a_gaussian_ends_at_most_a_pixel_behind_its_last_visible_one(generator):
+def test_a_square_ends_soon_behind_the_last_visible_pixel(generator):
     """Along its longest axis, which radii measure."""
     projection = see(faint_gaussians(generator, "cpu"), make_view(**SIZE)).projection
     is_cut = (projection.extents < projection.radii) & (projection.opacities > 1.01 * MIN_ALPHA)

@@ -250,7 +250,8 @@ def cut_to_visible(projection: Projection) -> Projection:
 
     A Gaussian fades to `MIN_ALPHA` where its squared distance in standard deviations is 2 log
     (opacity / `MIN_ALPHA`); its radius is three of its widest. Nothing that is drawn changes, but
-    the lists of the tiles are shorter, the more the more Gaussians are translucent.
+    the lists of the tiles are shorter, the more the more Gaussians are translucent. Within tiles
+    `numba_kernels` cuts by the same equation, pixel by pixel.
     """
     halved = torch.log(projection.opacities * (FADE_MARGIN / MIN_ALPHA)).clamp(min=0.0)
     edges = torch.ceil(torch.sqrt(halved * (2.0 / RADIUS_DEVIATIONS**2)) * projection.radii)
