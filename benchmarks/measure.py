@@ -31,6 +31,16 @@ class Timing:
     slowest: float
     repeats: int
 
+    @staticmethod
+    def of(milliseconds: Sequence[float]) -> "Timing":
+        """Of single calls."""
+        return Timing(
+            statistics.median(milliseconds),
+            min(milliseconds),
+            max(milliseconds),
+            len(milliseconds),
+        )
+
     def columns(self, prefix: str = "") -> dict[str, float | int]:
         """The same as columns of a row."""
         return {
@@ -60,7 +70,7 @@ def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 
         function()
         synchronize()
         durations.append(1e3 * (time.perf_counter() - start))
-    return Timing(statistics.median(durations), min(durations), max(durations), repeats)
+    return Timing.of(durations)
 
 
 def random_gaussians(

@@ -10,9 +10,20 @@ from moegs_ns.recipes.embedding_smoothness import (
     Neighbours,
     embedding_roughness,
     find_neighbours,
+    plain_roughness,
+    sparse_roughness,
 )
 
 COUNT, NEAREST = 40, 5
+DEVICES = [
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(
+            not torch.backends.mkl.is_available(), reason="needs MKL for sparse products on a CPU"
+        ),
+    ),
+    pytest.param("cuda", marks=pytest.mark.gpu),
+]
 
 
 @pytest.fixture
@@ -57,10 +68,40 @@ def test_equal_embeddings_cost_nothing_and_have_a_finite_slope(means):
     assert embeddings.grad.isfinite().all() and float(embeddings.grad.abs().max()) == 0.0
 
 
+def test_each_pair_is_listed_once_in_each_direction(means):
+    found = find_neighbours(means, NEAREST, 1.0)
+    matrix = found.matrix(found.roots).to_dense()
+    assert torch.equal(matrix, matrix.T) and float(matrix.diagonal().abs().max()) == 0.0
+    assert torch.equal(matrix.nonzero(), torch.stack([found.rows, found.others], dim=1).long())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-5])
+@pytest.mark.parametrize("size", [4, 7, 32])
+def test_both_ways_to_sum_agree_also_where_embeddings_nearly_do(
+    means, generator, apart, size, device
+):
+    """Gaussians that were cloned have the same embedding at first and drift apart slowly."""
+    neighbours = find_neighbours(means.to(device), NEAREST, 1.0)
+    clones = torch.randn(4, size, generator=generator)
+    moved = apart * torch.randn(COUNT, size, generator=generator)
+    # Half of them are exactly equal.
+    moved[torch.rand(COUNT, generator=generator) < 0.5] = 0.0
+    embeddings = clones[torch.arange(COUNT) % 4] + moved
+    results = []
+    # The plain sum in double precision too, so that what is compared with is no rounding itself.
+    for measure, dtype in ((plain_roughness, torch.double), (sparse_roughness, torch.float)):
+        at = embeddings.to(device, dtype).requires_grad_()
+        value = measure(at, neighbours)
+        results.append((value.float(), torch.autograd.grad(3.0 * value, at)[0].float()))
+    FORWARD.assert_close(results[1][0], results[0][0])
+    assert_gradients_agree(results[1][1], results[0][1])
+
+
 def test_the_unit_of_the_scene_does_not_matter(means):
     one, other = find_neighbours(means, NEAREST, 1.0), find_neighbours(10 * means, NEAREST, 10.0)
     assert torch.equal(one.rows, other.rows) and torch.equal(one.others, other.others)
-    FORWARD.assert_close(one.weights, other.weights)
+    FORWARD.assert_close(one.roots, other.roots)
 
 
 def test_far_pairs_count_in_the_mean_but_are_not_listed(means):
@@ -89,7 +130,7 @@ def test_the_state_is_plain_and_comes_back(means, tmp_path):
     torch.save(neighbours.state(), tmp_path / "state")
     state = torch.load(tmp_path / "state", weights_only=True)
     again = Neighbours.from_state(state, means.device)
-    for name in ("rows", "others", "weights"):
+    for name in ("starts", "rows", "others", "roots"):
         assert torch.equal(getattr(again, name), getattr(neighbours, name))
     assert again.total == neighbours.total
 

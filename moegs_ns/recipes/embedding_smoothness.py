@@ -1,12 +1,16 @@
 """Neighbouring Gaussians have similar embeddings (Bae et al., ECCV 2024, local smoothness)."""
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 SHARPNESS = 2000.0
 """How fast the weight of a pair falls with its squared distance, in published units of length."""
@@ -26,32 +30,42 @@ TINY = 1e-20
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Pairs of near Gaussians in canonical space and how much each pair weighs."""
+    """Pairs of near Gaussians in canonical space, each in both directions, as a sparse matrix."""
 
-    rows: Int[Tensor, "P"]
+    starts: Int[Tensor, "N+1"]
+    """Where the pairs of each Gaussian begin, and their number at last."""
     others: Int[Tensor, "P"]
-    weights: Float[Tensor, "P"]
+    roots: Float[Tensor, "P"]
+    """Root of the pair's weight, halved where only one of the two has the other among its nearest,
+    as every pair is listed twice."""
     total: int
     """Pairs that a mean is taken over, among them those too far apart to be listed."""
 
+    @cached_property
+    def rows(self) -> Int[Tensor, "P"]:
+        """The Gaussian that each pair belongs to."""
+        rows = torch.arange(len(self.starts) - 1, dtype=torch.int, device=self.starts.device)
+        return rows.repeat_interleave(self.starts.diff(), output_size=len(self.others))
+
+    def matrix(self, values: Float[Tensor, "P"]) -> Tensor:
+        """One value for each pair, as a sparse N x N matrix."""
+        size = (len(self.starts) - 1, len(self.starts) - 1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                self.starts, self.others, values, size, check_invariants=False
+            )
+
     def state(self) -> dict[str, Any]:
-        """For checkpoints, in 12 bytes a pair."""
-        return {
-            "rows": self.rows.int().cpu(),
-            "others": self.others.int().cpu(),
-            "weights": self.weights.cpu(),
-            "total": self.total,
-        }
+        """For checkpoints, in 8 bytes a pair."""
+        tensors = {name: getattr(self, name).cpu() for name in ("starts", "others", "roots")}
+        return tensors | {"total": self.total}
 
     @staticmethod
     def from_state(state: dict[str, Any], device: torch.device) -> "Neighbours":
         """The inverse of `state`."""
-        return Neighbours(
-            state["rows"].to(device).long(),
-            state["others"].to(device).long(),
-            state["weights"].to(device),
-            int(state["total"]),
-        )
+        tensors = {name: state[name].to(device) for name in ("starts", "others", "roots")}
+        return Neighbours(**tensors, total=int(state["total"]))
 
 
 @torch.no_grad()
@@ -59,15 +73,26 @@ def find_neighbours(means: Float[Tensor, "N 3"], count: int, unit: float) -> Nei
     """The `count` nearest neighbours of each Gaussian; `unit` is the published unit of length in
     those of `means`.
     """
-    count = min(count, len(means) - 1)
-    if count < 1:
-        empty = torch.zeros(0, dtype=torch.long, device=means.device)
-        return Neighbours(empty, empty, means.new_zeros(0), 0)
-    distances, others = (_by_comparing if means.is_cuda else _by_tree)(means / unit, count)
+    total = len(means)
+    count = max(0, min(count, total - 1))
+    if count == 0:
+        others = torch.zeros(total, 0, dtype=torch.long, device=means.device)
+        distances = means.new_zeros(total, 0)
+    else:
+        distances, others = (_by_comparing if means.is_cuda else _by_tree)(means / unit, count)
     weights = torch.exp(-SHARPNESS * distances.square())
     is_near = weights > SMALLEST_WEIGHT
-    rows = torch.arange(len(means), device=means.device)[:, None].expand_as(others)
-    return Neighbours(rows[is_near], others[is_near], weights[is_near], weights.numel())
+    rows = torch.arange(total, device=means.device)[:, None].expand_as(others)[is_near]
+    others, roots = others[is_near], 0.5 * weights[is_near].sqrt()
+    pairs = torch.cat([rows * total + others, others * total + rows])
+    pairs, places = pairs.unique(return_inverse=True)
+    starts = torch.searchsorted(pairs, total * torch.arange(total + 1, device=means.device))
+    return Neighbours(
+        starts.int(),
+        (pairs % max(1, total)).int(),
+        roots.new_zeros(len(pairs)).index_add_(0, places, roots.repeat(2)),
+        total * count,
+    )
 
 
 def _by_tree(
@@ -136,9 +161,52 @@ def embedding_roughness(
     """
     if neighbours.total == 0:
         return embeddings.new_zeros(())
-    # Selected by index_select, whose backward pass adds up faster than that of indexing.
+    has_products = embeddings.is_cuda or torch.backends.mkl.is_available()
+    measure = sparse_roughness if has_products else plain_roughness
+    return measure(embeddings, neighbours) / neighbours.total
+
+
+def plain_roughness(embeddings: Float[Tensor, "N G"], neighbours: Neighbours) -> Float[Tensor, ""]:
+    """The sum over all pairs, one difference of embeddings for each."""
     difference = embeddings.index_select(0, neighbours.rows) - embeddings.index_select(
         0, neighbours.others
     )
-    squares = neighbours.weights * difference.square().sum(-1)
-    return torch.sqrt(squares + TINY).sum() / neighbours.total
+    return (neighbours.roots * (difference.square().sum(-1) + TINY).sqrt()).sum()
+
+
+def sparse_roughness(embeddings: Float[Tensor, "N G"], neighbours: Neighbours) -> Float[Tensor, ""]:
+    """`plain_roughness` by sparse matrix products, which write one number a pair to memory, not G.
+
+    Squared distances are expanded, and forces cancel where embeddings are nearly equal, hence in
+    double precision: differences down to a millionth of the embeddings themselves are told.
+    """
+    return cast(Tensor, _SparseRoughness.apply(embeddings, neighbours))
+
+
+class _SparseRoughness(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, neighbours: Neighbours) -> Tensor:
+        centred = embeddings.double()
+        centred = centred - centred.mean(0)
+        squares = centred.square().sum(1)
+        sums = squares.index_select(0, neighbours.rows) + squares.index_select(0, neighbours.others)
+        squares = torch.sparse.sampled_addmm(
+            neighbours.matrix(sums), centred, centred.T, alpha=-2.0
+        ).values()
+        distances = squares.clamp(min=TINY).sqrt()
+        ctx.save_for_backward(centred, distances)
+        ctx.neighbours, ctx.dtype = neighbours, embeddings.dtype
+        return (neighbours.roots * distances).sum().to(embeddings.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None]:
+        centred, distances = ctx.saved_tensors
+        forces = ctx.neighbours.matrix(ctx.neighbours.roots / distances)
+        # The column of ones adds up the forces of each Gaussian; products like multiples of four.
+        pulled = forces @ functional.pad(centred, (0, 4 - centred.shape[1] % 4), value=1.0)
+        size = centred.shape[1]
+        away = pulled[:, size : size + 1] * centred - pulled[:, :size]
+        return (2.0 * gradient * away).to(ctx.dtype), None  # Each pair pulls at both ends.
