@@ -53,7 +53,8 @@ class TrainingStep:
         print((self.results_dir / f"{self.name}.md").read_text())
 
     def measure(self, command: str) -> dict[str, Any]:
-        """One row: median, fastest and slowest step, kernels and waits a step."""
+        """One row: median, mean, which rounds of growth are part of, and spread; kernels and waits
+        a step."""
         with TemporaryDirectory() as folder:
             trainer = make_trainer(command, Path(folder))
             clock = StepClock(trainer, self.warmup, self.steps, self.profiled)
@@ -66,6 +67,7 @@ class TrainingStep:
             "command": command,
             "gaussians": gaussian_count(trainer),
             "median_ms": round(statistics.median(times), 3),
+            "mean_ms": round(statistics.fmean(times), 3),
             "p10_ms": round(sorted(times)[len(times) // 10], 3),
             "p90_ms": round(sorted(times)[len(times) * 9 // 10], 3),
             "steps": len(times),

@@ -23,6 +23,9 @@ SWITCH = "MOEGS_CUDA_GRAPHS"
 """Environment variable that turns recording off where it is 0, to look for errors."""
 PATIENCE = 4
 """Equal calls before a recording is made, as it costs about as much as several of them."""
+PAID_OFF = 40
+"""Equal calls after which the next recording is made at once when only the memory has changed, as
+it does whenever Gaussians are added."""
 MOST_USES = 8
 """Kinds of calls that are told apart at once; with more of them the oldest is forgotten."""
 
@@ -64,7 +67,8 @@ class Replayed:
         memory = tuple(identity(value) for store in self._stores for value in store.values())
         if memory != self._memory:
             self._memory = memory
-            self._uses.clear()  # What was recorded reads and writes memory that is gone.
+            # What was recorded reads and writes memory that is gone.
+            self._uses = {kind: use.begun_anew() for kind, use in self._uses.items()}
         forms = ((value.shape, value.dtype, value.requires_grad) for value in inputs)
         use = self._last = self._use_for((*circumstances(), *forms))
         use.count(key)
@@ -106,7 +110,7 @@ class Use:
 
     key: Hashable = None
     calls: int = 0
-    """Those with the same key since the last one with another."""
+    """Those with the same key since the last one with another, or with other memory."""
     recording: "Recording | None" = None
 
     def count(self, key: Hashable) -> None:
@@ -114,6 +118,10 @@ class Use:
         if key != self.key:
             self.key, self.calls, self.recording = key, 0, None
         self.calls += 1
+
+    def begun_anew(self) -> "Use":
+        """For other memory; patient again if the recording was not called often enough."""
+        return Use(self.key, PATIENCE if self.calls >= PAID_OFF else 0)
 
 
 class Place:

@@ -98,6 +98,21 @@ class TestCorrections:
         seen = corrections.correct_colors(image, make_view(3))
         torch.testing.assert_close(seen.mean(0), image[0], atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+    def test_nothing_is_read_back_from_a_gpu(self, device):
+        """Training steps would wait for it; tensors without values let nobody read them."""
+        corrections = CameraCorrections(OFF, True, scene()).to(device)
+        view = make_view(3).to(device)
+        image = torch.rand(3, 4, 4, 3, device=device)
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            seen = corrections.correct_colors(image, view)
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+        assert seen.device.type == device and seen.shape == image.shape
+
     def test_an_affine_change_of_one_camera_is_found(self):
         """Two cameras see the same picture, one of them too green."""
         corrections = CameraCorrections(OFF, True, scene(camera_ids=(0, 1)))

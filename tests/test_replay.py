@@ -20,7 +20,7 @@ from moegs_ns.forms import taken_apart
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig
 from moegs_ns.recipes.supervision import Supervision
-from moegs_ns.replay import PATIENCE, Replayed
+from moegs_ns.replay import PAID_OFF, PATIENCE, Replayed
 from moegs_ns.splatting import draw, see, splat
 
 CONFIGS = {
@@ -190,6 +190,26 @@ def test_training_and_showing_in_turns_are_recorded_once_each(pretended, family,
         assert replayed.recording is not None
         ask([Instant.of(replace(i.view, width=i.view.width + 1), i.camera) for i in now])
         assert replayed.recording is None
+
+
+@pytest.mark.parametrize("calls", [PATIENCE + 1, PAID_OFF - 1, PAID_OFF])
+def test_another_set_of_gaussians_is_recorded_at_once_if_that_has_paid_off(pretended, calls):
+    asked = Instants(build("ed3dgs", "cpu"))
+    replayed, now = answers(asked, "seen").replayed, instants("cpu")
+    for _ in range(calls):
+        asked.seen(now)
+    for count in (30, 20):
+        asked.expert.gauss_params.select_(torch.arange(count))
+        seen = asked.seen(now)
+        assert (replayed.recording is not None) == (calls == PAID_OFF)
+        assert shapes(seen[0]) == shapes(plainly(asked.expert, now, "seen")[0])
+        for _ in range(calls - 1):
+            asked.seen(now)
+    assert pretended.made == 3
+    # Other plain values are no change of memory.
+    asked.expert.active_sh_degree = 1
+    asked.seen(now)
+    assert replayed.recording is None
 
 
 def test_no_garbage_is_collected_in_the_middle_of_a_recording():

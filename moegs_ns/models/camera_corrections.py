@@ -30,6 +30,7 @@ class CameraCorrections(nn.Module):
     """
 
     camera_ids: Int[Tensor, "M"]
+    """Numbers of the training cameras, on the CPU like those of views."""
 
     def __init__(
         self, poses: CameraOptimizerConfig, has_color_correction: bool, scene: SceneInfo
@@ -37,9 +38,8 @@ class CameraCorrections(nn.Module):
         super().__init__()
         count = len(scene.camera_ids)
         self.extent = scene.extent
-        # The data set says it anew whenever a run is opened.
-        ids = torch.tensor(scene.camera_ids, dtype=torch.long)
-        self.register_buffer("camera_ids", ids, persistent=False)
+        # No buffer: the data set says it anew whenever a run is opened, and it stays on the CPU.
+        self.camera_ids = torch.tensor(scene.camera_ids, dtype=torch.long)
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
 
@@ -58,7 +58,7 @@ class CameraCorrections(nn.Module):
         return groups
 
     def rows(self, view: View) -> Int[Tensor, "C"]:
-        """Row of each camera of a training view.
+        """Row of each camera of a training view, on the device; nobody waits for it.
 
         Raises:
             ValueError: one of them is not a training camera.
@@ -70,7 +70,7 @@ class CameraCorrections(nn.Module):
                 f"Corrections are learned for training cameras {self.camera_ids.tolist()}, but the "
                 f"batch shows cameras {ids.tolist()}; switch the corrections off for this data set."
             )
-        return rows
+        return rows.to(view.viewmats.device, non_blocking=True)
 
     def correct_poses(self, view: View) -> View:
         """The view from where its cameras are believed to stand."""
