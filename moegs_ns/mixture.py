@@ -111,15 +111,23 @@ class Mixture(nn.Module):
         """Distances of the experts' near planes in world units."""
         return [expert.near for expert in self.experts]
 
-    def gaussians(self, time: Float[Tensor, ""], box: OrientedBox | None = None) -> list[Gaussians]:
-        """Every expert's Gaussians at an instant, cropped to a box if there is one."""
-        return [within(expert.at(time), box) for expert in self.experts]
+    def gaussians(
+        self,
+        time: Float[Tensor, ""],
+        box: OrientedBox | None = None,
+        camera: Int[Tensor, ""] | None = None,
+    ) -> list[Gaussians]:
+        """Every expert's Gaussians at an instant, cropped to a box if there is one; `camera` is a
+        training camera whose clock is to be matched."""
+        return [within(expert.at(time, camera), box) for expert in self.experts]
 
-    def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
-        """Render the mixture for one camera."""
+    def forward(
+        self, view: View, box: OrientedBox | None = None, camera: Int[Tensor, ""] | None = None
+    ) -> MixtureRender:
+        """Render the mixture for one camera; `camera` as for `gaussians`."""
         if box is not None:
-            return self.render(self.gaussians(view.time, box), view)
-        now = [Instant.of(view)]
+            return self.render(self.gaussians(view.time, box, camera), view)
+        now = [Instant.of(view, camera)]
         sets = [seen for instants in self.instants for seen in instants.seen(now)]
         return self.finish(self.draw(sets, view), view)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
@@ -39,9 +39,11 @@ class VolumeMixture(Mixture):
         backgrounds = torch.stack([expert.background for expert in experts])
         self.register_buffer("background", backgrounds.mean(0), persistent=False)
 
-    def forward(self, view: View, box: OrientedBox | None = None) -> MixtureRender:
+    def forward(
+        self, view: View, box: OrientedBox | None = None, camera: Int[Tensor, ""] | None = None
+    ) -> MixtureRender:
         """See base; opacities are changed before anything is projected."""
-        now = [Instant(view.time)]
+        now = [Instant(view.time, camera)]
         sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
         return self.render([within(gaussians, box) for gaussians in sets], view)
 

@@ -22,7 +22,7 @@ from torch.nn import Parameter
 from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.experts.base import Expert
 from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
-from moegs_ns.mixture import Mixture, MixtureRender
+from moegs_ns.mixture import Mixture, MixtureRender, training_camera
 from moegs_ns.models.camera_corrections import ExpertColors
 from moegs_ns.models.checkpoints import open_run, stored_scene, without_prefix
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
@@ -223,7 +223,7 @@ class RouterModel(Model):
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The mixture's image of a training view, and the gates that the recipe looks at."""
         view = view.to(self.device)
-        render = self.mixture(view)
+        render = self.mixture(view, camera=training_camera(view))
         rgb = self.colors.corrected(render, view)
         return {"rgb": rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
 
@@ -234,7 +234,8 @@ class RouterModel(Model):
             return []
         other = one_frame_apart(view, num_frames)
         # Not replayed, which would write over what the backward pass of the first one reads.
-        return [self.mixture.render(self.mixture.gaussians(other.time), other).gates]
+        gaussians = self.mixture.gaussians(other.time, camera=training_camera(view))
+        return [self.mixture.render(gaussians, other).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera."""
@@ -245,7 +246,7 @@ class RouterModel(Model):
 
     def recorded_outputs(self, view: View) -> dict[str, Tensor]:
         """Named images of a training camera, the mixture's as that camera would record it."""
-        render = self.mixture(view)
+        render = self.mixture(view, camera=training_camera(view))
         return self._named(replace(render, rgb=self.colors.corrected(render, view)))
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
