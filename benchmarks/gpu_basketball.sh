@@ -12,5 +12,6 @@ python3 -W ignore benchmarks/mixture.py --name "${NAME:-basketball}" \
   --train-options="${TRAIN_OPTIONS:-}" --router-options="${ROUTER_OPTIONS:-}" \
   ${EXPERT_OPTIONS:+--expert-options "$EXPERT_OPTIONS"} --router-budget "${ROUTER_BUDGET:-1}" \
   --seeds ${SEEDS:-0} --seeds-at-once "${SEEDS_AT_ONCE:-1}" ${JOINT:+--joint} \
+  ${ONE_BY_ONE:+--one-by-one} \
   --output-dir "${RUNS:-outputs/benchmark}" \
   --results-dir "${OUT:-benchmarks/results}" --pictures-dir "${OUT:-outputs/benchmark}"

@@ -16,15 +16,20 @@ stage_budgets() { "$here/gpu_budgets.sh"; }
 # All experts at their full recipes on all frames, and the published mixtures; the longest first, so
 # that two GPUs end together.
 whole_clip() { # NAME OPTIONS
-  FRAMES="0 149" BUDGET=1 NAME="$1" EXPERT_OPTIONS="${2:-}" \
+  local mixtures="moegs-ex4dgs,moegs-stg moegs-stg,moegs-4dgaussians \
+moegs-ex4dgs,moegs-stg,moegs-ed3dgs moegs-ex4dgs,moegs-stg,moegs-ed3dgs,moegs-4dgaussians"
+  [ -z "${METHODS:-}" ] || mixtures="" # of those alone that are named
+  FRAMES="0 149" BUDGET=1 NAME="$1" EXPERT_OPTIONS="${2:-}" MIXTURES="${MIXTURES:-$mixtures}" \
     METHODS="${METHODS:-moegs-ed3dgs moegs-ex4dgs moegs-stg moegs-4dgaussians}" \
-    MIXTURES="${MIXTURES:-moegs-ex4dgs,moegs-stg moegs-stg,moegs-4dgaussians \
-moegs-ex4dgs,moegs-stg,moegs-ed3dgs moegs-ex4dgs,moegs-stg,moegs-ed3dgs,moegs-4dgaussians}" \
     "$here/gpu_basketball.sh"
 }
 stage_full() { whole_clip basketball_full; }
 stage_corrected() {
   whole_clip basketball_corrected "all: --pipeline.model.color-correction True"
+}
+# One after the other, so that their times count; give several GPUs METHODS, and a NAME for the table, each.
+stage_alone() {
+  ONE_BY_ONE=1 whole_clip "${NAME:-basketball_alone}" "${EXPERT_OPTIONS:-}"
 }
 stage_router() { "$here/gpu_router.sh"; }
 stage_sharing() { "$here/gpu_sharing.sh"; } # by itself: its times count
@@ -37,7 +42,7 @@ stage_compact() {
       "$runs/basketball_corrected/$method/seed-0" --folder "$OUT/$method-compact"
   done
 }
-stages="reference smoke method students dnerf full corrected compact budgets router tf32 sharing"
+stages="reference smoke method students dnerf full corrected compact alone budgets router tf32 sharing"
 [ $# -gt 0 ] || set -- $stages
 for names in "$@"; do
   for name in ${names//+/ }; do

@@ -48,14 +48,16 @@ else:
 """
 
 
-def calls_of(script: str, folder: Path, *arguments: str) -> list[list[str]]:
+def calls_of(script: str, folder: Path, *arguments: str, **variables: str) -> list[list[str]]:
     """What a script would run, one command line after the other."""
+    folder.mkdir(exist_ok=True)
     stand_in = folder / "python3"
     stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
     environment = {
         "PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin", "CALLS": str(folder / "calls"),
         "OUT": str(folder / "out"), "RUNS": str(folder / "runs"), "MOEGS_DATA": "/scenes",
+        **variables,
     }  # fmt: skip
     command = ["bash", str(BENCHMARKS / script), *arguments]
     subprocess.run(command, env=environment, cwd=BENCHMARKS.parent, check=True, timeout=60)
@@ -80,7 +82,9 @@ def test_every_command_of_every_table_is_understood(tmp_path: Path):
     assert set(mixtures) == {
         "method", "students", "dnerf", "basketball_full", "basketball_corrected",
         "basketball_seeds", "basketball_budget_10", "basketball_budget_50", "basketball_joint",
+        "basketball_alone",
     }  # fmt: skip
+    assert [name for name, each in mixtures.items() if each.one_by_one] == ["basketball_alone"]
     kinds = {type(each) for each in found}
     assert set(OPTIONS.values()) - {compact_run.Command} | {compact_run.Write} <= kinds
     assert mixtures["basketball_joint"].joint and not mixtures["method"].joint
@@ -88,7 +92,9 @@ def test_every_command_of_every_table_is_understood(tmp_path: Path):
 
 def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
     """Also the options that are passed on inside a string."""
-    calls = calls_of("gpu_tables.sh", tmp_path, "dnerf+full+corrected", "budgets", "method")
+    calls = calls_of(
+        "gpu_tables.sh", tmp_path, "dnerf+full+corrected", "alone", "budgets", "method"
+    )
     for each in map(understood, calls):
         if isinstance(each, mixture.Mixture):
             experts = each.experts(seed=0)
@@ -96,6 +102,28 @@ def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
                 parse(*training.words())
             for training, _ in each.routers(0, experts):
                 parse(*training.words())
+
+
+def test_experts_of_the_table_of_times_are_trained_one_by_one(tmp_path: Path, monkeypatch):
+    """Of the methods that are named, which are mixed if there are several."""
+
+    def made(stage: str, methods: str) -> mixture.Mixture:
+        folder = tmp_path / stage / methods.replace(" ", "+")
+        folder.parent.mkdir(exist_ok=True)
+        (call,) = calls_of("gpu_tables.sh", folder, stage, METHODS=methods)
+        return understood(call)
+
+    single = made("alone", "moegs-ed3dgs")
+    assert single.one_by_one and not single.routers(0, single.experts(0))
+    started = []
+    monkeypatch.setattr(mixture, "train_missing", lambda runs: started.append(len(runs)) or [])
+    for stage, sizes in (("alone", [1, 1, 0]), ("full", [2, 0])):
+        several = made(stage, "moegs-stg moegs-ed3dgs")
+        ((router, _),) = several.routers(0, several.experts(0))
+        assert router.folder.name == "seed-0-stg-ed3dgs"
+        started.clear()
+        several.main()
+        assert started == sizes
 
 
 def test_every_student_is_understood(tmp_path: Path):
