@@ -190,10 +190,9 @@ class _SparseRoughness(torch.autograd.Function):
         centred = centred - centred.mean(0)
         squares = centred.square().sum(1)
         sums = squares.index_select(0, neighbours.rows) + squares.index_select(0, neighbours.others)
-        squares = torch.sparse.sampled_addmm(
-            neighbours.matrix(sums), centred, centred.T, alpha=-2.0
-        ).values()
-        distances = squares.clamp(min=TINY).sqrt()
+        # |a|^2 + |b|^2 - 2 a.b, at the pairs only.
+        apart = torch.sparse.sampled_addmm(neighbours.matrix(sums), centred, centred.T, alpha=-2.0)
+        distances = apart.values().clamp(min=TINY).sqrt()
         ctx.save_for_backward(centred, distances)
         ctx.neighbours, ctx.dtype = neighbours, embeddings.dtype
         return (neighbours.roots * distances).sum().to(embeddings.dtype)
