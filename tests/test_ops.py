@@ -54,7 +54,9 @@ class TestResponsibilities:
         expected = responsibilities(mixed, views())
         whole = mixed.experts[0].at
         order = torch.arange(COUNTS[0]).flip(0)
-        monkeypatch.setattr(mixed.experts[0], "at", lambda time, camera=None: whole(time).select(order))
+        monkeypatch.setattr(
+            mixed.experts[0], "at", lambda time, camera=None: whole(time).select(order)
+        )
         found = responsibilities(mixed, views())
         for k in range(2):
             GRADIENT.assert_close(found.gated[k], expected.gated[k])
