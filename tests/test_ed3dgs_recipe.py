@@ -172,6 +172,21 @@ class TestNeighbours:
         recipe.current_neighbours()
         assert searches == [30, 30]
 
+    @pytest.mark.parametrize("stored", ["now", "as lists", "not"])
+    def test_they_come_back_with_a_run_or_are_found_anew(self, monkeypatch, stored):
+        searches = self.count_searches(monkeypatch)
+        _, recipe, _ = build(budget=0.001)
+        before = recipe.current_neighbours()
+        state = recipe.get_extra_state()
+        if stored == "as lists":
+            state["neighbours"] = {"rows": before.rows, "others": before.others, "total": 600}
+        elif stored == "not":
+            state["neighbours"] = None
+        recipe.set_extra_state(state)
+        after = recipe.current_neighbours()
+        assert torch.equal(after.rows, before.rows) and torch.equal(after.others, before.others)
+        assert len(searches) == (1 if stored == "now" else 2)
+
 
 class TestRows:
     def test_parameters_moments_and_statistics_stay_together(self):

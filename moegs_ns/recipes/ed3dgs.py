@@ -166,7 +166,9 @@ class ED3DGSRecipe(Recipe):
         """See base."""
         super().set_extra_state(state)
         pairs, device = state["neighbours"], self.expert.background.device
-        self.neighbours = None if pairs is None else Neighbours.from_state(pairs, device)
+        # Lists of pairs, as they were stored once, are dropped: neighbours are then found anew.
+        is_known = pairs is not None and "starts" in pairs
+        self.neighbours = Neighbours.from_state(pairs, device) if is_known else None
 
 
 def check_config(config: ED3DGSRecipeConfig) -> None:
