@@ -166,9 +166,10 @@ class ED3DGSRecipe(Recipe):
         """See base."""
         super().set_extra_state(state)
         pairs, device = state["neighbours"], self.expert.background.device
+        self.neighbours = None
         # Lists of pairs, as they were stored once, are dropped: neighbours are then found anew.
-        is_known = pairs is not None and "starts" in pairs
-        self.neighbours = Neighbours.from_state(pairs, device) if is_known else None
+        if pairs is not None and "starts" in pairs:
+            self.neighbours = Neighbours.from_state(pairs, device)
 
 
 def check_config(config: ED3DGSRecipeConfig) -> None:
