@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import tyro
 from jaxtyping import Float
-from measure import RESULTS, Timing, time_calls, write_results
+from measure import RESULTS, Timing, time_calls, time_in_turns, write_results
 from torch import Tensor
 
 from moegs_ns.recipes.embedding_smoothness import (
@@ -58,13 +58,11 @@ class EmbeddingSmoothness:
         searching, neighbours = time_calls(search, 3, warmup=1), search()
         embeddings = torch.randn(count, EMBEDDING_SIZE, generator=generator).to(self.device)
         embeddings.requires_grad_()
-        times: dict[str, list[float]] = {"plain": [], "sparse": []}
-        for repeat in range(1 + self.repeats):  # in turns; the first does not count
-            for name, way in (("plain", plain_roughness), ("sparse", sparse_roughness)):
-                call = partial(value_and_gradient, way, embeddings, neighbours)
-                times[name] += [time_calls(call, 1, warmup=0).median] if repeat else []
+        ways = {"plain": plain_roughness, "sparse": sparse_roughness}
+        calls = {n: partial(value_and_gradient, w, embeddings, neighbours) for n, w in ways.items()}
         row: dict[str, Any] = {"device": self.device, "gaussians": count}
         row |= {"pairs": len(neighbours.others), "search_ms": searching.median}
+        times = time_in_turns(calls, self.repeats)
         timings = {name: Timing.of(values) for name, values in times.items()}
         for name, timing in timings.items():
             row |= timing.columns(f"{name}_")

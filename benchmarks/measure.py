@@ -6,7 +6,7 @@ spread and the number of repeats.
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,21 @@ def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 
         synchronize()
         durations.append(1e3 * (time.perf_counter() - start))
     return Timing.of(durations)
+
+
+def time_in_turns(
+    calls: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds of calls made in turns, so that a busy moment of the machine meets all of them;
+    the first round does not count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for is_counted in [False] + [True] * repeats:
+        for name, call in calls.items():
+            time = time_calls(call, 1, warmup=0).median
+            if is_counted:
+                times[name].append(time)
+    return times
 
 
 def random_gaussians(

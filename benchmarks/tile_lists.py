@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import tyro
 from jaxtyping import Int
-from measure import RESULTS, time_calls, write_results
+from measure import RESULTS, time_in_turns, write_results
 from single_pass import LEAVES
 from torch import Tensor
 
@@ -88,10 +88,9 @@ class TileLists:
         for kind in (Picture.forward, Picture.backward):
             times: dict[str, list[float]] = {name: [] for name in WAYS}
             for picture in pictures:
-                for repeat in range(1 + self.repeats):  # in turns; the first does not count
-                    for name, way in WAYS.items():
-                        time = time_calls(partial(kind, picture, way), 1, warmup=0).median
-                        times[name] += [time] if repeat else []
+                calls = {name: partial(kind, picture, way) for name, way in WAYS.items()}
+                for name, values in time_in_turns(calls, self.repeats).items():
+                    times[name] += values
             medians = {name: statistics.median(values) for name, values in times.items()}
             row |= {f"{kind.__name__}_{name}_ms": median for name, median in medians.items()}
             row[f"{kind.__name__}_times_faster"] = medians["before"] / medians["after"]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mixture_helpers import expert, mix, views
+from nerfstudio.data.scene_box import OrientedBox
 from tiny import TinyRuns
 from tolerances import FORWARD
 
@@ -15,6 +16,7 @@ from moegs_ns.models.checkpoints import open_run
 
 COUNTS = (14, 9)
 CAMERA, AHEAD = 3, 0.25
+EVERYWHERE = OrientedBox(R=torch.eye(3), T=torch.zeros(3), S=torch.full((3,), 1e6))
 
 
 def ahead(built: Expert) -> Expert:
@@ -46,6 +48,7 @@ def test_a_mixture_draws_its_experts_by_the_camera_s_clock(router):
         number = None if camera is None else torch.tensor(camera)
         found, expected = early(view, camera=number), on_time(shown)
         FORWARD.assert_close(found.images, expected.images)
+        FORWARD.assert_close(early(view, EVERYWHERE, number).images, expected.images)
         parts = early.gaussians(view.time, camera=number)
         for part, wanted in zip(parts, on_time.gaussians(shown.time), strict=True):
             assert torch.equal(part.means, wanted.means)
@@ -55,18 +58,27 @@ def test_a_mixture_draws_its_experts_by_the_camera_s_clock(router):
 def test_routers_and_students_see_clocks_and_held_out_views_do_not(
     tiny_runs: TinyRuns, monkeypatch
 ):
-    asked = []
-    plain = Mixture.forward
+    asked, apart = [], []
+    plain, sets = Mixture.forward, Mixture.gaussians
 
     def forward(self, view, box=None, camera=None):
         asked.append(None if camera is None else int(camera))
         return plain(self, view, box, camera)
 
+    def gaussians(self, time, box=None, camera=None):
+        apart.append(None if camera is None else int(camera))
+        return sets(self, time, box, camera)
+
     monkeypatch.setattr(Mixture, "forward", forward)
+    monkeypatch.setattr(Mixture, "gaussians", gaussians)
     pipeline = load_pipeline(open_run(tiny_runs.router))
     model, cameras = pipeline.model, pipeline.datamanager.train_dataset.cameras
     number = int(cameras.metadata["camera_id"][7])
     model.get_outputs_for_camera(cameras[7:8])
     model.recorded_outputs(view_from_cameras(cameras[7:8]))
     model.train().get_outputs(cameras[7:8])
-    assert asked == [None, number, number]
+    assert asked == [None, number, number] and apart == []
+    # The gates of the next frame are looked at by the same clock.
+    model.config.recipe.weight_gate_change = 0.1
+    model.get_outputs(cameras[7:8])
+    assert apart == [number]

@@ -223,9 +223,8 @@ class RouterModel(Model):
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The mixture's image of a training view, and the gates that the recipe looks at."""
         view = view.to(self.device)
-        render = self.mixture(view, camera=training_camera(view))
-        rgb = self.colors.corrected(render, view)
-        return {"rgb": rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
+        render = self._recorded(view)
+        return {"rgb": render.rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
 
     def gates_apart(self, view: View) -> list[Float[Tensor, "E H W 1"]]:
         """The gates one frame apart, if the recipe looks at their change."""
@@ -246,8 +245,12 @@ class RouterModel(Model):
 
     def recorded_outputs(self, view: View) -> dict[str, Tensor]:
         """Named images of a training camera, the mixture's as that camera would record it."""
+        return self._named(self._recorded(view))
+
+    def _recorded(self, view: View) -> MixtureRender:
+        """The mixture at the time and in the colours of a training camera."""
         render = self.mixture(view, camera=training_camera(view))
-        return self._named(replace(render, rgb=self.colors.corrected(render, view)))
+        return replace(render, rgb=self.colors.corrected(render, view))
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
         """The only place where images are named."""
