@@ -63,7 +63,7 @@ class Mixture:
     seeds_at_once: int = 1
     """Seeds whose experts are trained side by side."""
     one_by_one: bool = False
-    """Train experts one after the other instead of side by side, so that their times count."""
+    """Train one after the other instead of side by side, so that times count."""
     output_dir: Path = Path("outputs/benchmark")
     results_dir: Path = RESULTS
     """Where the table goes."""
@@ -79,15 +79,14 @@ class Mixture:
             seeds = self.seeds[first : first + self.seeds_at_once]
             stages = {seed: self.experts(seed) for seed in seeds}
             wanted = [each for stage in stages.values() for each in stage.values()]
-            rounds = [[each] for each in wanted] if self.one_by_one else [wanted]
-            trained = [run for together in rounds for run in train_missing(together)]
+            trained = self.train(wanted)
             mixtures = [
                 (router, experts)
                 for seed in seeds
                 for router, experts in self.routers(seed, stages[seed])
                 if all(expert in trained for expert in experts)
             ]
-            routers = train_missing([router for router, _ in mixtures])
+            routers = self.train([router for router, _ in mixtures])
             for expert in trained:
                 self.score(expert, scores)
             for router, experts in mixtures:
@@ -102,6 +101,11 @@ class Mixture:
             print_scores(list(scores.values()))
             torch.cuda.empty_cache()
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+
+    def train(self, trainings: Sequence[Training]) -> list[Training]:
+        """Those of them that are finished after training what is missing."""
+        rounds = [[each] for each in trainings] if self.one_by_one else [trainings]
+        return [run for together in rounds for run in train_missing(together)]
 
     def score(self, trained: Training, scores: dict[Path, Score]) -> Score:
         """Score a run and write the table, so that nothing is lost if the time runs out."""
