@@ -16,6 +16,8 @@ from torch import Tensor
 
 UNKNOWN_ID = -1
 """Camera or frame number of a view that belongs to no recorded camera or frame."""
+MOST_KNOWN = 6000
+"""Cameras of single images that are kept at once, about a hundred megabytes of small tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +153,29 @@ def view_from_cameras(cameras: Cameras) -> View:
         camera_ids=camera_ids,
         frame_ids=frame_ids,
     ).to(cameras.device)
+
+
+class KnownViews:
+    """Views of single cameras, each made once for as long as the same object stands for it.
+
+    To make one and to send it to a GPU takes the host as long as a fifth of a training step.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Cameras, View]] = {}
+
+    def of(self, cameras: Cameras, device: torch.device) -> View:
+        """`view_from_cameras`, on `device` if it is one camera: several may be told apart yet."""
+        if tuple(cameras.shape) != (1,):
+            return view_from_cameras(cameras)
+        seen, view = self._known.get(id(cameras), (None, None))
+        if seen is not cameras or view is None or view.viewmats.device != device:
+            view = view_from_cameras(cameras).to(device)
+            if len(self._known) == MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+            # Kept together, so that no other object can come to bear the number.
+            self._known[id(cameras)] = cameras, view
+        return view
 
 
 def check_undistorted(cameras: Cameras) -> None:

@@ -24,8 +24,8 @@ SWITCH = "MOEGS_CUDA_GRAPHS"
 PATIENCE = 4
 """Equal calls before a recording is made, as it costs about as much as several of them."""
 PAID_OFF = 40
-"""Equal calls after which the next recording is made at once when only the memory has changed, as
-it does whenever Gaussians are added."""
+"""Equal calls after which the next recording is made at once when the key or the memory has
+changed, as that does whenever Gaussians are added."""
 MOST_USES = 8
 """Kinds of calls that are told apart at once; with more of them the oldest is forgotten."""
 
@@ -68,10 +68,10 @@ class Replayed:
         if memory != self._memory:
             self._memory = memory
             # What was recorded reads and writes memory that is gone.
-            self._uses = {kind: use.begun_anew() for kind, use in self._uses.items()}
+            self._uses = {kind: use.begun_anew(use.key) for kind, use in self._uses.items()}
         forms = ((value.shape, value.dtype, value.requires_grad) for value in inputs)
-        use = self._last = self._use_for((*circumstances(), *forms))
-        use.count(key)
+        use = self._last = self._use_for((*circumstances(), *forms), key)
+        use.calls += 1
         if use.calls <= PATIENCE:
             return self.function(*inputs)
         if use.recording is None:
@@ -80,14 +80,15 @@ class Replayed:
                 use.recording = Recording(self.function, inputs, self._module[0], self._place)
         return use.recording(*inputs)
 
-    def _use_for(self, kind: Hashable) -> "Use":
+    def _use_for(self, kind: Hashable, key: Hashable) -> "Use":
         """What is known of calls of a kind; training and showing come in turns, and so do steps of
         one instant and of several."""
-        if kind not in self._uses:
-            if len(self._uses) == MOST_USES:
-                del self._uses[next(iter(self._uses))]
-            self._uses[kind] = Use()
-        return self._uses[kind]
+        use = self._uses.get(kind)
+        if use is None and len(self._uses) == MOST_USES:
+            del self._uses[next(iter(self._uses))]
+        if use is None or use.key != key:
+            use = self._uses[kind] = (use or Use()).begun_anew(key)
+        return use
 
     def _gpu(self, inputs: Sequence[Tensor]) -> torch.device | None:
         """The GPU that does the work, if one does; numbers may come from the host."""
@@ -113,15 +114,9 @@ class Use:
     """Those with the same key since the last one with another, or with other memory."""
     recording: "Recording | None" = None
 
-    def count(self, key: Hashable) -> None:
-        """Take note of a call; one with another key begins anew."""
-        if key != self.key:
-            self.key, self.calls, self.recording = key, 0, None
-        self.calls += 1
-
-    def begun_anew(self) -> "Use":
-        """For other memory; patient again if the recording was not called often enough."""
-        return Use(self.key, PATIENCE if self.calls >= PAID_OFF else 0)
+    def begun_anew(self, key: Hashable) -> "Use":
+        """With another key or other memory; patient again if there were not many equal calls."""
+        return Use(key, PATIENCE if self.calls >= PAID_OFF else 0)
 
 
 class Place:
@@ -210,6 +205,9 @@ class Recording:
         torch.cuda.current_stream(device).wait_stream(place.stream)
         self._anchor = torch.empty(0, device=device, requires_grad=True)
         """Ties the outputs to the graph of gradients, whatever the inputs are."""
+        pairs = zip(self.parameters, self.gradients[len(self.inputs) :], strict=False)
+        self._pairs = [(own, gradient) for own, gradient in pairs if gradient is not None]
+        """Parameters and their gradients; no pair where nothing is differentiable."""
         self.is_differentiable = [value.requires_grad for value in self.outputs]
         self.outputs = tuple(value.detach() for value in self.outputs)
 
@@ -247,31 +245,28 @@ class Recording:
         self._forward.replay()
         return tuple(value.detach() for value in self.outputs)
 
-    def replay_backward(self, output_gradients: Sequence[Tensor]) -> list[Tensor | None]:
+    def replay_backward(self, output_gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Backward pass; the gradients of inputs, on memory that is written again next time.
 
         Those of parameters are added to the parameters' own here, as to hand them on one by one
         takes the host as long as all the rest.
         """
         of_inputs = self.gradients[: len(self.inputs)]
-        pairs = [
-            (parameter, gradient.detach())
-            for parameter, gradient in zip(
-                self.parameters, self.gradients[len(self.inputs) :], strict=True
-            )
-            if gradient is not None
-        ]
-        for parameter, gradient in pairs:
+        for parameter, gradient in self._pairs:
             kept = parameter.grad
             if kept is not None and kept.data_ptr() == gradient.data_ptr():
                 parameter.grad = kept.clone()  # Gradients of several steps are being added up.
         for own, value, is_used in zip(
             self.output_gradients, output_gradients, self.is_differentiable, strict=True
         ):
-            if is_used:
+            if not is_used:
+                continue
+            if value is None:
+                own.zero_()
+            else:
                 own.copy_(value)
         self._backward.replay()
-        for parameter, gradient in pairs:
+        for parameter, gradient in self._pairs:
             kept = parameter.grad
             parameter.grad = gradient if kept is None else kept + gradient
         return [None if value is None else value.detach() for value in of_inputs]
@@ -293,6 +288,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recording: Recording, anchor: Tensor, *inputs: Tensor) -> Outputs:
         ctx.recording = recording
+        ctx.set_materialize_grads(False)  # Zeros for what is not used cost a launch each.
         outputs = recording.replay(inputs)
         plain = [v for v, d in zip(outputs, recording.is_differentiable, strict=True) if not d]
         ctx.mark_non_differentiable(*plain)
@@ -301,7 +297,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *output_gradients: Tensor
+        ctx: Any, *output_gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.recording.replay_backward(output_gradients)
 

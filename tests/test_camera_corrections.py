@@ -15,6 +15,7 @@ from moegs_ns.models.camera_corrections import CameraCorrections, ExpertColors
 from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.teacher import Teacher
 from moegs_ns.ops.distill import DistillationConfig
+from moegs_ns.replay import PATIENCE
 from moegs_ns.scene import SceneInfo
 from moegs_ns.splatting import splat
 
@@ -112,6 +113,37 @@ class TestCorrections:
             if device == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
         assert seen.device.type == device and seen.shape == image.shape
+
+    @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+    @pytest.mark.parametrize("sizes", [(1,), (2, 1)])
+    def test_all_images_of_a_step_are_corrected_at_once(self, device, sizes):
+        """Equal to one after the other, forward and backward, with cameras that change."""
+        corrections = CameraCorrections(OFF, True, scene(camera_ids=(3, 7, 9))).to(device)
+        for step in range(PATIENCE + 3):
+            corrections.color.data.normal_()
+            views = [make_view(size).to(device) for size in sizes]
+            for view in views:
+                view.camera_ids[:] = torch.tensor([9, 3, 7])[(torch.arange(len(view)) + step) % 3]
+            images = [torch.rand(size, 4, 5, 3, device=device) for size in sizes]
+            images = [image.requires_grad_() for image in images]
+            together = corrections.correct_all_colors(images, views)
+            alone = [
+                corrections.correct_colors(image, view)
+                for image, view in zip(images, views, strict=True)
+            ]
+            found = []
+            for seen in (together, alone):
+                corrections.zero_grad()
+                loss = sum((k + 1) * image.square().sum() for k, image in enumerate(seen))
+                loss.backward()
+                gradients = [leaf.grad.clone() for leaf in (*images, corrections.color)]
+                found.append([*(image.detach().clone() for image in seen), *gradients])
+                for image in images:
+                    image.grad = None
+            for one, other in zip(*found, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        is_recorded = corrections._replayed_colors.recording is not None
+        assert is_recorded == (device == "cuda")
 
     def test_an_affine_change_of_one_camera_is_found(self):
         """Two cameras see the same picture, one of them too green."""

@@ -7,8 +7,10 @@ from nerfstudio.cameras.cameras import Cameras
 from tolerances import EXACT, FORWARD
 from toys import make_view
 
+import moegs_ns.cameras as cameras_module
 from moegs_ns.cameras import (
     UNKNOWN_ID,
+    KnownViews,
     opengl_from_llff,
     opengl_from_viewmats,
     view_from_cameras,
@@ -90,6 +92,34 @@ def test_a_single_camera_without_numbers_is_unknown():
     assert len(view) == 1
     assert view.camera_ids.tolist() == view.frame_ids.tolist() == [UNKNOWN_ID]
     EXACT.assert_close(view.positions, torch.tensor([[2.0, 0, 0]]))
+
+
+def test_a_camera_that_is_known_is_no_other_one(monkeypatch):
+    """Not even one that lies where a forgotten one lay, or has the same numbers."""
+    monkeypatch.setattr(cameras_module, "MOST_KNOWN", 2)
+    views, cpu = KnownViews(), torch.device("cpu")
+    both = make_cameras()
+    first, second = both[:1], both[1:]
+    view = views.of(first, cpu)
+    assert views.of(first, cpu) is view
+    EXACT.assert_close(views.of(second, cpu).positions, torch.tensor([[2.0, 0, 0]]))
+    assert views.of(both[:1], cpu) is not view
+    assert len(views.of(both, cpu)) == 2
+    for shift in range(20):
+        camera = make_cameras()[:1]
+        camera.camera_to_worlds[0, 0, 3] = float(shift)
+        EXACT.assert_close(views.of(camera, cpu).positions, torch.tensor([[float(shift), 0, 0]]))
+    assert len(views._known) == 2
+
+
+@pytest.mark.gpu
+def test_a_known_view_lies_where_it_is_asked_for():
+    views, camera = KnownViews(), make_cameras()[:1]
+    for name in ("cuda:0", "cpu", "cuda:0"):
+        device = torch.device(name)
+        view = views.of(camera, device)
+        assert view.viewmats.device == device and view.camera_ids.device.type == "cpu"
+        assert views.of(camera, device) is view
 
 
 def test_cameras_of_different_sizes_are_refused():

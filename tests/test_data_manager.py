@@ -17,6 +17,7 @@ from data_helpers import (
     test_image,
     tiny_video_scene,
 )
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
     FullImageDatamanagerConfig,
@@ -25,7 +26,7 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 
 from moegs_ns.cameras import view_from_cameras
-from moegs_ns.data import frame_store
+from moegs_ns.data import datamanager, frame_store
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.data.frame_dataset import FrameDataset
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
@@ -90,19 +91,34 @@ def test_batches_of_one_instant(manager: MoegsDataManager):
         assert batch["image"][:, 0, 0, 0].tolist() == [10 * c for c in view.camera_ids.tolist()]
 
 
-def test_metadata_is_never_shared(manager: MoegsDataManager):
+def test_what_is_written_to_a_camera_stays_with_its_image(manager: MoegsDataManager):
     first, _ = manager.next_train(0)
     assert first.metadata is not None
     first.metadata["cam_idx"] = -5
     first.metadata["camera_id"][:] = 99
     first.metadata["extra"] = 1
     first.camera_to_worlds[:] = 7.0
-    for step in range(1, 9):
+    for step in range(1, 8):
         cameras, _ = manager.next_train(step)
         assert cameras.metadata is not None
         assert set(cameras.metadata) == {"cam_idx", "camera_id", "frame_id"}
         assert 99 not in cameras.metadata["camera_id"]
         assert float(cameras.camera_to_worlds.max()) < 7.0
+    assert float(manager.train_dataset.cameras.camera_to_worlds.max()) < 7.0
+
+
+@pytest.mark.parametrize("most", [100, 7])
+def test_cameras_of_images_are_made_once_if_there_are_not_too_many(manager, monkeypatch, most):
+    monkeypatch.setattr(datamanager, "MOST_KNOWN", most)
+    found: dict[int, list[Cameras]] = {}
+    for step in range(16):
+        cameras, batch = manager.next_train(step)
+        found.setdefault(int(batch["image_idx"][0]), []).append(cameras)
+    assert [len(each) for each in found.values()] == [2] * 8
+    for first, second in found.values():
+        assert first is second or most < 8
+        assert torch.equal(first.camera_to_worlds, second.camera_to_worlds)
+    assert len(manager._single_cameras) == min(most, 8)
 
 
 def test_prefetching_changes_nothing(videos: Path, monkeypatch: pytest.MonkeyPatch):

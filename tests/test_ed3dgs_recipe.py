@@ -12,7 +12,9 @@ from moegs_ns.losses import photometric_errors, roughness, structural_similarity
 from moegs_ns.recipes import ed3dgs as recipe_module
 from moegs_ns.recipes.densification import DensificationConfig
 from moegs_ns.recipes.ed3dgs import ED3DGSRecipeConfig
+from moegs_ns.recipes.embedding_smoothness import embedding_roughness
 from moegs_ns.recipes.error_sampling import ErrorSampler, ErrorSamplingConfig
+from moegs_ns.replay import PATIENCE
 
 
 def eager(**options) -> DensificationConfig:
@@ -274,6 +276,47 @@ class TestTraining:
         assert results[0][0][-1] < 0.9 * results[0][0][0]
         assert results[0][1] == pytest.approx(results[1][1], rel=0.02)
         assert results[0][1] > 1e-4 and results[0][2] == results[1][2]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_replayed_terms_are_those_of_the_set_as_it_is(device):
+    """While Gaussians move, after the set has changed, and with the pairs of a checkpoint."""
+    expert, recipe, _ = build(budget=0.001)
+    expert.to(device)
+    rows = expert.gauss_params
+    rows["embeddings"].data.normal_()
+    was_recorded = []
+    for step in range(4 * PATIENCE):
+        if step == 2 * PATIENCE:
+            rows.select_(torch.arange(25, device=device))
+            recipe._forget_neighbours()
+        if step == 3 * PATIENCE + 2:
+            was_recorded.append(recipe._replayed_terms.recording is not None)
+            state = recipe.get_extra_state()
+            state["neighbours"] |= {"roots": 2.0 * state["neighbours"]["roots"]}
+            recipe.set_extra_state(state)
+        found = []
+        for terms in (recipe.row_terms(), plain_terms(recipe)):
+            expert.zero_grad()
+            sum(terms.values()).backward()
+            values = {name: term.detach().clone() for name, term in terms.items()}
+            gradients = {n: rows[n].grad.clone() for n in ("embeddings", "opacities")}
+            found.append(values | gradients)
+        assert found[0].keys() == found[1].keys()
+        for name, expected in found[1].items():
+            torch.testing.assert_close(found[0][name], expected)
+        rows["embeddings"].data.add_(0.1 * torch.randn_like(rows["embeddings"]))
+    was_recorded.append(recipe._replayed_terms.recording is not None)
+    assert was_recorded == [device == "cuda", False]
+
+
+def plain_terms(recipe) -> dict[str, torch.Tensor]:
+    """What a step is to pay for the set of Gaussians."""
+    rows = recipe.expert.gauss_params
+    return {
+        "opacity": 1e-4 * rows["opacities"].sigmoid().mean(),
+        "embedding": embedding_roughness(rows["embeddings"], recipe.current_neighbours()),
+    }
 
 
 @pytest.mark.gpu

@@ -104,8 +104,8 @@ def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
                 parse(*training.words())
 
 
-def test_experts_of_the_table_of_times_are_trained_one_by_one(tmp_path: Path, monkeypatch):
-    """Of the methods that are named, which are mixed if there are several."""
+def test_what_the_table_of_times_holds_is_trained_one_by_one(tmp_path: Path, monkeypatch):
+    """The methods that are named, and their mixture if there are several."""
 
     def made(stage: str, methods: str) -> mixture.Mixture:
         folder = tmp_path / stage / methods.replace(" ", "+")
@@ -115,15 +115,28 @@ def test_experts_of_the_table_of_times_are_trained_one_by_one(tmp_path: Path, mo
 
     single = made("alone", "moegs-ed3dgs")
     assert single.one_by_one and not single.routers(0, single.experts(0))
-    started = []
-    monkeypatch.setattr(mixture, "train_missing", lambda runs: started.append(len(runs)) or [])
-    for stage, sizes in (("alone", [1, 1, 0]), ("full", [2, 0])):
+    started: list[list[str]] = []
+
+    def train(runs):
+        started.append([run.method for run in runs])
+        return list(runs)
+
+    monkeypatch.setattr(mixture, "train_missing", train)
+    for name in ("print_scores", "save_sheet", "gain_rows", "Pair"):
+        monkeypatch.setattr(mixture, name, lambda *_: None)
+    monkeypatch.setattr(mixture.Mixture, "write", lambda *_: None)
+    monkeypatch.setattr(
+        mixture.Mixture, "score", lambda _, run, scores: scores.update({run.folder: 0})
+    )
+    stg, ed3dgs, router = "moegs-stg", "moegs-ed3dgs", "moegs-router"
+    rounds = {"alone": [[stg], [ed3dgs], [router]], "full": [[stg, ed3dgs], [router]]}
+    for stage, expected in rounds.items():
         several = made(stage, "moegs-stg moegs-ed3dgs")
-        ((router, _),) = several.routers(0, several.experts(0))
-        assert router.folder.name == "seed-0-stg-ed3dgs"
+        ((mixed, _),) = several.routers(0, several.experts(0))
+        assert mixed.folder.name == "seed-0-stg-ed3dgs"
         started.clear()
         several.main()
-        assert started == sizes
+        assert started == expected
 
 
 def test_every_student_is_understood(tmp_path: Path):

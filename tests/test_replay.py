@@ -193,7 +193,7 @@ def test_training_and_showing_in_turns_are_recorded_once_each(pretended, family,
 
 
 @pytest.mark.parametrize("calls", [PATIENCE + 1, PAID_OFF - 1, PAID_OFF])
-def test_another_set_of_gaussians_is_recorded_at_once_if_that_has_paid_off(pretended, calls):
+def test_other_gaussians_are_recorded_at_once_if_that_has_paid_off(pretended, calls):
     asked = Instants(build("ed3dgs", "cpu"))
     replayed, now = answers(asked, "seen").replayed, instants("cpu")
     for _ in range(calls):
@@ -206,10 +206,11 @@ def test_another_set_of_gaussians_is_recorded_at_once_if_that_has_paid_off(prete
         for _ in range(calls - 1):
             asked.seen(now)
     assert pretended.made == 3
-    # Other plain values are no change of memory.
+    # Other plain values are treated alike.
     asked.expert.active_sh_degree = 1
-    asked.seen(now)
-    assert replayed.recording is None
+    seen = asked.seen(now)
+    assert (replayed.recording is not None) == (calls == PAID_OFF)
+    assert shapes(seen[0]) == shapes(plainly(asked.expert, now, "seen")[0])
 
 
 def test_no_garbage_is_collected_in_the_middle_of_a_recording():
@@ -304,6 +305,20 @@ def test_gradients_of_several_steps_add_up():
     torch.testing.assert_close(
         layer.weight.grad, torch.full_like(layer.weight, 8.0 + 16.0 + 16.0 + 9.0)
     )
+
+
+@pytest.mark.gpu
+def test_what_a_loss_leaves_out_has_no_gradient():
+    """Nor does it keep that of the step before."""
+    layer = torch.nn.Linear(3, 2).cuda()
+    both = Replayed(lambda x: (layer(x), x * layer.weight.sum()), layer)
+    x = torch.ones(4, 3, device="cuda")
+    for used in [*[(0, 1)] * (PATIENCE + 2), (0,), (1,), (0, 1)]:
+        layer.zero_grad()
+        sum(both(x)[place].sum() for place in used).backward()
+        expected = 4.0 * (0 in used) + 12.0 * (1 in used)
+        torch.testing.assert_close(layer.weight.grad, torch.full_like(layer.weight, expected))
+    assert both.recording is not None
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.cameras import check_undistorted
+from moegs_ns.cameras import MOST_KNOWN, check_undistorted
 from moegs_ns.data.frame_dataset import FrameDataset
 from moegs_ns.data.frame_sources import has_alpha
 from moegs_ns.data.image_ids import (
@@ -108,6 +108,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
         self._clock: TrainingClock | None = None
+        self._single_cameras: dict[int, Cameras] = {}
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)
@@ -211,7 +212,18 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         if not self._train_images.is_cached:
             self._train_images.expect(self.sampler.peek())
         self.train_count += 1
-        return _cameras_at(self.train_dataset.cameras, indices), batch
+        return self._train_cameras_at(indices), batch
+
+    def _train_cameras_at(self, indices: torch.Tensor) -> Cameras:
+        """Cameras of training images, to be read only: one alone is the same object every time."""
+        if len(indices) > 1:
+            return _cameras_at(self.train_dataset.cameras, indices)
+        index = int(indices[0])
+        if index not in self._single_cameras:
+            if len(self._single_cameras) == MOST_KNOWN:
+                del self._single_cameras[next(iter(self._single_cameras))]
+            self._single_cameras[index] = _cameras_at(self.train_dataset.cameras, indices)
+        return self._single_cameras[index]
 
     def get_train_rays_per_batch(self) -> int:
         """Pixels of one training image."""

@@ -7,6 +7,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from moegs_ns.data.frame_store import FrameStore
+from moegs_ns.gaussians import joined
 
 
 class TrainImages:
@@ -31,12 +32,12 @@ class TrainImages:
         return self._cache is not None
 
     def read(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
-        """Images on the device."""
+        """Images on the device, to be read only."""
         if not self._decided:
             self._fill_cache()
         if self._cache is not None:
             # One by one, since numbers on the device would have to be copied there first.
-            return torch.stack([self._cache[index] for index in indices.tolist()])
+            return joined([self._cache[index : index + 1] for index in indices.tolist()])
         expected, self._expected = self._expected, None
         if expected is not None and expected[0] == indices.tolist():
             images = expected[1].result()

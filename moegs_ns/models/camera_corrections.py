@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View, moved
+from moegs_ns.gaussians import joined
 from moegs_ns.mixture import MixtureRender
+from moegs_ns.replay import Outputs, Replayed
 from moegs_ns.scene import SceneInfo
 
 POSE_GROUP, COLOR_GROUP = "camera_opt", "color_correction"
@@ -29,19 +31,19 @@ class CameraCorrections(nn.Module):
     change the colours of the scene itself.
     """
 
-    camera_ids: Int[Tensor, "M"]
-    """Numbers of the training cameras, on the CPU like those of views."""
-
     def __init__(
         self, poses: CameraOptimizerConfig, has_color_correction: bool, scene: SceneInfo
     ) -> None:
         super().__init__()
         count = len(scene.camera_ids)
         self.extent = scene.extent
-        # No buffer: the data set says it anew whenever a run is opened, and it stays on the CPU.
-        self.camera_ids = torch.tensor(scene.camera_ids, dtype=torch.long)
+        # No buffers: the data set says it anew whenever a run is opened.
+        self._row_of = {camera: row for row, camera in enumerate(scene.camera_ids)}
+        self._rows: dict[tuple[torch.device, int], Int[Tensor, "1"]] = {}
+        """Rows on their device, as to send one there takes longer than all that is done with it."""
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
+        self._replayed_colors = Replayed(self._flat_colors, self)
 
     @property
     def has_pose_correction(self) -> bool:
@@ -63,14 +65,18 @@ class CameraCorrections(nn.Module):
         Raises:
             ValueError: one of them is not a training camera.
         """
-        ids = view.camera_ids.to(self.camera_ids)
-        rows = torch.searchsorted(self.camera_ids, ids).clamp(max=max(0, len(self.camera_ids) - 1))
-        if len(self.camera_ids) == 0 or not bool((self.camera_ids[rows] == ids).all()):
+        ids, device = view.camera_ids.tolist(), view.viewmats.device
+        if not self._row_of.keys() >= set(ids):
             raise ValueError(
-                f"Corrections are learned for training cameras {self.camera_ids.tolist()}, but the "
-                f"batch shows cameras {ids.tolist()}; switch the corrections off for this data set."
+                f"Corrections are learned for training cameras {list(self._row_of)}, but the "
+                f"batch shows cameras {ids}; switch the corrections off for this data set."
             )
-        return rows.to(view.viewmats.device, non_blocking=True)
+        return joined([self._row_on(device, self._row_of[camera]) for camera in ids])
+
+    def _row_on(self, device: torch.device, row: int) -> Int[Tensor, "1"]:
+        if (device, row) not in self._rows:
+            self._rows[device, row] = torch.tensor([row], device=device)
+        return self._rows[device, row]
 
     def correct_poses(self, view: View) -> View:
         """The view from where its cameras are believed to stand."""
@@ -85,11 +91,31 @@ class CameraCorrections(nn.Module):
         """The image as the view's cameras would record it."""
         if self.color is None:
             return image
-        change = (self.color - self.color.mean(0))[self.rows(view)]
+        return self._recorded(image, self.rows(view))
+
+    def correct_all_colors(
+        self, images: Sequence[Float[Tensor, "_ H W 3"]], views: Sequence[View]
+    ) -> Sequence[Float[Tensor, "_ H W 3"]]:
+        """The images of a training step as the cameras of their views would record them, replayed
+        where possible: to be used up before the next call."""
+        if self.color is None:
+            return images
+        rows = joined([self.rows(view) for view in views])
+        (whole,) = self._replayed_colors(joined(images), rows)
+        return [whole] if len(images) == 1 else whole.split([len(view) for view in views])
+
+    def _flat_colors(self, images: Float[Tensor, "C H W 3"], rows: Int[Tensor, "C"]) -> Outputs:
+        return (self._recorded(images, rows),)
+
+    def _recorded(
+        self, images: Float[Tensor, "C H W 3"], rows: Int[Tensor, "C"]
+    ) -> Float[Tensor, "C H W 3"]:
+        color = cast(Tensor, self.color)
+        change = (color - color.mean(0)).index_select(0, rows)
         return (
-            image
-            + torch.einsum("chwi,cji->chwj", image, change[..., :3])
-            + (change[:, None, None, :, 3])
+            images
+            + torch.einsum("chwi,cji->chwj", images, change[..., :3])
+            + change[:, None, None, :, 3]
         )
 
     def loss_terms(self) -> dict[str, Tensor]:

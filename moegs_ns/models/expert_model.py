@@ -19,7 +19,7 @@ from nerfstudio.models.base_model import Model
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cameras import KnownViews, View, view_from_cameras
 from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.mixture import finish_image, training_camera, within
@@ -73,6 +73,7 @@ class ExpertModel(Model):
             self.config.camera_optimizer, self.config.color_correction, scene
         )
         self.instants = Instants(self.expert)
+        self.views = KnownViews()
         self.step = 0
         self._parts: list[TrainingSplat] = []
 
@@ -103,31 +104,29 @@ class ExpertModel(Model):
 
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """Outputs of a batch of cameras when training, of one camera otherwise."""
-        view = view_from_cameras(ray_bundle)
         if self.training:
-            return self.training_outputs(view)
-        return self.view_outputs(view.to(self.device))
+            return self.training_outputs(self.views.of(ray_bundle, self.device))
+        return self.view_outputs(view_from_cameras(ray_bundle).to(self.device))
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The training images, splatted instant by instant."""
         background = self.recipe.background(self.step).to(self.device)
-        rgb: list[Tensor] = [torch.empty(0)] * len(view)
         all_rows = rows_by_frame(view)
         parts = [view] if len(all_rows) == 1 else [view.select(rows) for rows in all_rows]
         parts = [self.corrections.correct_poses(part.to(self.device)) for part in parts]
         instants = [Instant.of(part, training_camera(part)) for part in parts]
         sets = [self.recipe.to_draw(seen) for seen in self.instants.seen(instants)]
-        drawn = []
-        for rows, part, seen in zip(all_rows, parts, sets, strict=True):
-            result = draw([seen], part).only()
+        results = [draw([seen], part).only() for seen, part in zip(sets, parts, strict=True)]
+        for result in results:
             if result.means2d.requires_grad:
                 result.means2d.retain_grad()
-            image = finish_image(self.expert, result, part, background)
-            image = self.corrections.correct_colors(image, part)
-            drawn.append((seen, result, part, image, rows))
-            for place, row in enumerate(rows):
-                rgb[row] = image.detach()[place]
-        return {"rgb": torch.stack(rgb), "drawn": drawn}
+        images = [
+            finish_image(self.expert, result, part, background)
+            for result, part in zip(results, parts, strict=True)
+        ]
+        images = self.corrections.correct_all_colors(images, parts)
+        drawn = list(zip(sets, results, parts, images, all_rows, strict=True))
+        return {"rgb": in_batch_order(images, all_rows), "drawn": drawn}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
@@ -206,6 +205,16 @@ def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:
         return [torch.zeros(1, dtype=torch.long)]
     frames = view.frame_ids
     return [torch.nonzero(frames == frame)[:, 0] for frame in frames.unique()]
+
+
+def in_batch_order(
+    images: Sequence[Float[Tensor, "_ H W 3"]], rows: Sequence[Int[Tensor, "_"]]
+) -> Float[Tensor, "V H W 3"]:
+    """The images of all groups, without gradients, each in its row of the batch."""
+    if len(images) == 1:
+        return images[0].detach()
+    places = torch.cat(list(rows)).argsort()
+    return rows_of(torch.cat([image.detach() for image in images]), places)
 
 
 def rows_of(images: Float[Tensor, "V H W 3"], rows: Int[Tensor, "C"]) -> Float[Tensor, "C H W 3"]:

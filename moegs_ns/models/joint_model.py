@@ -9,7 +9,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View
+from moegs_ns.cameras import KnownViews, View
 from moegs_ns.experts.instants import Instant
 from moegs_ns.mixture import training_camera
 from moegs_ns.models.camera_corrections import ExpertColors
@@ -67,6 +67,7 @@ class JointModel(RouterModel):
         named = dict(zip(self.config.expert_names, recipes, strict=True))
         self.recipe = JointRecipe(self.config.recipe.setup(seed=seed), named, self.mixture)
         self.shares = StoredShares()
+        self.views = KnownViews()
         self.pruning = None
         self.step = 0
         self._parts: list[TrainingSplat] = []

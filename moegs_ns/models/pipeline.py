@@ -1,9 +1,10 @@
-"""nerfstudio's pipeline with our samplers and strict loading."""
+"""nerfstudio's pipeline with our samplers, figures when they are logged, and strict loading."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
@@ -34,6 +35,8 @@ class MoegsPipeline(VanillaPipeline):
     """Lets the recipe choose the training images; loads checkpoints completely or not at all."""
 
     datamanager: MoegsDataManager
+    steps_per_log: int = 1
+    """Steps from one look at the figures of the training to the next."""
 
     @property
     def model(self) -> ExpertModel | RouterModel:
@@ -73,6 +76,16 @@ class MoegsPipeline(VanillaPipeline):
     def train(self, mode: bool = True) -> "MoegsPipeline":
         """See torch; nerfstudio asks every step, and to tell all modules again takes its time."""
         return self if self.training == mode == self.model.training else super().train(mode)
+
+    def get_train_loss_dict(
+        self, step: int
+    ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+        """Outputs, losses and, where somebody looks at them, figures of a step."""
+        cameras, batch = self.datamanager.next_train(step)
+        outputs = self._model(cameras)
+        is_logged = step % self.steps_per_log == 0
+        metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
+        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; every name and shape must match, but for numbers of rows."""

@@ -19,7 +19,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
+from moegs_ns.cameras import KnownViews, View, one_frame_apart, view_from_cameras
 from moegs_ns.experts.base import Expert
 from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender, training_camera
@@ -145,6 +145,7 @@ class RouterModel(Model):
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.shares = StoredShares()
+        self.views = KnownViews()
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -215,10 +216,9 @@ class RouterModel(Model):
 
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """The mixture's image when training, every named image of one camera otherwise."""
-        view = view_from_cameras(ray_bundle)
         if self.training:
-            return self.training_outputs(view)
-        return self.view_outputs(view.to(self.device))
+            return self.training_outputs(self.views.of(ray_bundle, self.device))
+        return self.view_outputs(view_from_cameras(ray_bundle).to(self.device))
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The mixture's image of a training view, and the gates that the recipe looks at."""

@@ -158,14 +158,15 @@ class MoegsTrainer(Trainer):
     ) -> None:
         super().__init__(at_budget(config), local_rank, world_size)
         self.total_steps = self.config.max_num_iterations
-        self._loss_is_finite = torch.ones((), dtype=torch.bool)
+        self._sum_of_losses = torch.zeros(())
         self._started = time.perf_counter()
 
     def setup_optimizers(self) -> MoegsOptimizers:
         """See nerfstudio."""
         groups = self.pipeline.get_param_groups()
         optimizers = MoegsOptimizers(self.config.optimizers.copy(), groups)
-        optimizers.steps_per_log = max(1, self.config.logging.steps_per_log)
+        steps_per_log = max(1, self.config.logging.steps_per_log)
+        optimizers.steps_per_log = self.pipeline.steps_per_log = steps_per_log
         return optimizers
 
     def train(self) -> None:
@@ -224,13 +225,13 @@ class MoegsTrainer(Trainer):
             raise RuntimeError(
                 f"Out of GPU memory at step {step} with {self.pipeline.model.size_report()}."
             ) from error
-        self._loss_is_finite = self._loss_is_finite.to(loss.device) & torch.isfinite(loss.detach())
+        self._sum_of_losses = self._sum_of_losses + loss.detach()
         if step % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
             self._check_loss(step)
         return loss, losses, metrics
 
     def _check_loss(self, step: int) -> None:
-        if bool(self._loss_is_finite):
+        if bool(torch.isfinite(self._sum_of_losses)):
             return
         saved = sorted(self.checkpoint_dir.glob("step-*.ckpt"))
         rescue = f"resume from {saved[-1]}" if saved else "start again"

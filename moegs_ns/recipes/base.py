@@ -158,11 +158,14 @@ class Recipe(nn.Module):
         if self.sampler is not None:
             indices = torch.cat([part.indices for part in parts])
             self.sampler.observe(indices, errors.l1.detach(), errors.ssim)
-        losses = {"photometric": errors.loss}
-        if self.config.weight_opacity > 0.0:
-            opacities = self.expert.gauss_params["opacities"].sigmoid()
-            losses["opacity"] = self.config.weight_opacity * opacities.mean()
-        return losses
+        return {"photometric": errors.loss} | self.row_terms()
+
+    def row_terms(self) -> dict[str, Tensor]:
+        """Named losses of the Gaussians alone, whatever was drawn."""
+        if self.config.weight_opacity == 0.0:
+            return {}
+        opacities = self.expert.gauss_params["opacities"].sigmoid()
+        return {"opacity": self.config.weight_opacity * opacities.mean()}
 
     def after_backward(self, step: int, parts: Sequence[TrainingSplat]) -> None:
         """Collect the screen gradients that densification needs."""

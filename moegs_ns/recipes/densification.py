@@ -211,7 +211,10 @@ def screen_gradients(
     x, y = gradient.unbind(-1)
     norms = torch.hypot(x * (0.5 * width * num_views), y * (0.5 * height * num_views))
     is_visible = splat.radii > 0
-    return (norms * is_visible).sum(0), is_visible.sum(0).to(norms.dtype)
+    norms *= is_visible
+    if len(norms) == 1:  # A sum of one is a launch that changes nothing.
+        return norms[0], is_visible[0].to(norms.dtype)
+    return norms.sum(0), is_visible.sum(0).to(norms.dtype)
 
 
 @contextmanager

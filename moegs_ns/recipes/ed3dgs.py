@@ -19,6 +19,7 @@ from moegs_ns.recipes.embedding_smoothness import (
 from moegs_ns.recipes.error_sampling import ErrorSampler, ErrorSamplingConfig, ErrorSchedule
 from moegs_ns.recipes.schedules import is_due
 from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.replay import Outputs, Replayed
 from moegs_ns.samplers import Sampler
 from moegs_ns.scene import FrameTable
 
@@ -78,6 +79,7 @@ class ED3DGSRecipe(Recipe):
         )
         self.neighbours: Neighbours | None = None
         """Pairs of neighbours; None when the set of Gaussians has changed since they were found."""
+        self._replayed_terms = Replayed(self._flat_terms, self.expert.gauss_params)
 
     @property
     def ed3dgs(self) -> ED3DGSExpert:
@@ -124,17 +126,28 @@ class ED3DGSRecipe(Recipe):
 
     def loss_terms(self, step: int, parts: Sequence[TrainingSplat]) -> dict[str, Tensor]:
         """See base; L1 has the same weight in all steps, the structural term comes on top."""
-        losses, config = super().loss_terms(step, parts), self.config
-        losses["photometric"] = losses["photometric"] / (1.0 - self.ssim_lambda(step))
-        if config.weight_embedding > 0.0:
-            embeddings = self.expert.gauss_params["embeddings"]
-            losses["embedding"] = config.weight_embedding * embedding_roughness(
-                embeddings, self.current_neighbours()
-            )
-        if config.weight_time_smoothness > 0.0:
+        losses, ssim_lambda = super().loss_terms(step, parts), self.ssim_lambda(step)
+        if ssim_lambda > 0.0:
+            losses["photometric"] = losses["photometric"] / (1.0 - ssim_lambda)
+        if self.config.weight_time_smoothness > 0.0:
             grid = self.ed3dgs.time_grid.values
-            losses["time_smoothness"] = config.weight_time_smoothness * roughness(grid)
+            losses["time_smoothness"] = self.config.weight_time_smoothness * roughness(grid)
         return losses
+
+    def row_terms(self) -> dict[str, Tensor]:
+        """See base; also how much the embeddings of neighbours differ. Replayed where possible."""
+        weights = {"opacity": self.config.weight_opacity, "embedding": self.config.weight_embedding}
+        names = [name for name, weight in weights.items() if weight > 0.0]
+        if "embedding" in names:
+            self.current_neighbours()  # Their search cannot be recorded.
+        return dict(zip(names, self._replayed_terms(), strict=True)) if names else {}
+
+    def _flat_terms(self) -> Outputs:
+        terms, weight = super().row_terms(), self.config.weight_embedding
+        if weight > 0.0:
+            embeddings = self.expert.gauss_params["embeddings"]
+            terms["embedding"] = weight * embedding_roughness(embeddings, self.current_neighbours())
+        return tuple(terms.values())
 
     def current_neighbours(self) -> Neighbours:
         """Pairs of neighbours, found anew if the set of Gaussians has changed."""
@@ -170,6 +183,8 @@ class ED3DGSRecipe(Recipe):
         # Lists of pairs, as they were stored once, are dropped: neighbours are then found anew.
         if pairs is not None and "starts" in pairs:
             self.neighbours = Neighbours.from_state(pairs, device)
+        # What was recorded compares other pairs.
+        self._replayed_terms = Replayed(self._flat_terms, self.expert.gauss_params)
 
 
 def check_config(config: ED3DGSRecipeConfig) -> None:

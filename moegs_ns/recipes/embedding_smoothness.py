@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -40,12 +39,13 @@ class Neighbours:
     as every pair is listed twice."""
     total: int
     """Pairs that a mean is taken over, among them those too far apart to be listed."""
+    rows: Int[Tensor, "P"] = field(init=False)
+    """The Gaussian that each pair belongs to."""
 
-    @cached_property
-    def rows(self) -> Int[Tensor, "P"]:
-        """The Gaussian that each pair belongs to."""
+    def __post_init__(self) -> None:
         rows = torch.arange(len(self.starts) - 1, dtype=torch.int, device=self.starts.device)
-        return rows.repeat_interleave(self.starts.diff(), output_size=len(self.others))
+        rows = rows.repeat_interleave(self.starts.diff(), output_size=len(self.others))
+        object.__setattr__(self, "rows", rows)
 
     def matrix(self, values: Float[Tensor, "P"]) -> Tensor:
         """One value for each pair, as a sparse N x N matrix."""
