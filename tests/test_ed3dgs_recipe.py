@@ -295,19 +295,23 @@ def test_replayed_terms_are_those_of_the_set_as_it_is(device):
             state = recipe.get_extra_state()
             state["neighbours"] |= {"roots": 2.0 * state["neighbours"]["roots"]}
             recipe.set_extra_state(state)
-        found = []
-        for terms in (recipe.row_terms(), plain_terms(recipe)):
-            expert.zero_grad()
-            sum(terms.values()).backward()
-            values = {name: term.detach().clone() for name, term in terms.items()}
-            gradients = {n: rows[n].grad.clone() for n in ("embeddings", "opacities")}
-            found.append(values | gradients)
-        assert found[0].keys() == found[1].keys()
-        for name, expected in found[1].items():
-            torch.testing.assert_close(found[0][name], expected)
+        found = with_gradients(recipe.row_terms(), rows)
+        expected = with_gradients(plain_terms(recipe), rows)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value)
         rows["embeddings"].data.add_(0.1 * torch.randn_like(rows["embeddings"]))
     was_recorded.append(recipe._replayed_terms.recording is not None)
     assert was_recorded == [device == "cuda", False]
+
+
+def with_gradients(terms, rows) -> dict[str, torch.Tensor]:
+    """Values of the terms, and gradients of their sum."""
+    for parameter in rows.values():
+        parameter.grad = None
+    sum(terms.values()).backward()
+    values = {name: term.detach().clone() for name, term in terms.items()}
+    return values | {n: rows[n].grad.clone() for n in ("embeddings", "opacities")}
 
 
 def plain_terms(recipe) -> dict[str, torch.Tensor]:
