@@ -24,8 +24,8 @@ SWITCH = "MOEGS_CUDA_GRAPHS"
 PATIENCE = 4
 """Equal calls before a recording is made, as it costs about as much as several of them."""
 PAID_OFF = 40
-"""Equal calls after which the next recording is made at once when the key or the memory has
-changed, as that does whenever Gaussians are added."""
+"""Equal calls after which the next recording is made at once when only the memory has changed, as
+it does whenever Gaussians are added. With another key something may be used for the first time."""
 MOST_USES = 8
 """Kinds of calls that are told apart at once; with more of them the oldest is forgotten."""
 
@@ -68,7 +68,7 @@ class Replayed:
         if memory != self._memory:
             self._memory = memory
             # What was recorded reads and writes memory that is gone.
-            self._uses = {kind: use.begun_anew(use.key) for kind, use in self._uses.items()}
+            self._uses = {kind: use.begun_anew() for kind, use in self._uses.items()}
         forms = ((value.shape, value.dtype, value.requires_grad) for value in inputs)
         use = self._last = self._use_for((*circumstances(), *forms), key)
         use.calls += 1
@@ -87,7 +87,7 @@ class Replayed:
         if use is None and len(self._uses) == MOST_USES:
             del self._uses[next(iter(self._uses))]
         if use is None or use.key != key:
-            use = self._uses[kind] = (use or Use()).begun_anew(key)
+            use = self._uses[kind] = Use(key)
         return use
 
     def _gpu(self, inputs: Sequence[Tensor]) -> torch.device | None:
@@ -114,9 +114,9 @@ class Use:
     """Those with the same key since the last one with another, or with other memory."""
     recording: "Recording | None" = None
 
-    def begun_anew(self, key: Hashable) -> "Use":
-        """With another key or other memory; patient again if there were not many equal calls."""
-        return Use(key, PATIENCE if self.calls >= PAID_OFF else 0)
+    def begun_anew(self) -> "Use":
+        """For other memory; patient again if the recording was not called often enough."""
+        return Use(self.key, PATIENCE if self.calls >= PAID_OFF else 0)
 
 
 class Place:

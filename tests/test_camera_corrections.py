@@ -105,6 +105,7 @@ class TestCorrections:
         corrections = CameraCorrections(OFF, True, scene()).to(device)
         view = make_view(3).to(device)
         image = torch.rand(3, 4, 4, 3, device=device)
+        corrections.correct_colors(image, view)  # Cameras are looked up once.
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("error")
         try:

@@ -206,11 +206,10 @@ def test_other_gaussians_are_recorded_at_once_if_that_has_paid_off(pretended, ca
         for _ in range(calls - 1):
             asked.seen(now)
     assert pretended.made == 3
-    # Other plain values are treated alike.
+    # Other plain values are no change of memory: what they lead to must be called before.
     asked.expert.active_sh_degree = 1
-    seen = asked.seen(now)
-    assert (replayed.recording is not None) == (calls == PAID_OFF)
-    assert shapes(seen[0]) == shapes(plainly(asked.expert, now, "seen")[0])
+    asked.seen(now)
+    assert replayed.recording is None
 
 
 def test_no_garbage_is_collected_in_the_middle_of_a_recording():
@@ -275,6 +274,22 @@ def test_what_is_recorded(family):
         assert asked._gaussians.replayed.recording is not None
         torch.testing.assert_close(rendered.means, expected.means)
         torch.testing.assert_close(rendered.sh, expected.sh)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_deformation_that_is_turned_on_is_recorded_once(device):
+    """Its shares grow every step, for thousands of steps."""
+    asked, now = Instants(build("ed3dgs", device)), instants(device)
+    recordings = set()
+    for step in range(2 * PATIENCE):
+        asked.expert.set_shares(0.1 * (step + 1), 0.05 * (step + 1))
+        with torch.no_grad():
+            (found, _), (expected, _) = asked.at(now), plainly(asked.expert, now, "at")
+        torch.testing.assert_close(found.means, expected.means)
+        torch.testing.assert_close(found.sh, expected.sh)
+        torch.testing.assert_close(found.scales, expected.scales)
+        recordings.add(asked._gaussians.replayed.recording)
+    assert len(recordings) == (2 if device == "cuda" else 1) and None in recordings
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,6 +20,16 @@ PUBLISHED_EXTENT = 5.0
 depend on that unit: offsets of positions, rates of the networks, distances between neighbours. The
 size of N3V's rigs is about this; it is estimated, as nobody states it. Other scenes are treated as
 if they had been scaled to it, so that the unit of a data set does not matter."""
+
+
+SHOWN_BY = {
+    "means": ("motion",),
+    "quats": ("motion",),
+    "scales": ("motion", "appearance"),
+    "opacities": ("motion", "appearance"),
+    "sh": ("appearance",),
+}
+"""Which shares of the deformation scale the offsets of each raw parameter."""
 
 
 @dataclass
@@ -61,6 +72,8 @@ class ED3DGSExpert(Expert):
 
     config: ED3DGSExpertConfig
     camera_ids: Int[Tensor, "M"]
+    shares: Float[Tensor, "2"]
+    """`motion_share` and `appearance_share`."""
 
     def __init__(
         self, config: ED3DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
@@ -83,11 +96,21 @@ class ED3DGSExpert(Expert):
         """Share of the offsets of position and rotation that is shown, and of all others."""
         self.appearance_share = 1.0
         """Share of the offsets of colour that is shown, and of scale and opacity."""
+        self.register_buffer("shares", torch.ones(2), persistent=False)
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
         """See base; all Gaussians have the same embedding at first."""
         embeddings = torch.zeros(len(points), self.config.embedding_size)
         return super().initial_parameters(points, scene) | {"embeddings": embeddings}
+
+    def set_shares(self, motion: float, appearance: float) -> None:
+        """How much of the deformation is shown from now on."""
+        if (motion, appearance) == (self.motion_share, self.appearance_share):
+            return
+        self.motion_share, self.appearance_share = motion, appearance
+        with torch.no_grad():
+            for place, share in enumerate((motion, appearance)):
+                self.shares[place].fill_(share)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base."""
@@ -96,8 +119,8 @@ class ED3DGSExpert(Expert):
     @property
     def replay_key(self) -> Hashable | None:
         """See base."""
-        shares = self.motion_share, self.appearance_share
-        return self.active_sh_degree, self.fine_rows, *shares
+        is_shown = self.motion_share > 0.0, self.appearance_share > 0.0
+        return self.active_sh_degree, self.fine_rows, *is_shown
 
     def instant(
         self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None
@@ -119,15 +142,15 @@ class ED3DGSExpert(Expert):
 
     def offsets(self, instant: Float[Tensor, ""]) -> dict[str, Float[Tensor, "N _"]]:
         """Offsets of the raw parameters, the sum of both decoders, as far as they are shown."""
-        motion, appearance = self.motion_share, self.appearance_share
+        on_host = {"motion": self.motion_share, "appearance": self.appearance_share}
+        shown = [name for name, kinds in SHOWN_BY.items() if all(on_host[kind] for kind in kinds)]
+        # Read where a recording can: it need not end because shares grow.
+        growing = dict(zip(on_host, self.shares, strict=True))
         shares = {
-            "means": motion * float(self.scene.extent / PUBLISHED_EXTENT),
-            "quats": motion,
-            "scales": motion * appearance,
-            "opacities": motion * appearance,
-            "sh": appearance,
+            name: reduce(torch.mul, (growing[kind] for kind in SHOWN_BY[name])) for name in shown
         }
-        shown = [name for name, share in shares.items() if share > 0.0]
+        if "means" in shares:
+            shares["means"] = shares["means"] * float(self.scene.extent / PUBLISHED_EXTENT)
         rows = {"coarse": self.coarse_rows, "fine": self.fine_rows}
         coarse, fine = (
             self.decoders[name](
@@ -150,8 +173,7 @@ class ED3DGSExpert(Expert):
         """See base."""
         super().set_extra_state(state)
         self.fine_rows = int(state["fine_rows"])
-        self.motion_share = float(state["motion_share"])
-        self.appearance_share = float(state["appearance_share"])
+        self.set_shares(float(state["motion_share"]), float(state["appearance_share"]))
         self.camera_ids = torch.tensor(state["camera_ids"], dtype=torch.long).to(self.camera_ids)
 
     def _load_from_state_dict(

@@ -230,6 +230,13 @@ class MoegsTrainer(Trainer):
             self._check_loss(step)
         return loss, losses, metrics
 
+    def _update_viewer_state(self, step: int) -> None:
+        """See nerfstudio; it comes after a step's times were put down, which go to the log only as
+        often as everything else: to write them every step would take a thirtieth of it."""
+        super()._update_viewer_state(step)
+        if step % self.pipeline.steps_per_log != 0:
+            writer.EVENT_STORAGE.clear()
+
     def _check_loss(self, step: int) -> None:
         if bool(torch.isfinite(self._sum_of_losses)):
             return

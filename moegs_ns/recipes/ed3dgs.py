@@ -111,9 +111,9 @@ class ED3DGSRecipe(Recipe):
         """See base; sets how much of the deformation is shown and how finely it tells time."""
         super().before_step(step)
         config, expert = self.config, self.ed3dgs
-        expert.motion_share = self._share(step, 0, config.motion_steps)
-        expert.appearance_share = self._share(
-            step, config.appearance_start, config.appearance_steps
+        motion = self._share(step, 0, config.motion_steps)
+        expert.set_shares(
+            motion, self._share(step, config.appearance_start, config.appearance_steps)
         )
         coarse, rows = expert.coarse_rows, len(expert.time_grid.values)
         grown = self._share(step, 0, config.time_growth_steps)
