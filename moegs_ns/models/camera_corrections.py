@@ -111,12 +111,14 @@ class CameraCorrections(nn.Module):
         self, images: Float[Tensor, "C H W 3"], rows: Int[Tensor, "C"]
     ) -> Float[Tensor, "C H W 3"]:
         color = cast(Tensor, self.color)
-        change = (color - color.mean(0)).index_select(0, rows)
-        return (
-            images
-            + torch.einsum("chwi,cji->chwj", images, change[..., :3])
-            + change[:, None, None, :, 3]
-        )
+        changes = (color - color.mean(0)).index_select(0, rows).unbind()
+        # Image by image: for one product of few numbers over many pixels, as the gradient of a map
+        # is, a GPU splits the pixels up, for several at once it does not.
+        shifts = [
+            torch.addmm(change[:, 3], image.flatten(0, 1), change[:, :3].T)
+            for image, change in zip(images, changes, strict=True)
+        ]
+        return images + torch.stack(shifts).view_as(images)
 
     def loss_terms(self) -> dict[str, Tensor]:
         """Penalties on large corrections of poses."""
