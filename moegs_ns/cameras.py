@@ -158,7 +158,7 @@ def view_from_cameras(cameras: Cameras) -> View:
 class KnownViews:
     """Views of single cameras, each made once for as long as the same object stands for it.
 
-    To make one and to send it to a GPU takes the host as long as a fifth of a training step.
+    To make one and to send it to a GPU takes the host a tenth of a training step.
     """
 
     def __init__(self) -> None:

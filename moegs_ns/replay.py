@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,11 +49,16 @@ class Replayed:
         self.function = function
         # In a tuple, so that no module that holds this object registers the other one again.
         self._module = (module,)
-        self._stores = [] if module is None else stores(module)
         self._place: Place | None = None
         self._memory: Hashable = None
         self._uses: dict[Hashable, Use] = {}
         self._last = Use()
+
+    @cached_property
+    def _stores(self) -> list[Mapping[str, Tensor | None]]:
+        """Those of the module; not looked up before they are needed, as a copy of a module that
+        holds this object is still empty when this one is copied."""
+        return [] if self._module[0] is None else stores(self._module[0])
 
     @property
     def recording(self) -> "Recording | None":

@@ -1,6 +1,7 @@
 """Corrections of training cameras: what they change, and that held-out views never see them."""
 
 import shutil
+from copy import deepcopy
 
 import pytest
 import torch
@@ -145,6 +146,17 @@ class TestCorrections:
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
         is_recorded = corrections._replayed_colors.recording is not None
         assert is_recorded == (device == "cuda")
+
+    def test_a_copy_has_its_own_colours(self):
+        corrections = CameraCorrections(OFF, True, scene())
+        copied = deepcopy(corrections)
+        copied.color.data.normal_()
+        image, view = torch.rand(1, 4, 4, 3), make_view(1)
+        (seen,) = copied.correct_all_colors([image], [view])
+        torch.testing.assert_close(seen, copied.correct_colors(image, view))
+        (unchanged,) = corrections.correct_all_colors([image], [view])
+        torch.testing.assert_close(unchanged, image)
+        assert not torch.allclose(seen, image)
 
     def test_an_affine_change_of_one_camera_is_found(self):
         """Two cameras see the same picture, one of them too green."""
