@@ -15,6 +15,7 @@ from moegs_ns.cli.render import Render
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.data.demo_scene import write_demo_scene
 from moegs_ns.models.checkpoints import load_checkpoint, open_run
+from moegs_ns.models.trainer import STEP_TIMES, drop_times
 
 CAP = ("--pipeline.model.recipe.densification.max-gaussians", "4500")
 PREFIXES = {"gauss_params": "", "key_gauss_params": "dynamic_"}
@@ -72,6 +73,14 @@ def test_everything_is_logged_as_often_as_nerfstudio_logs(place: Place):
     for name in (*figures, "Train Iter (time)"):
         steps = [event.step for event in log.Scalars(name)]
         assert steps == [every * place for place in range(count)], name
+
+
+def test_of_other_steps_only_times_are_left_out():
+    """A resumed training begins in between, and its configuration is to be logged as well."""
+    names = ["config", *(name.value for name in STEP_TIMES), "Eval Loss"]
+    events = [{"name": name} for name in names]
+    drop_times(events)
+    assert [event["name"] for event in events] == ["config", "Eval Loss"]
 
 
 def test_training_lowers_the_error_and_passes_all_stages(place: Place):

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -42,6 +43,10 @@ from moegs_ns.whole_files import write_whole
 
 ANOTHER_FOLDER = "name another --output-dir"
 """What to do if a run's files cannot be written."""
+STEP_TIMES = (
+    writer.EventName.ITER_TRAIN_TIME, writer.EventName.TRAIN_RAYS_PER_SEC, writer.EventName.ETA,
+)  # fmt: skip
+"""What nerfstudio logs of every step."""
 STEPS_PER_CHECK = 50
 """Steps between two looks at whether the loss is still a number; each look waits for the GPU."""
 
@@ -132,6 +137,12 @@ def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
         for name, group in config.optimizers.items()
     }
     return scaled
+
+
+def drop_times(events: list[dict[str, Any]]) -> None:
+    """Take the times of a step out of what nerfstudio is going to log."""
+    names = {event.value for event in STEP_TIMES}
+    events[:] = [event for event in events if event["name"] not in names]
 
 
 class MoegsOptimizers(Optimizers):
@@ -235,7 +246,7 @@ class MoegsTrainer(Trainer):
         often as everything else: to write them every step would take a thirtieth of it."""
         super()._update_viewer_state(step)
         if step % self.pipeline.steps_per_log != 0:
-            writer.EVENT_STORAGE.clear()
+            drop_times(writer.EVENT_STORAGE)
 
     def _check_loss(self, step: int) -> None:
         if bool(torch.isfinite(self._sum_of_losses)):
