@@ -7,12 +7,15 @@ z forward), pixel centres at half-integers. nerfstudio stores camera to world in
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
+
+T = TypeVar("T")
 
 UNKNOWN_ID = -1
 """Camera or frame number of a view that belongs to no recorded camera or frame."""
@@ -171,11 +174,16 @@ class KnownViews:
         seen, view = self._known.get(id(cameras), (None, None))
         if seen is not cameras or view is None or view.viewmats.device != device:
             view = view_from_cameras(cameras).to(device)
-            if len(self._known) == MOST_KNOWN:
-                del self._known[next(iter(self._known))]
             # Kept together, so that no other object can come to bear the number.
-            self._known[id(cameras)] = cameras, view
+            keep(self._known, id(cameras), (cameras, view))
         return view
+
+
+def keep(known: dict[int, T], key: int, value: T) -> None:
+    """Remember what was made of a single camera, and forget the oldest of `MOST_KNOWN`."""
+    if key not in known and len(known) == MOST_KNOWN:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 def check_undistorted(cameras: Cameras) -> None:

@@ -25,8 +25,9 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 
+from moegs_ns import cameras as cameras_module
 from moegs_ns.cameras import view_from_cameras
-from moegs_ns.data import datamanager, frame_store
+from moegs_ns.data import frame_store
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.data.frame_dataset import FrameDataset
 from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
@@ -109,7 +110,7 @@ def test_what_is_written_to_a_camera_stays_with_its_image(manager: MoegsDataMana
 
 @pytest.mark.parametrize("most", [100, 7])
 def test_cameras_of_images_are_made_once_if_there_are_not_too_many(manager, monkeypatch, most):
-    monkeypatch.setattr(datamanager, "MOST_KNOWN", most)
+    monkeypatch.setattr(cameras_module, "MOST_KNOWN", most)
     found: dict[int, list[Cameras]] = {}
     for step in range(16):
         cameras, batch = manager.next_train(step)

@@ -17,7 +17,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.cameras import MOST_KNOWN, check_undistorted
+from moegs_ns.cameras import check_undistorted, keep
 from moegs_ns.data.frame_dataset import FrameDataset
 from moegs_ns.data.frame_sources import has_alpha
 from moegs_ns.data.image_ids import (
@@ -220,9 +220,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
             return _cameras_at(self.train_dataset.cameras, indices)
         index = int(indices[0])
         if index not in self._single_cameras:
-            if len(self._single_cameras) == MOST_KNOWN:
-                del self._single_cameras[next(iter(self._single_cameras))]
-            self._single_cameras[index] = _cameras_at(self.train_dataset.cameras, indices)
+            keep(self._single_cameras, index, _cameras_at(self.train_dataset.cameras, indices))
         return self._single_cameras[index]
 
     def get_train_rays_per_batch(self) -> int:

@@ -213,8 +213,8 @@ def in_batch_order(
     """The images of all groups, without gradients, each in its row of the batch."""
     if len(images) == 1:
         return images[0].detach()
-    places = torch.cat(list(rows)).argsort()
-    return rows_of(torch.cat([image.detach() for image in images]), places)
+    apart = [one.detach() for image in images for one in image]
+    return torch.stack([apart[place] for place in torch.cat(list(rows)).argsort().tolist()])
 
 
 def rows_of(images: Float[Tensor, "V H W 3"], rows: Int[Tensor, "C"]) -> Float[Tensor, "C H W 3"]:
