@@ -1,5 +1,6 @@
 """The public face of splatting: experts, backgrounds, edge cases, gradients."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -317,3 +318,26 @@ def test_no_trace_function_runs_inside_a_kernel():
         sys.settrace(before)
     assert "moegs_ns.splatting.numba_cpu" in modules
     assert not [name for name in modules if name.startswith("numba.")]
+
+
+def test_a_first_render_that_is_broken_off_leaves_nothing_half_imported():
+    """Numba and gsplat are imported with the first picture, in the thread that the viewer traces;
+    after an import that was broken off, the viewer would stay empty."""
+    code = """
+import sys
+import torch
+from moegs_ns.splatting.seen import rasterizer_for
+
+def break_off(frame, event, argument):
+    if frame.f_globals.get("__name__", "").startswith("numba"):
+        raise InterruptedError
+    return break_off
+
+sys.settrace(break_off)
+name = rasterizer_for(torch.device("cpu")).__name__
+assert sys.gettrace() is break_off, "later steps of the render can be broken off"
+sys.settrace(None)
+assert name == "moegs_ns.splatting.numba_cpu", name
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

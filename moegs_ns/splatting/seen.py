@@ -11,6 +11,7 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians, joined
+from moegs_ns.replay import untraced
 from moegs_ns.splatting import gsplat_cuda, torch_twin
 from moegs_ns.splatting.projection import (
     NEAR,
@@ -145,11 +146,14 @@ def rasterizer_for(device: torch.device) -> ModuleType:
     Raises:
         ImportError: the device is a GPU and gsplat has no kernels for it.
     """
-    if device.type == "cuda":
-        gsplat_cuda.require_kernels()
-        return gsplat_cuda
-    if find_spec("numba") is not None:
-        from moegs_ns.splatting import numba_cpu
+    # The viewer breaks off its first picture like any other, and what an import that was broken
+    # off leaves behind would fail every later one.
+    with untraced():
+        if device.type == "cuda":
+            gsplat_cuda.require_kernels()
+            return gsplat_cuda
+        if find_spec("numba") is not None:
+            from moegs_ns.splatting import numba_cpu
 
-        return numba_cpu
-    return torch_twin
+            return numba_cpu
+        return torch_twin
