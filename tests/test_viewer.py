@@ -8,6 +8,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerElement
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetTrace
 from tiny import TinyRuns
 
 from moegs_ns.cli.report import load_pipeline
@@ -75,6 +76,40 @@ def test_a_crop_box_hides_what_lies_outside(pipelines, method):
     assert pipeline.model.get_outputs_for_camera(camera, nowhere)["accumulation"].max() == 0
     cropped = pipeline.model.get_outputs_for_camera(camera, everywhere)
     torch.testing.assert_close(cropped["rgb"], whole["rgb"])
+
+
+class BrokenOff:
+    """Ends a picture at one of its lines of Python, as the viewer does when the camera moves."""
+
+    def __init__(self, line: int | None = None) -> None:
+        self.line, self.num_lines = line, 0
+
+    def __call__(self, frame, event, argument):
+        self.num_lines += event == "line"
+        if event == "line" and self.num_lines == self.line:
+            raise IOChangeException
+        return self
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_a_picture_that_is_broken_off_leaves_the_model_as_it_was(pipelines, method):
+    model = pipelines[method].model
+    camera = viewer_camera(pipelines[method], 0.3)
+
+    def draw(trace: BrokenOff) -> dict[str, torch.Tensor]:
+        with torch.no_grad(), SetTrace(trace):
+            return model.get_outputs_for_camera(camera)
+
+    draw(BrokenOff())  # What only the first picture does counts neither here nor below.
+    whole = BrokenOff()
+    expected = draw(whole)
+    kept = dict(model.named_parameters()) | dict(model.named_buffers())
+    before = {name: value.detach().clone() for name, value in kept.items()}
+    for line in range(1, whole.num_lines, whole.num_lines // 50):
+        with pytest.raises(IOChangeException):
+            draw(BrokenOff(line))
+    torch.testing.assert_close(kept, before, rtol=0.0, atol=0.0)
+    torch.testing.assert_close(draw(BrokenOff()), expected, rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
