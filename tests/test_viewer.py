@@ -1,5 +1,9 @@
 """What nerfstudio's viewer asks of a run."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -134,3 +138,37 @@ def test_each_camera_hangs_one_picture_into_the_viewer(
     cameras, counts = shown.unique(return_counts=True)
     assert len(cameras) == len(dataset.frame_table.camera_ids.unique())
     assert (counts == pictures_per_camera).all()
+
+
+def test_a_command_ends_well_while_the_viewer_draws():
+    code = """
+import threading, time, torch
+from toys import make_gaussians, make_view
+from moegs_ns.models.live_viewer import OrderlyEnd
+from moegs_ns.splatting.splat import splat
+
+class Drawing(threading.Thread):
+    running = True
+
+    def run(self):
+        while self.running:
+            splat(gaussians, view)
+            drawn.set()
+
+class OpenViewer:
+    viser_server = None
+
+    def __init__(self):
+        self.render_statemachines = {0: Drawing(daemon=True)}
+
+gaussians, view = make_gaussians(torch.Generator().manual_seed(0)), make_view()
+drawn, viewer = threading.Event(), OpenViewer()
+OrderlyEnd()._setup(viewer)
+viewer.render_statemachines[0].start()
+assert drawn.wait(60)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -11,9 +11,9 @@ from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.models.checkpoints import model_state
 from moegs_ns.models.compact import RECIPE, is_compact
 from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig, scene_of
+from moegs_ns.models.live_viewer import OnePicturePerPose, OrderlyEnd, StartingView
 from moegs_ns.models.router_model import RouterModel, RouterModelConfig
 from moegs_ns.models.teacher import distillation_of
-from moegs_ns.models.viewer_start import OnePicturePerPose, StartingView
 
 
 @dataclass
@@ -63,6 +63,7 @@ class MoegsPipeline(VanillaPipeline):
         cameras = self.datamanager.train_dataset.cameras
         self.starting_view = StartingView(cameras)
         self.training_pictures = OnePicturePerPose(cameras)
+        self.end_of_drawing = OrderlyEnd()
         if test_mode == "val":
             self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
             if isinstance(self.model, RouterModel):

@@ -1,5 +1,7 @@
-"""What a browser that opens the viewer sees at first: from where, and which training pictures."""
+"""The live viewer: what a browser sees at first, and how the threads that draw for it end."""
 
+import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +11,11 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.viewer_elements import ViewerControl
 
 if TYPE_CHECKING:
+    from nerfstudio.viewer.render_state_machine import RenderStateMachine
     from nerfstudio.viewer.viewer import Viewer
+
+LONGEST_PICTURE = 10.0
+"""Seconds that a command which ends waits for a picture that is being drawn."""
 
 
 class StartingView(ViewerControl):
@@ -62,6 +68,24 @@ class OnePicturePerPose(ViewerControl):
         super()._setup(viewer)
         config = viewer.config
         config.max_num_display_images = min(config.max_num_display_images, self.num_poses)
+
+
+class OrderlyEnd(ViewerControl):
+    """Ends the viewer's threads before Python ends, which aborts if one of them is drawing: a
+    training that is over and saved would not count as one, for scripts that look at the status."""
+
+    def _setup(self, viewer: "Viewer") -> None:
+        super()._setup(viewer)
+        weakref.finalize(viewer, _end_drawing, viewer.render_statemachines)
+
+
+def _end_drawing(machines: "Mapping[int, RenderStateMachine]") -> None:
+    """Let every browser's thread finish its picture."""
+    threads = list(machines.values())
+    for thread in threads:
+        thread.running = False
+    for thread in threads:
+        thread.join(LONGEST_PICTURE)
 
 
 def _picture_distance(cameras: Cameras) -> float:
