@@ -8,12 +8,15 @@ together: those of its longest expert, then those of the router. Experts keep th
 Beside the table of runs, NAME_gains tells what mixtures gain over the best of their experts.
 """
 
+import json
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -26,7 +29,14 @@ from pictures import save_sheet
 from moegs_ns.cli.report import Score, print_scores, score_run
 from moegs_ns.cli.results import write_results
 from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.trainings import Training, progress_of, train_side_by_side, visible_devices
+from moegs_ns.models.trainings import (
+    Training,
+    progress_of,
+    run_module,
+    run_side_by_side,
+    train_side_by_side,
+    visible_devices,
+)
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,7 +73,7 @@ class Mixture:
     seeds_at_once: int = 1
     """Seeds whose experts are trained side by side."""
     one_by_one: bool = False
-    """Train one after the other instead of side by side, so that times count."""
+    """Train and score one after the other instead of side by side, so that times count."""
     output_dir: Path = Path("outputs/benchmark")
     results_dir: Path = RESULTS
     """Where the table goes."""
@@ -87,13 +97,12 @@ class Mixture:
                 if all(expert in trained for expert in experts)
             ]
             routers = self.train([router for router, _ in mixtures])
-            for expert in trained:
-                self.score(expert, scores)
+            self.score_all([*trained, *routers], scores)
             for router, experts in mixtures:
                 if router not in routers:
                     continue
-                mixture = self.score(router, scores)
-                pairs.append(Pair(mixture, tuple(scores[each.folder] for each in experts)))
+                own = tuple(scores[each.folder] for each in experts)
+                pairs.append(Pair(scores[router.folder], own))
                 self.write("_gains", gain_rows(pairs))
                 if self.pictures_dir is not None:
                     sheet = self.pictures_dir / f"{self.name}_{router.folder.name}.jpg"
@@ -107,11 +116,31 @@ class Mixture:
         rounds = [[each] for each in trainings] if self.one_by_one else [trainings]
         return [run for together in rounds for run in train_missing(together)]
 
-    def score(self, trained: Training, scores: dict[Path, Score]) -> Score:
-        """Score a run and write the table, so that nothing is lost if the time runs out."""
-        scores[trained.folder] = score_run(open_run(trained.folder))
-        self.write("", [asdict(score) for score in scores.values()])
-        return scores[trained.folder]
+    def score_all(self, trained: Sequence[Training], scores: dict[Path, Score]) -> None:
+        """Score runs in a process on each GPU, if there are several and times do not count."""
+        if self.one_by_one or len(visible_devices()) < 2:
+            for run in trained:
+                self.score(run, scores)
+            return
+        writing = Lock()
+
+        def score_apart(run: Training, place: int) -> None:
+            score = scored_by_command(run.folder, place)
+            with writing:
+                self.keep(run, score, scores)
+
+        run_side_by_side([partial(score_apart, run) for run in trained])
+        for run in trained:  # in the order that was asked for, not that of their ends
+            self.keep(run, scores.pop(run.folder), scores)
+
+    def score(self, trained: Training, scores: dict[Path, Score]) -> None:
+        """Score a run in this process."""
+        self.keep(trained, score_run(open_run(trained.folder)), scores)
+
+    def keep(self, trained: Training, score: Score, scores: dict[Path, Score]) -> None:
+        """Write the table with each new score, so that nothing is lost if the time runs out."""
+        scores[trained.folder] = score
+        self.write("", [asdict(each) for each in scores.values()])
 
     def write(self, suffix: str, rows: list[dict[str, Any]]) -> None:
         """A table named after this one."""
@@ -199,6 +228,20 @@ def train_missing(trainings: Sequence[Training]) -> list[Training]:
     except RuntimeError as error:
         print(f"Left out of the tables: {error}", flush=True)
     return [each for each in trainings if progress_of(each.folder).is_finished]
+
+
+def scored_by_command(folder: Path, place: int) -> Score:
+    """What `moegs report` says of a run, on the GPU that the place is given.
+
+    Raises:
+        RuntimeError: it failed; what it printed is beside its table in the run's folder.
+    """
+    table = folder / "score.json"
+    words = ["moegs_ns.cli.main", "report", str(folder), "--output-path", str(table)]
+    if run_module(words, place, table.with_suffix(".log")) != 0:
+        raise RuntimeError(f"Scoring {folder} failed; see {table.with_suffix('.log')}.")
+    [row] = json.loads(table.read_text())["rows"]
+    return Score(**row)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import json
 import shlex
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import compact_run
@@ -21,8 +23,13 @@ import training_step
 import tyro
 import validation
 from test_methods import parse
+from tiny import TinyRuns
 
 from moegs_ns.cli.main import Command
+from moegs_ns.cli.report import score_run
+from moegs_ns.models import trainings
+from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.trainings import Training
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OPTIONS = {
@@ -137,6 +144,51 @@ def test_what_the_table_of_times_holds_is_trained_one_by_one(tmp_path: Path, mon
         started.clear()
         several.main()
         assert started == expected
+
+
+class TestScoresOverSeveralGpus:
+    def runs(self, folder: Path) -> list[Training]:
+        asked = mixture.Mixture("table", Path("scene"), "n3v-data", output_dir=folder)
+        return list(asked.experts(seed=0).values())
+
+    def test_each_gpu_has_a_run_and_the_table_their_order(self, tmp_path, monkeypatch):
+        first, second = self.runs(tmp_path)
+        both_began, places = threading.Barrier(2, timeout=30), {}
+        second_ended = threading.Event()
+
+        def scored(folder: Path, place: int) -> str:
+            places[folder] = place
+            both_began.wait()
+            if folder == second.folder:
+                second_ended.set()
+            assert second_ended.wait(30)
+            return f"score of {folder.parent.name}"
+
+        for module in (mixture, trainings):
+            monkeypatch.setattr(module, "visible_devices", lambda: ["5", "7"])
+        monkeypatch.setattr(mixture, "scored_by_command", scored)
+        monkeypatch.setattr(mixture, "asdict", lambda score: score)
+        tables = []
+        monkeypatch.setattr(mixture.Mixture, "write", lambda *words: tables.append(words[-1]))
+        scores = {Path("before"): "score of an earlier seed"}
+        asked = mixture.Mixture("table", Path("scene"), "n3v-data", output_dir=tmp_path)
+        asked.score_all([first, second], scores)
+        assert sorted(places.values()) == [0, 1]
+        assert list(scores) == [Path("before"), first.folder, second.folder]
+        assert tables[-1] == [
+            "score of an earlier seed", "score of moegs-stg", "score of moegs-4dgaussians",
+        ]  # fmt: skip
+
+    def test_a_command_scores_a_run_as_this_process_does(self, tiny_runs: TinyRuns):
+        folder = tiny_runs.config("moegs-stg").parent
+        apart, here = mixture.scored_by_command(folder, 0), score_run(open_run(folder))
+        assert replace(apart, fps=0.0) == replace(here, fps=0.0) and apart.fps > 0.0
+
+    def test_a_failure_names_the_log(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        with pytest.raises(RuntimeError, match=r"score\.log"):
+            mixture.scored_by_command(tmp_path / "run", 0)
+        assert "config.yml" in (tmp_path / "run" / "score.log").read_text()
 
 
 def test_every_student_is_understood(tmp_path: Path):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -219,20 +220,34 @@ def train_side_by_side(
     Raises:
         RuntimeError: a training failed; the others were trained to their end first.
     """
+
+    def run(training: Training, place: int) -> None:
+        started = time.perf_counter()
+        train(training, place, training.folder / LOG)
+        on_end(training, time.perf_counter() - started)
+
+    run_side_by_side([partial(run, training) for training in trainings], at_once)
+
+
+def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) -> None:
+    """Do `at_once` jobs for each GPU at a time, or on the CPU; each is told its place.
+
+    Raises:
+        Exception: what the first job that failed raised; the others came to their end first.
+    """
     places: queue.Queue[int] = queue.Queue()
     for place in range(at_once * max(1, len(visible_devices()))):
         places.put(place)
 
-    def run(training: Training) -> None:
-        place, started = places.get(), time.perf_counter()
+    def do(job: Callable[[int], None]) -> None:
+        place = places.get()
         try:
-            train(training, place, training.folder / LOG)
+            job(place)
         finally:
             places.put(place)
-        on_end(training, time.perf_counter() - started)
 
     with ThreadPoolExecutor(places.qsize()) as pool:
-        running = [pool.submit(run, training) for training in trainings]
+        running = [pool.submit(do, job) for job in jobs]
     failures = [error for each in running if (error := each.exception()) is not None]
     if failures:
         raise failures[0]
