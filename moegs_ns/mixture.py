@@ -14,7 +14,7 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.experts.instants import Instant, Instants
 from moegs_ns.fields import Router
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import ExpertSplats, Seen, Splat, composite, draw, see_all
+from moegs_ns.splatting import ExpertSplats, Seen, Splat, composite, draw, see
 
 SMALLEST_COVER = 1e-6
 """Cover below which a pixel shows nothing, and so belongs to all experts alike."""
@@ -122,29 +122,47 @@ class Mixture(nn.Module):
         return [within(expert.at(time, camera), box) for expert in self.experts]
 
     def forward(
-        self, view: View, box: OrientedBox | None = None, camera: Int[Tensor, ""] | None = None
+        self,
+        view: View,
+        box: OrientedBox | None = None,
+        camera: Int[Tensor, ""] | None = None,
+        own_views: Sequence[View] | None = None,
     ) -> MixtureRender:
-        """Render the mixture for one camera; `camera` as for `gaussians`."""
-        if box is not None:
-            return self.render(self.gaussians(view.time, box, camera), view)
-        now = [Instant.of(view, camera)]
-        sets = [seen for instants in self.instants for seen in instants.seen(now)]
-        return self.finish(self.draw(sets, view), view)
+        """Render the mixture for one camera; `camera` as for `gaussians`.
 
-    def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
+        `own_views` are the same camera where each expert believes it to be, by default all as the
+        view says. The router looks along the view's rays.
+        """
+        if box is not None:
+            return self.render(self.gaussians(view.time, box, camera), view, own_views)
+        sets = [
+            seen
+            for instants, own in zip(self.instants, self.views(view, own_views), strict=True)
+            for seen in instants.seen([Instant.of(own, camera)])
+        ]
+        return self.finish(self.draw(sets, view), view, own_views=own_views)
+
+    def views(self, view: View, own_views: Sequence[View] | None) -> Sequence[View]:
+        """A view for each expert."""
+        return [view] * len(self.instants) if own_views is None else own_views
+
+    def render(
+        self, gaussians: Sequence[Gaussians], view: View, own_views: Sequence[View] | None = None
+    ) -> MixtureRender:
         """Render given Gaussians of the experts, at the view's time, for one camera."""
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
-        return self.finish(self.splat(gaussians, view), view)
+        return self.finish(self.splat(gaussians, view, own_views), view, own_views=own_views)
 
     def finish(
         self,
         splats: ExpertSplats,
         view: View,
         backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
+        own_views: Sequence[View] | None = None,
     ) -> MixtureRender:
         """What becomes of `splat`: images of the experts, over backgrounds that may differ from
         their own, and the blend of them."""
-        images = self.images(splats, view, backgrounds)
+        images = self.images(splats, self.views(view, own_views), backgrounds)
         rgb, gates = blend(images, self.logits(splats.features[:, 0], view), self.temperature)
         covers = gates * splats.alpha[:, 0]
         accumulation = covers.sum(0)
@@ -152,9 +170,12 @@ class Mixture(nn.Module):
         depth = (covers * splats.depth[:, 0]).sum(0) / accumulation.clamp(min=SMALLEST_COVER)
         return MixtureRender(rgb, gates, images, depth, accumulation)
 
-    def splat(self, gaussians: Sequence[Gaussians], view: View) -> ExpertSplats:
+    def splat(
+        self, gaussians: Sequence[Gaussians], view: View, own_views: Sequence[View] | None = None
+    ) -> ExpertSplats:
         """All experts in one pass, with the router's features beside their colours."""
-        return self.draw(see_all(gaussians, view, near=self.near), view)
+        parts = zip(gaussians, self.views(view, own_views), self.near, strict=True)
+        return self.draw([see(one, own, near=near) for one, own, near in parts], view)
 
     def draw(self, sets: Sequence[Seen], view: View) -> ExpertSplats:
         """What `splat` gives, of experts that were projected before."""
@@ -174,13 +195,14 @@ class Mixture(nn.Module):
     def images(
         self,
         splats: ExpertSplats,
-        view: View,
+        views: Sequence[View],
         backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
     ) -> Float[Tensor, "E H W 3"]:
-        """The experts' final images of one camera, by default over their own backgrounds."""
+        """The experts' final images of one camera, by default over their own backgrounds; it has a
+        view for each expert."""
         backgrounds = backgrounds or [expert.background for expert in self.experts]
         finished = [
-            finish_image(expert, splats[k], view, backgrounds[k])[0]
+            finish_image(expert, splats[k], views[k], backgrounds[k])[0]
             for k, expert in enumerate(self.experts)
         ]
         return torch.stack(finished)

@@ -40,18 +40,28 @@ class VolumeMixture(Mixture):
         self.register_buffer("background", backgrounds.mean(0), persistent=False)
 
     def forward(
-        self, view: View, box: OrientedBox | None = None, camera: Int[Tensor, ""] | None = None
+        self,
+        view: View,
+        box: OrientedBox | None = None,
+        camera: Int[Tensor, ""] | None = None,
+        own_views: Sequence[View] | None = None,
     ) -> MixtureRender:
-        """See base; opacities are changed before anything is projected."""
+        """See base; opacities are changed before anything is projected.
+
+        One set is seen from one place: the view's, wherever experts believe the camera to be.
+        """
         now = [Instant(view.time, camera)]
         sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
         return self.render([within(gaussians, box) for gaussians in sets], view)
 
-    def render(self, gaussians: Sequence[Gaussians], view: View) -> MixtureRender:
-        """See base."""
+    def render(
+        self, gaussians: Sequence[Gaussians], view: View, own_views: Sequence[View] | None = None
+    ) -> MixtureRender:
+        """See base and `forward`."""
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
         with torch.no_grad():
-            images = self.images(splat_experts(gaussians, view, near=self.near), view)
+            splats = splat_experts(gaussians, view, near=self.near)
+            images = self.images(splats, self.views(view, None))
         parts = self.modulated(gaussians, view)
         rgb, joint = joint_composite(parts, view, near=self.near, background=self.background)
         covers = joint.features[0].permute(2, 0, 1)[..., None] + SMALLEST_COVER

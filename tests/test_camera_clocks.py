@@ -61,9 +61,9 @@ def test_routers_and_students_see_clocks_and_held_out_views_do_not(
     asked, apart = [], []
     plain, sets = Mixture.forward, Mixture.gaussians
 
-    def forward(self, view, box=None, camera=None):
+    def forward(self, view, box=None, camera=None, **more):
         asked.append(None if camera is None else int(camera))
-        return plain(self, view, box, camera)
+        return plain(self, view, box, camera, **more)
 
     def gaussians(self, time, box=None, camera=None):
         apart.append(None if camera is None else int(camera))

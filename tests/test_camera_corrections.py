@@ -12,8 +12,8 @@ from toys import make_gaussians, make_view
 from moegs_ns.cameras import moved, view_from_cameras
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.mixture import MixtureRender
-from moegs_ns.models.camera_corrections import CameraCorrections, ExpertColors
-from moegs_ns.models.checkpoints import open_run
+from moegs_ns.models.camera_corrections import UNCORRECTED, CameraCorrections, ExpertCorrections
+from moegs_ns.models.checkpoints import model_state, open_run
 from moegs_ns.models.teacher import Teacher
 from moegs_ns.ops.distill import DistillationConfig
 from moegs_ns.replay import PATIENCE
@@ -198,7 +198,7 @@ class TestColorsOfExperts:
         return MixtureRender((gates * images).sum(0), gates, images, rest, rest)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
-        colors = ExpertColors([True, True], scene())
+        colors = ExpertCorrections([(OFF, True)] * 2, scene())
         for corrections in colors.experts:
             corrections.color.normal_()
         render, view = self.render(), make_view(3).select(torch.tensor([1]))
@@ -206,28 +206,46 @@ class TestColorsOfExperts:
             c.correct_colors(render.images[k][None], view) for k, c in enumerate(colors.experts)
         ]
         expected = (render.gates * torch.cat(seen)).sum(0)
-        torch.testing.assert_close(colors.corrected(render, view), expected)
+        torch.testing.assert_close(colors.recolored(render, view), expected)
         assert not torch.allclose(expected, render.rgb)
 
     def test_an_expert_without_them_is_blended_as_it_is(self):
-        colors = ExpertColors([False, True], scene())
+        colors = ExpertCorrections([UNCORRECTED, (OFF, True)], scene())
         colors.experts[1].color.normal_()
         render, view = self.render(), make_view(1)
         seen = colors.experts[1].correct_colors(render.images[1][None], view)[0]
         expected = render.gates[0] * render.images[0] + render.gates[1] * seen
-        torch.testing.assert_close(colors.corrected(render, view), expected)
-        plain = ExpertColors([False, False], scene())
-        assert plain.corrected(render, view) is render.rgb and not plain.state_dict()
+        torch.testing.assert_close(colors.recolored(render, view), expected)
+        plain = ExpertCorrections([UNCORRECTED] * 2, scene())
+        assert plain.recolored(render, view) is render.rgb and not plain.state_dict()
 
     def test_of_several_windows_the_mean_counts(self):
-        colors = ExpertColors([True], scene())
+        colors = ExpertCorrections([(OFF, True)], scene())
         first, second = torch.randn(2, 3, 3, 4)
         colors.load(0, [{"corrections.color": first}, {"corrections.color": second}, {}], "A+B+C")
         expected = (first - first.mean(0) + second - second.mean(0)) / 3
         torch.testing.assert_close(colors.experts[0].color, expected)
 
+    def test_poses_are_the_mean_of_several_windows_too(self):
+        learned = ExpertCorrections([(ON, False), UNCORRECTED], scene())
+        first, second = 0.01 * torch.randn(2, 3, 6)
+        key = "corrections.poses.pose_adjustment"
+        learned.load(0, [{key: first}, {key: second}], "A+B")
+        view = make_view(3).select(torch.tensor([1]))
+        alone = CameraCorrections(ON, False, scene())
+        alone.poses.pose_adjustment.data.copy_((first + second) / 2)
+        own, untouched = learned.views(view)
+        torch.testing.assert_close(own.viewmats, alone.correct_poses(view).viewmats)
+        assert untouched is view and not own.viewmats.requires_grad
+        assert ExpertCorrections([UNCORRECTED] * 2, scene()).views(view) is None
+
+    def test_poses_of_other_cameras_are_refused(self):
+        learned = ExpertCorrections([(ON, False)], scene())
+        with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
+            learned.load(0, [{"corrections.poses.pose_adjustment": torch.zeros(4, 6)}], "A")
+
     def test_colours_of_other_cameras_are_refused(self):
-        colors = ExpertColors([True], scene())
+        colors = ExpertCorrections([(OFF, True)], scene())
         with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
             colors.load(0, [{"corrections.color": torch.zeros(4, 3, 4)}], "A")
 
@@ -244,7 +262,7 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
     shutil.rmtree(corrected.parent)
     pipeline = load_pipeline(open_run(config))
     model, camera = pipeline.model, pipeline.datamanager.train_dataset.cameras[0:1]
-    torch.testing.assert_close(model.colors.experts[0].color, learned - learned.mean(0))
+    torch.testing.assert_close(model.corrections.experts[0].color, learned - learned.mean(0))
     outside = model.get_outputs_for_camera(camera)["rgb"]
     trained = model.train().get_outputs(camera)["rgb"][0]
     difference = (trained - outside).abs().max()
@@ -254,19 +272,56 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
         name="pruned",
     )  # fmt: skip
     assert torch.equal(
-        open_run(pruned).model_state()["colors.experts.0.color"], model.colors.experts[0].color
+        open_run(pruned).model_state()["corrections.experts.0.color"],
+        model.corrections.experts[0].color,
     )
     teacher = Teacher(DistillationConfig(teacher=config), model.mixture.experts[0].scene)
     clear = 0.2 * torch.randn(learned.shape)
     for one in (model, teacher.model):
-        one.colors.experts[0].color.copy_(clear)
+        one.corrections.experts[0].color.copy_(clear)
     trained = model.get_outputs(camera)["rgb"][0].clamp(0, 1)
     shown = teacher._draw(view_from_cameras(camera))[..., :3] / 255.0
     assert (shown - trained).abs().max() <= 0.6 / 255.0
     assert (shown - outside).abs().max() > 10.0 / 255.0
     # Without the expert's colours, training shows what everybody else sees.
-    model.colors.experts[0].color.zero_()
+    model.corrections.experts[0].color.zero_()
     torch.testing.assert_close(model.get_outputs(camera)["rgb"][0], outside)
+
+
+def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
+    tiny_runs: TinyRuns, tmp_path
+):
+    """One expert is drawn as it was in its own training, beside another that knows no poses."""
+    corrected = train_tiny("moegs-stg", tiny_runs.scene, tmp_path, *OPTIONS)
+    single = load_pipeline(open_run(corrected))
+    experts = ("--experts", str(corrected), tiny_runs.experts[1])
+    config = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *experts, "--budget", "0.001")
+    model = load_pipeline(open_run(config)).model
+    expert = model.corrections.experts[0]
+    assert torch.equal(expert.poses.pose_adjustment, single.model.corrections.poses.pose_adjustment)
+    for corrections in (expert, single.model.corrections):
+        clear = torch.linspace(-0.1, 0.1, 30).view(5, 6)
+        corrections.poses.pose_adjustment.data.copy_(clear)
+    camera = single.datamanager.train_dataset.cameras[7:8]
+    view = view_from_cameras(camera)
+    (own,) = single.model.train().get_outputs(camera)["rgb"]
+    render, neutral = model._recorded(view), model.mixture(view)
+    torch.testing.assert_close(expert.correct_colors(render.images[:1], view)[0], own)
+    torch.testing.assert_close(render.images[1], neutral.images[1])
+    assert (render.images[0] - neutral.images[0]).abs().max() > 0.05
+    # A mixture that is not replayed, as for gates one frame later, sees them from there too.
+    own_views = model.corrections.views(view)
+    again = model.mixture.render(model.mixture.gaussians(view.time), view, own_views)
+    torch.testing.assert_close(again.images, render.images)
+    torch.testing.assert_close(again.gates, render.gates)
+
+
+def test_colours_in_checkpoints_of_before_are_found():
+    kept, other = torch.zeros(3, 3, 4), torch.zeros(1)
+    stored = {"_model.colors.experts.1.color": kept, "_model.mixture.colors.experts.1": other}
+    found = model_state(stored)
+    assert found["corrections.experts.1.color"] is kept
+    assert found["mixture.colors.experts.1"] is other
 
 
 @pytest.mark.parametrize("method", ["moegs-stg", "moegs-4dgaussians"])

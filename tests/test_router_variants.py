@@ -95,10 +95,26 @@ class TestVolumeRouter:
         for group, parameters in groups.items():
             assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters), group
 
+    def test_one_set_is_seen_from_one_place(self):
+        mixed, (first, second, third) = self.volume(), views()
+        moved = mixed(second, own_views=[first, third])
+        EXACT.assert_close(moved.images, mixed(second).images)
+        EXACT.assert_close(moved.rgb, mixed(second).rgb)
+
     def test_experts_that_decode_colours_are_refused(self):
         shaded = STGExpertConfig(color="full").setup(scene=SCENE)
         with pytest.raises(ValueError, match=r"number 2 \(STGExpert\) decodes colours per pixel"):
             mix([expert(0, 5), shaded], VolumeRouterConfig())
+
+
+def test_every_expert_is_drawn_from_its_own_place():
+    mixed, (first, second, third) = mixture(*COUNTS), views()
+    for other in (first, third):
+        other.times.copy_(second.times)
+    render = mixed(second, own_views=[first, third])
+    EXACT.assert_close(render.images[0], mixed(first).images[0])
+    EXACT.assert_close(render.images[1], mixed(third).images[1])
+    EXACT.assert_close(mixed(second, own_views=[second, second]).rgb, mixed(second).rgb)
 
 
 class TestPixelRouter:

@@ -136,41 +136,55 @@ class CameraCorrections(nn.Module):
         return figures
 
 
-class ExpertColors(nn.Module):
-    """The colours of training cameras as the frozen experts of a mixture have learned them.
+UNCORRECTED = (CameraOptimizerConfig(), False)
+"""What is learned of cameras by default: neither poses nor colours."""
+
+
+class ExpertCorrections(nn.Module):
+    """Poses and colours of training cameras as the frozen experts of a mixture have learned them.
 
     A router that compared uncorrected images with training images would learn whose colours happen
-    to be near a camera's, which says nothing about other cameras.
+    to be near a camera's, or who happens to be shifted least, which says nothing about other
+    cameras.
     """
 
-    def __init__(self, are_corrected: Sequence[bool], scene: SceneInfo) -> None:
+    def __init__(
+        self, learned: Sequence[tuple[CameraOptimizerConfig, bool]], scene: SceneInfo
+    ) -> None:
         super().__init__()
-        off = CameraOptimizerConfig()
-        self.experts = nn.ModuleList(CameraCorrections(off, on, scene) for on in are_corrected)
+        self.experts = nn.ModuleList(CameraCorrections(*each, scene) for each in learned)
         self.requires_grad_(False)
 
     def load(self, place: int, states: Sequence[Mapping[str, Tensor]], source: str) -> None:
-        """Take the colours of the expert number `place` from the states of its runs.
+        """Take the corrections of the expert number `place` from the states of its runs.
 
-        Of runs of several windows the mean counts; one without colours changes none.
+        Of runs of several windows the mean counts; one without corrections changes none.
 
         Raises:
             ValueError: they were learned for other cameras.
         """
-        color = cast(CameraCorrections, self.experts[place]).color
-        if color is None:
-            return
-        stored = [state.get("corrections.color", torch.zeros_like(color)) for state in states]
-        if any(one.shape != color.shape for one in stored):
-            raise ValueError(
-                f"Expected experts whose colours were corrected for the {len(color)} training "
-                f"cameras of this data set, but {source} knows {[len(one) for one in stored]}; "
-                "train it on the same cameras, or without --pipeline.model.color-correction."
-            )
-        # Each run's own mean is the identity.
-        color.copy_(torch.stack([(one - one.mean(0)).to(color) for one in stored]).mean(0))
+        for name, value in self.experts[place].named_parameters():
+            stored = [state.get(f"corrections.{name}", torch.zeros_like(value)) for state in states]
+            if any(one.shape != value.shape for one in stored):
+                raise ValueError(
+                    f"Expected experts whose cameras were corrected for the {len(value)} training "
+                    f"cameras of this data set, but {source} knows {[len(one) for one in stored]}; "
+                    "train it on the same cameras, or without --pipeline.model.color-correction "
+                    "and --pipeline.model.camera-optimizer.mode."
+                )
+            if name == "color":  # Each run's own mean is the identity.
+                stored = [one - one.mean(0) for one in stored]
+            value.copy_(torch.stack([one.to(value) for one in stored]).mean(0))
 
-    def corrected(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
+    def views(self, view: View) -> list[View] | None:
+        """A training view from where each expert believes its camera to be; None if all believe
+        the data set."""
+        corrections = cast(list[CameraCorrections], list(self.experts))
+        if not any(each.has_pose_correction for each in corrections):
+            return None
+        return [each.correct_poses(view) for each in corrections]
+
+    def recolored(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
         """The blend of a training view, every expert as the view's camera would record it.
 
         The expert whose share of a pixel is G changes it by G times the change of its own image.

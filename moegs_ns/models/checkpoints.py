@@ -17,6 +17,8 @@ TRAINING_RECORD = "training.json"
 """File in a run's folder that says how it was trained."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
+RENAMED = ("colors.experts.", "corrections.experts.")
+"""What a mixture keeps of its experts' corrections: when it was colours alone, and now."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,14 @@ def model_state(stored: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is in a compact encoding of another version.
     """
-    state = {
-        name.removeprefix("module.").removeprefix(MODEL_PREFIX): value
-        for name, value in stored.items()
-    }
+    state = {_name_in_model(name): value for name, value in stored.items()}
     return decode_state(state) if is_compact(state) else state
+
+
+def _name_in_model(stored: str) -> str:
+    name = stored.removeprefix("module.").removeprefix(MODEL_PREFIX)
+    before, now = RENAMED
+    return now + name.removeprefix(before) if name.startswith(before) else name
 
 
 def check_resumable(path: Path) -> None:

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from moegs_ns.cameras import KnownViews, View
 from moegs_ns.experts.instants import Instant
 from moegs_ns.mixture import training_camera
-from moegs_ns.models.camera_corrections import ExpertColors
+from moegs_ns.models.camera_corrections import UNCORRECTED, ExpertCorrections
 from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
 from moegs_ns.models.pruning import PruneConfig
@@ -57,7 +57,7 @@ class JointModel(RouterModel):
         experts = [config.expert.setup(scene=scene, points=points) for config in configs]
         self.mixture = self._mixture(experts, scene)
         self.mixture.thaw()
-        self.colors = ExpertColors([False] * len(experts), scene)
+        self.corrections = ExpertCorrections([UNCORRECTED] * len(experts), scene)
         seed = run_seed()
         recipes = [
             # Experts of one method would stay alike with one seed.

@@ -23,7 +23,7 @@ from moegs_ns.cameras import KnownViews, View, one_frame_apart, view_from_camera
 from moegs_ns.experts.base import Expert
 from moegs_ns.fields import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.mixture import Mixture, MixtureRender, training_camera
-from moegs_ns.models.camera_corrections import ExpertColors
+from moegs_ns.models.camera_corrections import ExpertCorrections
 from moegs_ns.models.checkpoints import open_run, stored_scene, without_prefix
 from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
 from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
@@ -141,7 +141,8 @@ class RouterModel(Model):
         scene = scene_of(self.kwargs)
         experts = [config.expert.setup(scene=scene) for config in self.config.expert_models]
         self.mixture = self._mixture(experts, scene)
-        self.colors = ExpertColors([m.color_correction for m in self.config.expert_models], scene)
+        learned = [(m.camera_optimizer, m.color_correction) for m in self.config.expert_models]
+        self.corrections = ExpertCorrections(learned, scene)
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.shares = StoredShares()
@@ -175,7 +176,7 @@ class RouterModel(Model):
                 CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")
                 return
             load_expert(expert, states)
-            self.colors.load(k, [state for _, state in states], str(path))
+            self.corrections.load(k, [state for _, state in states], str(path))
         self.mixture = self._mixture(experts, scene_of(self.kwargs))
 
     def _load_mixture(self, path: Path) -> None:
@@ -189,7 +190,7 @@ class RouterModel(Model):
         stored = stored_scene(without_prefix(mixture, "expert_modules.0."))
         check_same_scene(stored, scene_of(self.kwargs), run, role="a mixture")
         self.mixture.load_state_dict(mixture)
-        self.colors.load_state_dict(without_prefix(state, "colors."))
+        self.corrections.load_state_dict(without_prefix(state, "corrections."))
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -234,7 +235,7 @@ class RouterModel(Model):
         other = one_frame_apart(view, num_frames)
         # Not replayed, which would write over what the backward pass of the first one reads.
         gaussians = self.mixture.gaussians(other.time, camera=training_camera(view))
-        return [self.mixture.render(gaussians, other).gates]
+        return [self.mixture.render(gaussians, other, self.corrections.views(other)).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera."""
@@ -248,9 +249,10 @@ class RouterModel(Model):
         return self._named(self._recorded(view))
 
     def _recorded(self, view: View) -> MixtureRender:
-        """The mixture at the time and in the colours of a training camera."""
-        render = self.mixture(view, camera=training_camera(view))
-        return replace(render, rgb=self.colors.corrected(render, view))
+        """The mixture at the time, from the place and in the colours of a training camera."""
+        own_views = self.corrections.views(view)
+        render = self.mixture(view, camera=training_camera(view), own_views=own_views)
+        return replace(render, rgb=self.corrections.recolored(render, view))
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
         """The only place where images are named."""

@@ -48,9 +48,9 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
     # Colours may be corrected: images of truth, teacher and student are as the camera records them.
     if student.camera_optimizer.mode != "off":
         raise ValueError(
-            "A teacher draws cameras where the data set puts them, but this training corrects "
-            "their poses; switch --pipeline.model.camera-optimizer.mode off, or train without "
-            "--teacher."
+            "A teacher draws cameras where its experts have learned them to be, but this training "
+            "corrects poses anew; switch --pipeline.model.camera-optimizer.mode off, or train "
+            "without --teacher."
         )
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()
