@@ -219,15 +219,24 @@ def long_scene(folder: Path, num_cameras: int = 20, num_frames: int = 300) -> Pa
     return folder
 
 
+def seconds_without_a_core() -> float:
+    """How long this thread was ready to run while other programs had the cores (Linux; proc(5))."""
+    waits = Path("/proc/thread-self/schedstat")
+    return int(waits.read_text().split()[1]) / 1e9 if waits.exists() else 0.0
+
+
 @pytest.mark.slow
 def test_six_thousand_frames_open_in_five_seconds(tmp_path: Path):
-    """After imports: reading the run, its data and the checkpoint, and filling the viewer."""
+    """After imports: reading the run, its data and the checkpoint, and filling the viewer.
+
+    What a busy machine keeps it waiting says nothing about opening, and is left out.
+    """
     scene = long_scene(tmp_path / "scene")
     config = train_tiny(
         "moegs-stg", scene, tmp_path, "--budget", "0.0001",
         parser_options=["--num-random-points", "500"],
     )  # fmt: skip
-    started = time.perf_counter()
+    started, waited = time.perf_counter(), seconds_without_a_core()
     with typed(["ns-viewer", "--load-config", str(config)]):
         _, pipeline, _, _ = eval_setup(config, test_mode="test")
     viewer = Viewer(ViewerConfig(websocket_port=PORT + 1), tmp_path / "log", scene, pipeline)
@@ -236,6 +245,7 @@ def test_six_thousand_frames_open_in_five_seconds(tmp_path: Path):
         train_state="completed",
         eval_dataset=pipeline.datamanager.eval_dataset,
     )
-    seconds = time.perf_counter() - started
+    waited = seconds_without_a_core() - waited
+    seconds = time.perf_counter() - started - waited
     assert len(pipeline.datamanager.train_dataset) == 19 * 300
-    assert seconds < 5.0, f"opening took {seconds:.1f} s"
+    assert seconds < 5.0, f"opening took {seconds:.1f} s, and {waited:.1f} s of waiting for a core"
