@@ -27,7 +27,7 @@ stage_full() { whole_clip basketball_full; }
 stage_corrected() {
   whole_clip basketball_corrected "all: --pipeline.model.color-correction True"
 }
-# One after the other, so that their times count; give several GPUs METHODS, and a NAME for the table, each.
+# One on each GPU at a time, so that their times count; several GPUs share the host, which delays them.
 stage_alone() {
   ONE_BY_ONE=1 whole_clip "${NAME:-basketball_alone}" "${EXPERT_OPTIONS:-}"
 }

@@ -9,6 +9,7 @@ Beside the table of runs, NAME_gains tells what mixtures gain over the best of t
 """
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -73,7 +74,7 @@ class Mixture:
     seeds_at_once: int = 1
     """Seeds whose experts are trained side by side."""
     one_by_one: bool = False
-    """Train and score one after the other instead of side by side, so that times count."""
+    """One training on each GPU at a time instead of all side by side, so that times count."""
     output_dir: Path = Path("outputs/benchmark")
     results_dir: Path = RESULTS
     """Where the table goes."""
@@ -112,13 +113,23 @@ class Mixture:
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 
     def train(self, trainings: Sequence[Training]) -> list[Training]:
-        """Those of them that are finished after training what is missing."""
-        rounds = [[each] for each in trainings] if self.one_by_one else [trainings]
-        return [run for together in rounds for run in train_missing(together)]
+        """Those of them that are finished after training what is missing.
+
+        One that fails is told, and costs no other its score.
+        """
+        missing = [each for each in trainings if not progress_of(each.folder).is_finished]
+        for each in missing:
+            print("ns-train", shlex.join(each.words()), flush=True)
+        shared = math.ceil(len(missing) / max(1, len(visible_devices()))) or 1
+        try:
+            train_side_by_side(missing, at_once=1 if self.one_by_one else shared)
+        except RuntimeError as error:
+            print(f"Left out of the tables: {error}", flush=True)
+        return [each for each in trainings if progress_of(each.folder).is_finished]
 
     def score_all(self, trained: Sequence[Training], scores: dict[Path, Score]) -> None:
-        """Score runs in a process on each GPU, if there are several and times do not count."""
-        if self.one_by_one or len(visible_devices()) < 2:
+        """Score runs, in a process on each GPU if there are several."""
+        if len(visible_devices()) < 2:
             for run in trained:
                 self.score(run, scores)
             return
@@ -213,21 +224,6 @@ class Mixture:
         words = [f"{method}: {shlex.join(own[method])}" for method in members if own[method]]
         options += ["--expert-options", *words] if words else []
         return self.training("moegs-joint", seed, self.budget, options, name)
-
-
-def train_missing(trainings: Sequence[Training]) -> list[Training]:
-    """Train at once, over all GPUs, what was not trained before; returns those that are finished.
-
-    One that fails is told, and costs no other its score.
-    """
-    missing = [each for each in trainings if not progress_of(each.folder).is_finished]
-    for each in missing:
-        print("ns-train", shlex.join(each.words()), flush=True)
-    try:
-        train_side_by_side(missing, at_once=-(-len(missing) // max(1, len(visible_devices()))) or 1)
-    except RuntimeError as error:
-        print(f"Left out of the tables: {error}", flush=True)
-    return [each for each in trainings if progress_of(each.folder).is_finished]
 
 
 def scored_by_command(folder: Path, place: int) -> Score:

@@ -111,39 +111,49 @@ def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
                 parse(*training.words())
 
 
-def test_what_the_table_of_times_holds_is_trained_one_by_one(tmp_path: Path, monkeypatch):
-    """The methods that are named, and their mixture if there are several."""
+@pytest.mark.parametrize(
+    ("stage", "num_gpus", "at_once"),
+    [("alone", 1, [1, 1]), ("alone", 2, [1, 1]), ("full", 1, [3, 1]), ("full", 2, [2, 1])],
+)
+def test_a_gpu_has_one_training_at_a_time_where_times_count(
+    tmp_path: Path, monkeypatch, stage: str, num_gpus: int, at_once: list[int]
+):
+    """The methods that are named, then their mixture."""
+    stg, ed3dgs, ex4dgs = methods = ["moegs-stg", "moegs-ed3dgs", "moegs-ex4dgs"]
+    (call,) = calls_of("gpu_tables.sh", tmp_path, stage, METHODS=" ".join(methods))
+    asked = understood(call)
+    ((mixed, _),) = asked.routers(0, asked.experts(0))
+    assert mixed.folder.name == "seed-0-stg-ed3dgs-ex4dgs"
+    started: list[tuple[list[str], int]] = []
+    finished: set[Path] = set()
 
-    def made(stage: str, methods: str) -> mixture.Mixture:
-        folder = tmp_path / stage / methods.replace(" ", "+")
-        folder.parent.mkdir(exist_ok=True)
-        (call,) = calls_of("gpu_tables.sh", folder, stage, METHODS=methods)
-        return understood(call)
+    def train(runs, at_once):
+        started.append(([run.method for run in runs], at_once))
+        finished.update(run.folder for run in runs)
 
-    single = made("alone", "moegs-ed3dgs")
-    assert single.one_by_one and not single.routers(0, single.experts(0))
-    started: list[list[str]] = []
+    def progress(folder: Path) -> trainings.Progress:
+        return trainings.Progress(is_finished=folder in finished)
 
-    def train(runs):
-        started.append([run.method for run in runs])
-        return list(runs)
-
-    monkeypatch.setattr(mixture, "train_missing", train)
+    monkeypatch.setattr(mixture, "train_side_by_side", train)
+    monkeypatch.setattr(mixture, "progress_of", progress)
+    monkeypatch.setattr(mixture, "visible_devices", lambda: list("012")[:num_gpus])
     for name in ("print_scores", "save_sheet", "gain_rows", "Pair"):
         monkeypatch.setattr(mixture, name, lambda *_: None)
     monkeypatch.setattr(mixture.Mixture, "write", lambda *_: None)
     monkeypatch.setattr(
-        mixture.Mixture, "score", lambda _, run, scores: scores.update({run.folder: 0})
+        mixture.Mixture,
+        "score_all",
+        lambda _, runs, scores: scores.update({run.folder: 0 for run in runs}),
     )
-    stg, ed3dgs, router = "moegs-stg", "moegs-ed3dgs", "moegs-router"
-    rounds = {"alone": [[stg], [ed3dgs], [router]], "full": [[stg, ed3dgs], [router]]}
-    for stage, expected in rounds.items():
-        several = made(stage, "moegs-stg moegs-ed3dgs")
-        ((mixed, _),) = several.routers(0, several.experts(0))
-        assert mixed.folder.name == "seed-0-stg-ed3dgs"
-        started.clear()
-        several.main()
-        assert started == expected
+    asked.main()
+    assert started == [([stg, ed3dgs, ex4dgs], at_once[0]), (["moegs-router"], at_once[1])]
+
+
+def test_the_table_of_times_holds_the_only_method_that_is_named(tmp_path: Path):
+    (call,) = calls_of("gpu_tables.sh", tmp_path, "alone", METHODS="moegs-ed3dgs")
+    single = understood(call)
+    assert single.one_by_one and list(single.experts(0)) == ["moegs-ed3dgs"]
+    assert not single.routers(0, single.experts(0))
 
 
 class TestScoresOverSeveralGpus:
