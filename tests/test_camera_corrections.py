@@ -9,7 +9,7 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from tiny import TinyRuns, train_tiny
 from toys import make_gaussians, make_view
 
-from moegs_ns.cameras import moved, view_from_cameras
+from moegs_ns.cameras import moved, one_frame_apart, view_from_cameras
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.mixture import MixtureRender
 from moegs_ns.models.camera_corrections import UNCORRECTED, CameraCorrections, ExpertCorrections
@@ -292,7 +292,8 @@ def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
     tiny_runs: TinyRuns, tmp_path
 ):
     """One expert is drawn as it was in its own training, beside another that knows no poses."""
-    corrected = train_tiny("moegs-stg", tiny_runs.scene, tmp_path, *OPTIONS)
+    shaded = ("--pipeline.model.expert.color", "full")  # Its colours depend on the rays.
+    corrected = train_tiny("moegs-stg", tiny_runs.scene, tmp_path, *OPTIONS, *shaded)
     single = load_pipeline(open_run(corrected))
     experts = ("--experts", str(corrected), tiny_runs.experts[1])
     config = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *experts, "--budget", "0.001")
@@ -309,11 +310,21 @@ def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
     torch.testing.assert_close(expert.correct_colors(render.images[:1], view)[0], own)
     torch.testing.assert_close(render.images[1], neutral.images[1])
     assert (render.images[0] - neutral.images[0]).abs().max() > 0.05
-    # A mixture that is not replayed, as for gates one frame later, sees them from there too.
-    own_views = model.corrections.views(view)
-    again = model.mixture.render(model.mixture.gaussians(view.time), view, own_views)
-    torch.testing.assert_close(again.images, render.images)
-    torch.testing.assert_close(again.gates, render.gates)
+    # So are the gates one frame later.
+    model.config.recipe.weight_gate_change = 0.1
+    (later,) = model.gates_apart(view)
+    expected = model._recorded(one_frame_apart(view, 6)).gates
+    torch.testing.assert_close(later, expected)
+
+
+def test_mixtures_of_before_open_without_poses():
+    learned, before = (ExpertCorrections([(ON, True)], scene()) for _ in range(2))
+    learned.experts[0].poses.pose_adjustment.data.normal_()
+    stored = {name: value for name, value in before.state_dict().items() if "poses" not in name}
+    learned.load_state_dict(stored)
+    assert not learned.experts[0].poses.pose_adjustment.any()
+    with pytest.raises(RuntimeError, match=r"experts\.0\.color"):
+        learned.load_state_dict({})
 
 
 def test_colours_in_checkpoints_of_before_are_found():

@@ -5,10 +5,12 @@ import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from drift_family import DriftExpertConfig
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.configs.method_configs import all_methods
 from tiny import TinyRuns, train_config, train_tiny
 
@@ -17,8 +19,14 @@ from moegs_ns.cli.command_line import typed
 from moegs_ns.cli.report import load_pipeline
 from moegs_ns.experts.stg import STGExpertConfig
 from moegs_ns.experts.windows import WindowedExpert, joined_config
+from moegs_ns.models import expert_sources
 from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.expert_sources import check_windows, expert_source, split_windows
+from moegs_ns.models.expert_sources import (
+    ExpertSource,
+    check_windows,
+    expert_source,
+    split_windows,
+)
 from moegs_ns.scene import InitialPoints, SceneInfo
 
 SCENE = SceneInfo(
@@ -269,3 +277,29 @@ class TestRuns:
                 "moegs-router", tiny_runs.scene, tmp_path, "--experts", str(windows[1]),
                 parser_options=["--frames", "0", "2"],
             )  # fmt: skip
+
+
+class TestPosesOfWindows:
+    def source(self, *modes: str) -> ExpertSource:
+        runs = []
+        for place, mode in enumerate(modes):
+            model = replace(
+                all_methods["moegs-stg"].pipeline.model,
+                camera_optimizer=CameraOptimizerConfig(mode=mode),
+            )
+            config = SimpleNamespace(pipeline=SimpleNamespace(model=model))
+            runs.append(
+                SimpleNamespace(place=place, config=config, config_path=Path(f"{place}/config.yml"))
+            )
+        return ExpertSource(tuple(runs))
+
+    def test_they_count_wherever_they_were_learned(self, monkeypatch):
+        monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.place, run.place))
+        for modes in (("off", "SO3xR3"), ("SO3xR3", "off")):
+            assert self.source(*modes).model_config().camera_optimizer.mode == "SO3xR3"
+        assert self.source("off", "off").model_config().camera_optimizer.mode == "off"
+
+    def test_of_two_kinds_they_are_refused(self, monkeypatch):
+        monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.place, run.place))
+        with pytest.raises(ValueError, match="SO3xR3 and SE3"):
+            self.source("SO3xR3", "SE3").model_config()

@@ -5,7 +5,7 @@ show what the mean of the training cameras shows.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -175,6 +175,15 @@ class ExpertCorrections(nn.Module):
             if name == "color":  # Each run's own mean is the identity.
                 stored = [one - one.mean(0) for one in stored]
             value.copy_(torch.stack([one.to(value) for one in stored]).mean(0))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Mixtures of before were trained from where the data set puts cameras, and knew no poses.
+        for name, value in self.named_parameters():
+            if not name.endswith("color"):
+                state_dict.setdefault(prefix + name, torch.zeros_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def views(self, view: View) -> list[View] | None:
         """A training view from where each expert believes its camera to be; None if all believe

@@ -46,13 +46,26 @@ class ExpertSource:
         return Path(JOINT.join(str(run.config_path.resolve()) for run in self.runs))
 
     def model_config(self) -> ExpertModelConfig:
-        """Configuration of the expert; that of windows makes one of them."""
+        """Configuration of the expert; that of windows makes one of them.
+
+        Raises:
+            ValueError: windows correct poses in different ways, which have no mean.
+        """
         models = [run.config.pipeline.model for run in self.runs]
         if len(models) == 1:
             return models[0]
         windows = [trained_frames(run) for run in self.runs]
+        poses = {m.camera_optimizer.mode: m.camera_optimizer for m in models}
+        corrected = [mode for mode in poses if mode != "off"]
+        if len(corrected) > 1:
+            raise ValueError(
+                "Expected windows that correct poses in one way, if they do, but "
+                f"--pipeline.model.camera-optimizer.mode is {' and '.join(corrected)} in "
+                f"{self.path}; train them with the same mode."
+            )
         return replace(
             models[0],
+            camera_optimizer=poses[corrected[0] if corrected else "off"],
             expert=joined_config([m.expert for m in models], windows),
             color_correction=any(m.color_correction for m in models),
         )
