@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 import tyro
 
-from moegs_ns.cli.depth_consistency import depth_rows
-from moegs_ns.cli.report import load_pipeline
-from moegs_ns.cli.results import write_results
-from moegs_ns.models.checkpoints import open_run
+from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.evaluation.tables import write_results
+from moegs_ns.reports.depth_consistency import depth_rows
+from moegs_ns.runs.checkpoint import open_run
 
 
 @dataclass

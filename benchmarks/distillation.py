@@ -22,9 +22,9 @@ import tyro
 from pictures import PictureSheet, middle, run_pictures
 from validation import SCORES, run_module
 
-from moegs_ns.cli.report import load_pipeline
-from moegs_ns.cli.results import write_results
-from moegs_ns.models.checkpoints import open_run
+from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.evaluation.tables import write_results
+from moegs_ns.runs.checkpoint import open_run
 
 OWN = "--pipeline.model.distillation."
 SUPERVISIONS = {
@@ -133,7 +133,7 @@ class Distillation:
         run = self.folder(method, supervision, seed)
         run.mkdir(parents=True, exist_ok=True)
         train = self.words(method, supervision, seed)
-        score = ["moegs_ns.cli.main", "report", str(run), "--output-path", str(run / SCORES)]
+        score = ["moegs_ns.scripts.main", "report", str(run), "--output-path", str(run / SCORES)]
         # A student that was finished before is only scored again.
         is_trained = (run / "training.json").is_file()
         for module in (score,) if is_trained else (train, score):

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from measure import RESULTS, Timing, time_calls, time_in_turns, write_results
 from torch import Tensor
 
-from moegs_ns.recipes.embedding_smoothness import (
+from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
     find_neighbours,
     plain_roughness,

@@ -27,10 +27,9 @@ from jaxtyping import Bool, Float
 from measure import RESULTS, write_results
 from torch import Tensor
 
-from moegs_ns.cli.report import load_pipeline
-from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.evaluation import target_image
-from moegs_ns.models.pipeline import MoegsPipeline
+from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
+from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.runs.checkpoint import open_run
 
 SHIFTS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moegs_ns.cli.report import Score
+from moegs_ns.reports.scores import Score
 
 
 @dataclass(frozen=True)

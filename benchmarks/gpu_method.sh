@@ -13,7 +13,7 @@ scene=(--data "$MOEGS_DATA/panoptic_basketball" --parser panoptic-data
   --parser-options="--frames ${FRAMES:-0 66}" --train-options="${TRAIN_OPTIONS:-}" --results-dir "$out"
   --pictures-dir "$out")
 two="$RUNS/method/moegs-router/seed-0-ex4dgs-stg" three="$two-ed3dgs"
-devices=($(python3 -W ignore -c 'from moegs_ns.models.trainings import visible_devices
+devices=($(python3 -W ignore -c 'from moegs_ns.launch.jobs import visible_devices
 print(*visible_devices() or [0])'))
 gpus=${#devices[@]}
 on() { # PLACE SCRIPT OPTIONS...

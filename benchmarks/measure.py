@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from moegs_ns.cameras import UNKNOWN_ID, View
-from moegs_ns.cli import results
+from moegs_ns.evaluation import tables as results
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.spherical_harmonics import num_bases
 

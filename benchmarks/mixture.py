@@ -27,17 +27,17 @@ from measure import UNSEEN
 from nerfstudio.configs.method_configs import all_methods
 from pictures import save_sheet
 
-from moegs_ns.cli.report import Score, print_scores, score_run
-from moegs_ns.cli.results import write_results
-from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.trainings import (
-    Training,
+from moegs_ns.evaluation.tables import write_results
+from moegs_ns.launch.jobs import (
+    TrainingJob,
     progress_of,
     run_module,
     run_side_by_side,
     train_side_by_side,
     visible_devices,
 )
+from moegs_ns.reports.scores import Score, print_scores, score_run
+from moegs_ns.runs.checkpoint import open_run
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -112,7 +112,7 @@ class Mixture:
             torch.cuda.empty_cache()
         print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 
-    def train(self, trainings: Sequence[Training]) -> list[Training]:
+    def train(self, trainings: Sequence[TrainingJob]) -> list[TrainingJob]:
         """Those of them that are finished after training what is missing.
 
         One that fails is told, and costs no other its score.
@@ -127,7 +127,7 @@ class Mixture:
             print(f"Left out of the tables: {error}", flush=True)
         return [each for each in trainings if progress_of(each.folder).is_finished]
 
-    def score_all(self, trained: Sequence[Training], scores: dict[Path, Score]) -> None:
+    def score_all(self, trained: Sequence[TrainingJob], scores: dict[Path, Score]) -> None:
         """Score runs, in a process on each GPU if there are several."""
         if len(visible_devices()) < 2:
             for run in trained:
@@ -135,7 +135,7 @@ class Mixture:
             return
         writing = Lock()
 
-        def score_apart(run: Training, place: int) -> None:
+        def score_apart(run: TrainingJob, place: int) -> None:
             score = scored_by_command(run.folder, place)
             with writing:
                 self.keep(run, score, scores)
@@ -144,11 +144,11 @@ class Mixture:
         for run in trained:  # in the order that was asked for, not that of their ends
             self.keep(run, scores.pop(run.folder), scores)
 
-    def score(self, trained: Training, scores: dict[Path, Score]) -> None:
+    def score(self, trained: TrainingJob, scores: dict[Path, Score]) -> None:
         """Score a run in this process."""
         self.keep(trained, score_run(open_run(trained.folder)), scores)
 
-    def keep(self, trained: Training, score: Score, scores: dict[Path, Score]) -> None:
+    def keep(self, trained: TrainingJob, score: Score, scores: dict[Path, Score]) -> None:
         """Write the table with each new score, so that nothing is lost if the time runs out."""
         scores[trained.folder] = score
         self.write("", [asdict(each) for each in scores.values()])
@@ -160,9 +160,9 @@ class Mixture:
 
     def training(
         self, method: str, seed: int, budget: float, options: Sequence[str], name: str
-    ) -> Training:
+    ) -> TrainingJob:
         """A training on the scene."""
-        return Training(
+        return TrainingJob(
             method=method,
             options=(*options, *shlex.split(self.train_options)),
             data=self.data,
@@ -172,10 +172,10 @@ class Mixture:
             output_dir=self.output_dir,
             experiment=self.name,
             name=name,
-            unseen=UNSEEN,
+            without_effect=UNSEEN,
         )
 
-    def experts(self, seed: int) -> dict[str, Training]:
+    def experts(self, seed: int) -> dict[str, TrainingJob]:
         """Trainings of one seed's experts by method."""
         own = self.own_options()
         return {
@@ -196,8 +196,8 @@ class Mixture:
         return {m: shlex.split(f"{shared} {given.get(m, '')}") for m in self.methods}
 
     def routers(
-        self, seed: int, experts: dict[str, Training]
-    ) -> list[tuple[Training, list[Training]]]:
+        self, seed: int, experts: dict[str, TrainingJob]
+    ) -> list[tuple[TrainingJob, list[TrainingJob]]]:
         """Trainings of one seed's mixtures, each with its experts."""
         found = []
         everything = (",".join(self.methods),) if len(self.methods) > 1 else ()
@@ -213,7 +213,7 @@ class Mixture:
                 found.append((self.joint_training(names, seed, name), members))
         return found
 
-    def joint_training(self, members: Sequence[str], seed: int, name: str) -> Training:
+    def joint_training(self, members: Sequence[str], seed: int, name: str) -> TrainingJob:
         """The joint training of a mixture in as many steps as its two stages."""
         router_steps = all_methods["moegs-router"].max_num_iterations * self.router_budget
         longest = max(all_methods[method].max_num_iterations for method in members)
@@ -233,7 +233,7 @@ def scored_by_command(folder: Path, place: int) -> Score:
         RuntimeError: it failed; what it printed is beside its table in the run's folder.
     """
     table = folder / "score.json"
-    words = ["moegs_ns.cli.main", "report", str(folder), "--output-path", str(table)]
+    words = ["moegs_ns.scripts.main", "report", str(folder), "--output-path", str(table)]
     if run_module(words, place, table.with_suffix(".log")) != 0:
         raise RuntimeError(f"Scoring {folder} failed; see {table.with_suffix('.log')}.")
     [row] = json.loads(table.read_text())["rows"]

@@ -11,10 +11,9 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from moegs_ns.cli.report import load_pipeline
-from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.evaluation import target_image
-from moegs_ns.models.pipeline import MoegsPipeline
+from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
+from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.runs.checkpoint import open_run
 
 ERROR_GAIN = 4.0
 """Errors are shown this much brighter."""
@@ -61,7 +60,7 @@ def run_pictures(
     for name in (key for key in outputs if key.startswith("rgb_") and with_experts):
         found |= {name: outputs[name], f"{name} {ERROR}": error(outputs[name], truth)}
     found |= {key: outputs[key].expand(-1, -1, 3) for key in outputs if key.startswith("gate_")}
-    return found | ({"winner": outputs["winner"]} if "winner" in outputs else {})
+    return found | ({"argmax_gate": outputs["argmax_gate"]} if "argmax_gate" in outputs else {})
 
 
 def middle(pipeline: MoegsPipeline) -> int:

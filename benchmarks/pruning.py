@@ -23,12 +23,13 @@ from measure import RESULTS, UNSEEN, write_results
 from pictures import PictureSheet, middle, run_pictures
 
 from moegs_ns.cameras import single_views
-from moegs_ns.cli.report import Score, load_pipeline, print_scores, score_pipeline, score_run
-from moegs_ns.models.checkpoints import Run, open_run
-from moegs_ns.models.router_model import RouterModel
-from moegs_ns.models.trainings import Training, train_side_by_side
-from moegs_ns.ops.importance import CRITERIA, CriterionName, Importance
-from moegs_ns.ops.prune import best_of_all, best_rows, prune
+from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
+from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
+from moegs_ns.mixture.prune import best_of_all, best_rows, prune
+from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.reports.scores import Score, print_scores, score_pipeline, score_run
+from moegs_ns.runs.checkpoint import Run, open_run
 
 METHOD = "moegs-router"
 
@@ -79,7 +80,7 @@ class Pruning:
         """Rows of the table, the mixture as it is first."""
         pipeline = load_pipeline(run)
         model = pipeline.model
-        if not isinstance(model, RouterModel):
+        if not isinstance(model, MixtureModel):
             raise SystemExit(f"Expected the run of a mixture, but {run.config_path} is none.")
         whole = model.mixture
         sheet = PictureSheet(self.pictures_dir and self.pictures_dir / f"{self.name}.jpg")
@@ -107,7 +108,7 @@ class Pruning:
             model.mixture = whole
             sheet.add(criterion, shown)
 
-    def measure(self, model: RouterModel, criterion: CriterionName, cameras: Any) -> Importance:
+    def measure(self, model: MixtureModel, criterion: CriterionName, cameras: Any) -> Importance:
         """What every Gaussian is worth by a criterion."""
         views = single_views(cameras, model.device, self.max_views)
         generator = torch.Generator().manual_seed(self.seed)
@@ -123,7 +124,7 @@ class Pruning:
     def train(self, criterion: CriterionName, ratio: float, rounds: int) -> Score:
         """Prune in rounds by `ns-train` and score the run."""
         views = [] if self.max_views is None else [str(self.max_views)]
-        training = Training(
+        training = TrainingJob(
             method=METHOD,
             options=(
                 "--router", str(self.run), "--prune-ratio", str(ratio),
@@ -139,7 +140,7 @@ class Pruning:
             output_dir=self.output_dir,
             experiment=self.name,
             name=f"{criterion}-{ratio:g}-{rounds}",
-            unseen=UNSEEN,
+            without_effect=UNSEEN,
         )  # fmt: skip
         train_side_by_side([training])
         return score_run(open_run(training.folder))

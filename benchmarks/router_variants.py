@@ -20,10 +20,11 @@ import tyro
 from measure import RESULTS, UNSEEN, write_results
 from pictures import ERROR, PictureSheet, error, middle, run_pictures
 
-from moegs_ns.cli.fuse import fused_picture, fused_psnr, measured
-from moegs_ns.cli.report import load_pipeline, score_pipeline, score_run
-from moegs_ns.models.checkpoints import open_run
-from moegs_ns.models.trainings import Training, train_side_by_side, visible_devices
+from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.launch.jobs import TrainingJob, train_side_by_side, visible_devices
+from moegs_ns.reports.fusion import fused_picture, fused_psnr, measured
+from moegs_ns.reports.scores import score_pipeline, score_run
+from moegs_ns.runs.checkpoint import open_run
 
 SHAPE = "moegs-router --pipeline.model.router."
 VARIANTS = (
@@ -92,11 +93,11 @@ class RouterVariants:
             for job in batch:
                 yield from self.scores(*job, sheet)
 
-    def training(self, variant: str, seed: int) -> Training:
+    def training(self, variant: str, seed: int) -> TrainingJob:
         """The training of a variant."""
         name, method, options = parsed(variant)
         experts = ["--experts", *map(str, self.experts)]
-        return Training(
+        return TrainingJob(
             method=method,
             options=(*options, *experts, *shlex.split(self.train_options)),
             data=self.data,
@@ -106,7 +107,7 @@ class RouterVariants:
             output_dir=self.output_dir,
             experiment=self.name,
             name=f"{name.replace(' ', '_')}-{seed}",
-            unseen=UNSEEN,
+            without_effect=UNSEEN,
         )
 
     def scores(self, variant: str, seed: int, sheet: PictureSheet) -> Iterator[dict[str, Any]]:

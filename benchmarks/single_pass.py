@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import splat, splat_experts
+from moegs_ns.splatting import render, render_experts
 
 LEAVES = ("means", "quats", "scales", "opacities", "sh")
 IMAGES = ("rgb", "alpha", "depth", "features")
@@ -52,13 +52,13 @@ class Scene:
 
     def together(self) -> tuple[Tensor, ...]:
         """All images of all experts in one pass, each with a leading expert axis."""
-        drawn = splat_experts(self.experts, self.view, self.features)
+        drawn = render_experts(self.experts, self.view, self.features)
         return tuple(getattr(drawn, name) for name in IMAGES)
 
     def apart(self) -> tuple[Tensor, ...]:
         """The same images, one expert after the other."""
         drawn = [
-            splat(expert, self.view, features)
+            render(expert, self.view, features)
             for expert, features in zip(self.experts, self.features, strict=True)
         ]
         return tuple(torch.stack([getattr(one, name) for one in drawn]) for name in IMAGES)

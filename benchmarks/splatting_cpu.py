@@ -17,7 +17,7 @@ from measure import Timing, forward_view, random_gaussians, time_calls, write_re
 from torch import Tensor
 
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import numba_cpu, splat, torch_twin
+from moegs_ns.splatting import backend_numba, reference, render
 
 LEAVES = ("means", "quats", "scales", "opacities", "sh")
 
@@ -39,29 +39,29 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Time forward, and forward with backward, of the whole of `splat`."""
+    """Time forward, and forward with backward, of the whole of `render`."""
     generator = torch.Generator().manual_seed(options.seed)
     view = forward_view(options.width, options.height)
     gaussians = random_gaussians(options.gaussians, view, generator)
     features = torch.rand(options.gaussians, options.features, generator=generator)
     leaves = [getattr(gaussians, name).requires_grad_() for name in LEAVES]
 
-    def forward(rasterizer: ModuleType, among: Gaussians, channels: Tensor) -> Tensor:
-        drawn = splat(among, view, channels, rasterizer=rasterizer)
+    def forward(backend: ModuleType, among: Gaussians, channels: Tensor) -> Tensor:
+        drawn = render(among, view, channels, backend=backend)
         return drawn.rgb.sum() + drawn.depth.sum() + (drawn.features**2).sum()
 
-    def without_gradients(rasterizer: ModuleType) -> Callable[[], object]:
-        return lambda: forward(rasterizer, gaussians.detach(), features)
+    def without_gradients(backend: ModuleType) -> Callable[[], object]:
+        return lambda: forward(backend, gaussians.detach(), features)
 
-    def features_only(rasterizer: ModuleType) -> Callable[[], object]:
+    def features_only(backend: ModuleType) -> Callable[[], object]:
         leaf = features.clone().requires_grad_()
         frozen = gaussians.detach()
-        return lambda: torch.autograd.grad(forward(rasterizer, frozen, leaf), [leaf])
+        return lambda: torch.autograd.grad(forward(backend, frozen, leaf), [leaf])
 
-    def everything(rasterizer: ModuleType) -> Callable[[], object]:
+    def everything(backend: ModuleType) -> Callable[[], object]:
         leaf = features.clone().requires_grad_()
         attached = replace(gaussians, **dict(zip(LEAVES, leaves, strict=True)))
-        return lambda: torch.autograd.grad(forward(rasterizer, attached, leaf), [*leaves, leaf])
+        return lambda: torch.autograd.grad(forward(backend, attached, leaf), [*leaves, leaf])
 
     rows = []
     passes = {
@@ -70,9 +70,11 @@ def main(options: Options) -> None:
         "forward + backward to everything": everything,
     }
     # The compiled kernels come first: plain torch leaves the allocator and the caches upset.
-    fast = {name: time_calls(build(numba_cpu), options.repeats) for name, build in passes.items()}
+    fast = {
+        name: time_calls(build(backend_numba), options.repeats) for name, build in passes.items()
+    }
     for name, build in passes.items():
-        slow = time_calls(build(torch_twin), options.torch_repeats, warmup=1)
+        slow = time_calls(build(reference), options.torch_repeats, warmup=1)
         rows.append(_row(options, name, "numba", fast[name], slow))
         rows.append(_row(options, name, "torch", slow, slow))
         print(f"{name}: numba {fast[name].median:.1f} ms, torch {slow.median:.0f} ms")
@@ -80,10 +82,10 @@ def main(options: Options) -> None:
     print(f"Written to {path.name} and {path.with_suffix('.md').name}.")
 
 
-def _row(options: Options, name: str, rasterizer: str, own: Timing, slow: Timing) -> dict:
+def _row(options: Options, name: str, backend: str, own: Timing, slow: Timing) -> dict:
     return {
         "pass": name,
-        "rasterizer": rasterizer,
+        "backend": backend,
         **own.columns(),
         "times_faster_than_torch": round(slow.median / own.median, 2),
         "width": options.width,

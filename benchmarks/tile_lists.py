@@ -23,19 +23,19 @@ from single_pass import LEAVES
 from torch import Tensor
 
 from moegs_ns.cameras import View, single_views
-from moegs_ns.cli.report import load_pipeline
+from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.models.checkpoints import open_run
 from moegs_ns.models.expert_model import ExpertModel
-from moegs_ns.splatting import Seen, draw, see
+from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.splatting import ProjectedGaussians, project, rasterize
 from moegs_ns.splatting.projection import TILE_SIZE
 
-Way = Callable[[Seen], Seen]
+Way = Callable[[ProjectedGaussians], ProjectedGaussians]
 """What is made of the extents before a picture is drawn."""
 
 
-def uncut(seen: Seen) -> Seen:
+def uncut(seen: ProjectedGaussians) -> ProjectedGaussians:
     """Squares of three standard deviations, whatever the opacity."""
     projection = seen.projection
     return replace(seen, projection=replace(projection, extents=projection.radii))
@@ -105,9 +105,9 @@ class Picture:
             self.gaussians = expert.at(view.time)
         self.view, self.near = view, expert.near
 
-    def seen(self, gaussians: Gaussians, way: Way) -> Seen:
+    def seen(self, gaussians: Gaussians, way: Way) -> ProjectedGaussians:
         """The Gaussians on the image plane."""
-        return way(see(gaussians, self.view, near=self.near))
+        return way(project(gaussians, self.view, near=self.near))
 
     @torch.no_grad()
     def pairs(self, way: Way) -> int:
@@ -117,16 +117,16 @@ class Picture:
     @torch.no_grad()
     def forward(self, way: Way) -> None:
         """Project and draw."""
-        draw([self.seen(self.gaussians, way)], self.view)
+        rasterize([self.seen(self.gaussians, way)], self.view)
 
     def backward(self, way: Way) -> None:
         """Project, draw, and pull gradients to everything."""
         leaves = {n: getattr(self.gaussians, n).detach().requires_grad_() for n in LEAVES}
-        splat = draw([self.seen(replace(self.gaussians, **leaves), way)], self.view).only()
+        splat = rasterize([self.seen(replace(self.gaussians, **leaves), way)], self.view).only()
         torch.autograd.grad(splat.rgb.square().mean(), list(leaves.values()))
 
 
-def tiles_of(seen: Seen, view: View) -> Int[Tensor, "n"]:
+def tiles_of(seen: ProjectedGaussians, view: View) -> Int[Tensor, "n"]:
     """Tiles that each Gaussian is listed in."""
     projection = seen.projection
     edges = projection.extents[:, None]

@@ -23,8 +23,8 @@ from nerfstudio.scripts.train import _set_random_seed
 from nerfstudio.utils import writer
 from torch.profiler import ProfilerActivity, profile
 
+from moegs_ns.engine.trainer import MoegsTrainer
 from moegs_ns.models.expert_model import ExpertModel
-from moegs_ns.models.trainer import MoegsTrainer
 
 
 @dataclass

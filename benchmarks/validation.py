@@ -18,8 +18,8 @@ from pathlib import Path
 
 import tyro
 
-from moegs_ns.cli.results import write_results
-from moegs_ns.models.trainings import run_module
+from moegs_ns.evaluation.tables import write_results
+from moegs_ns.launch.jobs import run_module
 
 SCORES = "scores.json"
 
@@ -78,7 +78,7 @@ class Validation:
         name, _, _ = self.parsed(place)
         run, train = self.folder(place), self.words(place)
         run.mkdir(parents=True, exist_ok=True)
-        score = ["moegs_ns.cli.main", "report", str(run), "--output-path", str(run / SCORES)]
+        score = ["moegs_ns.scripts.main", "report", str(run), "--output-path", str(run / SCORES)]
         for module in (train, score):
             if run_module(module, place, run / "log.txt") != 0:
                 print(f"{name} failed:", (run / "log.txt").read_text()[-2000:], flush=True)

@@ -4,11 +4,11 @@ from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_co
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.experts.hexplane import HexPlaneExpertConfig
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
+from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.recipes.densification import DensificationConfig
-from moegs_ns.recipes.hexplane import HexPlaneRecipeConfig
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.densification import DensificationConfig
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 COARSE_STEPS, DECAY_STEPS = 3000, 20000
 WHITE = (1.0, 1.0, 1.0)

@@ -9,8 +9,8 @@ from moegs_ns.method_configs.moegs_4dgaussians import WHITE, hexplane_method, pu
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.experts.hexplane import HexPlaneExpertConfig
-from moegs_ns.recipes.densification import DensificationConfig
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
+from moegs_ns.training.densification import DensificationConfig
 
 method = hexplane_method(
     "moegs-4dgaussians-dnerf",

@@ -8,7 +8,7 @@ from moegs_ns.method_configs.moegs_4dgaussians import WHITE, hexplane_method, pu
 from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.experts.hexplane import HexPlaneExpertConfig
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 
 method = hexplane_method(
     "moegs-4dgaussians-dycheck",

@@ -6,7 +6,7 @@ the frames of each scene, as is the default here.
 
 from moegs_ns.method_configs.moegs_4dgaussians import WHITE, hexplane_method, published_recipe
 
-from moegs_ns.experts.hexplane import HexPlaneExpertConfig
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 
 method = hexplane_method(
     "moegs-4dgaussians-hypernerf",

@@ -4,10 +4,10 @@ from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_co
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.experts.ed3dgs import PUBLISHED_EXTENT, ED3DGSExpertConfig
+from moegs_ns.experts.ed3dgs.expert import PUBLISHED_EXTENT, ED3DGSExpertConfig
+from moegs_ns.experts.ed3dgs.recipe import ED3DGSRecipeConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.recipes.ed3dgs import ED3DGSRecipeConfig
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 
 def ed3dgs_method(

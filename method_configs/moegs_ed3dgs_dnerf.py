@@ -15,10 +15,10 @@ from moegs_ns.method_configs.moegs_ed3dgs import ed3dgs_method
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
-from moegs_ns.recipes.densification import DensificationConfig
-from moegs_ns.recipes.ed3dgs import ED3DGSRecipeConfig
-from moegs_ns.recipes.error_sampling import ErrorSamplingConfig
+from moegs_ns.experts.ed3dgs.error_sampling import ErrorSamplingConfig
+from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
+from moegs_ns.experts.ed3dgs.recipe import ED3DGSRecipeConfig
+from moegs_ns.training.densification import DensificationConfig
 
 NEVER = 10**9
 """A step that no run reaches."""

@@ -6,10 +6,10 @@ others for 120 000, one of them with rates three times as large.
 
 from moegs_ns.method_configs.moegs_ed3dgs import ed3dgs_method
 
-from moegs_ns.experts.ed3dgs import ED3DGSExpertConfig
-from moegs_ns.recipes.densification import DensificationConfig
-from moegs_ns.recipes.ed3dgs import ED3DGSRecipeConfig
-from moegs_ns.recipes.error_sampling import ErrorSamplingConfig
+from moegs_ns.experts.ed3dgs.error_sampling import ErrorSamplingConfig
+from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
+from moegs_ns.experts.ed3dgs.recipe import ED3DGSRecipeConfig
+from moegs_ns.training.densification import DensificationConfig
 
 method = ed3dgs_method(
     "moegs-ed3dgs-technicolor",

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from moegs_ns.method_configs.shared import gaussian_optimizers, radam, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
-from moegs_ns.experts.ex4dgs import Ex4DGSExpertConfig
+from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
+from moegs_ns.experts.ex4dgs.recipe import Ex4DGSRecipeConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.recipes.ex4dgs import Ex4DGSRecipeConfig
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 DECAY_STEPS = 30000
 RATES = {

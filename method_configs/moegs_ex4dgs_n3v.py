@@ -8,9 +8,9 @@ by errors. moegs-ex4dgs has the same numbers and does what is meant.
 
 from moegs_ns.method_configs.moegs_ex4dgs import ex4dgs_method
 
-from moegs_ns.experts.ex4dgs import Ex4DGSExpertConfig
-from moegs_ns.recipes.backtracking import ErrorPruneConfig
-from moegs_ns.recipes.ex4dgs import ConversionConfig, Ex4DGSRecipeConfig, GrowthConfig
+from moegs_ns.experts.ex4dgs.error_backtracking import ErrorPruneConfig
+from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
+from moegs_ns.experts.ex4dgs.recipe import ConversionConfig, Ex4DGSRecipeConfig, GrowthConfig
 
 method = ex4dgs_method(
     "moegs-ex4dgs-n3v",

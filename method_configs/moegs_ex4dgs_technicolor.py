@@ -7,9 +7,9 @@ code does not do as it means to is done as meant, as in moegs-ex4dgs.
 
 from moegs_ns.method_configs.moegs_ex4dgs import ex4dgs_method
 
-from moegs_ns.experts.ex4dgs import Ex4DGSExpertConfig
-from moegs_ns.recipes.densification import DensificationConfig
-from moegs_ns.recipes.ex4dgs import ConversionConfig, Ex4DGSRecipeConfig
+from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
+from moegs_ns.experts.ex4dgs.recipe import ConversionConfig, Ex4DGSRecipeConfig
+from moegs_ns.training.densification import DensificationConfig
 
 method = ex4dgs_method(
     "moegs-ex4dgs-technicolor",

@@ -5,8 +5,8 @@ from typing import Any
 from moegs_ns.method_configs.shared import radam, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
-from moegs_ns.models.router_model import RouterModelConfig
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.models.mixture_model import MixtureModelConfig
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 
 def router_optimizers(*, weights: float, time: float, phi: float) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def router_method(
 ) -> MethodSpecification:
     """A router with these learning rates of its three groups."""
     optimizers = router_optimizers(weights=weights, time=time, phi=phi)
-    config = trainer_config(name, RouterModelConfig(), optimizers, steps=5000)
+    config = trainer_config(name, MixtureModelConfig(), optimizers, steps=5000)
     return MethodSpecification(config, description)
 
 

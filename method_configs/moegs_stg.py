@@ -3,10 +3,10 @@
 from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
-from moegs_ns.experts.stg import STGExpertConfig
+from moegs_ns.experts.stg.expert import STGExpertConfig
+from moegs_ns.experts.stg.recipe import STGRecipeConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
-from moegs_ns.recipes.stg import STGRecipeConfig
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 
 def stg_method(

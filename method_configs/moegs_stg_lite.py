@@ -8,8 +8,8 @@ that the cloud covers the scene.
 
 from moegs_ns.method_configs.moegs_stg import stg_method
 
-from moegs_ns.experts.stg import STGExpertConfig
-from moegs_ns.recipes.stg import STGRecipeConfig
+from moegs_ns.experts.stg.expert import STGExpertConfig
+from moegs_ns.experts.stg.recipe import STGRecipeConfig
 
 method = stg_method(
     "moegs-stg-lite",

@@ -9,10 +9,10 @@ scenes may lose everything to it, so use moegs-stg or moegs-stg-lite for them.
 
 from moegs_ns.method_configs.moegs_stg import stg_method
 
-from moegs_ns.experts.stg import STGExpertConfig
-from moegs_ns.recipes.densification import DensificationConfig
-from moegs_ns.recipes.guided_sampling import GuidedSamplingConfig
-from moegs_ns.recipes.stg import STGRecipeConfig
+from moegs_ns.experts.stg.expert import STGExpertConfig
+from moegs_ns.experts.stg.guided_sampling import GuidedSamplingConfig
+from moegs_ns.experts.stg.recipe import STGRecipeConfig
+from moegs_ns.training.densification import DensificationConfig
 
 method = stg_method(
     "moegs-stg-n3v",

@@ -6,9 +6,9 @@ densification, temporal widths of e^-2 clips).
 
 from moegs_ns.method_configs.moegs_stg import stg_method
 
-from moegs_ns.experts.stg import STGExpertConfig
-from moegs_ns.recipes.guided_sampling import GuidedSamplingConfig
-from moegs_ns.recipes.stg import STGRecipeConfig
+from moegs_ns.experts.stg.expert import STGExpertConfig
+from moegs_ns.experts.stg.guided_sampling import GuidedSamplingConfig
+from moegs_ns.experts.stg.recipe import STGRecipeConfig
 
 method = stg_method(
     "moegs-stg-technicolor",

@@ -3,14 +3,14 @@
 from moegs_ns.method_configs.shared import radam, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
-from moegs_ns.fields import VolumeRouterConfig
-from moegs_ns.models.router_model import RouterModelConfig
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.models.mixture_model import MixtureModelConfig
+from moegs_ns.routers import VolumeRouterConfig
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 method = MethodSpecification(
     config=trainer_config(
         "moegs-volume-router",
-        RouterModelConfig(router=VolumeRouterConfig()),
+        MixtureModelConfig(router=VolumeRouterConfig()),
         # Weights move logits of opacities, so they get the rate of opacities in Gaussian splatting.
         {
             "router_weights": radam(

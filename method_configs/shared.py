@@ -7,11 +7,11 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConf
 from nerfstudio.models.base_model import ModelConfig
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.data.n3v_dataparser import N3VDataParserConfig
-from moegs_ns.models.pipeline import MoegsPipelineConfig
-from moegs_ns.models.trainer import MoegsTrainerConfig
-from moegs_ns.recipes.optimizers import FusedAdam, FusedRAdam
-from moegs_ns.recipes.schedules import LogLinearSchedulerConfig
+from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
+from moegs_ns.engine.pipeline import MoegsPipelineConfig
+from moegs_ns.engine.trainer import MoegsTrainerConfig
+from moegs_ns.training.optimizers import FusedAdam, FusedRAdam
+from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 ADAM_EPS = 1e-15
 """Of the Gaussian splatting literature; gradients of single Gaussians are tiny."""

@@ -107,7 +107,7 @@ class View:
         return self.positions[:, None, None, :].expand_as(directions), directions
 
 
-def moved(
+def apply_pose_delta(
     view: View, rotations: Float[Tensor, "C 3 3"], translations: Float[Tensor, "C 3"]
 ) -> View:
     """Cameras turned about their own centres and shifted, both in world axes; differentiable."""
@@ -158,7 +158,7 @@ def view_from_cameras(cameras: Cameras) -> View:
     ).to(cameras.device)
 
 
-class KnownViews:
+class ViewCache:
     """Views of single cameras, each made once for as long as the same object stands for it.
 
     To make one and to send it to a GPU takes the host a tenth of a training step.
@@ -175,11 +175,11 @@ class KnownViews:
         if seen is not cameras or view is None or view.viewmats.device != device:
             view = view_from_cameras(cameras).to(device)
             # Kept together, so that no other object can come to bear the number.
-            keep(self._known, id(cameras), (cameras, view))
+            lru_insert(self._known, id(cameras), (cameras, view))
         return view
 
 
-def keep(known: dict[int, T], key: int, value: T) -> None:
+def lru_insert(known: dict[int, T], key: int, value: T) -> None:
     """Remember what was made of a single camera, and forget the oldest of `MOST_KNOWN`."""
     if key not in known and len(known) == MOST_KNOWN:
         del known[next(iter(known))]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 Plain = TypeVar("Plain", bound=float)
 
-DEFAULT_DILATION = 0.3
+DEFAULT_EPS2D = 0.3
 """Variance in square pixels that splatting adds to every projected Gaussian."""
 
 
@@ -32,10 +32,10 @@ class Gaussians:
     """Raw channels that are splatted beside the colour."""
     ids: Int[Tensor, "N"] | None = None
     """Rows of the expert's full set; None means all rows in order."""
-    dilation: Float[Tensor, "N"] | float = DEFAULT_DILATION
+    eps2d: Float[Tensor, "N"] | float = DEFAULT_EPS2D
     """Variance in square pixels of the 2-D kernel added after projection."""
-    compensated: Bool[Tensor, "N"] | bool = False
-    """Whether opacity is multiplied by sqrt(det before / det after) of the dilation."""
+    antialiased: Bool[Tensor, "N"] | bool = False
+    """Whether opacity is multiplied by sqrt(det before / det after) of the dilation by eps2d."""
 
     def __len__(self) -> int:
         return self.means.shape[0]
@@ -88,8 +88,8 @@ class Gaussians:
             opacities=torch.cat([part.opacities for part in parts]),
             sh=sh.unflatten(1, (-1, 3)),
             features=features,
-            dilation=shared_or_cat([(part.dilation, part) for part in parts]),
-            compensated=shared_or_cat([(part.compensated, part) for part in parts]),
+            eps2d=shared_or_cat([(part.eps2d, part) for part in parts]),
+            antialiased=shared_or_cat([(part.antialiased, part) for part in parts]),
         )
 
 
@@ -97,7 +97,7 @@ def _features_or_empty(part: Gaussians) -> Float[Tensor, "N D"]:
     return part.means.new_zeros(len(part), 0) if part.features is None else part.features
 
 
-def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+def cat_or_single(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Concatenate along `dim`; a single part is handed on, not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
@@ -106,7 +106,7 @@ def cat_padded(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Concatenate along `dim` what differs in its last axis; missing columns are zeros."""
     width = max(part.shape[-1] for part in parts)
     if all(part.shape[-1] == width for part in parts):
-        return joined(parts, dim)
+        return cat_or_single(parts, dim)
     padded = [torch.nn.functional.pad(part, (0, width - part.shape[-1])) for part in parts]
     return torch.cat(padded, dim=dim)
 

@@ -12,9 +12,9 @@ from tiny import TinyRuns, make_tiny_runs
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.cli.command_line import run_nerfstudio
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.models import trainings
+from moegs_ns.launch import jobs as trainings
+from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Workers that all use all cores would wait for each other.

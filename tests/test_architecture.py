@@ -10,17 +10,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "moegs_ns"
 LAYERS = (
-    {
-        *("gaussians", "gaussian_files", "cameras", "scene", "rows", "samplers", "replay", "forms"),
-        *("seeds", "whole_files"),
-    },
+    {"gaussians", "cameras", "scene", "seeds", "atomic_files", "errors", "ply", "cuda_graphs"},
     {"splatting"},
-    {"experts", "fields", "losses", "metrics"},
-    {"recipes", "mixture", "volume_mixture"},
-    {"ops"},
-    {"data"},
+    {"training"},
+    {"experts"},
+    {"routers"},
+    {"mixture"},
+    {"evaluation"},
+    {"data", "demo"},
+    {"runs"},
+    {"launch"},
     {"models"},
-    {"viewer", "method_configs", "cli"},
+    {"engine"},
+    {"reports"},
+    {"scripts", "method_configs"},
 )
 """Lower rows import nothing from higher ones; within a row imports are free."""
 ENGINE = ("nerfstudio.engine", "nerfstudio.pipelines", "nerfstudio.models", "nerfstudio.scripts")
@@ -124,7 +127,7 @@ def test_optional_libraries_are_not_imported_with_the_package():
     code = (
         "import sys\n"
         "for name in ('numba', 'av', 'pycolmap'): sys.modules[name] = None\n"
-        "import moegs_ns.cli.main, moegs_ns.method_configs.moegs_router\n"
+        "import moegs_ns.scripts.main, moegs_ns.method_configs.moegs_router\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

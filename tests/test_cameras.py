@@ -10,7 +10,7 @@ from toys import make_view
 import moegs_ns.cameras as cameras_module
 from moegs_ns.cameras import (
     UNKNOWN_ID,
-    KnownViews,
+    ViewCache,
     opengl_from_llff,
     opengl_from_viewmats,
     view_from_cameras,
@@ -97,7 +97,7 @@ def test_a_single_camera_without_numbers_is_unknown():
 def test_a_camera_that_is_known_is_no_other_one(monkeypatch):
     """Not even one that lies where a forgotten one lay, or has the same numbers."""
     monkeypatch.setattr(cameras_module, "MOST_KNOWN", 2)
-    views, cpu = KnownViews(), torch.device("cpu")
+    views, cpu = ViewCache(), torch.device("cpu")
     both = make_cameras()
     first, second = both[:1], both[1:]
     view = views.of(first, cpu)
@@ -114,7 +114,7 @@ def test_a_camera_that_is_known_is_no_other_one(monkeypatch):
 
 @pytest.mark.gpu
 def test_a_known_view_lies_where_it_is_asked_for():
-    views, camera = KnownViews(), make_cameras()[:1]
+    views, camera = ViewCache(), make_cameras()[:1]
     for name in ("cuda:0", "cpu", "cuda:0"):
         device = torch.device(name)
         view = views.of(camera, device)

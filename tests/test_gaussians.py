@@ -6,15 +6,15 @@ import torch
 from tolerances import EXACT
 from toys import make_gaussians
 
-from moegs_ns.gaussians import DEFAULT_DILATION, Gaussians
+from moegs_ns.gaussians import DEFAULT_EPS2D, Gaussians
 
 
 def test_rows_must_match_the_means(toy_gaussians):
     fields = dict(vars(toy_gaussians), opacities=toy_gaussians.opacities[:-1])
     with pytest.raises(ValueError, match=r"Gaussians\.opacities has 47 rows, but there are 48"):
         Gaussians(**fields)
-    with pytest.raises(ValueError, match="dilation"):
-        Gaussians(**dict(vars(toy_gaussians), dilation=torch.ones(3)))
+    with pytest.raises(ValueError, match="eps2d"):
+        Gaussians(**dict(vars(toy_gaussians), eps2d=torch.ones(3)))
 
 
 def test_select_keeps_ids_of_the_source(toy_gaussians):
@@ -29,13 +29,13 @@ def test_select_takes_per_gaussian_options_along(generator):
         generator,
         4,
         features=torch.arange(8.0).reshape(4, 2),
-        dilation=torch.tensor([0.1, 0.2, 0.3, 0.4]),
-        compensated=torch.tensor([True, False, True, False]),
+        eps2d=torch.tensor([0.1, 0.2, 0.3, 0.4]),
+        antialiased=torch.tensor([True, False, True, False]),
     )
     picked = gaussians.select(torch.tensor([True, False, False, True]))
     EXACT.assert_close(picked.features, torch.tensor([[0.0, 1.0], [6.0, 7.0]]))
-    EXACT.assert_close(picked.dilation, torch.tensor([0.1, 0.4]))
-    EXACT.assert_close(picked.compensated, torch.tensor([True, False]))
+    EXACT.assert_close(picked.eps2d, torch.tensor([0.1, 0.4]))
+    EXACT.assert_close(picked.antialiased, torch.tensor([True, False]))
 
 
 def test_detach_cuts_the_graph_and_keeps_values(toy_gaussians):
@@ -60,11 +60,11 @@ def test_cat_pads_shorter_spherical_harmonics_and_features(generator):
 
 def test_cat_keeps_a_shared_dilation_plain_and_spreads_different_ones(generator):
     a = make_gaussians(generator, 2)
-    b = make_gaussians(generator, 3, dilation=0.1, compensated=True)
-    assert Gaussians.cat([a, a]).dilation == DEFAULT_DILATION
+    b = make_gaussians(generator, 3, eps2d=0.1, antialiased=True)
+    assert Gaussians.cat([a, a]).eps2d == DEFAULT_EPS2D
     both = Gaussians.cat([a, b])
-    EXACT.assert_close(both.dilation, torch.tensor([0.3, 0.3, 0.1, 0.1, 0.1]))
-    EXACT.assert_close(both.compensated, torch.tensor([False, False, True, True, True]))
+    EXACT.assert_close(both.eps2d, torch.tensor([0.3, 0.3, 0.1, 0.1, 0.1]))
+    EXACT.assert_close(both.antialiased, torch.tensor([False, False, True, True, True]))
 
 
 def test_cat_of_nothing_but_empty_sets(generator):

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tyro
 import yaml
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, all_methods
+from command_lines import parse
+from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 
 ROOT = Path(__file__).parent.parent
@@ -17,11 +17,6 @@ METHODS = (
     "moegs-pixel-router", "moegs-volume-router", "moegs-joint",
 )  # fmt: skip
 PARSERS = ("n3v-data", "panoptic-data")
-
-
-def parse(*arguments: str):
-    """The config that a command line of ns-train gives."""
-    return tyro.cli(AnnotatedBaseConfigUnion, args=list(arguments))
 
 
 def test_nerfstudio_finds_all_methods_and_parsers():

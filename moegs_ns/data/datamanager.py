@@ -17,10 +17,9 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.cameras import check_undistorted, keep
-from moegs_ns.data.frame_dataset import FrameDataset
-from moegs_ns.data.frame_sources import has_alpha
-from moegs_ns.data.image_ids import (
+from moegs_ns.cameras import check_undistorted, lru_insert
+from moegs_ns.data.frames.dataset import FrameDataset
+from moegs_ns.data.frames.image_ids import (
     TrainingClock,
     frame_table,
     kept_back,
@@ -29,11 +28,12 @@ from moegs_ns.data.image_ids import (
     with_image_ids,
     without_times,
 )
-from moegs_ns.data.initial_points import Frustums, leak_warning, random_points
-from moegs_ns.data.train_images import TrainImages
-from moegs_ns.samplers import Sampler, ShuffledSampler
+from moegs_ns.data.frames.sources import has_alpha
+from moegs_ns.data.frames.train_images import TrainImages
+from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
 from moegs_ns.scene import FrameTable, SceneInfo, scene_extent
 from moegs_ns.seeds import run_seed
+from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
 Batch = dict[str, Any]
 """nerfstudio's batch: `image`, `image_idx` and, for evaluation, `is_moving`."""
@@ -220,7 +220,9 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
             return _cameras_at(self.train_dataset.cameras, indices)
         index = int(indices[0])
         if index not in self._single_cameras:
-            keep(self._single_cameras, index, _cameras_at(self.train_dataset.cameras, indices))
+            lru_insert(
+                self._single_cameras, index, _cameras_at(self.train_dataset.cameras, indices)
+            )
         return self._single_cameras[index]
 
     def get_train_rays_per_batch(self) -> int:

@@ -11,10 +11,10 @@ from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.rows import RowParameters
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting.projection import NEAR
 from moegs_ns.splatting.spherical_harmonics import num_bases, sh_from_rgb
+from moegs_ns.training.gaussian_params import GaussianParams
 
 INITIAL_OPACITY = 0.1
 SMALLEST_SCALE = 1e-6
@@ -65,7 +65,7 @@ class Expert(nn.Module):
         self.register_buffer("scene_extent", torch.tensor(scene.extent, dtype=torch.float32))
         if points is None:
             points = InitialPoints(torch.zeros(0, 3), torch.zeros(0, 3))
-        self.gauss_params = RowParameters(self.initial_parameters(points, scene))
+        self.gauss_params = GaussianParams(self.initial_parameters(points, scene))
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
         """Raw parameters of all Gaussians, one per initial point; families add their own."""

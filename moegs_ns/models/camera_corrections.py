@@ -13,10 +13,10 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimize
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, moved
-from moegs_ns.gaussians import joined
-from moegs_ns.mixture import MixtureRender
-from moegs_ns.replay import Outputs, Replayed
+from moegs_ns.cameras import View, apply_pose_delta
+from moegs_ns.cuda_graphs.graphed import GraphedCallable, Outputs
+from moegs_ns.gaussians import cat_or_single
+from moegs_ns.mixture.mixture import MixtureRender
 from moegs_ns.scene import SceneInfo
 
 POSE_GROUP, COLOR_GROUP = "camera_opt", "color_correction"
@@ -43,7 +43,7 @@ class CameraCorrections(nn.Module):
         """Rows on their device, as to send one there takes longer than all that is done with it."""
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
-        self._replayed_colors = Replayed(self._flat_colors, self)
+        self._replayed_colors = GraphedCallable(self._flat_colors, self)
 
     @property
     def has_pose_correction(self) -> bool:
@@ -71,7 +71,7 @@ class CameraCorrections(nn.Module):
                 f"Corrections are learned for training cameras {list(self._row_of)}, but the "
                 f"batch shows cameras {ids}; switch the corrections off for this data set."
             )
-        return joined([self._row_on(device, self._row_of[camera]) for camera in ids])
+        return cat_or_single([self._row_on(device, self._row_of[camera]) for camera in ids])
 
     def _row_on(self, device: torch.device, row: int) -> Int[Tensor, "1"]:
         if (device, row) not in self._rows:
@@ -83,7 +83,7 @@ class CameraCorrections(nn.Module):
         if not self.has_pose_correction:
             return view
         change = self.poses(self.rows(view)).to(view.viewmats)
-        return moved(view, change[:, :, :3], self.extent * change[:, :, 3])
+        return apply_pose_delta(view, change[:, :, :3], self.extent * change[:, :, 3])
 
     def correct_colors(
         self, image: Float[Tensor, "C H W 3"], view: View
@@ -100,8 +100,8 @@ class CameraCorrections(nn.Module):
         where possible: to be used up before the next call."""
         if self.color is None:
             return images
-        rows = joined([self.rows(view) for view in views])
-        (whole,) = self._replayed_colors(joined(images), rows)
+        rows = cat_or_single([self.rows(view) for view in views])
+        (whole,) = self._replayed_colors(cat_or_single(images), rows)
         return [whole] if len(images) == 1 else whole.split([len(view) for view in views])
 
     def _flat_colors(self, images: Float[Tensor, "C H W 3"], rows: Int[Tensor, "C"]) -> Outputs:

@@ -19,19 +19,19 @@ from nerfstudio.models.base_model import Model
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import KnownViews, View, view_from_cameras
+from moegs_ns.cameras import View, ViewCache, view_from_cameras
+from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
 from moegs_ns.experts.base import Expert, ExpertConfig
-from moegs_ns.experts.instants import Instant, Instants
-from moegs_ns.mixture import finish_image, training_camera, within
+from moegs_ns.experts.projector import Instant, Instants
+from moegs_ns.experts.recipe import Recipe, RecipeConfig
+from moegs_ns.mixture.distill import DistillationConfig
+from moegs_ns.mixture.mixture import finish_image, training_camera, within
 from moegs_ns.models.camera_corrections import CameraCorrections
-from moegs_ns.models.evaluation import image_metrics, scalar_psnr, target_image
-from moegs_ns.models.model_config import GaussianModelConfig
-from moegs_ns.ops.distill import DistillationConfig
-from moegs_ns.recipes.base import Recipe, RecipeConfig
-from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.models.config import GaussianModelConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
-from moegs_ns.splatting import draw, splat
+from moegs_ns.splatting import rasterize, render
+from moegs_ns.training.training_render import TrainingRender
 
 
 @dataclass
@@ -73,9 +73,9 @@ class ExpertModel(Model):
             self.config.camera_optimizer, self.config.color_correction, scene
         )
         self.instants = Instants(self.expert)
-        self.views = KnownViews()
+        self.views = ViewCache()
         self.step = 0
-        self._parts: list[TrainingSplat] = []
+        self._parts: list[TrainingRender] = []
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Groups of the recipe and of the cameras' corrections."""
@@ -116,7 +116,7 @@ class ExpertModel(Model):
         parts = [self.corrections.correct_poses(part.to(self.device)) for part in parts]
         instants = [Instant.of(part, training_camera(part)) for part in parts]
         sets = [self.recipe.to_draw(seen) for seen in self.instants.seen(instants)]
-        results = [draw([seen], part).only() for seen, part in zip(sets, parts, strict=True)]
+        results = [rasterize([seen], part).only() for seen, part in zip(sets, parts, strict=True)]
         for result in results:
             if result.means2d.requires_grad:
                 result.means2d.retain_grad()
@@ -131,10 +131,10 @@ class ExpertModel(Model):
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
         if box is None:
-            result = draw(self.instants.seen([Instant.of(view)]), view).only()
+            result = rasterize(self.instants.seen([Instant.of(view)]), view).only()
         else:
             gaussians = within(self.expert.at(view.time), box)
-            result = splat(gaussians, view, near=self.expert.near)
+            result = render(gaussians, view, near=self.expert.near)
         image = finish_image(self.expert, result, view, self.expert.background)
         return {"rgb": image[0], "depth": result.depth[0], "accumulation": result.alpha[0]}
 
@@ -166,7 +166,7 @@ class ExpertModel(Model):
             return {"l1": (outputs["rgb"] - target).abs().mean()}
         indices = batch["image_idx"]
         self._parts = [
-            TrainingSplat(seen, result, part, image, rows_of(target, rows), indices[rows])
+            TrainingRender(seen, result, part, image, rows_of(target, rows), indices[rows])
             for seen, result, part, image, rows in outputs["drawn"]
         ]
         return self.recipe.loss_terms(self.step, self._parts) | self.corrections.loss_terms()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.experts.windows import Window, WindowedExpert, joined_config
-from moegs_ns.models.checkpoints import CONFIG_NAME, Run, open_run, stored_scene, without_prefix
 from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run, stored_scene, without_prefix
 from moegs_ns.scene import SceneInfo
 
 PREFIX = "moegs-"

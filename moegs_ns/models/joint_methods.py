@@ -9,13 +9,13 @@ import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.registry import discover_methods
 
-from moegs_ns.fields import VolumeRouterConfig
-from moegs_ns.models.checkpoints import find_config, read_config
+from moegs_ns.mixture.joint.recipe import prefix
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import expert_source, unique_names
 from moegs_ns.models.joint_model import JointModelConfig
-from moegs_ns.models.router_checks import check_router, take_over
-from moegs_ns.recipes.joint import prefix
+from moegs_ns.models.mixture_checks import check_router, take_over
+from moegs_ns.routers import VolumeRouterConfig
+from moegs_ns.runs.checkpoint import find_config, read_config
 
 LONGEST = 0
 """Number of steps in a method's configuration that stands for the most that any expert has."""

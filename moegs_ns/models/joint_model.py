@@ -9,22 +9,22 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import KnownViews, View
-from moegs_ns.experts.instants import Instant
-from moegs_ns.mixture import training_camera
+from moegs_ns.cameras import View, ViewCache
+from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.experts.projector import Instant
+from moegs_ns.mixture.joint.recipe import JointRecipe
+from moegs_ns.mixture.mixture import training_camera
+from moegs_ns.mixture.pruning_schedule import PruneConfig
 from moegs_ns.models.camera_corrections import UNCORRECTED, ExpertCorrections
-from moegs_ns.models.evaluation import target_image
 from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
-from moegs_ns.models.pruning import PruneConfig
-from moegs_ns.models.router_model import RouterModel, RouterModelConfig
-from moegs_ns.models.stored_shares import StoredShares
-from moegs_ns.recipes.joint import JointRecipe
-from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
+from moegs_ns.training.training_render import TrainingRender
 
 
 @dataclass
-class JointModelConfig(RouterModelConfig):
+class JointModelConfig(MixtureModelConfig):
     """A mixture of experts that are trained together with the router (MoE-GS, appendix B.1)."""
 
     _target: type = field(default_factory=lambda: JointModel)
@@ -44,7 +44,7 @@ class JointModelConfig(RouterModelConfig):
     """Unused likewise."""
 
 
-class JointModel(RouterModel):
+class JointModel(MixtureModel):
     """Trains experts and router together; in every other use it is the mixture that they make."""
 
     config: JointModelConfig
@@ -66,11 +66,11 @@ class JointModel(RouterModel):
         ]
         named = dict(zip(self.config.expert_names, recipes, strict=True))
         self.recipe = JointRecipe(self.config.recipe.setup(seed=seed), named, self.mixture)
-        self.shares = StoredShares()
-        self.views = KnownViews()
+        self.shares = StoredResponsibilities()
+        self.views = ViewCache()
         self.pruning = None
         self.step = 0
-        self._parts: list[TrainingSplat] = []
+        self._parts: list[TrainingRender] = []
 
     def load_experts(self) -> None:
         """See base; there is nothing to load, as the experts begin from the initial points."""
@@ -141,7 +141,7 @@ class JointModel(RouterModel):
             return super().get_loss_dict(outputs, batch, metrics_dict)
         target = target_image(batch, self.device)
         self._parts = [
-            TrainingSplat(seen, splat, view, image, target, batch["image_idx"])
+            TrainingRender(seen, splat, view, image, target, batch["image_idx"])
             for seen, splat, view, image in outputs["drawn"]
         ]
         image, gates = outputs["rgb"][0], outputs["gates"]

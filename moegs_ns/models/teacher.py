@@ -10,9 +10,13 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from moegs_ns.cameras import View
+from moegs_ns.evaluation.metrics import quantize
 from moegs_ns.experts.base import ExpertConfig
-from moegs_ns.metrics import quantize
-from moegs_ns.models.checkpoints import (
+from moegs_ns.mixture.distill import Distillation, DistillationConfig, TeacherTargets
+from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.models.expert_sources import check_same_scene
+from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.runs.checkpoint import (
     TRAINING_RECORD,
     Run,
     find_config,
@@ -20,13 +24,9 @@ from moegs_ns.models.checkpoints import (
     stored_scene,
     without_prefix,
 )
-from moegs_ns.models.compact import RECIPE
-from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.models.expert_sources import check_same_scene
-from moegs_ns.models.router_model import RouterModel, RouterModelConfig
-from moegs_ns.ops.distill import Distillation, DistillationConfig, TeacherTargets
-from moegs_ns.recipes.training_splat import TrainingSplat
+from moegs_ns.runs.compact import RECIPE
 from moegs_ns.scene import SceneInfo
+from moegs_ns.training.training_render import TrainingRender
 
 
 def prepare_distillation(student: ExpertModelConfig) -> None:
@@ -78,7 +78,7 @@ def open_teacher(path: Path) -> Run:
             "A student needs its teacher until its training is finished, not afterwards."
         ) from None
     run = open_run(path)
-    if not isinstance(run.config.pipeline.model, RouterModelConfig):
+    if not isinstance(run.config.pipeline.model, MixtureModelConfig):
         raise ValueError(
             f"Expected the run of a mixture in --teacher, but {run.config_path} is a run of "
             f"'{run.config.method_name}'; name a run of moegs-router."
@@ -92,7 +92,7 @@ def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
     Raises:
         ValueError: none or several are of the student's family, or the wanted one does not exist.
     """
-    model: RouterModelConfig = teacher.config.pipeline.model
+    model: MixtureModelConfig = teacher.config.pipeline.model
     names = ", ".join(model.expert_names)
     if wanted is not None:
         if wanted not in model.expert_names:
@@ -140,7 +140,7 @@ class Teacher:
         """Images in memory."""
         return len(self._kept)
 
-    def __call__(self, part: TrainingSplat) -> TeacherTargets:
+    def __call__(self, part: TrainingRender) -> TeacherTargets:
         """What the teacher shows where the student has just drawn something."""
         device = part.target.device
         shown = [
@@ -177,7 +177,7 @@ class Teacher:
         return open_teacher(self.config.teacher)
 
     @cached_property
-    def model(self) -> RouterModel:
+    def model(self) -> MixtureModel:
         """The teacher with its weights.
 
         Raises:

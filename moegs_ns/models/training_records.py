@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from moegs_ns.models.checkpoints import TRAINING_RECORD
 from moegs_ns.models.expert_sources import split_windows
-from moegs_ns.models.router_model import RouterModelConfig
+from moegs_ns.models.mixture_model import MixtureModelConfig
+from moegs_ns.runs.checkpoint import TRAINING_RECORD
 
 
 def record_of(run: Path) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def record_of(run: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def expert_seconds(mixture: RouterModelConfig) -> float | None:
+def expert_seconds(mixture: MixtureModelConfig) -> float | None:
     """Seconds that the experts of a mixture were trained for, one after the other; those of the
     mixture that it was pruned from; None if a record of one is missing."""
     if mixture.mixture_run is not None:

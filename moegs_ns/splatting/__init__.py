@@ -1,19 +1,26 @@
-"""Splatting: gsplat on CUDA, Numba on the CPU, plain torch as the oracle, behind one face."""
+"""Splatting: gsplat on CUDA, Numba on the CPU, plain torch as the reference, behind one face."""
 
-from moegs_ns.splatting.median import median_depth, median_depth_experts
-from moegs_ns.splatting.seen import Seen, see, see_all
-from moegs_ns.splatting.splat import ExpertSplats, Splat, composite, draw, splat, splat_experts
+from moegs_ns.splatting.median_depth import median_depth, median_depth_experts
+from moegs_ns.splatting.projected import ProjectedGaussians, project, project_experts
+from moegs_ns.splatting.rendering import (
+    ExpertRenderOutputs,
+    RenderOutput,
+    composite,
+    rasterize,
+    render,
+    render_experts,
+)
 
 __all__ = [
-    "ExpertSplats",
-    "Seen",
-    "Splat",
+    "ExpertRenderOutputs",
+    "ProjectedGaussians",
+    "RenderOutput",
     "composite",
-    "draw",
     "median_depth",
     "median_depth_experts",
-    "see",
-    "see_all",
-    "splat",
-    "splat_experts",
+    "project",
+    "project_experts",
+    "rasterize",
+    "render",
+    "render_experts",
 ]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.gaussians import DEFAULT_DILATION, per_gaussian
+from moegs_ns.gaussians import DEFAULT_EPS2D, per_gaussian
 
 TILE_SIZE = 16
 """Edge in pixels of the tiles that Gaussians are sorted into."""
@@ -45,7 +45,7 @@ class Projection:
     depths: Float[Tensor, "n"]
     """Distance along the optical axis in world units."""
     conics: Float[Tensor, "n 3"]
-    """Inverse 2-D covariance (xx, xy, yy) after dilation."""
+    """Inverse 2-D covariance (xx, xy, yy) after dilation by eps2d."""
     opacities: Float[Tensor, "n"]
     radii: Int[Tensor, "n"]
     """Half edge in pixels of the square that a Gaussian may touch; 0 means culled."""
@@ -73,14 +73,14 @@ def project(
     view: View,
     near: float = NEAR,
 ) -> Projection:
-    """Project with the default dilation and drop what no camera sees. Differentiable."""
+    """Project with the default eps2d and drop what no camera sees. Differentiable."""
     covariances = covariance(quats, scales)
     parts = [
         _project_to_camera(means, covariances, opacities, view, camera, near)
         for camera in range(len(view))
     ]
-    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in ROW_FIELDS}
-    return replace(parts[0], **joined)
+    merged = {name: torch.cat([getattr(part, name) for part in parts]) for name in ROW_FIELDS}
+    return replace(parts[0], **merged)
 
 
 def covariance(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
@@ -113,7 +113,7 @@ def _project_to_camera(
     K = view.Ks[camera]
     means2d = torch.stack([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], dim=-1)
     covariance2d = _project_covariance(covariances[ids], rotation, (x, y, z), K, view)
-    conics, radii = _conics_and_radii(covariance2d + _round(torch.full_like(z, DEFAULT_DILATION)))
+    conics, radii = _conics_and_radii(covariance2d + _round(torch.full_like(z, DEFAULT_EPS2D)))
     projection = Projection(
         means2d=means2d,
         depths=z,
@@ -192,24 +192,24 @@ def alphas_at(
     return torch.where(is_drawn, alpha, torch.zeros_like(alpha))
 
 
-def dilate(
+def apply_eps2d(
     projection: Projection,
-    dilation: Float[Tensor, "n"] | float,
-    compensated: Bool[Tensor, "n"] | bool,
+    eps2d: Float[Tensor, "n"] | float,
+    antialiased: Bool[Tensor, "n"] | bool,
 ) -> Projection:
-    """Replace the default dilation of projected Gaussians by their own, and compensate opacity.
+    """Replace the default eps2d of projected Gaussians by their own, and compensate opacity.
 
-    The opacity of a compensated Gaussian is multiplied by sqrt(det before / det after), which keeps
-    its integral as it was before dilation (Mip-Splatting, Yu et al. 2024). All implementations
-    share this function. Culling has used the default dilation, so a larger one may miss Gaussians
+    The opacity of a antialiased Gaussian is multiplied by sqrt(det before / det after), which keeps
+    its integral as it was before eps2d (Mip-Splatting, Yu et al. 2024). All implementations
+    share this function. Culling has used the default eps2d, so a larger one may miss Gaussians
     just outside the image.
     """
-    is_plain = not isinstance(dilation, Tensor) and not isinstance(compensated, Tensor)
-    if is_plain and dilation == DEFAULT_DILATION and not compensated:
+    is_plain = not isinstance(eps2d, Tensor) and not isinstance(antialiased, Tensor)
+    if is_plain and eps2d == DEFAULT_EPS2D and not antialiased:
         return projection
     like = projection.opacities
-    own = per_gaussian(dilation, like)
-    is_compensated = per_gaussian(compensated, like)
+    own = per_gaussian(eps2d, like)
+    is_antialiased = per_gaussian(antialiased, like)
     # What was culled may hold anything, also what is no number and would spoil gradients.
     is_seen = projection.radii > 0
     a, b, c = torch.where(
@@ -219,12 +219,12 @@ def dilate(
     is_narrow = is_seen & (determinant > MIN_CONIC_DETERMINANT)
     # Untouched rows keep their bits, so that the company of other experts changes nothing; ones in
     # the place of their determinant keep the unused branch and its gradient finite.
-    is_changed = is_narrow & (own != DEFAULT_DILATION)
+    is_changed = is_narrow & (own != DEFAULT_EPS2D)
     safe = torch.where(
-        is_changed | (is_narrow & is_compensated), determinant, torch.ones_like(determinant)
+        is_changed | (is_narrow & is_antialiased), determinant, torch.ones_like(determinant)
     )
     before = torch.stack([c, -b, a], dim=-1) / safe[:, None] - _round(
-        torch.full_like(like, DEFAULT_DILATION)
+        torch.full_like(like, DEFAULT_EPS2D)
     )
     after = before + _round(own)
     conics, radii = _conics_and_radii(after)
@@ -235,7 +235,7 @@ def dilate(
     )
     # The smallest positive ratio keeps the square root differentiable for Gaussians without extent.
     factor = torch.sqrt(ratio.clamp(min=1e-12))
-    is_weakened = is_compensated & is_narrow & is_proper
+    is_weakened = is_antialiased & is_narrow & is_proper
     return replace(
         projection,
         conics=torch.where(is_changed[:, None], conics, projection.conics),
@@ -245,7 +245,7 @@ def dilate(
 
 
 @torch.no_grad()
-def cut_to_visible(projection: Projection) -> Projection:
+def tighten_extents(projection: Projection) -> Projection:
     """Set the extents of projected Gaussians, once their opacities are final.
 
     A Gaussian fades to `MIN_ALPHA` where its squared distance in standard deviations is 2 log

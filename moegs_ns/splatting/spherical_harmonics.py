@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from moegs_ns.replay import is_recording
+from moegs_ns.cuda_graphs.graphed import is_capturing
 
 DEGREE_0 = 0.28209479177387814
 _A, _B, _C, _D = 0.4886025119029199, 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
@@ -53,7 +53,7 @@ def view_colors(
     directions = means - position
     factors = _factors(sh.shape[1], sh.device, sh.dtype)
     # gsplat 1.4.0 launches this kernel on a stream of its own, which is not recorded.
-    if sh.is_cuda and not is_recording():
+    if sh.is_cuda and not is_capturing():
         from gsplat import spherical_harmonics
 
         degree = int(sh.shape[1] ** 0.5) - 1

@@ -1,1 +1,0 @@
-"""The `moegs` command and the reports that it and the benchmarks write."""

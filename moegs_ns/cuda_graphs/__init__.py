@@ -1,0 +1,1 @@
+"""CUDA graphs: functions of tensors that are captured once and replayed."""

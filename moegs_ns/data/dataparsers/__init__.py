@@ -1,0 +1,1 @@
+"""Data sets: cameras, frames and initial points of each layout."""

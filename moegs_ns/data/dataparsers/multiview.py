@@ -1,0 +1,144 @@
+"""From cameras and frames to nerfstudio's `DataparserOutputs`, the same way for every parser."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+
+from moegs_ns.data.frames.sources import FrameSource
+from moegs_ns.data.points.initial import PointCloud
+from moegs_ns.scene import scene_extent
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedImages:
+    """M images of one split, camera by camera and in order of time within a camera."""
+
+    camera_to_worlds: Float[np.ndarray, "M 3 4"]
+    """OpenGL axes."""
+    Ks: Float[np.ndarray, "M 3 3"]
+    """Intrinsics at the size of the images that will be trained on."""
+    camera_ids: list[int]
+    frame_ids: list[int]
+    """From 0 at the first chosen frame."""
+    sources: list[FrameSource]
+    filenames: list[Path]
+    """Unique; a frame of a video gets the path that it would have if it were extracted."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The chosen part of a recording."""
+
+    first: int
+    last: int
+    """Inclusive."""
+    fps: float
+    width: int
+    height: int
+
+    @property
+    def num_frames(self) -> int:
+        """Number of chosen frames."""
+        return self.last - self.first + 1
+
+    @property
+    def frames(self) -> range:
+        """The recording's own numbers of the chosen frames."""
+        return range(self.first, self.last + 1)
+
+
+def choose_frames(
+    frames: tuple[int, int] | None, available: int, recording: str = "the recording"
+) -> tuple[int, int]:
+    """First and last frame of the clip; `recording` is what an error calls the images.
+
+    Raises:
+        ValueError: the range is empty or reaches beyond the recording.
+    """
+    if frames is None:
+        return 0, available - 1
+    first, last = frames
+    if not 0 <= first <= last < available:
+        raise ValueError(
+            f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} "
+            f"({recording} has {available} frames), got {first} {last}; choose a range inside it."
+        )
+    return first, last
+
+
+def scaled_size(width: int, height: int, factor: float | None) -> tuple[int, int]:
+    """Image size after downscaling; without a factor, halved until the longer side is <= 1600."""
+    if factor is None:
+        factor = 1
+        while max(width, height) / factor > 1600:
+            factor *= 2
+    if factor < 1:
+        raise ValueError(f"--downscale-factor expects a number of at least 1, got {factor:g}.")
+    return max(1, round(width / factor)), max(1, round(height / factor))
+
+
+def checked_fps(fps: float) -> float:
+    """The same number.
+
+    Raises:
+        ValueError: no recording has such a rate.
+    """
+    if not (math.isfinite(fps) and fps > 0.0):
+        raise ValueError(
+            f"--fps expects the frames per second of the recording, a finite number above 0, got "
+            f"{fps:g}; leave it out for the default."
+        )
+    return fps
+
+
+def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:
+    """Raise a ValueError that names `path` unless all numbers are finite."""
+    if not np.isfinite(poses).all():
+        row = int(np.argwhere(~np.isfinite(poses))[0][0])
+        raise ValueError(
+            f"Expected finite camera poses in {path}, but row {row} holds NaN or infinity; "
+            "calibrate that camera again or remove it together with its images."
+        )
+
+
+def build_outputs(images: ParsedImages, clip: Clip, points: PointCloud) -> DataparserOutputs:
+    """What nerfstudio wants of a parser; the world stays the data set's own."""
+    frame_ids = torch.tensor(images.frame_ids)
+    times = frame_ids.float() / max(clip.num_frames - 1, 1)
+    Ks = torch.from_numpy(np.ascontiguousarray(images.Ks)).float()
+    camera_to_worlds = torch.from_numpy(np.ascontiguousarray(images.camera_to_worlds)).float()
+    cameras = Cameras(
+        camera_to_worlds=camera_to_worlds,
+        fx=Ks[:, 0, 0],
+        fy=Ks[:, 1, 1],
+        cx=Ks[:, 0, 2],
+        cy=Ks[:, 1, 2],
+        width=clip.width,
+        height=clip.height,
+        camera_type=CameraType.PERSPECTIVE,
+        times=times[:, None],
+    )
+    center, extent = scene_extent(camera_to_worlds[:, :, 3])
+    middle = torch.tensor(center)
+    metadata = {
+        "camera_ids": images.camera_ids,
+        "frame_ids": images.frame_ids,
+        "num_frames": clip.num_frames,
+        "first_frame": clip.first,
+        "fps": clip.fps,
+        "frame_sources": images.sources,
+        **points.as_metadata(),
+    }
+    return DataparserOutputs(
+        image_filenames=images.filenames,
+        cameras=cameras,
+        scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
+        metadata=metadata,
+    )

@@ -1,0 +1,1 @@
+"""Frames: decoding, the frame store, batches of training images."""

@@ -1,0 +1,1 @@
+"""Initial points: from files, triangulated, or at random."""

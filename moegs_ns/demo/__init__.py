@@ -1,0 +1,1 @@
+"""The demo scene: a small moving world, ray-traced."""

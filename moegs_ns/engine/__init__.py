@@ -1,0 +1,1 @@
+"""nerfstudio's trainer, pipeline and viewer controls for our models."""

@@ -1,0 +1,113 @@
+"""nerfstudio's pipeline with our samplers, figures when they are logged, and strict loading."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
+from torch.cuda.amp.grad_scaler import GradScaler
+
+from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
+from moegs_ns.engine.viewer import OnePicturePerPose, OrderlyEnd, StartingView
+from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig, scene_of
+from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.models.teacher import distillation_of
+from moegs_ns.runs.checkpoint import Run, load_checkpoint, model_state
+from moegs_ns.runs.compact import RECIPE, is_compact
+
+
+@dataclass
+class MoegsPipelineConfig(VanillaPipelineConfig):
+    """Datamanager and model."""
+
+    _target: type = field(default_factory=lambda: MoegsPipeline)
+    datamanager: MoegsDataManagerConfig = field(default_factory=MoegsDataManagerConfig)
+    """Where training images come from."""
+
+    @property
+    def budget(self) -> float:
+        """Share of the published steps that the model trains for."""
+        assert isinstance(self.model, ExpertModelConfig | MixtureModelConfig), type(self.model)
+        return self.model.budget
+
+
+class MoegsPipeline(VanillaPipeline):
+    """Lets the recipe choose the training images; loads checkpoints completely or not at all."""
+
+    datamanager: MoegsDataManager
+    steps_per_log: int = 1
+    """Steps from one look at the figures of the training to the next."""
+
+    @property
+    def model(self) -> ExpertModel | MixtureModel:
+        """The model that is trained."""
+        model = self._model
+        assert isinstance(model, ExpertModel | MixtureModel), type(model)
+        return model
+
+    def __init__(
+        self,
+        config: MoegsPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler: GradScaler | None = None,
+    ) -> None:
+        if world_size > 1:
+            raise ValueError(
+                f"One device trains a run here, but --machine.num-devices is {world_size}; "
+                "train several runs side by side instead."
+            )
+        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        cameras = self.datamanager.train_dataset.cameras
+        self.starting_view = StartingView(cameras)
+        self.training_pictures = OnePicturePerPose(cameras)
+        self.end_of_drawing = OrderlyEnd()
+        if test_mode == "val":
+            self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
+            if isinstance(self.model, MixtureModel):
+                self.model.load_experts()
+                self.model.to(device)
+            elif self.model.config.distillation.teacher is not None:
+                self.model.recipe.supervision = distillation_of(
+                    self.model.config, scene_of(self.model.kwargs)
+                )
+
+    def train(self, mode: bool = True) -> "MoegsPipeline":
+        """See torch; nerfstudio asks every step, and to tell all modules again takes its time."""
+        return self if self.training == mode == self.model.training else super().train(mode)
+
+    def get_train_loss_dict(
+        self, step: int
+    ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+        """Outputs, losses and, where somebody looks at them, figures of a step."""
+        cameras, batch = self.datamanager.next_train(step)
+        outputs = self._model(cameras)
+        is_logged = step % self.steps_per_log == 0
+        metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
+        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load the model's state; every name and shape must match, but for numbers of rows."""
+        self.model.update_to_step(step)
+        state = model_state(loaded_state)
+        if is_compact(loaded_state):
+            state |= self.model.recipe.state_dict(prefix=RECIPE)
+        try:
+            self.model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(
+                "The checkpoint does not fit the method, its options or the data set's frames; "
+                f"open it with the run's own config.yml and data. ({error})"
+            ) from error
+
+
+def load_pipeline(run: Run, test_mode: str = "test") -> MoegsPipeline:
+    """The run's pipeline with its trained weights, on the GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline = run.config.pipeline.setup(device=device, test_mode=test_mode)
+    pipeline.eval()
+    pipeline.load_pipeline(load_checkpoint(run.checkpoint_path)["pipeline"], step=0)
+    return pipeline

@@ -1,0 +1,58 @@
+"""How the command ends: without the warnings of its imports, and a mistake in one sentence."""
+
+import os
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+TRACEBACK = "MOEGS_TRACEBACK"
+"""Variable of the environment that shows where an error came from, if it is 1."""
+IMPORT_WARNINGS = (FutureWarning, DeprecationWarning, UserWarning)
+USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointError)
+"""Errors that a user can repair; others are ours, and keep their traceback."""
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Show no warnings about what other packages use of each other while they are imported.
+
+    Filters are left alone: some packages add their own on import, which must stay.
+    """
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if not issubclass(category, IMPORT_WARNINGS):
+            shown(message, category, *args, **kwargs)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Print a mistake as one sentence and exit with status 1; see `TRACEBACK`."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        text = Text.assemble(("Error: ", "bold red"), str(error) or type(error).__name__)
+        if not _is_raised_by_us(error):
+            text.append(f"\n{TRACEBACK}=1 in the environment shows where this came from.")
+        # Not wrapped, so that paths can be copied, and not marked up, as [1] is no style.
+        Console(stderr=True, soft_wrap=True, highlight=False).print(text)
+        raise SystemExit(1) from error
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Whether the message is a sentence of this package, not of one that it uses."""
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return str(innermost.f_globals.get("__name__")).startswith("moegs_ns.")

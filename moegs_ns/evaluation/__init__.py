@@ -1,0 +1,1 @@
+"""Metrics of images, depth, motion and routing; tables of results."""

@@ -1,0 +1,115 @@
+"""Files of measured results: JSON for programs, a Markdown table beside it for people."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moegs_ns.atomic_files import atomic_write_text
+
+Row = dict[str, Any]
+"""Figures of one row of a table by column."""
+
+PACKAGES = ("moegs-ns", "nerfstudio", "gsplat", "torch", "numpy", "numba")
+
+
+def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> None:
+    """Write `path` (JSON) and a table of the same name ending in .md, each under a temporary name.
+
+    A figure that is None or NaN is written as null.
+
+    Raises:
+        ValueError: a figure is missing and its row does not say why under `reason`.
+    """
+    rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
+    for row in rows:
+        missing = [name for name, value in row.items() if value is None and name != "reason"]
+        if missing and not row.get("reason"):
+            raise ValueError(f"The figures {missing} of {row} are missing; say why under 'reason'.")
+    content = {
+        "command": command,
+        "hardware": hardware(),
+        "commit": commit(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": _python()},
+        "rows": rows,
+    }
+    _write(path, json.dumps(content, indent=1) + "\n")
+    heading = f"`{command}`  \n{content['hardware']}, commit {content['commit']}, {content['date']}"
+    _write(path.with_suffix(".md"), f"{heading}\n\n{markdown_table(content['rows'])}\n")
+
+
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table; columns in the order in which they first appear."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_cell(row.get(name)) for name in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def hardware() -> str:
+    """Name of the device that computes, and the number of CPU cores."""
+    cores = f"{os.cpu_count()} CPU cores"
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, {cores}"
+    return f"{_processor()}, {cores}"
+
+
+def commit() -> str:
+    """Short hash of the checkout, with + for uncommitted changes; 'unknown' outside one."""
+    if "MOEGS_COMMIT" in os.environ:
+        return os.environ["MOEGS_COMMIT"]
+    try:
+        git = ["git", "-C", os.fspath(Path(__file__).parent)]
+        short = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return short.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _python() -> str:
+    return platform.python_version()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _finite(value: Any) -> Any:
+    is_number = isinstance(value, float)
+    return None if is_number and not math.isfinite(value) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    atomic_write_text(path, text, "table", "name another place for it")

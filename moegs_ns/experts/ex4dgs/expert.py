@@ -1,0 +1,204 @@
+"""Ex4DGS (Lee et al., NeurIPS 2024): static Gaussians that drift, dynamic ones with keyframes."""
+
+import math
+from collections.abc import Hashable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.ex4dgs import keyframes
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting.spherical_harmonics import num_bases
+from moegs_ns.training.gaussian_params import GaussianParams
+
+Frames = TypeVar("Frames", float, Tensor)
+
+KEYED = ("means", "quats")
+"""Parameters of dynamic Gaussians that have an axis of keys after that of rows."""
+PUBLISHED_FPS = 30.0
+FULL_WIDTH = 2.36
+"""Full width at half maximum of a Gaussian in standard deviations, as the release rounds it."""
+
+
+@dataclass
+class Ex4DGSExpertConfig(ExpertConfig):
+    """Shape of an Ex4DGS expert; the defaults are those published for N3V."""
+
+    _target: type = field(default_factory=lambda: Ex4DGSExpert)
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Colour behind opaque scenes; scenes with transparent images bring their own."""
+    key_interval: int = 10
+    """Frames between two keys in clips of 30 frames a second, as the published ones are; in others
+    keys are as many seconds apart. Clips of unknown rate count as such."""
+    time_padding: int = 2
+    """Frames, in such clips, before the first one that keys cover too; 3 for Technicolor."""
+    extra_width: float = 3.0
+    """Frames, in such clips, that the bells of opacity over time gain as full width at half
+    maximum."""
+    eps2d: float = 0.1
+    """Variance in square pixels of the 2-D kernel; opacity is lowered to make up for it."""
+    fade_in: keyframes.FadeIn = "earlier"
+    """Centre that opacity is measured from before both centres; the release takes the later one,
+    which makes Gaussians appear with a jump."""
+
+
+class KeyRowParameters(GaussianParams):
+    """Rows with keys, whose number changes while training as well and is adopted on loading."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name in KEYED:
+            stored, own = state_dict.get(prefix + name), self[name]
+            if isinstance(stored, Tensor) and stored.ndim == 3 and stored.shape[2] == own.shape[2]:
+                own.data = own.data.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @property
+    def num_keys(self) -> int:
+        """Keys of every row."""
+        return self["means"].shape[1]
+
+
+class Ex4DGSExpert(Expert):
+    """Static and dynamic Gaussians in one set, the static ones first.
+
+    `gauss_params` are those of the static Gaussians, among them `displacements`: how far each one
+    drifts over the frames drawn so far. `key_gauss_params` are those of the dynamic ones: `means`
+    [N, K, 3] and `quats` [N, K, 4] at K keys, and the two `opacity_centers` (in keys) and
+    `opacity_log_widths` (log of keys) between and beyond which they are visible.
+    """
+
+    config: Ex4DGSExpertConfig
+
+    def __init__(
+        self, config: Ex4DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
+    ) -> None:
+        check_config(config)
+        super().__init__(config, scene, points)
+        rate = scene.fps / PUBLISHED_FPS if scene.fps > 0 else 1.0
+        self.interval = max(1, round(config.key_interval * rate))
+        """Frames between two keys."""
+        self.duration = float(max(1, scene.num_frames - 1))
+        """Frames over which `displacements` are counted: those that are drawn so far."""
+        self.key_gauss_params = KeyRowParameters()
+        self.start_with(scene.num_frames - 1)
+
+    def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
+        """See base; all Gaussians are static and at rest at first."""
+        rest = {"displacements": torch.zeros(len(points), 3)}
+        return super().initial_parameters(points, scene) | rest
+
+    def start_with(self, last_frame: int) -> None:
+        """Cover frames up to `last_frame` without dynamic Gaussians, as before training."""
+        self.duration = float(max(1, last_frame))
+        num_keys = self.keys_needed(last_frame)
+        rows = {
+            name: value.detach()[:0].clone()
+            for name, value in self.gauss_params.items()
+            if name != "displacements"
+        }
+        like = rows["scales"]
+        rows["means"], rows["quats"] = (like.new_zeros(0, num_keys, width) for width in (3, 4))
+        rows |= {name: like.new_zeros(0, 2) for name in ("opacity_centers", "opacity_log_widths")}
+        self.key_gauss_params.update({name: nn.Parameter(value) for name, value in rows.items()})
+
+    def keys_needed(self, last_frame: int) -> int:
+        """Keys that interpolation up to and including `last_frame` reads."""
+        return math.floor(self.in_keys(float(last_frame))) + 3
+
+    def in_keys(self, frame: Frames) -> Frames:
+        """The instant of a frame, or the instants of a tensor of frames, counted in keys."""
+        # Cubic interpolation needs one key before those around an instant.
+        return frame / self.interval + 1.0 + self.config.time_padding / self.config.key_interval
+
+    def key_frames(self, num_keys: int) -> Float[Tensor, "K"]:
+        """The frame at which each key stands; negative before the clip."""
+        keys = torch.arange(num_keys, device=self.background.device, dtype=torch.float32)
+        return (keys - self.in_keys(0.0)) * self.interval
+
+    @property
+    def num_static(self) -> int:
+        """Static Gaussians, whose rows come first."""
+        return self.gauss_params.num_rows
+
+    @property
+    def num_dynamic(self) -> int:
+        """Dynamic Gaussians, whose rows come last."""
+        return self.key_gauss_params.num_rows
+
+    @property
+    def num_gaussians(self) -> int:
+        """See base."""
+        return self.num_static + self.num_dynamic
+
+    def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
+        """See base."""
+        frame = time * (self.scene.num_frames - 1)
+        static, dynamic = self.gauss_params, self.key_gauss_params
+        instant = self.in_keys(frame)
+        place = keyframes.key_place(instant, dynamic.num_keys)
+        visible = keyframes.plateau(
+            instant,
+            dynamic["opacity_centers"],
+            dynamic["opacity_log_widths"],
+            self.config.extra_width / self.config.key_interval / FULL_WIDTH,
+            self.config.fade_in,
+        )
+        drifted = static["means"] + static["displacements"] * (frame / self.duration)
+        means = torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], place)])
+        rotated = keyframes.slerp(dynamic["quats"], place)
+        return Gaussians(
+            means=means,
+            quats=torch.cat([functional.normalize(static["quats"], dim=-1), rotated]),
+            scales=torch.cat([static["scales"], dynamic["scales"]]).exp(),
+            opacities=torch.cat(
+                [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
+            ),
+            sh=torch.cat([self._active_sh_of(rows) for rows in (static, dynamic)]),
+            eps2d=self.config.eps2d,
+            antialiased=True,
+        )
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """See base."""
+        return self.active_sh_degree, self.duration
+
+    def _active_sh_of(self, rows: GaussianParams) -> Float[Tensor, "N A 3"]:
+        count = num_bases(self.active_sh_degree)
+        return torch.cat([rows["sh0"], rows["shN"][:, : count - 1]], dim=1)
+
+    def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Expert":
+        """See base; of listed rows the static ones come first, each kind in the order listed."""
+        rows = torch.nonzero(keep)[:, 0] if keep.dtype == torch.bool else keep
+        copy = deepcopy(self)
+        copy.gauss_params.select_(rows[rows < self.num_static])
+        copy.key_gauss_params.select_(rows[rows >= self.num_static] - self.num_static)
+        return copy
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See base."""
+        return super().get_extra_state() | {"duration": self.duration}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See base."""
+        super().set_extra_state(state)
+        self.duration = float(state["duration"])
+
+
+def check_config(config: Ex4DGSExpertConfig) -> None:
+    """Raise ValueError for numbers of frames that make no keys."""
+    if config.key_interval < 1 or config.time_padding < 0 or config.extra_width <= 0:
+        raise ValueError(
+            "Ex4DGS expects a --pipeline.model.expert.key-interval of at least 1 frame, a "
+            "time-padding of at least 0 and an extra-width above 0, got "
+            f"{config.key_interval}, {config.time_padding} and {config.extra_width}."
+        )

@@ -1,0 +1,383 @@
+"""How Ex4DGS is trained (Lee et al., NeurIPS 2024): more and more frames, static made dynamic."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.configs.base_config import PrintableConfig
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from moegs_ns.experts.ex4dgs import error_backtracking as backtracking
+from moegs_ns.experts.ex4dgs.dynamic_params import (
+    DynamicDensifier,
+    adjust_windows,
+    dynamic_rows,
+    extend_keys,
+    redraw_windows,
+)
+from moegs_ns.experts.ex4dgs.error_backtracking import ErrorPruneConfig
+from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert
+from moegs_ns.experts.recipe import Recipe, RecipeConfig
+from moegs_ns.scene import FrameTable
+from moegs_ns.splatting import ProjectedGaussians
+from moegs_ns.training.densification import DensificationConfig, Densifier, screen_gradients
+from moegs_ns.training.samplers import Sampler, ShuffledSampler
+from moegs_ns.training.schedules import is_due
+from moegs_ns.training.training_render import TrainingRender
+
+DYNAMIC = "dynamic_"
+"""What the names of the parameter groups of dynamic Gaussians begin with."""
+LOG_OFFSET = 1e-3
+"""Displacement, in scene extents, below which pulling it to zero loses its force."""
+MIN_DISPLACEMENT = 1e-6
+"""Displacement, in scene extents, from which a Gaussian counts as moving."""
+
+
+@dataclass
+class GrowthConfig(PrintableConfig):
+    """How the clip is revealed; steps are those of the full recipe."""
+
+    start_keys: int = 1
+    """Intervals of keys that are drawn at first, published as 1."""
+    after: int = 500
+    """Step after which further frames are drawn."""
+    every: int = 400
+    """Steps between two extensions, each by one interval of keys; published as 300 to 400."""
+    stop: int = 12800
+    """Step by which all frames are drawn; longer clips than the published ones, which have 300
+    frames, are extended by more at once."""
+    keep_speed: bool = True
+    """Whether static Gaussians keep their speed when the clip gets longer; in the release their
+    displacement is then spread over more frames."""
+
+
+@dataclass
+class ConversionConfig(PrintableConfig):
+    """When and which static Gaussians become dynamic; steps are those of the full recipe."""
+
+    every: int = 3980
+    """Steps between two conversions; published as 1777 to 4777 for Technicolor."""
+    delay: int = 100
+    """Steps after each extension of the clip when a conversion is wanted, beside the one that comes
+    at once. It waits for an image of the latest frames."""
+    share: float = 0.02
+    """Share of the visible static Gaussians that a conversion makes dynamic."""
+    width: float = 1.0
+    """Initial widths of opacity over time, in units of the frames from the best one to either end.
+    The release means 1, but mistakes it for a logarithm, which overflows; 100 comes to the same,
+    opaque at all times, without that."""
+
+
+@dataclass
+class Ex4DGSRecipeConfig(RecipeConfig):
+    """The recipe published for N3V; Technicolor differs in numbers that are fields here."""
+
+    _target: type = field(default_factory=lambda: Ex4DGSRecipe)
+    densification: DensificationConfig = field(
+        default_factory=lambda: DensificationConfig(
+            start=500, stop=30000, every=300, gradient_threshold=2e-4, prune_opacity=0.01
+        )
+    )
+    """When Gaussians are added and removed, and which of the static ones."""
+    dynamic_gradient_threshold: float = 1e-4
+    """Mean screen gradient from which a dynamic Gaussian is refined."""
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+    """How the clip is revealed."""
+    conversion: ConversionConfig = field(default_factory=ConversionConfig)
+    """When static Gaussians become dynamic."""
+    error_prune: ErrorPruneConfig = field(default_factory=ErrorPruneConfig)
+    """Which Gaussians are removed for their errors."""
+    adjust_lead: int = 3000
+    """Steps before the end of densification when centres and widths of opacity are last put right,
+    which happens every four rounds."""
+    weight_displacement: float = 1e-4
+    """Weight of the mean log displacement of static Gaussians; published as 2e-4 for most of
+    Technicolor."""
+    weight_key_spread: float = 1e-4
+    """Weight of the mean distance of a dynamic Gaussian's keys from its first one."""
+    random_background: bool = True
+    """Whether opaque scenes are trained on a background of random colour."""
+
+
+class Ex4DGSRecipe(Recipe):
+    """One image per step. Errors are traced back to Gaussians in every step."""
+
+    config: Ex4DGSRecipeConfig
+    extent_groups = ("means", "displacements", f"{DYNAMIC}means")
+
+    def __init__(self, config: Ex4DGSRecipeConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.last_frame = self.ex4dgs.scene.num_frames - 1
+        # An expert that has dynamic Gaussians already covers the frames that it was trained on.
+        if self.ex4dgs.num_dynamic == 0:
+            first_frames = config.growth.start_keys * self.ex4dgs.interval
+            self.ex4dgs.start_with(min(first_frames, self.last_frame))
+        settings = replace(
+            config.densification, gradient_threshold=config.dynamic_gradient_threshold
+        )
+        self.dynamic = DynamicDensifier(
+            settings, self.ex4dgs.key_gauss_params, self.densifier.extent, self.generator
+        )
+        for densifier in self.densifiers:
+            count = densifier.parameters.num_rows
+            densifier.statistics |= backtracking.fresh_statistics(count, torch.device("cpu"))
+        self.is_armed = False
+        """Whether a conversion waits for an image of the latest frames."""
+        self.grown_at = 0
+        """Finished steps at the last extension of the clip."""
+        self.pass_steps = 0
+        """Steps of the current pass over the images, counted from the last extension at most."""
+        self.shared_table: FrameTable | None = None
+        """Images of all frames, where somebody else chooses among them from the first step on."""
+        self._part: TrainingRender | None = None
+
+    @property
+    def ex4dgs(self) -> Ex4DGSExpert:
+        """The expert, under its own type."""
+        assert isinstance(self.expert, Ex4DGSExpert), type(self.expert)
+        return self.expert
+
+    @property
+    def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
+        """Those of static and of dynamic Gaussians, in the order of the expert's rows."""
+        return self.densifier, self.dynamic
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """See base; dynamic Gaussians have groups of their own."""
+        rows = self.ex4dgs.key_gauss_params
+        return super().parameter_groups() | {DYNAMIC + name: [rows[name]] for name in rows}
+
+    def attach(self, optimizers: dict[str, Optimizer]) -> None:
+        """See base."""
+        super().attach(optimizers)
+        names = self.ex4dgs.key_gauss_params.keys()
+        self.dynamic.optimizers = {name: optimizers[DYNAMIC + name] for name in names}
+        self.dynamic.load_state(self.dynamic.statistics)
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """See base; only the first frames are drawn at first."""
+        first = int(table.frame_ids.min()) if len(table) else 0
+        if self.ex4dgs.num_dynamic == 0 and first > self.ex4dgs.duration:
+            self.ex4dgs.start_with(first)
+        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
+        self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
+        return self.sampler
+
+    def to_draw(self, seen: ProjectedGaussians) -> ProjectedGaussians:
+        """See base; it has channels that errors are traced through."""
+        return backtracking.probed(seen)
+
+    def share_images(self, table: FrameTable) -> None:
+        """See base; the whole clip is covered from the first step on."""
+        self.shared_table = table
+        if self.ex4dgs.num_dynamic == 0:
+            self.ex4dgs.start_with(self.last_frame)
+
+    def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
+        """See base."""
+        losses = super().loss_terms(step, parts)
+        prune = self.config.error_prune
+        period = prune.every_rounds * self.steps(self.config.densification.every)
+        is_judging = step >= self.steps(prune.start) - period
+        for part in parts:
+            losses["photometric"] = losses["photometric"] + backtracking.tracing_loss(
+                part, with_similarity=is_judging
+            )
+        if step >= self.steps(self.config.growth.every + self.config.conversion.delay):
+            losses |= self.motion_regularizers()
+        return losses
+
+    def motion_regularizers(self) -> dict[str, Float[Tensor, ""]]:
+        """Displacements drawn to zero, all but a few; keys drawn to the first one.
+
+        Lengths are in scene extents. The logarithm makes the former negative as a rule.
+        """
+        extent, losses = self.densifier.extent, {}
+        if self.ex4dgs.num_static:
+            lengths = self.ex4dgs.gauss_params["displacements"].norm(dim=-1) / extent
+            losses["displacement"] = (
+                self.config.weight_displacement * torch.log(lengths + LOG_OFFSET).mean()
+            )
+        if self.ex4dgs.num_dynamic:
+            keys = self.ex4dgs.key_gauss_params["means"]
+            spread = (keys[:, 1:] - keys[:, :1]).norm(dim=-1).mean() / extent
+            losses["key_spread"] = self.config.weight_key_spread * spread
+        return losses
+
+    def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
+        """Collect the screen gradients and traced errors of both kinds of Gaussians."""
+        num_views = sum(len(part.indices) for part in parts)
+        for part in parts:
+            screen = screen_gradients(part.splat, num_views)
+            errors = backtracking.traced_errors(part)
+            if screen is None or errors is None:
+                continue
+            radii, frame = part.splat.radii.amax(0), part.view.frame_ids[0]
+            for densifier, rows in zip(self.densifiers, self._rows(), strict=True):
+                statistics = densifier.statistics
+                statistics["gradients"] += screen[0][rows]
+                statistics["counts"] += screen[1][rows]
+                backtracking.update_statistics(
+                    statistics, errors.select(rows), radii[rows], frame, part.view.height
+                )
+        self._part = parts[-1] if parts else None
+
+    def _rows(self) -> tuple[slice, slice]:
+        """Rows of static and dynamic Gaussians in the whole set."""
+        count = self.ex4dgs.num_static
+        return slice(0, count), slice(count, None)
+
+    def after_step(self, step: int) -> None:
+        """See base."""
+        config, done = self.config, step + 1
+        grow = config.densification
+        every, start, stop = (self.steps(n) for n in (grow.every, grow.start, grow.stop))
+        is_dense = is_due(done, every, start, stop)
+        part, self._part = self._part, None
+        if part is not None and self._is_conversion_due(done, part, is_dense):
+            self.convert(part)
+        if is_dense:
+            self._densify(done)
+        adjust_stop = self.steps(grow.stop - config.adjust_lead) if grow.stop else 0
+        if is_due(done, 4 * every, start, adjust_stop):
+            adjust_windows(self.ex4dgs)
+        self._count_pass(done)
+        self._grow_if_due(done)
+
+    def _is_conversion_due(self, done: int, part: TrainingRender, is_dense: bool) -> bool:
+        """Whether a conversion is wanted now; those after an extension wait for a late frame."""
+        config = self.config.conversion
+        if self.grown_at and done == self.grown_at + self.steps(config.delay):
+            self.is_armed = True
+        latest = self.ex4dgs.duration - self.ex4dgs.interval if self.shared_table is None else 0
+        if self.is_armed and int(part.view.frame_ids[0]) >= latest:
+            self.is_armed = False
+            return True
+        return done % self.steps(config.every) == 0 and not is_dense
+
+    @torch.no_grad()
+    def convert(self, part: TrainingRender) -> int:
+        """Make the fastest static Gaussians of an image dynamic; returns how many."""
+        expert = self.ex4dgs
+        is_converted = self._fastest(part)
+        count = int(is_converted.sum())
+        # Densification and pruning expect static Gaussians, so the last ones stay.
+        if count in (0, expert.num_static):
+            return 0
+        statistics = {
+            name: value[is_converted] for name, value in self.densifier.statistics.items()
+        }
+        rows = dynamic_rows(
+            expert,
+            is_converted,
+            statistics["best_frames"],
+            self.config.conversion.width,
+        )
+        self.dynamic.append(rows, statistics)
+        self.densifier.remove(is_converted)
+        return count
+
+    def _fastest(self, part: TrainingRender) -> Bool[Tensor, "N"]:
+        """Static Gaussians with the largest displacement for their squared distance."""
+        static, rows = self.ex4dgs.gauss_params, self._rows()[0]
+        lengths = static["displacements"].detach().norm(dim=-1)
+        away = static["means"].detach() - part.view.positions[-1]
+        is_visible = part.splat.radii[-1, rows] > 0
+        wanted = math.ceil(self.config.conversion.share * int(is_visible.sum()))
+        scores = torch.where(is_visible, lengths / away.square().sum(-1).clamp(min=1e-20), -1.0)
+        chosen = torch.zeros_like(is_visible)
+        chosen[scores.topk(min(wanted, len(scores))).indices] = True
+        is_moving = lengths > MIN_DISPLACEMENT * self.densifier.extent
+        has_frame = self.densifier.statistics["best_frames"] != backtracking.UNSEEN
+        return chosen & is_visible & is_moving & has_frame
+
+    def _densify(self, done: int) -> None:
+        """One round for both kinds; every few rounds also for their errors."""
+        prune = self.config.error_prune
+        self.densifier.reserved = self.ex4dgs.num_dynamic
+        self.densifier.grow()
+        self.dynamic.reserved = self.ex4dgs.num_static
+        self.dynamic.grow(self._redraw_windows)
+        for densifier in self.densifiers:
+            densifier.prune()
+            backtracking.reset_radii(densifier.statistics)
+        period = prune.every_rounds * self.steps(self.config.densification.every)
+        if done % period == 0:
+            if done > self.steps(prune.start):
+                for densifier in self.densifiers:
+                    is_bad = backtracking.has_large_errors(densifier.statistics, prune)
+                    densifier.remove(is_bad)
+            for densifier in self.densifiers:
+                backtracking.reset_sums(densifier.statistics)
+
+    def _redraw_windows(self, rows: slice) -> None:
+        redraw_windows(self.ex4dgs, rows, self.generator)
+
+    def _count_pass(self, done: int) -> None:
+        """At the end of a pass over the images, remove what hardly showed."""
+        self.pass_steps += 1
+        table = self.shared_table if self.sampler is None else self.sampler.table
+        if table is None or self.pass_steps < self._images_drawn(table):
+            return
+        self.pass_steps = 0
+        prune = self.config.error_prune
+        if done > self.steps(prune.visibility_start):
+            for densifier in self.densifiers:
+                densifier.remove(backtracking.hardly_shows(densifier.statistics, prune))
+
+    def _images_drawn(self, table: FrameTable) -> int:
+        """Training images of the frames drawn so far."""
+        return int((table.frame_ids <= self.ex4dgs.duration).sum())
+
+    def _grow_if_due(self, done: int) -> None:
+        growth, duration = self.config.growth, int(self.ex4dgs.duration)
+        every, after = self.steps(growth.every), self.steps(growth.after)
+        if self.shared_table is not None and is_due(done, every, after, self._last_growth()):
+            # Nothing is left to reveal, but conversions come as often as if there were.
+            self.grown_at, self.is_armed = done, True
+        if duration >= self.last_frame or done <= after or done % every != 0:
+            return
+        interval = self.ex4dgs.interval
+        left = math.ceil((self.last_frame - duration) / interval)
+        chances = max(1, (self.steps(growth.stop) - done) // every + 1)
+        self.grow(min(self.last_frame, duration + interval * math.ceil(left / chances)))
+        self.grown_at, self.is_armed, self.pass_steps = done, True, 0
+
+    def _last_growth(self) -> int:
+        """Steps by which the clip would be revealed interval by interval."""
+        growth, interval = self.config.growth, self.ex4dgs.interval
+        extensions = math.ceil(self.last_frame / interval) - growth.start_keys
+        last = self.steps(growth.after) + extensions * self.steps(growth.every)
+        return min(last, self.steps(growth.stop))
+
+    @torch.no_grad()
+    def grow(self, last_frame: int) -> None:
+        """Draw frames up to `last_frame` from now on."""
+        expert = self.ex4dgs
+        extend_keys(expert, self.dynamic, last_frame)
+        if self.config.growth.keep_speed:
+            expert.gauss_params["displacements"].data *= last_frame / expert.duration
+        expert.duration = float(last_frame)
+        if self.sampler is not None:
+            self.sampler.limit_frames(last_frame + 1)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See base."""
+        return super().get_extra_state() | {
+            "dynamic_statistics": self.dynamic.state(),
+            "is_armed": self.is_armed,
+            "grown_at": self.grown_at,
+            "pass_steps": self.pass_steps,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See base."""
+        super().set_extra_state(state)
+        self.dynamic.load_state(state["dynamic_statistics"])
+        self.is_armed = bool(state["is_armed"])
+        self.grown_at, self.pass_steps = int(state["grown_at"]), int(state["pass_steps"])

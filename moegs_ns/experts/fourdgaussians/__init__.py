@@ -1,0 +1,1 @@
+"""4DGaussians (Wu et al., CVPR 2024)."""

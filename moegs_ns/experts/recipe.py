@@ -1,0 +1,196 @@
+"""What every recipe offers to the model that trains an expert."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.configs.base_config import InstantiateConfig
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from moegs_ns.experts.base import Expert
+from moegs_ns.scene import FrameTable
+from moegs_ns.splatting import ProjectedGaussians
+from moegs_ns.training.densification import DensificationConfig, Densifier, check_survives_resets
+from moegs_ns.training.losses import SSIM_LAMBDA
+from moegs_ns.training.samplers import Sampler
+from moegs_ns.training.schedules import multiply_learning_rate, scaled_steps
+from moegs_ns.training.supervision import Supervision
+from moegs_ns.training.training_render import TrainingRender
+
+
+@dataclass
+class RecipeConfig(InstantiateConfig):
+    """How an expert is trained; all steps are those of the full recipe."""
+
+    _target: type = field(default_factory=lambda: Recipe)
+    ssim_lambda: float = SSIM_LAMBDA
+    """Weight of the structural term of the loss."""
+    sh_degree_every: int = 1000
+    """Steps after which colours gain one degree of spherical harmonics."""
+    densification: DensificationConfig = field(default_factory=DensificationConfig)
+    """When Gaussians are added and removed."""
+    weight_opacity: float = 0.0
+    """Weight of the mean opacity, which thins out haze that few training views see."""
+    random_background: bool = False
+    """Lay the Gaussians over a new random colour at every training step, so that nothing may stay
+    transparent; for scenes in which every ray ends on a surface. Transparent images keep the colour
+    that they were laid over."""
+
+
+class Recipe(nn.Module):
+    """State and schedule of the training of one expert. Has no parameters of its own.
+
+    Steps that are passed in count from 0 while a step runs; `after_step(step)` sees the step that
+    has just been finished.
+    """
+
+    extent_groups: tuple[str, ...] = ()
+    """Parameter groups whose learning rates are multiplied by the scene's extent."""
+
+    def __init__(self, config: RecipeConfig, expert: Expert, budget: float, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.budget = budget
+        self.generator = torch.Generator().manual_seed(seed)
+        # Stored in a tuple so that the expert is not registered, and saved, a second time.
+        self._expert = (expert,)
+        self.densifier = Densifier(
+            config.densification,
+            expert.gauss_params,
+            float(expert.scene_extent),
+            self.generator,
+        )
+        self.sampler: Sampler | None = None
+        self.supervision = Supervision()
+        """What images the expert is trained against; a teacher's too where there is one."""
+        self.optimizers: dict[str, Optimizer] = {}
+        self.has_scaled_rates = False
+        """Whether the learning rates have been multiplied by the extent already."""
+
+    @property
+    def expert(self) -> Expert:
+        """The expert that is trained."""
+        return self._expert[0]
+
+    @property
+    def densifiers(self) -> tuple[Densifier, ...]:
+        """Those of all Gaussians, in the order of the expert's rows."""
+        return (self.densifier,)
+
+    def steps(self, full: int) -> int:
+        """Steps of the full recipe at this run's budget."""
+        return scaled_steps(full, self.budget)
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """The sampler of training images, which this recipe keeps and saves."""
+        raise NotImplementedError
+
+    def share_images(self, table: FrameTable) -> None:
+        """Train on images of any frame that somebody else chooses; comes instead of
+        `make_sampler`, so that `sampler` stays None."""
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """Parameters by optimiser; per-Gaussian groups bear the names of the parameters."""
+        return {name: [parameter] for name, parameter in self.expert.gauss_params.items()}
+
+    @property
+    def resets_opacities(self) -> bool:
+        """Whether opacities are reset while training."""
+        return False
+
+    def attach(self, optimizers: dict[str, Optimizer]) -> None:
+        """Hand over the optimisers, which densification rewrites together with the parameters.
+
+        Raises:
+            ValueError: the options let no Gaussian survive.
+        """
+        if self.resets_opacities:
+            check_survives_resets(self.config.densification)
+        self.optimizers = optimizers
+        names = self.expert.gauss_params.keys()
+        self.densifier.optimizers = {name: optimizers[name] for name in names}
+        # The expert was moved to its device after the statistics had been made.
+        self.densifier.load_state(self.densifier.statistics)
+
+    def scale_rates(self, schedulers: Mapping[str, LRScheduler]) -> None:
+        """Multiply the rates of `extent_groups` by the scene's extent, after `attach`.
+
+        Done once in the life of a run: a resumed one finds the rates scaled already.
+        """
+        if self.has_scaled_rates:
+            return
+        for name in self.extent_groups:
+            extent = float(self.expert.scene_extent)
+            multiply_learning_rate(self.optimizers[name], schedulers.get(name), extent)
+        self.has_scaled_rates = True
+
+    def views_per_step(self, step: int) -> int:
+        """Images that a step averages over."""
+        return 1
+
+    def background(self, step: int) -> Float[Tensor, "3"]:
+        """Colour behind the Gaussians while training."""
+        if not self.config.random_background or self.expert.scene.background is not None:
+            return self.expert.background
+        return torch.rand(3, generator=self.generator)
+
+    def ssim_lambda(self, step: int) -> float:
+        """Weight of the structural term of the loss; it is not computed where this is 0."""
+        return self.config.ssim_lambda
+
+    def before_step(self, step: int) -> None:
+        """Bring the expert into the state that it has at `step`; raises the SH degree."""
+        degree = step // self.steps(self.config.sh_degree_every)
+        self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
+
+    def to_draw(self, seen: ProjectedGaussians) -> ProjectedGaussians:
+        """What is drawn of the expert in a training step."""
+        return seen
+
+    def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
+        """Named losses of a step; their sum is minimised."""
+        errors = self.supervision.errors(parts, self.ssim_lambda(step), step)
+        if self.sampler is not None:
+            indices = torch.cat([part.indices for part in parts])
+            self.sampler.observe(indices, errors.l1.detach(), errors.ssim)
+        return {"photometric": errors.loss} | self.regularizers()
+
+    def regularizers(self) -> dict[str, Tensor]:
+        """Named losses of the Gaussians alone, whatever was drawn."""
+        if self.config.weight_opacity == 0.0:
+            return {}
+        opacities = self.expert.gauss_params["opacities"].sigmoid()
+        return {"opacity": self.config.weight_opacity * opacities.mean()}
+
+    def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
+        """Collect the screen gradients that densification needs."""
+        num_views = sum(len(part.indices) for part in parts)
+        for part in parts:
+            self.densifier.observe(part.splat, part.seen.ids, num_views)
+
+    def after_step(self, step: int) -> None:
+        """Change the set of Gaussians where the schedule asks for it."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on as if it had not stopped."""
+        return {
+            "random": self.generator.get_state(),
+            "statistics": self.densifier.state(),
+            "sampler": {} if self.sampler is None else self.sampler.state_dict(),
+            "has_scaled_rates": self.has_scaled_rates,
+            "supervision": self.supervision.state(),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_extra_state`."""
+        self.generator.set_state(state["random"].cpu())
+        self.densifier.load_state(state["statistics"])
+        self.has_scaled_rates = bool(state["has_scaled_rates"])
+        self.supervision.load_state(state.get("supervision", {}))
+        if self.sampler is not None and state["sampler"]:
+            self.sampler.load_state_dict(state["sampler"])

@@ -1,0 +1,1 @@
+"""Spacetime Gaussians (Li et al., CVPR 2024)."""

@@ -1,0 +1,115 @@
+"""Spacetime Gaussians (Li et al., CVPR 2024): polynomial motion and a bell of opacity over time."""
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.stg.color import COLORS, make_color
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.seeds import run_seed
+
+FRAMES_PER_UNIT = 50
+"""The published rates and widths count time in clips of 50 frames."""
+
+
+@dataclass
+class STGExpertConfig(ExpertConfig):
+    """Shape of a Spacetime Gaussian expert."""
+
+    _target: type = field(default_factory=lambda: STGExpert)
+    initial_time_log_scale: float = 0.0
+    """Log of the initial temporal width, in clip lengths; 0 is almost flat over the clip."""
+    color: Literal["sh", "lite", "full"] = "sh"
+    """Spherical harmonics (as in MoE-GS), plain RGB (the published lite model), or nine features
+    that a small network decodes per pixel (the published full model)."""
+    head: Literal["sigmoid", "clamp", "linear"] = "clamp"
+    """Last step of the full model; published as sigmoid for N3V, clamp for Technicolor."""
+
+
+class STGExpert(Expert):
+    """Cubic motion, linear rotation and Gaussian opacity about each Gaussian's own centre in time.
+
+    Time is counted in units of 50 frames (or of the clip, where that is shorter), so that the
+    published learning rates keep their meaning for any length of clip.
+    """
+
+    config: STGExpertConfig
+
+    def __init__(
+        self, config: STGExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
+    ) -> None:
+        super().__init__(config, scene, points)
+        self.duration = clip_duration(scene)
+        self.color = make_color(config.color, config.head)
+
+    @property
+    def has_shading(self) -> bool:
+        """Whether `shade` changes colours."""
+        return self.color.has_shading
+
+    def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
+        """See base; a point's centre in time is its frame, or else drawn over the clip."""
+        count = len(points)
+        if points.frames is None:
+            centers = torch.rand(count, generator=torch.Generator().manual_seed(run_seed()))
+        else:
+            centers = points.frames.float() / max(1, scene.num_frames - 1)
+        duration = clip_duration(scene)
+        width = self.config.initial_time_log_scale + math.log(duration)
+        return super().initial_parameters(points, scene) | {
+            "motion": torch.zeros(count, 9),
+            "angular_rates": torch.zeros(count, 4),
+            "time_centers": centers * duration,
+            "time_log_scales": torch.full((count,), width),
+        }
+
+    def initial_colors(self, points: InitialPoints) -> dict[str, Tensor]:
+        """See base."""
+        return COLORS[self.config.color].initial_parameters(points, self.config.sh_degree)
+
+    def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
+        """See base. The centre in time learns through opacity only, as published."""
+        raw = self.gauss_params
+        dt = time * self.duration - raw["time_centers"]
+        opacity = raw["opacities"].sigmoid() * torch.exp(
+            -((dt / raw["time_log_scales"].exp()) ** 2)
+        )
+        dt = dt.detach()[:, None]
+        linear, quadratic, cubic = raw["motion"].split(3, dim=1)
+        has_harmonics = "sh0" in raw
+        return Gaussians(
+            means=raw["means"] + dt * (linear + dt * (quadratic + dt * cubic)),
+            quats=torch.nn.functional.normalize(raw["quats"] + raw["angular_rates"] * dt, dim=-1),
+            scales=raw["scales"].exp(),
+            opacities=opacity,
+            sh=self.active_sh() if has_harmonics else raw["means"].new_zeros(len(dt), 1, 3),
+            features=self.color.features(raw, dt),
+        )
+
+    @property
+    def replay_key(self) -> Hashable | None:
+        """See base."""
+        return self.active_sh_degree
+
+    def shade(
+        self,
+        rgb: Float[Tensor, "*s 3"],
+        features: Float[Tensor, "*s D"],
+        ray_origins: Float[Tensor, "*s 3"],
+        ray_directions: Float[Tensor, "*s 3"],
+    ) -> Float[Tensor, "*s 3"]:
+        """See base; origins are handed on in scene extents from the middle of the cameras."""
+        origins = (ray_origins - self.scene_center) / self.scene_extent
+        return self.color.shade(rgb, features, origins, ray_directions)
+
+
+def clip_duration(scene: SceneInfo) -> float:
+    """Length of the clip in the unit of time that this family counts in."""
+    return max(1.0, (scene.num_frames - 1) / FRAMES_PER_UNIT)

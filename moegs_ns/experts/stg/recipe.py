@@ -1,0 +1,181 @@
+"""How Spacetime Gaussians are trained (Li et al., CVPR 2024), for any multi-view scene."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from moegs_ns.experts.base import initial_log_scales
+from moegs_ns.experts.recipe import Recipe, RecipeConfig
+from moegs_ns.experts.stg.expert import STGExpert
+from moegs_ns.experts.stg.guided_sampling import (
+    GuidedSampling,
+    GuidedSamplingConfig,
+    GuidedSamplingState,
+    points_along_rays,
+)
+from moegs_ns.scene import FrameTable, InitialPoints
+from moegs_ns.training.densification import DensificationConfig
+from moegs_ns.training.samplers import SameTimeSampler, Sampler
+from moegs_ns.training.schedules import is_due
+from moegs_ns.training.training_render import TrainingRender
+
+
+@dataclass
+class STGRecipeConfig(RecipeConfig):
+    """Twelve early rounds of densification, then pruning and two resets of opacity."""
+
+    _target: type = field(default_factory=lambda: STGRecipe)
+    densification: DensificationConfig = field(
+        default_factory=lambda: DensificationConfig(start=500, stop=1700, every=100)
+    )
+    """When Gaussians are added."""
+    prune_stop: int = 7000
+    """Last step at which transparent Gaussians are removed, after the last round of growth."""
+    reset_every: int = 3000
+    """Steps between resets of opacity."""
+    reset_stop: int = 6000
+    """Last step at which opacity may be reset."""
+    guided_sampling: GuidedSamplingConfig = field(default_factory=GuidedSamplingConfig)
+    """New Gaussians along the rays of badly drawn regions."""
+    box_prune_step: int | None = None
+    """Step after which Gaussians outside of the initial cloud's box are removed once; published as
+    10000 for N3V and Technicolor, where the cloud covers the scene."""
+    lowest_z: float | None = None
+    """Gaussians with a smaller z in the world are removed at the start and every 1000 steps;
+    published as 4.5 for N3V, meaningless in other worlds."""
+
+
+class STGRecipe(Recipe):
+    """Two views of one instant per step; clones and children get a new centre in time."""
+
+    config: STGRecipeConfig
+    extent_groups = ("means", "motion")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.guided: GuidedSampling | None = None
+        self.table: FrameTable | None = None
+        """The images that are trained on."""
+        means = self.expert.gauss_params["means"].detach()
+        self.cloud_box = torch.stack([means.amin(0), means.amax(0)]) if len(means) else None
+
+    @property
+    def stg(self) -> STGExpert:
+        """The expert, under its own type."""
+        assert isinstance(self.expert, STGExpert), type(self.expert)
+        return self.expert
+
+    @property
+    def resets_opacities(self) -> bool:
+        """See base."""
+        return self.config.reset_every <= self.config.reset_stop
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """See base; the full model's decoder is a group of its own."""
+        decoder = list(self.stg.color.parameters())
+        return super().parameter_groups() | ({"decoder": decoder} if decoder else {})
+
+    def views_per_step(self, step: int) -> int:
+        """See base."""
+        return 2
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """See base."""
+        seed = self.generator.initial_seed()
+        self.sampler = SameTimeSampler(table, self.views_per_step(0), seed)
+        self._find_regions_in(table)
+        return self.sampler
+
+    def share_images(self, table: FrameTable) -> None:
+        """See base."""
+        self._find_regions_in(table)
+
+    def _find_regions_in(self, table: FrameTable) -> None:
+        """Look for regions that are drawn badly, in whatever is drawn of these images."""
+        self.table = table
+        if self.config.guided_sampling.start is not None:
+            cameras = len(table.camera_ids.unique())
+            self.guided = GuidedSampling(self.config.guided_sampling, cameras)
+
+    def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
+        """See base; then samples rays of an image that is drawn badly."""
+        super().after_backward(step, parts)
+        start = self.config.guided_sampling.start
+        if self.guided is None or start is None or step < self.steps(start):
+            return
+        assert self.table is not None
+        part = parts[-1]
+        camera = int(self.table.camera_ids[part.indices[-1]])
+        if self.guided.is_wanted(step, self.steps(self.config.guided_sampling.gap), camera, part):
+            self.add_along_rays(part)
+
+    def after_step(self, step: int) -> None:
+        """See base."""
+        config, grow, done = self.config, self.config.densification, step + 1
+        every, growth_stop = self.steps(grow.every), self.steps(grow.stop)
+        if is_due(done, every, self.steps(grow.start), growth_stop):
+            self.densifier.grow(self.redraw_time_centers)
+        if is_due(done, every, growth_stop, self.steps(config.prune_stop)):
+            self.densifier.prune()
+        if is_due(done, self.steps(config.reset_every), 0, self.steps(config.reset_stop)):
+            self.densifier.reset_opacities()
+        self._prune_places(done)
+
+    def _prune_places(self, done: int) -> None:
+        """Remove what lies where this scene cannot have anything, if the options say where."""
+        means = self.expert.gauss_params["means"].detach()
+        lowest, box_step = self.config.lowest_z, self.config.box_prune_step
+        if lowest is not None and (done == 1 or done % self.steps(1000) == 0):
+            self.densifier.remove(means[:, 2] < lowest)
+            means = self.expert.gauss_params["means"].detach()
+        if box_step is not None and done == self.steps(box_step) and self.cloud_box is not None:
+            lower, upper = self.cloud_box.to(means)
+            self.densifier.remove(((means < lower) | (means > upper)).any(1))
+
+    def redraw_time_centers(self, rows: slice) -> None:
+        """Give new Gaussians a centre anywhere in the clip, so that they find their own moment."""
+        centers = self.expert.gauss_params["time_centers"]
+        centers.data[rows] = self.random_time_centers(rows.stop - rows.start).to(centers)
+
+    def random_time_centers(self, count: int) -> Tensor:
+        """Centres drawn over the clip, in the expert's unit of time."""
+        return torch.rand(count, generator=self.generator) * self.stg.duration
+
+    @torch.no_grad()
+    def add_along_rays(self, part: TrainingRender) -> int:
+        """New Gaussians where the last image of `part` is bad, as far as the cap allows."""
+        xyz, rgb = points_along_rays(part, self.config.guided_sampling, self.generator)
+        old = self.expert.gauss_params["means"].detach()
+        room = max(0, self.config.densification.max_gaussians - len(old))
+        chosen = torch.randperm(len(xyz), generator=self.generator)[:room]
+        xyz, rgb = xyz.cpu()[chosen], rgb.cpu()[chosen]
+        if len(xyz) == 0:
+            return 0
+        points = InitialPoints(xyz, rgb)
+        rows = self.expert.initial_parameters(points, self.expert.scene)
+        rows["time_centers"] = self.random_time_centers(len(xyz))
+        everything = torch.cat([old.cpu(), xyz])
+        rows["scales"] = initial_log_scales(everything, self.expert.scene.extent)[len(old) :]
+        if "view_features" in rows:
+            # Published so: what is seen from one camera only says nothing about other directions.
+            rows["view_features"] = torch.zeros_like(rows["view_features"])
+        self.densifier.append(rows)
+        return len(xyz)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See base."""
+        state = super().get_extra_state() | {"cloud_box": self.cloud_box}
+        if self.guided is not None:
+            state["guided_sampling"] = asdict(self.guided.state)
+        return state
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See base."""
+        super().set_extra_state(state)
+        self.cloud_box = state.get("cloud_box")
+        if self.guided is not None and "guided_sampling" in state:
+            self.guided.state = GuidedSamplingState(**state["guided_sampling"])

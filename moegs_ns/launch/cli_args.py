@@ -1,0 +1,58 @@
+"""Configurations as the words of a command line, so that another process can be given them."""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+
+
+def option_args(config: Any, default: Any, prefix: str = "", skip: Sequence[str] = ()) -> list[str]:
+    """The options that turn `default` into `config`, which are dataclasses of one type.
+
+    Raises:
+        ValueError: a value cannot be typed.
+    """
+    words: list[str] = []
+    for field in fields(config):
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        if field.name in ("_target", *skip) or value == usual:
+            continue
+        name = prefix + field.name.replace("_", "-")
+        if is_dataclass(value) and type(value) is type(usual):
+            words += option_args(value, usual, f"{name}.")
+        else:
+            words += [f"--{name}", *_value_words(value, name)]
+    return words
+
+
+def parser_args(config: DataParserConfig) -> list[str]:
+    """The name of a parser and its options but for --data, as they come last in `ns-train`.
+
+    Raises:
+        ValueError: the parser is not registered.
+    """
+    from nerfstudio.configs.dataparser_configs import all_dataparsers
+
+    for name, default in all_dataparsers.items():
+        if type(default) is type(config):
+            return [name, *option_args(config, default, skip=["data"])]
+    raise ValueError(
+        f"Expected a parser that nerfstudio lists, got a {type(config).__name__}; register it, or "
+        "train the experts one by one."
+    )
+
+
+def _value_words(value: Any, name: str) -> list[str]:
+    if isinstance(value, tuple | list):
+        return [word for part in value for word in _value_words(part, name)]
+    if isinstance(value, Enum):
+        return [value.name]
+    if value is None or isinstance(value, bool | int | float | str | Path):
+        return [str(value)]
+    raise ValueError(
+        f"Expected a value of --{name} that can be typed, got {value!r}; train the experts one by "
+        "one and name their runs in --experts."
+    )

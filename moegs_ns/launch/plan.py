@@ -1,0 +1,140 @@
+"""What a recipe is going to train: steps, time and disk, as far as earlier runs tell."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.table import Table
+
+from moegs_ns.launch.jobs import Progress, TrainingJob, progress_of
+from moegs_ns.runs.checkpoint import TRAINING_RECORD
+from moegs_ns.training.schedules import scaled_steps
+
+BYTES_PER_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What earlier runs of a method took."""
+
+    seconds_per_step: float
+    megabytes: float | None
+    """Largest checkpoint; None where none is left."""
+    source: str
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A training, how far it has come, and what the rest will probably take."""
+
+    training: TrainingJob
+    progress: Progress
+    total: int
+    """Steps of the whole run."""
+    speed: Speed | None
+    """None if nothing is known."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time of the steps that are left."""
+        if self.progress.is_finished:
+            return 0.0
+        left = max(0, self.total - self.progress.steps)
+        return None if self.speed is None else left * self.speed.seconds_per_step
+
+
+def typed_config(training: TrainingJob) -> Any:
+    """The words of a training read as `ns-train` will read them, so that a misspelt option ends
+    here."""
+    from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+
+    return tyro.cli(AnnotatedBaseConfigUnion, args=training.words(), prog="ns-train")  # type: ignore[arg-type]
+
+
+def planned(training: TrainingJob) -> PlannedTraining:
+    """Look at the words of the training and at the disk."""
+    config = typed_config(training)
+    total = scaled_steps(config.max_num_iterations, config.pipeline.budget)
+    return PlannedTraining(training, progress_of(training.folder), total, known_speed(training))
+
+
+def known_speed(training: TrainingJob) -> Speed | None:
+    """Median of earlier runs of the method on this kind of device: those of the same experiment,
+    else those of others in the same folder of outputs."""
+    places = {
+        "earlier runs of this experiment": f"{training.experiment}/{training.method}",
+        "runs of other experiments": f"*/{training.method}",
+    }
+    for source, place in places.items():
+        speeds, sizes = [], []
+        for path in training.output_dir.glob(f"{place}/*/{TRAINING_RECORD}"):
+            record = json.loads(path.read_text())
+            is_alike = record["device"].startswith("cuda") == torch.cuda.is_available()
+            if is_alike and record["steps"] > 0:
+                speeds.append(record["seconds"] / record["steps"])
+                sizes += [file.stat().st_size for file in path.parent.glob("*/step-*.ckpt")]
+        if speeds:
+            megabytes = max(sizes) / BYTES_PER_MB if sizes else None
+            return Speed(statistics.median(speeds), megabytes, f"{len(speeds)} {source}")
+    return None
+
+
+def stage_seconds(stage: Sequence[PlannedTraining], places: int) -> float | None:
+    """Time until the last of several trainings ends, each taken by the first place that is free;
+    None if that of one is unknown."""
+    free_at = [0.0] * places
+    for each in stage:
+        if each.seconds is None:
+            return None
+        first = free_at.index(min(free_at))
+        free_at[first] += each.seconds
+    return max(free_at)
+
+
+def decoded_megabytes(parser: DataParserConfig, data: Path) -> float:
+    """Size of all images of a scene when they are decoded, which is done once for all trainings."""
+    parser.data = data
+    total = 0
+    for split in ("train", "test"):
+        cameras = parser.setup().get_dataparser_outputs(split=split).cameras
+        total += int((cameras.width.long() * cameras.height.long() * 3).sum())
+    return total / BYTES_PER_MB
+
+
+def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> None:
+    """One row per training on the terminal."""
+    table = Table(title="Plan")
+    for name in ("training", "state", "steps", "time left", "checkpoint", "estimated from"):
+        table.add_column(name, justify="left" if name in ("training", "state") else "right")
+    for each in (*experts, router):
+        speed, megabytes = each.speed, None if each.speed is None else each.speed.megabytes
+        table.add_row(
+            f"{each.training.method} (seed {each.training.seed})",
+            state_of(each.progress),
+            f"{each.total:,}",
+            duration(each.seconds),
+            "unknown" if megabytes is None else f"{megabytes:.0f} MB",
+            "no earlier run" if speed is None else speed.source,
+        )
+    CONSOLE.print(table)
+
+
+def state_of(progress: Progress) -> str:
+    """How far a run has come, in words."""
+    if progress.is_finished:
+        return "finished"
+    return f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in words."""
+    if seconds is None:
+        return "unknown"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

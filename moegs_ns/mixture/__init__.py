@@ -1,0 +1,1 @@
+"""Mixtures of experts: blending, recipe, pruning, fusion, distillation, responsibilities."""

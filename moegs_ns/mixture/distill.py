@@ -1,0 +1,193 @@
+"""Distillation: a trained mixture teaches one expert, whose architecture stays (Eq. 11)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from jaxtyping import Float
+from nerfstudio.configs.base_config import PrintableConfig
+from torch import Tensor
+
+from moegs_ns.training.losses import (
+    PhotometricErrors,
+    distillation_loss,
+    unweighted_distillation_loss,
+)
+from moegs_ns.training.schedules import scaled_steps
+from moegs_ns.training.supervision import Supervision
+from moegs_ns.training.training_render import TrainingRender
+
+
+@dataclass
+class DistillationConfig(PrintableConfig):
+    """A teacher, and how much it is listened to; steps are those of the full recipe."""
+
+    teacher: Annotated[Path | None, tyro.conf.arg(aliases=["--teacher"])] = None
+    """Trained mixture (config.yml or folder of a moegs-router run) that teaches this expert; None
+    for the training images alone. Needed while training only."""
+    gate: Annotated[str | None, tyro.conf.arg(aliases=["--teacher-gate"])] = None
+    """Name of the teacher's expert whose gate weights the loss; None for the one of this expert's
+    family, if there is exactly one."""
+    cache_gb: Annotated[float, tyro.conf.arg(aliases=["--teacher-cache-gb"])] = 4.0
+    """Host memory for the teacher's images, 4 bytes a pixel with the gate. An image that does not
+    fit any more is drawn anew whenever it is needed, which changes nothing but the time."""
+    weighting: Literal["gate-weighted", "unweighted"] = "gate-weighted"
+    """Trust the ground truth where the expert's gate is high and the teacher where it is low
+    (Eq. 11), or both alike everywhere."""
+    lam: float = 0.5
+    """Share of the ground truth, against the teacher's images (λ of Eq. 11, not published)."""
+    final_lam: float | None = None
+    """The share at `final_step` and later, on a straight line from `lam`; None to keep `lam`."""
+    final_step: int = 10000
+    """Step at which `final_lam` is reached."""
+    normalize: bool = False
+    """Divide the loss by the mean weight of its pixels. As published, gates and λ make it about
+    half as large as a plain loss, and with it the screen gradients that densification judges by."""
+
+    def check(self) -> None:
+        """Raise ValueError unless every share lies in [0, 1]."""
+        for name, value in (("lam", self.lam), ("final-lam", self.final_lam)):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(
+                    f"Expected a share of the ground truth between 0 and 1, got {value:g}; change "
+                    f"--pipeline.model.distillation.{name}."
+                )
+
+    def summary(self) -> list[str]:
+        """What a table must say of a student; nothing where there is no teacher."""
+        if self.teacher is None:
+            return []
+        lam = f"{self.lam:g}" if self.final_lam is None else f"{self.lam:g} to {self.final_lam:g}"
+        kind = f"{self.weighting}{', normalized' if self.normalize else ''} teacher"
+        return [f"{kind}, lambda {lam}"]
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherTargets:
+    """What the teacher shows for the images of one instant of a step, in [0, 1]."""
+
+    image: Float[Tensor, "C H W 3"]
+    gate: Float[Tensor, "C H W 1"] | None = None
+    """The student's own share in the mixture; None where it is not asked for."""
+
+
+@dataclass(frozen=True)
+class DistillationReport:
+    """How a distillation went, for the record of the training."""
+
+    teacher: str
+    gate: str | None
+    weighting: str
+    images: int
+    """Training images that were shown, repeats included."""
+    teacher_psnr: float | None
+    """Of the teacher on these images, in dB, from their mean squared error."""
+    mean_gate: float | None
+    """Mean of the student's gate over their pixels."""
+
+
+class Distillation(Supervision):
+    """Training images and a teacher's, weighed by λ and the student's gate."""
+
+    def __init__(
+        self,
+        config: DistillationConfig,
+        teacher: Callable[[TrainingRender], TeacherTargets],
+        budget: float,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.teacher = teacher
+        self.budget = budget
+        self._images = 0
+        self._sums = torch.zeros(2)
+
+    def lam(self, step: int) -> float:
+        """Share of the ground truth at a step (λ of Eq. 11)."""
+        first, last = self.config.lam, self.config.final_lam
+        if last is None:
+            return first
+        done = min(1.0, step / scaled_steps(self.config.final_step, self.budget))
+        return first + (last - first) * done
+
+    def errors(
+        self, parts: Sequence[TrainingRender], ssim_lambda: float, step: int
+    ) -> PhotometricErrors:
+        """See base. Samplers judge images by the ground truth, whatever the student is taught."""
+        with torch.no_grad():
+            plain = super().errors(parts, ssim_lambda, step)
+        num_views = sum(len(part.indices) for part in parts)
+        losses = [
+            self._loss(part, ssim_lambda, step) * (len(part.indices) / num_views) for part in parts
+        ]
+        return replace(plain, loss=torch.stack(losses).sum())
+
+    def _loss(self, part: TrainingRender, ssim_lambda: float, step: int) -> Float[Tensor, ""]:
+        targets = self.teacher(part)
+        with torch.no_grad():
+            self._observe(part, targets)
+        return distilled_loss(
+            part.image,
+            part.target,
+            targets,
+            self.lam(step),
+            ssim_lambda=ssim_lambda,
+            normalize=self.config.normalize,
+        )
+
+    def _observe(self, part: TrainingRender, targets: TeacherTargets) -> None:
+        errors = (targets.image - part.target).square().mean(dim=(1, 2, 3)).sum()
+        gates = errors.new_zeros(()) if targets.gate is None else targets.gate.mean((1, 2, 3)).sum()
+        # Added up where they are, since reading them would wait for the device.
+        self._sums = self._sums.to(errors) + torch.stack([errors, gates])
+        self._images += len(part.indices)
+
+    def state(self) -> dict[str, Any]:
+        """See base."""
+        return {"images": self._images, "sums": self._sums}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """See base; a checkpoint from before there was a teacher has none."""
+        self._images = state.get("images", self._images)
+        self._sums = state.get("sums", self._sums)
+
+    def report(self) -> dict[str, Any]:
+        """See base."""
+        config, seen = self.config, self._images > 0
+        error, gate = (self._sums / max(1, self._images)).tolist()
+        psnr = -10.0 * torch.tensor(error).log10()
+        report = DistillationReport(
+            teacher=str(config.teacher),
+            gate=config.gate,
+            weighting=config.weighting,
+            images=self._images,
+            teacher_psnr=float(psnr) if seen and error > 0.0 else None,
+            mean_gate=gate if seen and config.gate is not None else None,
+        )
+        return {"distillation": asdict(report)}
+
+
+def distilled_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    teacher: TeacherTargets,
+    lam: float,
+    *,
+    ssim_lambda: float,
+    normalize: bool = False,
+) -> Float[Tensor, ""]:
+    """Eq. 11 where the teacher shows a gate, the unweighted loss of appendix G otherwise.
+
+    With `normalize` the loss is divided by the mean of λ·G + (1 - λ)·(1 - G), so that its gradients
+    are as large as those of a plain loss.
+    """
+    if teacher.gate is None:
+        return unweighted_distillation_loss(pred, target, teacher.image, lam, ssim_lambda)
+    loss = distillation_loss(pred, target, teacher.image, teacher.gate, lam, ssim_lambda)
+    if not normalize:
+        return loss
+    weights = lam * teacher.gate + (1.0 - lam) * (1.0 - teacher.gate)
+    return loss / weights.mean().clamp(min=1e-3)

@@ -1,0 +1,1 @@
+"""Experts and router trained together (MoE-GS, appendix B.1)."""

@@ -1,0 +1,148 @@
+"""How experts and router are trained together, which MoE-GS compares with (appendix B.1)."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TypeVar, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from moegs_ns.experts.recipe import Recipe
+from moegs_ns.mixture.joint.parent_tracking import follow, followed
+from moegs_ns.mixture.mixture import Mixture
+from moegs_ns.mixture.recipe import RouterRecipe
+from moegs_ns.routers import Router
+from moegs_ns.scene import FrameTable
+from moegs_ns.training.losses import PhotometricErrors
+from moegs_ns.training.samplers import Sampler
+from moegs_ns.training.supervision import Supervision
+from moegs_ns.training.training_render import TrainingRender
+
+Value = TypeVar("Value")
+
+
+class MixtureSupervision(Supervision):
+    """Leaves the comparison with training images to the mixture; what a recipe adds stays."""
+
+    def errors(
+        self, parts: Sequence[TrainingRender], ssim_lambda: float, step: int
+    ) -> PhotometricErrors:
+        """See base; all are 0."""
+        nothing = parts[0].image.new_zeros(sum(len(part.indices) for part in parts))
+        return PhotometricErrors(nothing.sum(), nothing, None)
+
+
+class JointRecipe(nn.Module):
+    """Every expert by its own recipe and the router, all on the same image.
+
+    Images come in shuffled passes, one per step. Recipes that choose images, by their errors or by
+    the frames that they have come to, do not choose here, and those of several images per step see
+    one. The loss is that of the mixture's image: what experts learn of it, and where they grow,
+    goes with their gates. Their own terms are added to it, but for those that compare images.
+    The router's weights follow every change of the experts' Gaussians: clones, children and
+    converted ones have those of their parents, others begin anew.
+    """
+
+    def __init__(
+        self, router: RouterRecipe, experts: Mapping[str, Recipe], mixture: Mixture
+    ) -> None:
+        super().__init__()
+        self.router_recipe = router
+        self.expert_recipes = nn.ModuleList(experts.values())
+        self.names = tuple(experts)
+        # In a tuple, so that the mixture is not registered, and saved, a second time.
+        self._mixture = (mixture,)
+        self._router_optimizers: list[Optimizer] = []
+        for recipe in experts.values():
+            recipe.supervision = MixtureSupervision()
+
+    @property
+    def experts(self) -> dict[str, Recipe]:
+        """The experts' recipes by the experts' names, in the order of their gates."""
+        return dict(zip(self.names, cast(list[Recipe], list(self.expert_recipes)), strict=True))
+
+    @property
+    def router(self) -> Router:
+        """The router that is trained."""
+        return self._mixture[0].router
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """The one sampler of training images, which this recipe keeps and saves."""
+        for recipe in self.experts.values():
+            recipe.share_images(table)
+        return self.router_recipe.make_sampler(table)
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """The router's groups, and each expert's with `prefix` before their names."""
+        groups = self.router.parameter_groups()
+        for name, recipe in self.experts.items():
+            own = recipe.parameter_groups()
+            groups |= {prefix(name) + group: parameters for group, parameters in own.items()}
+        return groups
+
+    def attach(
+        self, optimizers: Mapping[str, Optimizer], schedulers: Mapping[str, LRScheduler]
+    ) -> None:
+        """Hand over the optimisers, which are rewritten together with the sets of Gaussians."""
+        self._router_optimizers = [optimizers[name] for name in self.router.parameter_groups()]
+        for name, recipe in self.experts.items():
+            recipe.attach(without_prefix(optimizers, name))
+            recipe.scale_rates(without_prefix(schedulers, name))
+
+    def backgrounds(self, step: int) -> list[Float[Tensor, "3"]]:
+        """Colours behind the experts' Gaussians while training."""
+        return [
+            recipe.background(step).to(recipe.expert.background) for recipe in self.experts.values()
+        ]
+
+    def before_step(self, step: int) -> None:
+        """Bring all experts into their states at `step`."""
+        for k, recipe in enumerate(self.experts.values()):
+            with followed(recipe, partial(self._follow, k)):
+                recipe.before_step(step)
+
+    def loss_terms(
+        self,
+        step: int,
+        parts: Sequence[TrainingRender],
+        image: Float[Tensor, "H W 3"],
+        gates: Sequence[Float[Tensor, "E H W 1"]] = (),
+    ) -> dict[str, Tensor]:
+        """Named losses of a step; their sum is minimised.
+
+        `parts` are what each expert drew, `image` and `gates` the mixture's, as the router's recipe
+        takes them.
+        """
+        losses = self.router_recipe.loss_terms(image, parts[0].target[0], gates)
+        for (name, recipe), part in zip(self.experts.items(), parts, strict=True):
+            own = recipe.loss_terms(step, [part])
+            losses[f"regularizers_{name}"] = torch.stack(list(own.values())).sum()
+        return losses
+
+    def after_step(self, step: int, parts: Sequence[TrainingRender]) -> None:
+        """Let every recipe collect statistics and change its set of Gaussians."""
+        for k, (recipe, part) in enumerate(zip(self.experts.values(), parts, strict=True)):
+            with followed(recipe, partial(self._follow, k)):
+                recipe.after_backward(step, [part])
+                recipe.after_step(step)
+
+    def _follow(self, k: int, sources: Int[Tensor, "N"]) -> None:
+        follow(self.router.rows[k], self._router_optimizers, sources, self.router.initial_weights)
+
+
+def prefix(name: str) -> str:
+    """What the names of an expert's groups of parameters begin with in a joint training."""
+    return f"{name}."
+
+
+def without_prefix(values: Mapping[str, Value], name: str) -> dict[str, Value]:
+    """What belongs to the groups of an expert, by the names that its own recipe gives them."""
+    return {
+        group.removeprefix(prefix(name)): value
+        for group, value in values.items()
+        if group.startswith(prefix(name))
+    }

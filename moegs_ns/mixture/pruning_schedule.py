@@ -1,0 +1,212 @@
+"""When a mixture's Gaussians are pruned while its router is trained, and by what rule."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from jaxtyping import Bool
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from moegs_ns.cameras import single_views
+from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
+from moegs_ns.mixture.mixture import Mixture
+from moegs_ns.mixture.prune import (
+    Choice,
+    PruneReport,
+    above,
+    best_of_all,
+    best_rows,
+    prune,
+    report_of,
+)
+from moegs_ns.routers import Router
+from moegs_ns.training.optimizers import replace_parameter
+from moegs_ns.training.schedules import scaled_steps
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Which Gaussians of a trained mixture are removed, and when; needs --router."""
+
+    ratio: Annotated[float | None, tyro.conf.arg(aliases=["--prune-ratio"])] = None
+    """Share of all Gaussians to remove, those of least importance; 0.55 removes 55 %."""
+    threshold: Annotated[float | None, tyro.conf.arg(aliases=["--prune-threshold"])] = None
+    """Importance below which Gaussians are removed, in the unit of the criterion."""
+    criterion: Annotated[CriterionName, tyro.conf.arg(aliases=["--prune-criterion"])] = (
+        "gated-contribution"
+    )
+    """What a Gaussian is worth: its part in the images with or without gates, how strongly the
+    gates depend on its weights (as published), its opacity, or a random number."""
+    per_expert: Annotated[bool, tyro.conf.arg(aliases=["--prune-per-expert"])] = False
+    """Remove the same share of every expert, instead of comparing the Gaussians of all."""
+    rounds: Annotated[int, tyro.conf.arg(aliases=["--prune-rounds"])] = 1
+    """Rounds of pruning, with training of the router in between. Each removes the same share of
+    what is left, so that `ratio` is reached with the last."""
+    every: int = 1000
+    """Steps of the full recipe from one round to the next; the first is before the first step."""
+    max_views: int | None = None
+    """Training images to measure importance on, spread evenly over all; None for all of them."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is to be removed."""
+        return self.ratio is not None or self.threshold is not None
+
+    def summary(self) -> list[str]:
+        """What a reader of a table must know; nothing if nothing is removed."""
+        if self.ratio is not None:
+            return [f"pruned {self.ratio:.0%} by {self.criterion}"]
+        if self.threshold is not None:
+            return [f"pruned below {self.threshold:g} by {self.criterion}"]
+        return []
+
+    def check(self) -> None:
+        """Raise ValueError for numbers that make no pruning."""
+        if self.ratio is not None and self.threshold is not None:
+            raise ValueError(
+                "Pruning expects --prune-ratio or --prune-threshold, got both; name one of them."
+            )
+        if self.ratio is not None and not 0.0 <= self.ratio < 1.0:
+            raise ValueError(
+                f"--prune-ratio expects the share of Gaussians to remove, from 0 to below 1, got "
+                f"{self.ratio:g}; 0.55 removes 55 %."
+            )
+        if self.threshold is not None and not self.threshold >= 0.0:
+            raise ValueError(
+                f"--prune-threshold expects an importance of at least 0, got {self.threshold:g}."
+            )
+        if self.rounds < 1 or self.every < 1:
+            raise ValueError(
+                "Pruning expects at least 1 round (--prune-rounds) and at least 1 step between "
+                f"rounds (--pipeline.model.prune.every), got {self.rounds} and {self.every}."
+            )
+        if self.max_views is not None and self.max_views < 1:
+            raise ValueError(
+                "--pipeline.model.prune.max-views expects a number of training images of at least "
+                f"1, got {self.max_views}."
+            )
+
+
+def check_request(config: PruneConfig, mixture_run: Path | None, *, has_experts: bool) -> None:
+    """Raise ValueError unless a trained mixture is opened exactly where something is pruned."""
+    if mixture_run is not None and has_experts:
+        raise ValueError(
+            "Expected experts to mix (--experts) or a trained mixture to prune (--router), got "
+            "both; name one of them."
+        )
+    if mixture_run is None and config.is_asked:
+        raise ValueError(
+            "Pruning expects a trained mixture, got none; add --router RUN/config.yml, the run of "
+            "a mixture of these experts, in the place of --experts."
+        )
+    if mixture_run is not None and not config.is_asked:
+        raise ValueError(
+            "With --router a trained mixture is pruned, which expects --prune-ratio (a share of "
+            "the Gaussians, such as 0.55) or --prune-threshold, got neither."
+        )
+    config.check()
+
+
+def check_rounds(config: PruneConfig, steps: int, budget: float) -> None:
+    """Raise ValueError unless all rounds take place within a training of so many steps."""
+    last = (config.rounds - 1) * scaled_steps(config.every, budget)
+    if config.is_asked and last >= steps:
+        raise ValueError(
+            f"Pruning in {config.rounds} rounds, the last before step {last:,}, expects a training "
+            f"that gets there, but this one has {steps:,} steps; lower --prune-rounds or "
+            "--pipeline.model.prune.every, or raise --max-num-iterations."
+        )
+
+
+class PruningSchedule(nn.Module):
+    """Prunes a mixture in rounds while its router is trained; remembers what it did.
+
+    Steps that are passed in are those that are about to run. Every round makes a new mixture; the
+    optimisers go over to its parameters, and their state loses the same rows.
+    """
+
+    def __init__(self, config: PruneConfig, *, budget: float, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.every = scaled_steps(config.every, budget)
+        self.seed = seed
+        self.reports: list[PruneReport] = []
+        """One for each round that is done."""
+
+    def is_due(self, step: int) -> bool:
+        """Whether a round takes place before `step`."""
+        done = len(self.reports)
+        return done < self.config.rounds and step >= done * self.every
+
+    def run_round(
+        self, mixture: Mixture, cameras: Cameras, optimizers: dict[str, Optimizer]
+    ) -> Mixture:
+        """Measure all Gaussians on the training cameras; the mixture without those worth least."""
+        device = next(mixture.buffers()).device
+        views = single_views(cameras, device, self.config.max_views)
+        generator = torch.Generator().manual_seed(self.seed + len(self.reports))
+        importance = CRITERIA[self.config.criterion](mixture, views, generator)
+        choice = self.choose(importance)
+        pruned = prune(mixture, choice.keep)
+        hand_over(optimizers, mixture.router, pruned.router, choice.keep)
+        self.reports.append(report_of(importance, choice))
+        return pruned
+
+    def choose(self, importance: Importance) -> Choice:
+        """Which Gaussians stay in the next round."""
+        config = self.config
+        if config.threshold is not None:
+            return above(importance, config.threshold)
+        assert config.ratio is not None
+        now = tuple(len(values) for values in importance.values)
+        first = self.reports[0].before if self.reports else now
+        share = (1.0 - config.ratio) ** ((len(self.reports) + 1) / config.rounds)
+        if config.per_expert:
+            return best_rows(importance, [round(share * count) for count in first])
+        return best_of_all(importance, round(share * sum(first)))
+
+    def describe(self, names: Sequence[str]) -> str:
+        """What the last round did, in one sentence."""
+        report = self.reports[-1]
+        counts = ", ".join(
+            f"{name} {before:,} to {after:,}"
+            for name, before, after in zip(names, report.before, report.after, strict=True)
+        )
+        saturated = (
+            "" if report.saturated_share is None
+            else f"; {report.saturated_share:.0%} of the pixels had a saturated gate"
+        )  # fmt: skip
+        return (
+            f"Pruning round {len(self.reports)} of {self.config.rounds} by "
+            f"{self.config.criterion}: {report.removed_share:.1%} of the Gaussians removed "
+            f"({counts}){saturated}."
+        )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The rounds that are done, so that a resumed run does not repeat them."""
+        return {"reports": [asdict(report) for report in self.reports]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore `get_extra_state`."""
+        self.reports = [PruneReport(**report) for report in state["reports"]]
+
+
+def hand_over(
+    optimizers: dict[str, Optimizer],
+    before: Router,
+    after: Router,
+    keep: Sequence[Bool[Tensor, "_"]],
+) -> None:
+    """Let optimisers train a router that has only the marked rows of the one they trained."""
+    for old, new, marked in zip(before.rows, after.rows, keep, strict=True):
+        for name in old:
+            replace_parameter(
+                optimizers.values(), old[name], new[name], lambda values, kept=marked: values[kept]
+            )
+    for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
+        replace_parameter(optimizers.values(), old, new)

@@ -1,0 +1,134 @@
+"""The mixture of the Volume Router: opacities modulated in space, one joint composite (Table 4)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.data.scene_box import OrientedBox
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.experts.base import Expert
+from moegs_ns.experts.projector import Instant
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.mixture.mixture import SMALLEST_COVER, Mixture, MixtureRender, within
+from moegs_ns.routers import Router, VolumeRouter
+from moegs_ns.splatting import RenderOutput, composite, render, render_experts
+
+ONE_SET = "The Volume Router draws all experts' Gaussians as one set"
+"""Why it cannot have experts that decode colours per pixel."""
+LARGEST_SCORE = 30.0
+"""Scores beyond this, over the temperature, change nothing more; larger ones would overflow."""
+
+
+class VolumeMixture(Mixture):
+    """Frozen experts whose Gaussians a router makes more or less opaque, drawn as one set.
+
+    Every Gaussian's opacity logit is raised by its score over the temperature. All scores are 0 at
+    first, so that training starts from the plain joint composite of all experts. The gates say how
+    much each expert covers of what a pixel shows; `images` are the experts' own, unchanged.
+    """
+
+    router: VolumeRouter
+    background: Float[Tensor, "3"]
+
+    def __init__(self, experts: Sequence[Expert], router: VolumeRouter, temperature: float) -> None:
+        super().__init__(experts, router, temperature)
+        refuse_shading(experts, ONE_SET)
+        backgrounds = torch.stack([expert.background for expert in experts])
+        self.register_buffer("background", backgrounds.mean(0), persistent=False)
+
+    def forward(
+        self,
+        view: View,
+        box: OrientedBox | None = None,
+        camera: Int[Tensor, ""] | None = None,
+        own_views: Sequence[View] | None = None,
+    ) -> MixtureRender:
+        """See base; opacities are changed before anything is projected.
+
+        One set is seen from one place: the view's, wherever experts believe the camera to be.
+        """
+        now = [Instant(view.time, camera)]
+        sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
+        return self.render([within(gaussians, box) for gaussians in sets], view)
+
+    def render(
+        self, gaussians: Sequence[Gaussians], view: View, own_views: Sequence[View] | None = None
+    ) -> MixtureRender:
+        """See base and `forward`."""
+        assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
+        with torch.no_grad():
+            splats = render_experts(gaussians, view, near=self.near)
+            images = self.images(splats, self.views(view, None))
+        parts = self.modulated(gaussians, view)
+        rgb, joint = joint_composite(parts, view, near=self.near, background=self.background)
+        covers = joint.features[0].permute(2, 0, 1)[..., None] + SMALLEST_COVER
+        return MixtureRender(
+            rgb, covers / covers.sum(0), images, depth=joint.depth[0], accumulation=joint.alpha[0]
+        )
+
+    def modulated(self, gaussians: Sequence[Gaussians], view: View) -> list[Gaussians]:
+        """The experts' Gaussians with the opacities that the router gives them for one camera."""
+        parts = []
+        for k, part in enumerate(gaussians):
+            features = self.router.gaussian_features(k, part.ids, view.time)
+            scores = self.router(features, part.means, view.positions[0])
+            parts.append(
+                replace(part, opacities=modulate(part.opacities, scores, self.temperature))
+            )
+        return parts
+
+
+def mixture_of(experts: Sequence[Expert], router: Router, temperature: float) -> Mixture:
+    """The mixture that a kind of router makes.
+
+    Raises:
+        ValueError: a Volume Router is given an expert whose colours are not those of its Gaussians.
+    """
+    if isinstance(router, VolumeRouter):
+        return VolumeMixture(experts, router, temperature)
+    return Mixture(experts, router, temperature)
+
+
+def refuse_shading(experts: Sequence[Expert], why: str) -> None:
+    """Raise ValueError if an expert's colours are made per pixel, after splatting."""
+    shaded = [place for place, expert in enumerate(experts) if expert.has_shading]
+    if shaded:
+        kinds = ", ".join(
+            f"number {place + 1} ({type(experts[place]).__name__})" for place in shaded
+        )
+        raise ValueError(
+            f"{why}, so it expects experts whose Gaussians have colours of their own, but {kinds} "
+            "decodes colours per pixel; train it with spherical harmonics "
+            "(--pipeline.model.expert.color sh)."
+        )
+
+
+def modulate(
+    opacities: Float[Tensor, "N"], scores: Float[Tensor, "N"], temperature: float
+) -> Float[Tensor, "N"]:
+    """Opacities whose logits are raised by score / temperature; a score of 0 changes nothing."""
+    factor = torch.exp((scores / temperature).clamp(-LARGEST_SCORE, LARGEST_SCORE))
+    return opacities * factor / ((1.0 - opacities) + opacities * factor)
+
+
+def joint_composite(
+    parts: Sequence[Gaussians], view: View, *, near: Sequence[float], background: Tensor
+) -> tuple[Float[Tensor, "H W 3"], RenderOutput]:
+    """All parts drawn as one set, over a background; `features` of the splat are their covers.
+
+    A part's cover is Σ T·alpha of its Gaussians, with the transmittance of the whole set.
+    """
+    seen = [cull_near(part, view, plane) for part, plane in zip(parts, near, strict=True)]
+    covers = torch.eye(len(parts), device=background.device)
+    owners = torch.cat([covers[k].expand(len(part), -1) for k, part in enumerate(seen)])
+    joint = render(Gaussians.cat(seen), view, owners)
+    return composite(joint.rgb, joint.alpha, background)[0], joint
+
+
+def cull_near(gaussians: Gaussians, view: View, near: float) -> Gaussians:
+    """The Gaussians behind the near plane of one camera."""
+    axis, offset = view.viewmats[0, 2, :3], view.viewmats[0, 2, 3]
+    return gaussians.select(gaussians.means @ axis + offset > near)

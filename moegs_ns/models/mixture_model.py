@@ -1,0 +1,331 @@
+"""The nerfstudio model of a mixture: frozen experts and the router that is trained."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
+from nerfstudio.models.base_model import Model
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.nn import Parameter
+
+from moegs_ns.cameras import View, ViewCache, one_frame_apart, view_from_cameras
+from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
+from moegs_ns.experts.base import Expert
+from moegs_ns.mixture.fuse import fused_image
+from moegs_ns.mixture.mixture import Mixture, MixtureRender, training_camera
+from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule
+from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
+from moegs_ns.mixture.volume_mixture import mixture_of
+from moegs_ns.models.camera_corrections import ExpertCorrections
+from moegs_ns.models.config import GaussianModelConfig
+from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
+from moegs_ns.models.expert_sources import (
+    check_same_scene,
+    expert_source,
+    load_expert,
+    run_states,
+    unique_names,
+)
+from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig
+from moegs_ns.runs.checkpoint import open_run, stored_scene, without_prefix
+from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
+from moegs_ns.scene import SceneInfo
+from moegs_ns.seeds import run_seed
+
+EXPERT_COLORS = (
+    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
+    (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
+)  # fmt: skip
+"""Colours of the map of winning experts, in the order of the experts."""
+FUSED = "fused"
+"""Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
+
+
+@dataclass
+class MixtureModelConfig(GaussianModelConfig):
+    """A mixture of trained experts."""
+
+    _target: type = field(default_factory=lambda: MixtureModel)
+    experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
+    """What to mix, separated by spaces: the config.yml (or folder) of trained runs; A+B for runs of
+    consecutive windows of the clip, each trained with --frames, as one expert; names of methods,
+    such as stg or 4dgaussians, to train first what is missing. Put another option between this list
+    and the name of the dataparser, as in
+    `--experts A/config.yml B/config.yml --data D n3v-data`."""
+    expert_budget: Annotated[float, tyro.conf.arg(aliases=["--expert-budget"])] = 1.0
+    """Share of their published steps that experts named by method are trained for."""
+    budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
+    """Share of the steps to train for; scales every schedule."""
+    temperature: float = 1.0
+    """Divides the logits of the gates, in training and in every use."""
+    router: RouterConfig = field(default_factory=VolumeAwarePixelRouterConfig)
+    """Shape of the router; that of the opened mixture with --router."""
+    mixture_run: Annotated[Path | None, tyro.conf.arg(aliases=["--router"])] = None
+    """Trained mixture to prune, instead of experts to mix: the config.yml (or folder) of its run.
+    This run starts from its experts and its router, and takes over its temperature."""
+    prune: PruneConfig = field(default=PruneConfig())
+    """What is removed from that mixture."""
+    recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
+    """How the router is trained."""
+    expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
+    """The experts' own configurations, copied in when the run starts so that it needs no other."""
+    expert_names: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Short names of the experts, which name the outputs."""
+
+    def embed_experts(self) -> None:
+        """Copy the experts' configurations into this one; does nothing the second time.
+
+        Raises:
+            FileNotFoundError: a run does not exist.
+            ValueError: none were named, or one is not that of a single expert.
+        """
+        if self.expert_models:
+            return
+        if self.mixture_run is not None:
+            self._embed_mixture(self.mixture_run)
+            return
+        if not self.experts:
+            raise ValueError(
+                "moegs-router expects the trained runs to mix, got none; add "
+                "--experts A/config.yml B/config.yml before --data."
+            )
+        sources = [expert_source(str(word)) for word in self.experts]
+        for source in sources:
+            assert source.runs, f"{source.method} was to be trained first"
+        self.experts = tuple(source.path for source in sources)
+        self.expert_models = tuple(source.model_config() for source in sources)
+        self.expert_names = unique_names([source.name for source in sources])
+
+    def _embed_mixture(self, path: Path) -> None:
+        """Copy what describes a trained mixture into this configuration."""
+        run = open_run(path)
+        source = run.config.pipeline.model
+        if not isinstance(source, MixtureModelConfig):
+            raise ValueError(
+                f"Expected the run of a mixture in --router, but {run.config_path} is a run of "
+                f"'{run.config.method_name}'; train a moegs-router over it first."
+            )
+        self.mixture_run = run.config_path.resolve()
+        for name in ("expert_models", "expert_names", "router", "temperature"):
+            setattr(self, name, getattr(source, name))
+
+    def continue_from(self, resumed: "MixtureModelConfig") -> None:
+        """Take over what was embedded when the run to resume was started."""
+        names = ["experts", "expert_models", "expert_names"]
+        if resumed.mixture_run is not None:
+            names += ["mixture_run", "prune"]
+        for name in names:
+            setattr(self, name, getattr(resumed, name))
+
+
+class MixtureModel(Model):
+    """Renders a mixture and trains its router."""
+
+    config: MixtureModelConfig
+    mixture: Mixture
+    recipe: RouterRecipe
+
+    def populate_modules(self) -> None:
+        """Build experts without Gaussians; weights come from their runs or from a checkpoint."""
+        scene = scene_of(self.kwargs)
+        experts = [config.expert.setup(scene=scene) for config in self.config.expert_models]
+        self.mixture = self._mixture(experts, scene)
+        learned = [(m.camera_optimizer, m.color_correction) for m in self.config.expert_models]
+        self.corrections = ExpertCorrections(learned, scene)
+        seed = run_seed()
+        self.recipe = self.config.recipe.setup(seed=seed)
+        self.shares = StoredResponsibilities()
+        self.views = ViewCache()
+        self.pruning: PruningSchedule | None = None
+        if self.config.prune.is_asked:
+            self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
+
+    def _mixture(self, experts: list[Expert], scene: SceneInfo) -> Mixture:
+        if not experts:
+            raise ValueError("A mixture expects at least one expert, got none; name --experts.")
+        counts = [expert.num_gaussians for expert in experts]
+        router = self.config.router.setup(scene=scene, counts=counts)
+        return mixture_of(experts, router, self.config.temperature)
+
+    def load_experts(self) -> None:
+        """Take the weights of the experts from their runs, before training.
+
+        Runs that are gone are skipped: a resumed run has the weights in its own checkpoint.
+
+        Raises:
+            ValueError: an expert was trained on another scene or time range.
+        """
+        if self.config.mixture_run is not None:
+            self._load_mixture(self.config.mixture_run)
+            return
+        experts = self.mixture.experts
+        for k, (expert, path) in enumerate(zip(experts, self.config.experts, strict=True)):
+            states = run_states(path)
+            if not states:
+                CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")
+                return
+            load_expert(expert, states)
+            self.corrections.load(k, [state for _, state in states], str(path))
+        self.mixture = self._mixture(experts, scene_of(self.kwargs))
+
+    def _load_mixture(self, path: Path) -> None:
+        """Take the weights of experts and router from the run of a mixture."""
+        if not path.exists():
+            CONSOLE.print(f"The mixture's run {path} is gone; using this run's own checkpoint.")
+            return
+        run = open_run(path)
+        state = run.model_state()
+        mixture = without_prefix(state, "mixture.")
+        stored = stored_scene(without_prefix(mixture, "expert_modules.0."))
+        check_same_scene(stored, scene_of(self.kwargs), run, role="a mixture")
+        self.mixture.load_state_dict(mixture)
+        self.corrections.load_state_dict(without_prefix(state, "corrections."))
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Prunes before the steps at which the schedule asks for it."""
+        self.shares.values = []  # They are those of the gates as they were before.
+        schedule, attributes = self.pruning, training_callback_attributes
+        if schedule is None:
+            return []
+        assert attributes.optimizers is not None and attributes.pipeline is not None
+        optimizers = attributes.optimizers.optimizers
+        images: Any = attributes.pipeline.datamanager.train_dataset
+
+        def prune_if_due(step: int) -> None:
+            if schedule.is_due(step):
+                self.mixture = schedule.run_round(self.mixture, images.cameras, optimizers)
+                CONSOLE.print(schedule.describe(self.config.expert_names))
+
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prune_if_due)]
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """The router's groups; the experts are frozen and in none."""
+        return self.mixture.router.parameter_groups()
+
+    def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
+        """The mixture's image when training, every named image of one camera otherwise."""
+        if self.training:
+            return self.training_outputs(self.views.of(ray_bundle, self.device))
+        return self.view_outputs(view_from_cameras(ray_bundle).to(self.device))
+
+    def training_outputs(self, view: View) -> dict[str, Any]:
+        """The mixture's image of a training view, and the gates that the recipe looks at."""
+        view = view.to(self.device)
+        render = self._recorded(view)
+        return {"rgb": render.rgb[None], "gates": [render.gates, *self.gates_apart(view)]}
+
+    def gates_apart(self, view: View) -> list[Float[Tensor, "E H W 1"]]:
+        """The gates one frame apart, if the recipe looks at their change."""
+        num_frames = scene_of(self.kwargs).num_frames
+        if not (self.config.recipe.weight_gate_change > 0.0 and num_frames > 1):
+            return []
+        other = one_frame_apart(view, num_frames)
+        # Not replayed, which would write over what the backward pass of the first one reads.
+        gaussians = self.mixture.gaussians(other.time, camera=training_camera(view))
+        return [self.mixture.render(gaussians, other, self.corrections.views(other)).gates]
+
+    def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Named images of one camera."""
+        outputs = self._named(self.mixture(view, box))
+        if self.shares.values and box is None:
+            outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
+        return outputs
+
+    def recorded_outputs(self, view: View) -> dict[str, Tensor]:
+        """Named images of a training camera, the mixture's as that camera would record it."""
+        return self._named(self._recorded(view))
+
+    def _recorded(self, view: View) -> MixtureRender:
+        """The mixture at the time, from the place and in the colours of a training camera."""
+        own_views = self.corrections.views(view)
+        render = self.mixture(view, camera=training_camera(view), own_views=own_views)
+        return replace(render, rgb=self.corrections.recolored(render, view))
+
+    def _named(self, render: MixtureRender) -> dict[str, Tensor]:
+        """The only place where images are named."""
+        outputs = {
+            "rgb": render.rgb,
+            "depth": render.depth,
+            "accumulation": render.accumulation,
+            "argmax_gate": argmax_gate_map(render),
+        }
+        for k, name in enumerate(self.config.expert_names):
+            outputs[f"rgb_{name}"] = render.images[k]
+            outputs[f"gate_{name}"] = render.gates[k]
+        return outputs
+
+    @torch.no_grad()
+    def get_outputs_for_camera(
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> dict[str, Tensor]:
+        """Outputs of one camera, cropped to a box at the camera's time."""
+        return self.view_outputs(view_from_cameras(camera).to(self.device), obb_box)
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """Figures for the log of the training."""
+        return {"psnr": scalar_psnr(outputs["rgb"], target_image(batch, self.device))}
+
+    def get_loss_dict(
+        self,
+        outputs: dict[str, Any],
+        batch: dict[str, Any],
+        metrics_dict: dict[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of the recipe; of an evaluation image the plain L1."""
+        target = target_image(batch, self.device)
+        if not self.training:
+            return {"l1": (outputs["rgb"] - target).abs().mean()}
+        return self.recipe.loss_terms(outputs["rgb"][0], target[0], outputs["gates"])
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Quality of the mixture and of each expert, their mean gates, and pictures of all.
+
+        `psnr_oracle` takes the best expert at every pixel: no gate can choose better, though a
+        blend can.
+        """
+        metrics, target = image_metrics(outputs["rgb"], batch)
+        metrics["gaussian_count"] = float(self.mixture.num_gaussians)
+        images = {"img": torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)}
+        errors = []
+        for name in self.config.expert_names:
+            own, _ = image_metrics(outputs[f"rgb_{name}"], batch)
+            metrics |= {f"{key}_{name}": value for key, value in own.items()}
+            metrics[f"gate_{name}"] = float(outputs[f"gate_{name}"].mean())
+            images[f"expert_{name}"] = outputs[f"rgb_{name}"].clamp(0, 1)
+            images[f"gate_{name}"] = outputs[f"gate_{name}"].expand(-1, -1, 3)
+            errors.append((outputs[f"rgb_{name}"].clamp(0, 1) - target).square().sum(-1))
+        best = torch.stack(errors).amin(0).mean() / 3.0
+        if FUSED in outputs:
+            own, _ = image_metrics(outputs[FUSED], batch)
+            metrics |= {f"{key}_{FUSED}": value for key, value in own.items()}
+        metrics["psnr_oracle"] = float(-10.0 * torch.log10(best))
+        return metrics, images
+
+    def size_report(self) -> str:
+        """How many Gaussians there are and which option bounds them."""
+        return (
+            f"{self.mixture.num_gaussians:,} Gaussians in {len(self.mixture.experts)} experts; "
+            "mix fewer experts, or experts trained with a lower "
+            "--pipeline.model.recipe.densification.max-gaussians"
+        )
+
+
+def argmax_gate_map(render: MixtureRender) -> Float[Tensor, "H W 3"]:
+    """The colour of the expert with the largest gate at each pixel."""
+    colors = torch.tensor(EXPERT_COLORS, device=render.gates.device)
+    return colors[render.gates[..., 0].argmax(0) % len(colors)]

@@ -1,1 +1,0 @@
-"""Operations on experts and mixtures: plain functions that return new objects and reports."""

@@ -1,0 +1,199 @@
+"""Scores of trained runs on their held-out views, and the table of them."""
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
+from moegs_ns.evaluation.metrics import lpips_weights_path
+from moegs_ns.mixture.distill import DistillationConfig
+from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.models.training_records import record_of
+from moegs_ns.runs.checkpoint import Run
+
+BYTES_PER_MB = 1e6
+WARM_UP_FRAMES = 8
+TIMED_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of a table of results: means over held-out images, spread in `*_std`."""
+
+    method: str
+    kind: str
+    """expert, distilled (an expert that a mixture taught) or mixture."""
+    psnr: float
+    psnr_std: float
+    psnr_dynamic: float
+    """Over held-out pixels whose ground truth varies over time; NaN where nothing moves."""
+    ssim: float
+    lpips: float | None
+    gaussians: int
+    mb: float
+    """Parameters and buffers of the model in the precision that they are stored in."""
+    train_seconds: float | None
+    """Of this run's own training: that of a mixture is its router's alone, or after pruning that of
+    the rounds; see `expert_seconds`."""
+    fps: float
+    """From the median of synchronised renders, one new time each, deformation included."""
+    seed: int
+    images: int
+    options: str
+    psnr_oracle: float | None = None
+    """Of the best expert at every pixel; mixtures only."""
+    expert_seconds: float | None = None
+    """Sum of the training times of a mixture's experts, as its own training found them."""
+    run: str = ""
+    """Folder of the run as it was named."""
+    reason: str = ""
+    """Why figures are missing."""
+
+
+def score_run(run: Run) -> Score:
+    """Render every held-out view of a run and measure it."""
+    return score_pipeline(run, load_pipeline(run))
+
+
+def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
+    """See `score_run`; the pipeline's model may have been changed since it was loaded."""
+    metrics = pipeline.get_average_eval_image_metrics(get_std=True)
+    model, record = pipeline.model, record_of(run.config_path)
+    parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
+    score = Score(
+        method=run.config.method_name,
+        kind=_kind(run),
+        psnr=metrics["psnr"],
+        psnr_std=metrics["psnr_std"],
+        psnr_dynamic=metrics.get("psnr_dynamic", float("nan")),
+        ssim=metrics["ssim"],
+        lpips=metrics.get("lpips"),
+        gaussians=parameters.num_gaussians,
+        mb=_megabytes(parameters),
+        train_seconds=record.get("seconds"),
+        fps=render_fps(pipeline),
+        seed=run.config.machine.seed,
+        images=len(pipeline.datamanager.eval_dataset),
+        options=_options(run),
+        psnr_oracle=metrics.get("psnr_oracle"),
+        expert_seconds=record.get("expert_seconds"),
+        run=str(run.config_path.parent),
+    )
+    return replace(score, reason=_missing(score))
+
+
+@torch.no_grad()
+def render_fps(pipeline: MoegsPipeline) -> float:
+    """Frames per second over held-out cameras, each at another time."""
+    cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
+    count = min(len(cameras), TIMED_FRAMES)
+    rows = torch.linspace(0, len(cameras) - 1, count).long().tolist()
+    single = [cameras[row : row + 1] for row in rows]
+    seconds = []
+    for camera in single[:WARM_UP_FRAMES] + single:
+        _synchronize()
+        started = time.perf_counter()
+        pipeline.model.get_outputs_for_camera(camera)
+        _synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 1.0 / statistics.median(seconds[len(single[:WARM_UP_FRAMES]) :])
+
+
+COLUMNS = {
+    "method": "{}", "kind": "{}", "seed": "{}", "psnr": "{:.2f}", "psnr_dynamic": "{:.2f}",
+    "ssim": "{:.4f}", "gaussians": "{:,}", "mb": "{:.1f}", "train_seconds": "{:.0f}",
+    "fps": "{:.1f}", "images": "{}", "options": "{}",
+}  # fmt: skip
+"""How figures are shown on the terminal."""
+WORDS = ("method", "kind", "options")
+
+
+def print_scores(scores: list[Score]) -> None:
+    """One table on the terminal; the number of images is in its title if it is that of all."""
+    counts, title, columns = {score.images for score in scores}, "Held-out views", dict(COLUMNS)
+    if len(counts) == 1:
+        title = f"{title} ({scores[0].images} images)"
+        del columns["images"]
+    # Few lines between columns, so that the last one has room for words.
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        header = name.replace("_", " ")  # at a space a header may wrap
+        justify = "left" if name in WORDS else "right"
+        table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
+    for score in scores:
+        values = {name: getattr(score, name) for name in columns}
+        table.add_row(
+            *(
+                "-" if values[name] is None else escape(layout.format(values[name]))
+                for name, layout in columns.items()
+            )
+        )
+    CONSOLE.print(table)
+
+
+def _missing(score: Score) -> str:
+    reasons = {
+        "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
+        "train_seconds": "train_seconds: the run has no training record",
+        "psnr_oracle": "psnr_oracle: one expert is its own oracle",
+        "expert_seconds": "expert_seconds: "
+        + (
+            "the record of its training does not tell it"
+            if score.kind == "mixture"
+            else "an expert has none of its own"
+        ),
+        "psnr_dynamic": "psnr_dynamic: nothing moves in the held-out views",
+    }
+    values = {name: getattr(score, name) for name in reasons}
+    return "; ".join(
+        reasons[name]
+        for name, value in values.items()
+        if value is None or (isinstance(value, float) and math.isnan(value))
+    )
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _megabytes(module: torch.nn.Module) -> float:
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / BYTES_PER_MB
+
+
+def _kind(run: Run) -> str:
+    model = run.config.pipeline.model
+    if isinstance(model, MixtureModelConfig):
+        return "mixture"
+    return "expert" if _distillation(model).teacher is None else "distilled"
+
+
+def _distillation(model: Any) -> DistillationConfig:
+    """How an expert was taught; runs older than distillation do not say it."""
+    return getattr(model, "distillation", DistillationConfig())
+
+
+def _options(run: Run) -> str:
+    """What a reader must know to read the row: budget, frames and validation cameras."""
+    config: Any = run.config
+    options = [f"budget {config.pipeline.model.budget:g}"]
+    frames = getattr(config.pipeline.datamanager.dataparser, "frames", None)
+    if frames is not None:
+        options.append(f"frames {frames[0]}-{frames[1]}")
+    if config.pipeline.datamanager.val_cameras:
+        options.append(f"validation cameras {config.pipeline.datamanager.val_cameras}")
+    if isinstance(config.pipeline.model, MixtureModelConfig):
+        options.append(f"experts {', '.join(config.pipeline.model.expert_names)}")
+        options += config.pipeline.model.prune.summary()
+    elif getattr(config.pipeline.model, "color_correction", False):
+        options.append("color correction")
+    return ", ".join(options + _distillation(config.pipeline.model).summary())

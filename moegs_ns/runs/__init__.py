@@ -1,0 +1,1 @@
+"""Runs on disk: checkpoints, compact checkpoints, stored results."""

@@ -1,0 +1,179 @@
+"""Runs on disk: where they are, whether they are whole, what they hold."""
+
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from moegs_ns.runs.compact import decode_state, is_compact
+
+CONFIG_NAME = "config.yml"
+TRAINING_RECORD = "training.json"
+"""File in a run's folder that says how it was trained."""
+MODEL_PREFIX = "_model."
+"""What nerfstudio's pipeline puts before the names of the model's state."""
+RENAMED = ("colors.experts.", "corrections.experts.")
+"""What a mixture keeps of its experts' corrections: when it was colours alone, and now."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run of `ns-train`."""
+
+    config_path: Path
+    config: Any
+    """The run's TrainerConfig."""
+    checkpoint_path: Path
+
+    def model_state(self) -> dict[str, Any]:
+        """State of the model alone, on the CPU."""
+        return model_state(load_checkpoint(self.checkpoint_path)["pipeline"])
+
+
+def open_run(path: Path) -> Run:
+    """Open a run by its config file or folder; it may have been moved since it was trained.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no checkpoint beside it.
+        ValueError: the path is not that of a run.
+    """
+    config_path = find_config(path)
+    config = read_config(config_path)
+    return Run(config_path, config, newest_checkpoint(config_path.parent / model_dir(config)))
+
+
+def find_config(path: Path) -> Path:
+    """The config file that `path` names, or that lies in the folder `path`."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / CONFIG_NAME
+    if path.suffix not in (".yml", ".yaml"):
+        raise ValueError(
+            f"Expected the {CONFIG_NAME} of a trained run or its folder, got '{path}'."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected the {CONFIG_NAME} of a trained run, but there is no file {path}; "
+            "check the path, or train the expert first."
+        )
+    return path
+
+
+def read_config(path: Path) -> Any:
+    """The TrainerConfig that a run was started with.
+
+    nerfstudio's configs are YAML with Python types, so only open runs that you trust.
+    """
+    try:
+        config = yaml.load(path.read_text(), Loader=yaml.Loader)
+    except (yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
+        raise ValueError(
+            f"Expected a run of this version of moegs_ns, but {path} cannot be read "
+            f"({str(error).splitlines()[0]}); use the version that trained it, or train it anew."
+        ) from error
+    if not hasattr(config, "pipeline"):
+        raise ValueError(f"Expected the config of a trained run, but {path} holds something else.")
+    return config
+
+
+def model_dir(config: Any) -> Path:
+    """Folder of the checkpoints, relative to the run's folder."""
+    return Path(config.relative_model_dir)
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The checkpoint of the last step in a run's folder of checkpoints.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    found = sorted(folder.glob("step-*.ckpt"))
+    if not found:
+        raise FileNotFoundError(
+            f"Expected checkpoints in {folder}, found none; was the run stopped before its first "
+            "save (--steps-per-save)?"
+        )
+    check_whole(found[-1])
+    return found[-1]
+
+
+def check_whole(path: Path) -> None:
+    """Raise ValueError if a checkpoint file is cut short or is not one."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"The checkpoint {path} is damaged ({path.stat().st_size} bytes, not a torch file); "
+            "restore it from a copy, or train the run anew."
+        )
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content on the CPU, without running code that it might hold."""
+    check_whole(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"The checkpoint {path} is damaged ({str(error).splitlines()[0]}); "
+            "restore it from a copy, or train the run anew."
+        ) from error
+
+
+def model_state(stored: dict[str, Any]) -> dict[str, Any]:
+    """State of the model in a checkpoint's entry `pipeline`, decoded if that is compact.
+
+    Raises:
+        ValueError: it is in a compact encoding of another version.
+    """
+    state = {_name_in_model(name): value for name, value in stored.items()}
+    return decode_state(state) if is_compact(state) else state
+
+
+def _name_in_model(stored: str) -> str:
+    name = stored.removeprefix("module.").removeprefix(MODEL_PREFIX)
+    before, now = RENAMED
+    return now + name.removeprefix(before) if name.startswith(before) else name
+
+
+def check_resumable(path: Path) -> None:
+    """Raise ValueError if a checkpoint is that of a compact run, or damaged."""
+    check_whole(path)
+    # Mapped, not read: the state of the optimisers is large.
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if is_compact(content["pipeline"]):
+        raise ValueError(
+            f"Expected a run whose training can go on, but {path} is that of a compact one, which "
+            "has no state of the optimisers; resume the run that it was exported from."
+        )
+
+
+def named_config_path() -> Path | None:
+    """The file given to the running command as --load-config, from its command line.
+
+    nerfstudio's tools rebuild the run's folder from names stored in the config, which is wrong once
+    the run has been moved; they do not tell the config where it was read from.
+    """
+    arguments = sys.argv[1:]
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in ("--load-config", "--load_config"):
+            value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            return Path(value) if value else None
+    return None
+
+
+def without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries whose names begin with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
+
+
+def stored_scene(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The description of the scene in an expert's state."""
+    return {name: state[name] for name in ("num_frames", "scene_center", "scene_extent")}

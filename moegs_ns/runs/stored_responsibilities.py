@@ -1,0 +1,73 @@
+"""Responsibilities that were measured once and stay with a mixture's run."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from moegs_ns.runs.checkpoint import MODEL_PREFIX, Run, load_checkpoint
+from moegs_ns.runs.compact import is_compact
+
+SHARES = "shares"
+"""Name of the module in the model of a mixture."""
+
+
+class StoredResponsibilities(nn.Module):
+    """Responsibilities (Eq. 14), one per Gaussian of each expert; empty until they are stored.
+
+    A checkpoint has them only then, and checkpoints without them load as well.
+    """
+
+    place: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[Float[Tensor, "_"]] = []
+        # A checkpoint is read to the CPU, wherever the model is by then.
+        self.register_buffer("place", torch.empty(0), persistent=False)
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "StoredResponsibilities":
+        self.values = [fn(value) for value in self.values]
+        return super()._apply(fn, recurse)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        for place, value in enumerate(self.values):
+            destination[f"{prefix}{place}"] = value
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        names = sorted((name for name in state_dict if name.startswith(prefix)), key=len)
+        device = self.place.device
+        self.values = [state_dict[f"{prefix}{place}"].to(device) for place in range(len(names))]
+
+
+def store_responsibilities(run: Run, shares: Sequence[Float[Tensor, "_"]]) -> None:
+    """Store the responsibilities of a mixture in the newest checkpoint of its run.
+
+    Raises:
+        ValueError: the run is a compact one.
+    """
+    checkpoint = load_checkpoint(run.checkpoint_path)
+    if is_compact(checkpoint["pipeline"]):
+        raise ValueError(
+            f"Expected an ordinary run to keep responsibilities in, but {run.config_path} is a "
+            "compact one; keep them in the run that it was made of, then export that again."
+        )
+    for place, share in enumerate(shares):
+        checkpoint["pipeline"][f"{MODEL_PREFIX}{SHARES}.{place}"] = share.float().cpu()
+    # Not in the folder of checkpoints, where nerfstudio takes every name for a number of steps.
+    folder = run.config_path.parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
+        written = Path(temporary) / run.checkpoint_path.name
+        torch.save(checkpoint, written)
+        os.replace(written, run.checkpoint_path)

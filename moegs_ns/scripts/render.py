@@ -1,0 +1,87 @@
+"""`moegs render`: writes a camera path with time and lets nerfstudio render it."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.scripts.render import RenderCameraPath
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
+from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.runs.checkpoint import open_run
+
+
+@dataclass
+class Render:
+    """Render a video of a run along a path with time: a fixed camera, an orbit, frozen time."""
+
+    load_config: Path
+    """config.yml of the run."""
+    path: FixedCamera | Orbit | FrozenTime = field(default_factory=Orbit)
+    """Path of the camera."""
+    output_path: Path = Path("renders/video.mp4")
+    """Video to write; the camera path is written beside it as JSON."""
+    seconds: float | None = None
+    """Length of the video; None for that of the clip."""
+    fps: float = 30.0
+    """Frames per second of the video, and of clips that do not say theirs."""
+    rendered_output_names: tuple[str, ...] = ("rgb",)
+    """Outputs side by side, for example rgb depth argmax_gate."""
+    path_only: bool = False
+    """Write the camera path and stop, for `ns-render camera-path`."""
+
+    def main(self) -> None:
+        """Write the path, then render it."""
+        run = open_run(self.load_config)
+        rig, num_clip_frames, clip_fps = read_rig(run.config)
+        clip_seconds = num_clip_frames / (clip_fps or self.fps)
+        count = max(1, round((self.seconds or clip_seconds) * self.fps))
+        content = camera_path_json(
+            self.path, rig, count, self.fps, is_cycle=not isinstance(self.path, FixedCamera)
+        )
+        json_path = self.output_path.with_suffix(".json")
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(content), "utf8")
+        CONSOLE.print(f"Camera path of {count} frames: {json_path}")
+        if not self.path_only:
+            video = RenderCameraPath(
+                load_config=run.config_path,
+                camera_path_filename=json_path,
+                output_path=self.output_path,
+                rendered_output_names=list(self.rendered_output_names),
+            )
+            # nerfstudio finds a moved run only by the --load-config of the command line.
+            with typed(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
+                video.main()
+
+
+def read_rig(config) -> tuple[Rig, int, float]:
+    """Physical training cameras, number of frames and frames per second of a run's data."""
+    datamanager = config.pipeline.datamanager
+    parser_config = datamanager.dataparser
+    if datamanager.data is not None:
+        parser_config.data = Path(datamanager.data)
+    outputs = parser_config.setup().get_dataparser_outputs(split="train")
+    metadata = outputs.metadata
+    ids = torch.as_tensor(metadata.get("camera_ids", range(len(outputs.cameras))))
+    first_of_each = [int(torch.nonzero(ids == camera)[0]) for camera in ids.unique()]
+    times = outputs.cameras.times
+    distinct = 1 if times is None else len(times.unique())
+    cameras = outputs.cameras[torch.tensor(first_of_each)]
+    rig = rig_from_cameras(cameras)
+    return rig, int(metadata.get("num_frames", distinct)), float(metadata.get("fps") or 0.0)
+
+
+def rig_from_cameras(cameras: Cameras) -> Rig:
+    """The rig of one camera each; size and field of view are those of the first."""
+    height = int(cameras.height[0])
+    return Rig(
+        camera_to_worlds=cameras.camera_to_worlds.numpy().astype(float),
+        fov=math.degrees(2.0 * math.atan(0.5 * height / float(cameras.fy[0]))),
+        width=int(cameras.width[0]),
+        height=height,
+    )

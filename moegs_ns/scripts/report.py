@@ -1,0 +1,33 @@
+"""`moegs report`: scores trained runs on their held-out views and prints one table."""
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from moegs_ns.evaluation.tables import write_results
+from moegs_ns.reports.scores import print_scores, score_run
+from moegs_ns.runs.checkpoint import open_run
+
+
+@dataclass
+class Report:
+    """Score runs on their held-out views; prints a table and can write it."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """config.yml or folder of each run."""
+    output_path: Path | None = None
+    """JSON file to write the table to; a Markdown table is written beside it."""
+
+    def main(self) -> None:
+        """Score every run, print and write."""
+        if not self.runs:
+            raise ValueError("moegs report expects trained runs, got none; name their config.yml.")
+        scores = [score_run(open_run(path)) for path in self.runs]
+        print_scores(scores)
+        if self.output_path is not None:
+            command = shlex.join(["moegs", *sys.argv[1:]])
+            write_results(self.output_path, [asdict(score) for score in scores], command)

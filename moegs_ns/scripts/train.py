@@ -1,0 +1,236 @@
+"""`moegs recipe`: experts side by side, then their router, then the table; one command."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from moegs_ns.evaluation.tables import write_results
+from moegs_ns.launch.cli_args import parser_args
+from moegs_ns.launch.jobs import (
+    LOG,
+    TrainingJob,
+    expert_trainings,
+    progress_of,
+    train,
+    train_side_by_side,
+    visible_devices,
+)
+from moegs_ns.launch.plan import (
+    PlannedTraining,
+    decoded_megabytes,
+    duration,
+    planned,
+    print_plan,
+    stage_seconds,
+    typed_config,
+)
+from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source
+from moegs_ns.models.mixture_checks import check_router, check_sources
+from moegs_ns.reports.scores import print_scores, score_run
+from moegs_ns.runs.checkpoint import open_run
+
+if TYPE_CHECKING:
+    Parser = DataParserConfig
+else:
+    from nerfstudio.configs.dataparser_configs import DataParserUnion
+
+    Parser = tyro.conf.OmitSubcommandPrefixes[
+        tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[DataParserUnion]]
+    ]
+"""All parsers, as subcommands with their options."""
+
+
+@dataclass
+class MixtureRecipe:
+    """Train experts side by side, then their router, then print the table of all. Give the same
+    command again after an interruption: what is finished stays, the rest goes on."""
+
+    dataparser: Parser
+    """The scene, with its options, as in ns-train."""
+    experts: tuple[str, ...] = ()
+    """Names of methods, such as stg or ex4dgs, or trained runs, as in ns-train moegs-router."""
+    data: Path | None = None
+    """Folder of the scene."""
+    router: str = "router"
+    """Method of the router."""
+    expert_budget: float = 1.0
+    """Share of the published steps of the experts."""
+    router_budget: float = 1.0
+    """Share of the published steps of the router."""
+    at_once: int = 1
+    """Experts that train at a time on each GPU, or on the CPU. Small scenes leave most of a GPU
+    idle."""
+    val_cameras: tuple[int, ...] = ()
+    """Cameras taken out of the training set; the table is then made of these. A number of n3v-data
+    is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
+    seed: int = 42
+    """Seed of everything, by default that of ns-train; a method that is named twice gets the next
+    one the second time."""
+    train_options: str = ""
+    """Further options of every training, as they would be typed; with an equals sign, since they
+    begin with dashes: --train-options="--steps-per-save 100"."""
+    expert_options: tuple[str, ...] = ()
+    """Further options of single experts, each 'NAME: options'."""
+    router_options: str = ""
+    """Further options of the router; with an equals sign, as in
+    --router-options="--steps-per-save 100"."""
+    output_dir: Path = Path("outputs")
+    """Folder of all runs."""
+    experiment_name: str | None = None
+    """Folder of these runs inside; by default the name of the scene's folder."""
+    output_path: Path | None = None
+    """JSON file to write the table to; a Markdown table is written beside it."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+    def main(self) -> None:
+        """Plan, train, score.
+
+        Raises:
+            FileNotFoundError: the scene or a run that is named does not exist.
+            RuntimeError: a training failed.
+            ValueError: an expert or an option is not known.
+        """
+        sources = self.sources()
+        trainings = self.trainings(sources)
+        router = self.router_training(sources, trainings)
+        stage = [planned(training) for training in trainings if training is not None]
+        mixture = typed_config(router)
+        check_router(mixture)
+        check_sources(mixture, sources)
+        self.print_plan(sources, stage, planned(router))
+        if self.dry_run:
+            return
+        missing = [each.training for each in stage if not each.progress.is_finished]
+        if missing:
+            CONSOLE.rule("Experts")
+            train_side_by_side(missing, self.at_once, _print_end)
+        if not progress_of(router.folder).is_finished:
+            CONSOLE.rule(f"Router of {len(sources)} experts")
+            CONSOLE.print(shlex.join(["ns-train", *router.words()]))
+            train(router)
+        self.report(sources, [*(each.training for each in stage), router])
+
+    def sources(self) -> list[ExpertSource]:
+        """What the words in --experts stand for."""
+        if not self.experts:
+            raise ValueError(
+                "moegs recipe expects the experts to train, got none; add --experts stg ex4dgs "
+                "before --data."
+            )
+        if self.at_once < 1:
+            raise ValueError(f"--at-once expects at least 1, got {self.at_once}.")
+        return [expert_source(word) for word in self.experts]
+
+    def template(self) -> TrainingJob:
+        """What all trainings have in common."""
+        data = Path(self.data or self.dataparser.data).resolve()
+        cameras = [f"{camera}" for camera in self.val_cameras]
+        return TrainingJob(
+            method="",
+            options=(
+                *shlex.split(self.train_options),
+                *(["--pipeline.datamanager.val-cameras", *cameras] if cameras else []),
+            ),
+            data=data,
+            parser=tuple(parser_args(self.dataparser)),
+            budget=self.expert_budget,
+            seed=self.seed,
+            output_dir=self.output_dir.resolve(),
+            experiment=self.experiment_name or data.stem,
+            without_effect=("--vis", "tensorboard", "--steps-per-eval-image", "0"),
+        )
+
+    def trainings(self, sources: Sequence[ExpertSource]) -> list[TrainingJob | None]:
+        """The training of each expert; None for those that are trained runs."""
+        own = {}
+        for words in self.expert_options:
+            name, colon, options = words.partition(":")
+            method = expert_source(name).method if colon else ""
+            if not method or method not in [source.method for source in sources]:
+                raise ValueError(
+                    "--expert-options expects 'NAME: options' with a method of --experts, got "
+                    f"'{words}'; name one of {', '.join(self.experts)} before a colon."
+                )
+            own[method] = shlex.split(options)
+        return expert_trainings(self.template(), [source.method for source in sources], own)
+
+    def router_training(
+        self, sources: Sequence[ExpertSource], trainings: Sequence[TrainingJob | None]
+    ) -> TrainingJob:
+        """The training of the router over all experts."""
+        template = self.template()
+        configs = [
+            str(source.path if training is None else training.config_path)
+            for source, training in zip(sources, trainings, strict=True)
+        ]
+        return replace(
+            template,
+            method=PREFIX + self.router.removeprefix(PREFIX),
+            options=(
+                *("--experts", *configs), *template.options, *shlex.split(self.router_options)
+            ),
+            budget=self.router_budget,
+        )  # fmt: skip
+
+    def print_plan(
+        self,
+        sources: Sequence[ExpertSource],
+        stage: Sequence[PlannedTraining],
+        router: PlannedTraining,
+    ) -> None:
+        """What will be trained, where, and for how long."""
+        print_plan(stage, router)
+        for source in sources:
+            if source.runs:
+                CONSOLE.print(f"Trained already: {source.path}")
+        devices, training = visible_devices(), router.training
+        places = self.at_once * max(1, len(devices))
+        first = stage_seconds(stage, places)
+        total = None if first is None or router.seconds is None else first + router.seconds
+        device = f"{len(devices)} GPU(s)" if devices else "the CPU"
+        basis = "no earlier run tells the seconds per step of each"
+        if total is not None:
+            basis = "by the seconds per step of those runs, whatever ran beside them"
+        CONSOLE.print(
+            f"Experts train {self.at_once} at a time on {device}. Time left in all: "
+            f"{duration(total)} ({basis}), without start-up and the table at the end."
+        )
+        free = shutil.disk_usage(_existing(training.output_dir)).free / 1e9
+        megabytes = decoded_megabytes(self.dataparser, training.data)
+        CONSOLE.print(
+            f"Decoded images take {megabytes:,.1f} MB once; {training.output_dir} has "
+            f"{free:,.1f} GB free."
+        )
+
+    def report(self, sources: Sequence[ExpertSource], trainings: Sequence[TrainingJob]) -> None:
+        """The table of all experts of this clip and their mixture."""
+        runs = [source.runs[0] for source in sources if len(source.runs) == 1]
+        # Named as the user named them: tables are shown to others.
+        resolved = self.output_dir.resolve()
+        places = [training.folder.relative_to(resolved) for training in trainings]
+        runs += [open_run(self.output_dir / place) for place in places]
+        scores = [score_run(run) for run in runs]
+        print_scores(scores)
+        if self.output_path is not None:
+            command = shlex.join(["moegs", *sys.argv[1:]])
+            write_results(self.output_path, [asdict(score) for score in scores], command)
+
+
+def _print_end(training: TrainingJob, seconds: float) -> None:
+    CONSOLE.print(
+        f"{training.method} (seed {training.seed}): {duration(seconds)}, {training.folder / LOG}"
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
+    return path if path.exists() else _existing(path.parent)

@@ -1,0 +1,57 @@
+"""Median depth: where a pixel has lost half of its light."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.splatting.projected import all_rows, backend_for, project_experts
+from moegs_ns.splatting.projection import NEAR
+
+
+def median_depth(
+    gaussians: Gaussians,
+    view: View,
+    *,
+    near: float = NEAR,
+    backend: ModuleType | None = None,
+) -> Float[Tensor, "C H W 1"]:
+    """Depth of the first Gaussian, near to far, at which accumulated opacity reaches one half.
+
+    Distance along the optical axis in world units, that of the Gaussian's centre; 0, for nothing
+    hit, where total opacity stays below one half. Unlike the expected depth it never lies between
+    two surfaces. Not differentiable.
+
+    Raises:
+        ValueError: the cameras show different instants.
+    """
+    return median_depth_experts([gaussians], view, near=[near], backend=backend)[0]
+
+
+@torch.no_grad()
+def median_depth_experts(
+    experts: Sequence[Gaussians],
+    view: View,
+    *,
+    near: Sequence[float] | None = None,
+    backend: ModuleType | None = None,
+) -> Float[Tensor, "E C H W 1"]:
+    """`median_depth` of every expert, each with its own transmittance, sorted once.
+
+    Raises:
+        ValueError: the cameras show different instants.
+    """
+    view.assert_one_instant()
+    backend = backend or backend_for(experts[0].means.device)
+    projection, image_ids = all_rows(project_experts(experts, view, near=near, backend=backend))
+    shape = (len(experts), len(view), view.height, view.width, 1)
+    if not len(projection.depths):
+        return projection.depths.new_zeros(shape)
+    medians = backend.rasterize_median(
+        projection, image_ids, len(experts) * len(view), view.width, view.height
+    )
+    return medians.view(shape)

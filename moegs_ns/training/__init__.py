@@ -1,0 +1,1 @@
+"""What all recipes share: densification, optimisers, schedules, samplers, losses."""

@@ -1,0 +1,136 @@
+"""Losses: what experts, router and students are trained against."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+SSIM_LAMBDA = 0.2
+"""Share of the structural term in the standard loss of Gaussian splatting."""
+WINDOW = 11
+"""Pixels along each edge of the window of SSIM."""
+
+
+@dataclass(frozen=True, eq=False)
+class PhotometricErrors:
+    """Errors of a batch of images, and the loss that is made of them."""
+
+    loss: Float[Tensor, ""]
+    """(1 - λ)·L1 + λ·(1 - SSIM), averaged over images."""
+    l1: Float[Tensor, "C"]
+    ssim: Float[Tensor, "C"] | None
+    """Detached from the graph; None where λ is 0, since it is not computed then."""
+
+
+def photometric_errors(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    ssim_lambda: float = SSIM_LAMBDA,
+) -> PhotometricErrors:
+    """The standard loss of Gaussian splatting between images in [0, 1], and its parts."""
+    l1 = (pred - target).abs().mean(dim=(1, 2, 3))
+    if ssim_lambda == 0.0:
+        return PhotometricErrors(l1.mean(), l1, None)
+    similarity = structural_similarity(pred, target)
+    loss = ((1.0 - ssim_lambda) * l1 + ssim_lambda * (1.0 - similarity)).mean()
+    return PhotometricErrors(loss, l1, similarity.detach())
+
+
+def photometric_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    ssim_lambda: float = SSIM_LAMBDA,
+) -> Float[Tensor, ""]:
+    """The loss of `photometric_errors`."""
+    return photometric_errors(pred, target, ssim_lambda).loss
+
+
+def structural_similarity(
+    pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
+) -> Float[Tensor, "C"]:
+    """SSIM of each image: 11x11 Gaussian window of sigma 1.5, no padding, values in [0, 1].
+
+    Images must have at least 11 pixels along each edge.
+    """
+    height, width = pred.shape[1:3]
+    if min(height, width) < WINDOW:
+        raise ValueError(
+            f"SSIM looks through a window of {WINDOW} by {WINDOW} pixels, but the images have "
+            f"{width} by {height}; use larger images or an ssim_lambda of 0."
+        )
+    inner = WINDOW // 2
+    similarity = similarity_map(pred, target)
+    return similarity[:, inner : height - inner, inner : width - inner].mean(dim=(1, 2, 3))
+
+
+def similarity_map(
+    pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
+) -> Float[Tensor, "C H W 1"]:
+    """SSIM at every pixel, averaged over colours; zeros lie around the images.
+
+    All moments are blurred in one convolution per axis: with small images the number of kernels
+    that are launched is what a training step costs.
+    """
+    count = pred.shape[0]
+    images = torch.stack([pred, target]).permute(0, 1, 4, 2, 3)
+    p, t = images[0], images[1]
+    moments = torch.cat([images.flatten(0, 1), images.square().flatten(0, 1), p * t])
+    window = _gaussian_window(pred.device, pred.dtype)
+    blurred = conv2d(moments, window, padding=(0, WINDOW // 2), groups=3)
+    blurred = conv2d(blurred, window.transpose(2, 3), padding=(WINDOW // 2, 0), groups=3)
+    means, squares, product = blurred.split([2 * count, 2 * count, count])
+    both = means[:count] * means[count:]
+    mean_squares = means.square()
+    variances = (squares - mean_squares).unflatten(0, (2, count)).sum(0)
+    luminance = (2 * both + 0.01**2) / (mean_squares.unflatten(0, (2, count)).sum(0) + 0.01**2)
+    structure = (2 * (product - both) + 0.03**2) / (variances + 0.03**2)
+    return (luminance * structure).mean(1)[..., None]
+
+
+@cache
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+def _gaussian_window(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 1 1 11"]:
+    """One row of the window for each colour; kept, since making it costs as much as using it."""
+    offsets = torch.arange(WINDOW, device=device, dtype=dtype) - WINDOW // 2
+    window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    return (window / window.sum()).repeat(3, 1, 1, 1)
+
+
+def distillation_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    teacher: Float[Tensor, "C H W 3"],
+    gate: Float[Tensor, "C H W 1"],
+    lam: float,
+    ssim_lambda: float = SSIM_LAMBDA,
+) -> Float[Tensor, ""]:
+    """Ground truth where the student's gate is high, the mixture's image where it is low (Eq. 11).
+
+    `lam` balances the two terms; `gate` in [0, 1] is the student's share in the teacher's mixture.
+    """
+    trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
+    doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher, ssim_lambda)
+    return lam * trusted + (1.0 - lam) * doubted
+
+
+def unweighted_distillation_loss(
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    teacher: Float[Tensor, "C H W 3"],
+    lam: float,
+    ssim_lambda: float = SSIM_LAMBDA,
+) -> Float[Tensor, ""]:
+    """Ground truth and the mixture's image at every pixel alike (MoE-GS, appendix G)."""
+    truth, taught = (photometric_loss(pred, image, ssim_lambda) for image in (target, teacher))
+    return lam * truth + (1.0 - lam) * taught
+
+
+def smoothness_penalty(values: Float[Tensor, "*s rows columns"]) -> Float[Tensor, ""]:
+    """Mean squared second difference of parameters along their rows, which may be instants."""
+    if values.shape[-2] < 3:
+        return values.new_zeros(())
+    bend = values[..., 2:, :] - 2.0 * values[..., 1:-1, :] + values[..., :-2, :]
+    return bend.square().mean()
