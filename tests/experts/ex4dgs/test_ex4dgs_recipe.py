@@ -240,7 +240,7 @@ class TestTraining:
             expert, recipe, optimizers = build(budget=0.01, static=60, rate=2e-3, size=size)
             expert.gauss_params["displacements"].data[:] = 0.1 * size
             losses = [train_step(expert, recipe, optimizers, step) for step in range(40)]
-            penalties = sum(value.item() for value in recipe.regularizers().values())
+            penalties = sum(value.item() for value in recipe.motion_regularizers().values())
             results.append((losses, penalties, expert.num_static, expert.num_dynamic))
         assert results[0][0] == pytest.approx(results[1][0], rel=5e-3)
         assert results[0][1] == pytest.approx(results[1][1], rel=1e-2)
