@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import nerfstudio.configs.method_configs  # noqa: F401  first: see moegs_ns/cli/main.py
+import nerfstudio.configs.method_configs  # noqa: F401  first: see moegs_ns/scripts/main.py
 import pytest
 import torch
 from tiny import TinyRuns, make_tiny_runs

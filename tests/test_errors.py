@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from training_helpers import TEMPLATE
 
 from moegs_ns.errors import IMPORT_WARNINGS, one_sentence_errors, quiet_imports
 from moegs_ns.launch import jobs as trainings
@@ -67,8 +68,6 @@ def test_faults_of_ours_keep_their_traceback():
 
 
 def test_a_failed_training_ends_with_the_end_of_its_log(tmp_path: Path, monkeypatch, capsys):
-    from test_two_stages import TEMPLATE
-
     def fail(words, place: int = 0, log: Path | None = None) -> int:
         assert log is not None
         log.write_text("[step 3]\nValueError: Expected a scene.\n")
