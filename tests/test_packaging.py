@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from pyproject import PROJECT
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +27,7 @@ DISTRIBUTIONS = {
 
 
 def names(requirements: list[str]) -> set[str]:
-    return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
+    return {Requirement(requirement).name for requirement in requirements}
 
 
 DEPENDENCIES = names(PROJECT["dependencies"])
@@ -69,6 +71,15 @@ def test_the_check_of_imports_finds_them(tmp_path: Path):
 def test_every_dependency_is_imported():
     imported = {name for path in SOURCES for name, _ in third_party(path)}
     assert imported >= DEPENDENCIES
+
+
+def test_the_lowest_versions_that_are_tested_are_the_lower_bounds():
+    lines = (ROOT / ".github" / "constraints-lowest.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert tested.keys() == DEPENDENCIES
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        bounds = [part.version for part in requirement.specifier if part.operator == ">="]
+        assert [Version(tested[requirement.name])] == [Version(bound) for bound in bounds]
 
 
 def test_versions_agree():
