@@ -1,4 +1,4 @@
-"""What all benchmarks share: timing, random scenes, and result files.
+"""Timing, and random scenes.
 
 Times are wall-clock, synchronised with the device, after warm-up calls; every figure comes with its
 spread and the number of repeats.
@@ -8,18 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from moegs_ns.cameras import UNKNOWN_ID, View
-from moegs_ns.evaluation import tables as results
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.spherical_harmonics import num_bases
-
-RESULTS = Path(__file__).resolve().parent / "results"
-UNSEEN = ("--vis", "tensorboard", "--steps-per-eval-image", "0")
-"""Options of trainings that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +28,8 @@ class Timing:
     @staticmethod
     def of(milliseconds: Sequence[float]) -> "Timing":
         """Of single calls."""
-        return Timing(
-            statistics.median(milliseconds),
-            min(milliseconds),
-            max(milliseconds),
-            len(milliseconds),
-        )
+        median = statistics.median(milliseconds)
+        return Timing(median, min(milliseconds), max(milliseconds), len(milliseconds))
 
     def columns(self, prefix: str = "") -> dict[str, float | int]:
         """The same as columns of a row."""
@@ -52,7 +42,7 @@ class Timing:
 
 
 def synchronize() -> None:
-    """Wait until the device has done what it was told; no-op without CUDA."""
+    """Wait for the device; does nothing without CUDA."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -96,7 +86,7 @@ def random_gaussians(
     degree: int = 3,
     mean_pixels: float = 2.0,
 ) -> Gaussians:
-    """Gaussians that fill the picture of the first camera, 2 to 8 units ahead of it.
+    """Gaussians that fill the image of the first camera, 2 to 8 units ahead of it.
 
     Standard deviations are half to one and a half times `mean_pixels` on the screen.
     """
@@ -104,14 +94,9 @@ def random_gaussians(
     uniform = torch.rand(count, 7, generator=generator)
     depths = 2.0 + 6.0 * uniform[:, 2]
     across = 1.1 * depths / focal
-    means = torch.stack(
-        [
-            (uniform[:, 0] - 0.5) * view.width * across,
-            (uniform[:, 1] - 0.5) * view.height * across,
-            depths,
-        ],
-        dim=-1,
-    )
+    x = (uniform[:, 0] - 0.5) * view.width * across
+    y = (uniform[:, 1] - 0.5) * view.height * across
+    means = torch.stack([x, y, depths], dim=-1)
     quats = torch.randn(count, 4, generator=generator)
     sh = 0.3 * torch.randn(count, num_bases(degree), 3, generator=generator)
     scales = mean_pixels * (0.5 + uniform[:, 3:6]) * (depths / focal)[:, None]
@@ -138,10 +123,3 @@ def forward_view(width: int, height: int, device: str = "cpu") -> View:
         camera_ids=unknown,
         frame_ids=unknown,
     )
-
-
-def write_results(name: str, rows: Sequence[dict], command: str, folder: Path = RESULTS) -> Path:
-    """Write `<name>.json` and, beside it, the same rows as a Markdown table."""
-    path = folder / f"{name}.json"
-    results.write_results(path, rows, command)
-    return path

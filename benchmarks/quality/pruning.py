@@ -1,30 +1,28 @@
 """Prune a trained mixture by every criterion and score it on held-out views.
 
-    python benchmarks/pruning.py --name pruning --run outputs/benchmark/NAME/moegs-router/seed-0
+    python -m benchmarks.quality.pruning --name pruning --run outputs/benchmark/NAME/moegs-router/seed-0
 
 One-shot pruning is measured as it is, without training afterwards. With `--rounds 1 5` each
 criterion and ratio is also pruned by `ns-train`, in one and in five rounds, with the router trained
 on:
 
-    python benchmarks/pruning.py --name pruning_trained --run RUN --rounds 1 5 --criteria \\
+    python -m benchmarks.quality.pruning --name pruning_trained --run RUN --rounds 1 5 --criteria \\
         gate-gradient gated-contribution --parser panoptic-data --parser-options="--frames 0 66"
 """
 
-import shlex
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import tyro
-from measure import RESULTS, UNSEEN, write_results
-from pictures import PictureSheet, middle, run_pictures
 
+from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
+from benchmarks.trainings import Scene, Trainings
 from moegs_ns.cameras import single_views
 from moegs_ns.engine.pipeline import load_pipeline
-from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
+from moegs_ns.launch.jobs import train_side_by_side
 from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.mixture.prune import best_of_all, best_rows, prune
 from moegs_ns.models.mixture_model import MixtureModel
@@ -34,47 +32,29 @@ from moegs_ns.runs.checkpoint import Run, open_run
 METHOD = "moegs-router"
 
 
-@dataclass
-class Pruning:
+@dataclass(frozen=True, kw_only=True)
+class Pruning(Trainings):
     """Every criterion at every ratio, on one trained mixture."""
 
-    name: str
-    """Name of the results file."""
     run: Path
     """config.yml or folder of the mixture's run."""
     ratios: tuple[float, ...] = (0.25, 0.55, 0.75, 0.9)
-    """Shares of the Gaussians to remove; nothing removed is always measured."""
+    """Fractions of the Gaussians to remove; nothing removed is always measured."""
     criteria: tuple[CriterionName, ...] = tuple(CRITERIA)
     per_expert: bool = False
-    """Remove the same share of every expert."""
+    """Remove the same fraction of every expert."""
     max_views: int | None = None
     """Training images to measure importance on, spread evenly; None for all."""
-    seed: int = 0
-    """Of the random criterion."""
     rounds: tuple[int, ...] = ()
     """Also prune by `ns-train` in so many rounds, with the router trained in between."""
-    router_budget: float = 1.0
-    """Share of the published steps of the router that these trainings get."""
-    parser: str = "n3v-data"
-    """Parser of these trainings."""
-    parser_options: str = ""
-    train_options: str = ""
-    """Further options of these trainings, for example --val-cameras."""
-    output_dir: Path = Path("outputs/pruning")
-    """Folder of these trainings."""
-    results_dir: Path = RESULTS
-    pictures_dir: Path | None = None
-    """Where a sheet of one held-out image at every criterion and ratio goes; None for none."""
+    scene: Annotated[Scene, tyro.conf.arg(name="")] = Scene(Path(), "n3v-data")
+    """Of these trainings; their data is always that of the run."""
+    budget: float = 1.0
+    """Fraction of the published steps of the router that these trainings get."""
 
     def main(self) -> None:
-        """Measure, prune, score; the table is written after every row."""
-        run, rows = open_run(self.run), []
-        command = shlex.join(["python", *sys.argv])
-        for row in self.rows(run):
-            rows.append(row)
-            write_results(self.name, rows, command, self.results_dir)
-            print({key: row[key] for key in ("criterion", "ratio", "rounds", "psnr", "gaussians")})
-        print((self.results_dir / f"{self.name}.md").read_text())
+        """Measure, prune, score, write."""
+        self.write_each(self.rows(open_run(self.run)))
 
     def rows(self, run: Run) -> Iterator[dict[str, Any]]:
         """Rows of the table, the mixture as it is first."""
@@ -83,14 +63,14 @@ class Pruning:
         if not isinstance(model, MixtureModel):
             raise SystemExit(f"Expected the run of a mixture, but {run.config_path} is none.")
         whole = model.mixture
-        sheet = PictureSheet(self.pictures_dir and self.pictures_dir / f"{self.name}.jpg")
-        place = middle(pipeline)
+        sheet = ImageSheet(self.sheet_path())
+        index = middle_index(pipeline)
         score = score_pipeline(run, pipeline)
         print_scores([score])
         yield row_of(score, "none", 0.0)
-        unpruned = run_pictures(pipeline, place, with_experts=False)
+        unpruned = run_images(pipeline, index, with_experts=False)
         for criterion in self.criteria:
-            shown = {"truth": unpruned["truth"], "0 %": unpruned["picture"]}
+            shown = {"truth": unpruned["truth"], "0 %": unpruned["image"]}
             importance = self.measure(model, criterion, pipeline.datamanager.train_dataset.cameras)
             for ratio in self.ratios:
                 choice = self.choose(importance, ratio)
@@ -101,8 +81,8 @@ class Pruning:
                     continue
                 score = score_pipeline(run, pipeline)
                 yield row_of(score, criterion, ratio, saturated=importance.saturated_share)
-                picture = run_pictures(pipeline, place, with_experts=False)["picture"]
-                shown[f"{100 * ratio:g} %"] = picture
+                image = run_images(pipeline, index, with_experts=False)["image"]
+                shown[f"{100 * ratio:g} %"] = image
                 for count in self.rounds:
                     yield row_of(self.train(criterion, ratio, count), criterion, ratio, count)
             model.mixture = whole
@@ -111,7 +91,7 @@ class Pruning:
     def measure(self, model: MixtureModel, criterion: CriterionName, cameras: Any) -> Importance:
         """What every Gaussian is worth by a criterion."""
         views = single_views(cameras, model.device, self.max_views)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seeds[0])
         return CRITERIA[criterion](model.mixture, views, generator)
 
     def choose(self, importance: Importance, ratio: float):
@@ -123,32 +103,19 @@ class Pruning:
 
     def train(self, criterion: CriterionName, ratio: float, rounds: int) -> Score:
         """Prune in rounds by `ns-train` and score the run."""
-        views = [] if self.max_views is None else [str(self.max_views)]
-        training = TrainingJob(
-            method=METHOD,
-            options=(
-                "--router", str(self.run), "--prune-ratio", str(ratio),
-                "--prune-criterion", criterion, "--prune-rounds", str(rounds),
-                "--prune-per-expert", str(self.per_expert),
-                *(["--pipeline.model.prune.max-views", *views] if views else []),
-                *shlex.split(self.train_options),
-            ),
-            data=self.data(),
-            parser=(self.parser, *shlex.split(self.parser_options)),
-            budget=self.router_budget,
-            seed=self.seed,
-            output_dir=self.output_dir,
-            experiment=self.name,
-            name=f"{criterion}-{ratio:g}-{rounds}",
-            without_effect=UNSEEN,
-        )  # fmt: skip
+        options = [
+            "--router", str(self.run), "--prune-ratio", str(ratio), "--prune-criterion", criterion,
+            "--prune-rounds", str(rounds), "--prune-per-expert", str(self.per_expert),
+        ]  # fmt: skip
+        if self.max_views is not None:
+            options += ["--pipeline.model.prune.max-views", str(self.max_views)]
+        datamanager = open_run(self.run).config.pipeline.datamanager
+        data = datamanager.data or datamanager.dataparser.data
+        on_its_data = replace(self, scene=replace(self.scene, data=data))
+        name = f"{criterion}-{ratio:g}-{rounds}"
+        training = on_its_data.job(METHOD, name, self.seeds[0], options)
         train_side_by_side([training])
         return score_run(open_run(training.folder))
-
-    def data(self) -> Path:
-        """Folder of the scene that the mixture was trained on."""
-        datamanager = open_run(self.run).config.pipeline.datamanager
-        return datamanager.data or datamanager.dataparser.data
 
 
 def row_of(
@@ -162,8 +129,8 @@ def row_of(
     own = {"criterion": criterion, "ratio": ratio, "rounds": rounds, "saturated_share": saturated}
     values = asdict(score)
     if saturated is None:
-        words = [values["reason"], "saturated_share: measured by gate-gradient in one shot only"]
-        values["reason"] = "; ".join(word for word in words if word)
+        reasons = [values["reason"], "saturated_share: measured by gate-gradient in one shot only"]
+        values["reason"] = "; ".join(reason for reason in reasons if reason)
     return own | values
 
 

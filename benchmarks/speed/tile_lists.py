@@ -1,14 +1,12 @@
-"""How much shorter the lists of tiles are since squares end where Gaussians are too faint to be
-drawn, and what that saves, on trained experts.
+"""How much shorter the lists of tiles are since squares end where Gaussians are too faint to
+count, and what that saves, on trained experts.
 
-    python benchmarks/tile_lists.py --runs RUN RUN --scale 4
+    python -m benchmarks.speed.tile_lists --runs RUN RUN --scale 4
 
-Pictures are the same; `before` has squares of three standard deviations, as gsplat projects them.
+Images are the same; `before` has squares of three standard deviations, as gsplat projects them.
 """
 
-import shlex
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +16,11 @@ from typing import Any
 import torch
 import tyro
 from jaxtyping import Int
-from measure import RESULTS, time_in_turns, write_results
-from single_pass import LEAVES
 from torch import Tensor
 
+from benchmarks.speed.single_pass import LEAVES
+from benchmarks.speed.timing import time_in_turns
+from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View, single_views
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.experts.base import Expert
@@ -32,40 +31,36 @@ from moegs_ns.splatting import ProjectedGaussians, project, rasterize
 from moegs_ns.splatting.projection import TILE_SIZE
 
 Way = Callable[[ProjectedGaussians], ProjectedGaussians]
-"""What is made of the extents before a picture is drawn."""
+"""What is made of the extents before an image is rasterized."""
 
 
-def uncut(seen: ProjectedGaussians) -> ProjectedGaussians:
+def uncut(projected: ProjectedGaussians) -> ProjectedGaussians:
     """Squares of three standard deviations, whatever the opacity."""
-    projection = seen.projection
-    return replace(seen, projection=replace(projection, extents=projection.radii))
+    projection = projected.projection
+    return replace(projected, projection=replace(projection, extents=projection.radii))
 
 
-WAYS: dict[str, Way] = {"before": uncut, "after": lambda seen: seen}
+WAYS: dict[str, Way] = {"before": uncut, "after": lambda projected: projected}
 
 
-@dataclass
-class TileLists:
+@dataclass(frozen=True, kw_only=True)
+class TileLists(Table):
     """Lists and times of each run's held-out views."""
 
     runs: tuple[Path, ...]
     """Folders of trained experts."""
     name: str = "tile_lists"
-    """Name of the results file."""
+    results_dir: Path = RESULTS / "machine"
     scale: float = 1.0
     """Factor on the images' size, for experts that were trained at a smaller one."""
     views: int = 3
     """Held-out views of each run, spread evenly."""
     repeats: int = 10
-    """Timed pictures of each view, both ways in turns."""
-    results_dir: Path = RESULTS
-    """Where the table goes."""
+    """Timed images of each view, both ways in turns."""
 
     def main(self) -> None:
         """Measure every run and write the table."""
-        rows = [self.measure(run) for run in self.runs]
-        write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
-        print((self.results_dir / f"{self.name}.md").read_text())
+        self.write_each(self.measure(run) for run in self.runs)
 
     def measure(self, run: Path) -> dict[str, Any]:
         """One row: the mean of pairs and the median of times over the views."""
@@ -77,18 +72,18 @@ class TileLists:
             enlarged(view, self.scale)
             for view in single_views(cameras, pipeline.device, self.views)
         ]
-        pictures = [Picture(expert, view) for view in views]
+        frames = [Frame(expert, view) for view in views]
         row: dict[str, Any] = {
             "run": str(run), "gaussians": expert.num_gaussians,
             "width": views[0].width, "height": views[0].height, "views": len(views),
         }  # fmt: skip
         for name, way in WAYS.items():
-            row[f"pairs_{name}"] = sum(picture.pairs(way) for picture in pictures) // len(views)
+            row[f"pairs_{name}"] = sum(frame.pairs(way) for frame in frames) // len(views)
         row["pairs_share"] = row["pairs_after"] / row["pairs_before"]
-        for kind in (Picture.forward, Picture.backward):
+        for kind in (Frame.forward, Frame.backward):
             times: dict[str, list[float]] = {name: [] for name in WAYS}
-            for picture in pictures:
-                calls = {name: partial(kind, picture, way) for name, way in WAYS.items()}
+            for frame in frames:
+                calls = {name: partial(kind, frame, way) for name, way in WAYS.items()}
                 for name, values in time_in_turns(calls, self.repeats).items():
                     times[name] += values
             medians = {name: statistics.median(values) for name, values in times.items()}
@@ -97,7 +92,7 @@ class TileLists:
         return row | {"n": self.repeats * len(views)}
 
 
-class Picture:
+class Frame:
     """An expert's Gaussians at the time of one camera."""
 
     def __init__(self, expert: Expert, view: View) -> None:
@@ -105,30 +100,31 @@ class Picture:
             self.gaussians = expert.at(view.time)
         self.view, self.near = view, expert.near
 
-    def seen(self, gaussians: Gaussians, way: Way) -> ProjectedGaussians:
+    def projected(self, gaussians: Gaussians, way: Way) -> ProjectedGaussians:
         """The Gaussians on the image plane."""
         return way(project(gaussians, self.view, near=self.near))
 
     @torch.no_grad()
     def pairs(self, way: Way) -> int:
         """Pairs of Gaussian and tile that are sorted."""
-        return int(tiles_of(self.seen(self.gaussians, way), self.view).sum())
+        return int(tiles_of(self.projected(self.gaussians, way), self.view).sum())
 
     @torch.no_grad()
     def forward(self, way: Way) -> None:
-        """Project and draw."""
-        rasterize([self.seen(self.gaussians, way)], self.view)
+        """Project and rasterize."""
+        rasterize([self.projected(self.gaussians, way)], self.view)
 
     def backward(self, way: Way) -> None:
-        """Project, draw, and pull gradients to everything."""
+        """Project, rasterize, and pull gradients to everything."""
         leaves = {n: getattr(self.gaussians, n).detach().requires_grad_() for n in LEAVES}
-        splat = rasterize([self.seen(replace(self.gaussians, **leaves), way)], self.view).only()
-        torch.autograd.grad(splat.rgb.square().mean(), list(leaves.values()))
+        projected = self.projected(replace(self.gaussians, **leaves), way)
+        output = rasterize([projected], self.view).only()
+        torch.autograd.grad(output.rgb.square().mean(), list(leaves.values()))
 
 
-def tiles_of(seen: ProjectedGaussians, view: View) -> Int[Tensor, "n"]:
+def tiles_of(projected: ProjectedGaussians, view: View) -> Int[Tensor, "n"]:
     """Tiles that each Gaussian is listed in."""
-    projection = seen.projection
+    projection = projected.projection
     edges = projection.extents[:, None]
     tiles = torch.tensor([-(-view.width // TILE_SIZE), -(-view.height // TILE_SIZE)]).to(edges)
     first = torch.floor((projection.means2d - edges) / TILE_SIZE)

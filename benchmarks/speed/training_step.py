@@ -1,6 +1,6 @@
 """Time and profile training steps of any method inside nerfstudio's own loop.
 
-    python benchmarks/training_step.py --name training_step --warmup 600 --steps 200 \
+    python -m benchmarks.speed.training_step --name training_step --warmup 600 --steps 200 \
         --command "moegs-4dgaussians --data DATA/dnerf_mutant dnerf-data"
 
 Steps are timed one by one between synchronisations; a second pass of `--profiled` steps counts the
@@ -9,7 +9,6 @@ kernels, the waits for the device and the operators that cost the host most.
 
 import shlex
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +16,27 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import tyro
-from measure import RESULTS, synchronize, write_results
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts.train import _set_random_seed
 from nerfstudio.utils import writer
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.speed.timing import synchronize
+from benchmarks.tables import RESULTS, Table
+from benchmarks.trainings import UNWATCHED
+from moegs_ns.engine.pipeline import MoegsPipeline
 from moegs_ns.engine.trainer import MoegsTrainer
 from moegs_ns.models.expert_model import ExpertModel
 
 
-@dataclass
-class TrainingStep:
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep(Table):
     """Milliseconds a step of each command, after a warm-up in which the scene takes shape."""
 
     command: tuple[str, ...]
     """What would follow `ns-train`, one string per row of the table."""
     name: str = "training_step"
-    """Name of the results file."""
+    results_dir: Path = RESULTS / "machine"
     warmup: int = 600
     """Steps before the first one that counts."""
     steps: int = 200
@@ -43,14 +45,10 @@ class TrainingStep:
     """Steps that are profiled afterwards; 0 for none."""
     operators: int = 25
     """Operators printed of a profile."""
-    results_dir: Path = RESULTS
-    """Where the table goes."""
 
     def main(self) -> None:
         """Time every command and write the table."""
-        rows = [self.measure(command) for command in self.command]
-        write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
-        print((self.results_dir / f"{self.name}.md").read_text())
+        self.write_each(self.measure(command) for command in self.command)
 
     def measure(self, command: str) -> dict[str, Any]:
         """One row: median, mean, which rounds of growth are part of, and spread; kernels and waits
@@ -65,7 +63,7 @@ class TrainingStep:
         times = clock.milliseconds
         row: dict[str, Any] = {
             "command": command,
-            "gaussians": gaussian_count(trainer),
+            "gaussians": gaussian_count(trainer.pipeline),
             "median_ms": round(statistics.median(times), 3),
             "mean_ms": round(statistics.fmean(times), 3),
             "p10_ms": round(sorted(times)[len(times) // 10], 3),
@@ -133,17 +131,10 @@ class StepClock:
 
 def make_trainer(command: str, output_dir: Path) -> MoegsTrainer:
     """The trainer that `ns-train` would build, set up but not started."""
-    words = shlex.split(command)
-    options = [
-        "--vis",
-        "tensorboard",
-        "--output-dir",
-        str(output_dir),
-        "--steps-per-save",
-        "1000000",
-    ]
-    options += ["--steps-per-eval-image", "0", "--logging.local-writer.enable", "False"]
-    config = tyro.cli(AnnotatedBaseConfigUnion, args=[words[0], *options, *words[1:]])
+    method, *args = shlex.split(command)
+    options = ["--output-dir", str(output_dir), "--steps-per-save", "1000000", *UNWATCHED]
+    options += ["--logging.local-writer.enable", "False"]
+    config = tyro.cli(AnnotatedBaseConfigUnion, args=[method, *options, *args])
     config.pipeline.datamanager.data = config.data
     config.set_timestamp()
     config.save_config()
@@ -153,9 +144,9 @@ def make_trainer(command: str, output_dir: Path) -> MoegsTrainer:
     return trainer
 
 
-def gaussian_count(trainer: MoegsTrainer) -> int:
+def gaussian_count(pipeline: MoegsPipeline) -> int:
     """Gaussians of the expert or of all experts."""
-    model = trainer.pipeline.model
+    model = pipeline.model
     return (model.expert if isinstance(model, ExpertModel) else model.mixture).num_gaussians
 
 

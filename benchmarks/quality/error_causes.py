@@ -1,21 +1,19 @@
 """How much of a run's error on held-out cameras has which cause, in dB.
 
-    python benchmarks/error_causes.py --name error_causes --runs RUN RUN
+    python -m benchmarks.quality.error_causes --name error_causes --runs RUN RUN
 
 For every held-out camera the error is measured as it is, and as it would be without one cause:
 
 - colours: an affine map of the image's colours to the true ones is fitted, one for each camera;
 - registration: the best of the nine shifts by at most one pixel is taken, one for each camera;
 - motion: pixels that move have the mean error of those that do not;
-- overfitting: the training cameras are drawn as a held-out one is, also with fitted colours.
+- overfitting: the training cameras are rendered as a held-out one is, also with fitted colours.
 
 PSNR is that of the mean squared error over all images of a camera, and then averaged over cameras;
 it differs a little from the mean over images that other tables show.
 """
 
 import math
-import shlex
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +22,9 @@ from typing import Any
 import torch
 import tyro
 from jaxtyping import Bool, Float
-from measure import RESULTS, write_results
 from torch import Tensor
 
+from benchmarks.tables import Table, free_memory
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import target_image
 from moegs_ns.runs.checkpoint import open_run
@@ -92,30 +90,29 @@ def decibels(mean_squared: float) -> float:
     return -10.0 * math.log10(max(mean_squared, 1e-12))
 
 
-@dataclass
-class ErrorCauses:
+@dataclass(frozen=True, kw_only=True)
+class ErrorCauses(Table):
     """One row for each run and held-out camera, and one for all cameras of a run."""
 
     runs: tuple[Path, ...]
     """config.yml or folder of each run."""
+    name: str = "error_causes"
     train_views: int = 100
     """Training images, spread evenly, for the PSNR of training cameras."""
-    name: str = "error_causes"
-    """Name of the results file."""
-    results_dir: Path = RESULTS
 
     def main(self) -> None:
-        """Draw, compare, write; the table is written after every run."""
-        rows = []
+        """Render, compare, write."""
+        self.write_each(self.all_rows())
+
+    def all_rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of every run."""
         for path in self.runs:
             run = open_run(path)
             pipeline = load_pipeline(run)
             own = {"method": run.config.method_name, "run": run.config.timestamp}
-            rows += [own | row for row in self.rows(pipeline)]
-            write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
+            yield from [own | row for row in self.rows(pipeline)]
             del pipeline
-            torch.cuda.empty_cache()
-        print((self.results_dir / f"{self.name}.md").read_text())
+            free_memory()
 
     @torch.no_grad()
     def rows(self, pipeline: MoegsPipeline) -> Iterator[dict[str, Any]]:
@@ -123,10 +120,10 @@ class ErrorCauses:
         errors: dict[int, CameraError] = {}
         manager = pipeline.datamanager
         camera_ids = manager.eval_dataset.frame_table.camera_ids
-        for place, (camera, batch) in enumerate(manager.fixed_indices_eval_dataloader):
+        for index, (camera, batch) in enumerate(manager.fixed_indices_eval_dataloader):
             image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
             target = target_image(batch, pipeline.device)
-            of_camera = errors.setdefault(int(camera_ids[place]), CameraError())
+            of_camera = errors.setdefault(int(camera_ids[index]), CameraError())
             of_camera.add(image, target, batch["is_moving"])
         found = {camera: error.figures() for camera, error in sorted(errors.items())}
         training = self.training_figures(pipeline)
@@ -137,7 +134,7 @@ class ErrorCauses:
         yield {"camera": "all"} | rounded(mean_figures(found.values()) | training) | {"reason": ""}
 
     def training_figures(self, pipeline: MoegsPipeline) -> dict[str, float]:
-        """Of training cameras, drawn without what was learned for them alone.
+        """Of training cameras, rendered without what was learned for them alone.
 
         Those of a run with colour correction differ from their images by their own colours, so
         that overfitting shows where colours are right.

@@ -1,4 +1,7 @@
-"""Sheets of pictures to look at: held-out images of runs beside the truth, gates and errors."""
+"""Sheets of images to look at: held-out views of runs beside the truth, gates and errors.
+
+python -m benchmarks.quality.image_sheets --config RUN/config.yml --output sheet.jpg
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,25 +21,25 @@ from moegs_ns.runs.checkpoint import open_run
 ERROR_GAIN = 4.0
 """Errors are shown this much brighter."""
 WIDTH = 320
-"""Width in pixels of each picture."""
+"""Width in pixels of each image."""
 ERROR = f"error x{ERROR_GAIN:g}"
-"""Name of the picture of an error."""
+"""Name of the image of an error."""
 
 
 @dataclass
-class PictureSheet:
-    """Rows of named pictures; the file is written anew after every row, so that none is lost."""
+class ImageSheet:
+    """Rows of named images; the file is written anew after every row, so that none is lost."""
 
     path: Path | None
     """None for no file."""
     rows: list[Float[Tensor, "h w 3"]] = field(default_factory=list)
 
-    def add(self, label: str, pictures: Mapping[str, Float[Tensor, "H W 3"]]) -> None:
-        """Add a row; its label and the names of the pictures are written into them."""
+    def add(self, label: str, images: Mapping[str, Float[Tensor, "H W 3"]]) -> None:
+        """Add a row; its label and the names of the images are written into them."""
         if self.path is None:
             return
-        names = [f"{label}: {name}" if n == 0 else name for n, name in enumerate(pictures)]
-        named = zip(names, pictures.values(), strict=True)
+        names = [f"{label}: {name}" if n == 0 else name for n, name in enumerate(images)]
+        named = zip(names, images.values(), strict=True)
         self.rows.append(torch.cat([_titled(_shrink(image), name) for name, image in named], dim=1))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(_bytes(_padded(self.rows)).numpy()).save(self.path, quality=85)
@@ -48,32 +51,32 @@ def error(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float
 
 
 @torch.no_grad()
-def run_pictures(
-    pipeline: MoegsPipeline, place: int, *, with_experts: bool = True
+def run_images(
+    pipeline: MoegsPipeline, index: int, *, with_experts: bool = True
 ) -> dict[str, Float[Tensor, "H W 3"]]:
-    """Truth, picture and error of held-out image `place`; of a mixture also gates and the winner,
+    """Truth, picture and error of held-out image `index`; of a mixture also gates and argmax gate,
     and its experts with their errors."""
-    camera, batch = pipeline.datamanager.eval_item(place)
+    camera, batch = pipeline.datamanager.eval_item(index)
     outputs = pipeline.model.get_outputs_for_camera(camera)
     truth = target_image(batch, pipeline.device)
-    found = {"truth": truth, "picture": outputs["rgb"], ERROR: error(outputs["rgb"], truth)}
+    found = {"truth": truth, "image": outputs["rgb"], ERROR: error(outputs["rgb"], truth)}
     for name in (key for key in outputs if key.startswith("rgb_") and with_experts):
         found |= {name: outputs[name], f"{name} {ERROR}": error(outputs[name], truth)}
     found |= {key: outputs[key].expand(-1, -1, 3) for key in outputs if key.startswith("gate_")}
     return found | ({"argmax_gate": outputs["argmax_gate"]} if "argmax_gate" in outputs else {})
 
 
-def middle(pipeline: MoegsPipeline) -> int:
+def middle_index(pipeline: MoegsPipeline) -> int:
     """The held-out image that stands for all where only one is shown."""
     return len(pipeline.datamanager.eval_dataset) // 2
 
 
 def save_sheet(config: Path, output: Path, rows: int = 8) -> None:
-    """One row of `run_pictures` per held-out image, spread evenly."""
-    pipeline, sheet = load_pipeline(open_run(config)), PictureSheet(output)
+    """Save `rows` held-out images of a run, spread evenly over all of them."""
+    pipeline, sheet = load_pipeline(open_run(config)), ImageSheet(output)
     count = len(pipeline.datamanager.eval_dataset)
-    for place in torch.linspace(0, count - 1, min(rows, count)).long().tolist():
-        sheet.add(str(place), run_pictures(pipeline, place))
+    for index in torch.linspace(0, count - 1, min(rows, count)).long().tolist():
+        sheet.add(str(index), run_images(pipeline, index))
 
 
 def _shrink(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
@@ -83,9 +86,9 @@ def _shrink(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
 
 
 def _titled(image: Float[Tensor, "h w 3"], title: str) -> Float[Tensor, "h w 3"]:
-    drawn = Image.fromarray(_bytes(image).numpy())
-    ImageDraw.Draw(drawn).text((4, 2), title, fill="white", stroke_fill="black", stroke_width=1)
-    return torch.from_numpy(np.array(drawn)) / 255.0
+    titled = Image.fromarray(_bytes(image).numpy())
+    ImageDraw.Draw(titled).text((4, 2), title, fill="white", stroke_fill="black", stroke_width=1)
+    return torch.from_numpy(np.array(titled)) / 255.0
 
 
 def _bytes(image: Float[Tensor, "h w 3"]) -> Tensor:
@@ -99,18 +102,5 @@ def _padded(rows: Sequence[Float[Tensor, "h w 3"]]) -> Float[Tensor, "h2 w2 3"]:
     return torch.cat([pad(row, (0, 0, 0, width - row.shape[1])) for row in rows])
 
 
-@dataclass
-class Sheet:
-    """Save a sheet of pictures of a run's held-out views."""
-
-    config: Path
-    output: Path
-    rows: int = 8
-
-    def main(self) -> None:
-        """Save it."""
-        save_sheet(self.config, self.output, self.rows)
-
-
 if __name__ == "__main__":
-    tyro.cli(Sheet, description=__doc__).main()
+    tyro.cli(save_sheet, description=__doc__)

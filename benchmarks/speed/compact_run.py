@@ -1,24 +1,22 @@
-"""Carry a compact run to another machine and compare its pictures with those of the whole run.
+"""Carry a compact run to another machine and compare its images with those of the whole run.
 
-    python benchmarks/compact_run.py write RUN/config.yml --folder outputs/carried
-    python benchmarks/compact_run.py compare outputs/carried --data DATA/panoptic_basketball
+    python -m benchmarks.speed.compact_run write RUN/config.yml --folder outputs/carried
+    python -m benchmarks.speed.compact_run compare outputs/carried --data DATA/panoptic_basketball
 
-The first command, where the run was trained, writes the compact run and pictures of the whole one.
+The first command, where the run was trained, writes the compact run and images of the whole one.
 The second, anywhere, opens the compact run and renders the same held-out views.
 """
 
 import json
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
-from measure import RESULTS, write_results
 from torchvision.io import read_image, write_png
 
+from benchmarks.tables import Table
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.evaluation.tables import hardware
 from moegs_ns.runs.checkpoint import open_run
@@ -30,9 +28,9 @@ COMPACT = "compact"
 """Folder of the compact run in the carried one."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Write:
-    """Write the compact run and pictures of the whole one."""
+    """Write the compact run and images of the whole one."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """config.yml or folder of the run."""
@@ -59,23 +57,19 @@ class Write:
         (self.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
 
-@dataclass
-class Compare:
-    """Render the compact runs here and write how far they are from the pictures."""
+@dataclass(frozen=True, kw_only=True)
+class Compare(Table):
+    """Render the compact runs here and write how far they are from the images of whole ones."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders that `write` made."""
     data: Path
     """Folder of the scene on this machine."""
     name: str = "compact_run"
-    """Name of the results file."""
-    results_dir: Path = RESULTS
 
     def main(self) -> None:
         """Render, compare, write."""
-        rows = [self.row(folder) for folder in self.folders]
-        write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
-        print((self.results_dir / f"{self.name}.md").read_text())
+        self.write_each(self.row(folder) for folder in self.folders)
 
     def row(self, folder: Path) -> dict[str, object]:
         """Figures of one carried run."""

@@ -1,24 +1,22 @@
 """E-D3DGS's embedding smoothness: one difference of embeddings a pair against sparse products.
 
-    python benchmarks/embedding_smoothness.py --counts 20000 100000
+    python -m benchmarks.speed.embedding_smoothness --counts 20000 100000
 
 Points lie on two walls a few units apart, so that all twenty neighbours are within reach.
 """
 
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 from jaxtyping import Float
-from measure import RESULTS, Timing, time_calls, time_in_turns, write_results
 from torch import Tensor
 
+from benchmarks.speed.timing import Timing, time_calls, time_in_turns
+from benchmarks.tables import RESULTS, Table
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
     find_neighbours,
@@ -29,8 +27,8 @@ from moegs_ns.experts.ed3dgs.embedding_smoothness import (
 NEIGHBOURS, EMBEDDING_SIZE = 20, 32
 
 
-@dataclass
-class EmbeddingSmoothness:
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingSmoothness(Table):
     """Milliseconds of the search for neighbours, and of value and gradient, both ways in turns."""
 
     counts: tuple[int, ...] = (20_000, 100_000, 250_000)
@@ -40,15 +38,11 @@ class EmbeddingSmoothness:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to compute."""
     name: str = "embedding_smoothness"
-    """Name of the results file."""
-    results_dir: Path = RESULTS
-    """Where the table goes."""
+    results_dir: Path = RESULTS / "synthetic"
 
     def main(self) -> None:
         """Measure every count and write the table."""
-        rows = [self.measure(count) for count in self.counts]
-        write_results(self.name, rows, shlex.join(["python", *sys.argv]), self.results_dir)
-        print((self.results_dir / f"{self.name}.md").read_text())
+        self.write_each(self.measure(count) for count in self.counts)
 
     def measure(self, count: int) -> dict[str, Any]:
         """One row."""
@@ -81,7 +75,7 @@ def two_walls(count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
 def value_and_gradient(
     way: Callable[[Tensor, Neighbours], Tensor], embeddings: Tensor, neighbours: Neighbours
 ) -> None:
-    """What a training step asks for."""
+    """What a training step computes."""
     torch.autograd.grad(way(embeddings, neighbours), embeddings)
 
 
