@@ -9,8 +9,8 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting.projected import all_rows, backend_for, project_experts
 from moegs_ns.splatting.projection import NEAR
+from moegs_ns.splatting.rendering import backend_for, merge_projections, project_experts
 
 
 def median_depth(
@@ -45,9 +45,11 @@ def median_depth_experts(
     Raises:
         ValueError: the cameras show different instants.
     """
-    view.assert_one_instant()
+    view.assert_one_time()
     backend = backend or backend_for(experts[0].means.device)
-    projection, image_ids = all_rows(project_experts(experts, view, near=near, backend=backend))
+    projection, image_ids = merge_projections(
+        project_experts(experts, view, near=near, backend=backend)
+    )
     shape = (len(experts), len(view), view.height, view.width, 1)
     if not len(projection.depths):
         return projection.depths.new_zeros(shape)
