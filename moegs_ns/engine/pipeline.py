@@ -84,7 +84,7 @@ class MoegsPipeline(VanillaPipeline):
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
         """Outputs, losses and, where somebody looks at them, figures of a step."""
         view, batch = self.datamanager.next_train_view(step)
-        outputs = self._model.training_outputs(view)
+        outputs = self.model.training_outputs(view)
         is_logged = step % self.steps_per_log == 0
         metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics

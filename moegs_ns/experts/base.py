@@ -125,8 +125,10 @@ class Expert(nn.Module):
         self, geometry: Sequence[tuple], cameras: Sequence[Int[Tensor, ""] | None]
     ) -> list[ProjectedGaussians]:
         """Never synchronises with the host where there is a `graph_key`, so it can be captured."""
-        ids = [torch.full((len(viewmats),), UNKNOWN_ID) for viewmats, *_ in geometry]
-        views = [View(*own, unknown, unknown) for own, unknown in zip(geometry, ids, strict=True)]
+        views = []
+        for viewmats, Ks, width, height, times in geometry:
+            unknown = torch.full((len(viewmats),), UNKNOWN_ID)
+            views.append(View(viewmats, Ks, width, height, times, unknown, unknown))
         sets = self.at_all([view.times[0] for view in views], cameras)
         return [project(one, view, near=self.near) for one, view in zip(sets, views, strict=True)]
 

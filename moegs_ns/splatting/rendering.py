@@ -203,10 +203,11 @@ def project(
         view,
         near=max(NEAR, near),
     )
-    eps2d, antialiased = (
-        value[projection.gaussian_ids] if isinstance(value, Tensor) else value
-        for value in (gaussians.eps2d, gaussians.antialiased)
-    )
+    eps2d, antialiased = gaussians.eps2d, gaussians.antialiased
+    if isinstance(eps2d, Tensor):
+        eps2d = eps2d[projection.gaussian_ids]
+    if isinstance(antialiased, Tensor):
+        antialiased = antialiased[projection.gaussian_ids]
     projection = tighten_extents(apply_eps2d(projection, eps2d, antialiased))
     depths = projection.depths
     projected = ProjectedGaussians(

@@ -97,9 +97,9 @@ class TestVolumeRouter:
 
     def test_one_set_is_seen_from_one_place(self):
         mixed, (first, second, third) = self.volume(), views()
-        moved = mixed(second, own_views=[first, third])
-        EXACT.assert_close(moved.images, mixed(second).images)
-        EXACT.assert_close(moved.rgb, mixed(second).rgb)
+        moved = mixed.render(second, own_views=[first, third])
+        EXACT.assert_close(moved.images, mixed.render(second).images)
+        EXACT.assert_close(moved.rgb, mixed.render(second).rgb)
 
     def test_experts_that_decode_colours_are_refused(self):
         shaded = STGExpertConfig(color="full").setup(scene=SCENE)
@@ -111,10 +111,12 @@ def test_every_expert_is_drawn_from_its_own_place():
     mixed, (first, second, third) = mixture(*COUNTS), views()
     for other in (first, third):
         other.times.copy_(second.times)
-    render = mixed(second, own_views=[first, third])
-    EXACT.assert_close(render.images[0], mixed(first).images[0])
-    EXACT.assert_close(render.images[1], mixed(third).images[1])
-    EXACT.assert_close(mixed(second, own_views=[second, second]).rgb, mixed(second).rgb)
+    render = mixed.render(second, own_views=[first, third])
+    EXACT.assert_close(render.images[0], mixed.render(first).images[0])
+    EXACT.assert_close(render.images[1], mixed.render(third).images[1])
+    EXACT.assert_close(
+        mixed.render(second, own_views=[second, second]).rgb, mixed.render(second).rgb
+    )
 
 
 class TestPixelRouter:
@@ -128,12 +130,12 @@ class TestPixelRouter:
         mixed, (first, second, _) = mixture(*COUNTS, router=PixelRouterConfig()), views()
         for parameter in mixed.router.parameters():
             parameter.data *= 0.2
-        before = mixed(second).gates.detach()
-        assert (mixed(first).gates - before).abs().max() > 1e-3
+        before = mixed.render(second).gates.detach()
+        assert (mixed.render(first).gates - before).abs().max() > 1e-3
         later = one_frame_apart(second, SCENE.num_frames)
         assert (mixed.render(later).gates - before).abs().max() > 1e-4
         mixed.experts[0].gauss_params["means"].data += 0.3
-        EXACT.assert_close(mixed(second).gates.detach(), before)
+        EXACT.assert_close(mixed.render(second).gates.detach(), before)
         assert set(mixed.router.parameter_groups()) == {"router_phi"}
 
     def test_logits_are_those_of_one_network(self):

@@ -195,7 +195,7 @@ class TestColorsOfExperts:
         gates = torch.softmax(torch.randn(2, 4, 4, 1), 0)
         images = torch.rand(2, 4, 4, 3)
         rest = torch.rand(4, 4, 1)
-        return MixtureRender((gates * images).sum(0), gates, images, rest, rest)
+        return MixtureRender((gates * images).sum(0), gates, images, rest, rest, None)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
         colors = ExpertCorrections([(OFF, True)] * 2, scene())
