@@ -260,11 +260,7 @@ class CapturedGraph:
         self, outputs: tuple[Tensor, ...], output_gradients: Sequence[Tensor]
     ) -> list[Tensor | None]:
         """Those of all inputs and parameters; None where unused or not required."""
-        pairs = [
-            (value, gradient)
-            for value, gradient in zip(outputs, output_gradients, strict=True)
-            if value.requires_grad
-        ]
+        pairs = [(v, g) for v, g in zip(outputs, output_gradients, strict=True) if v.requires_grad]
         sources = [*self.inputs, *self._leaves.values()]
         wanted = [value for value in sources if value.requires_grad]
         if not pairs:
@@ -398,6 +394,6 @@ def grad_mode() -> tuple[bool, bool]:
 
 def identity(value: Tensor | None) -> Hashable:
     """Which memory a tensor is, and whose."""
-    if value is None:
-        return None
-    return id(value), value.data_ptr(), value.shape, value.requires_grad
+    return (
+        value if value is None else (id(value), value.data_ptr(), value.shape, value.requires_grad)
+    )

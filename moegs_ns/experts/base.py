@@ -99,8 +99,8 @@ class Expert(nn.Module):
     def at_all(
         self, times: Sequence[Float[Tensor, ""]], cameras: Sequence[Int[Tensor, ""] | None]
     ) -> list[Gaussians]:
-        """The Gaussians at several instants, equal to `at` of each; a family may do here what all
-        instants share only once."""
+        """The Gaussians at several times, equal to `at` of each; a family may do here what all
+        times share only once."""
         return [self.at(time, camera) for time, camera in zip(times, cameras, strict=True)]
 
     def project(
@@ -141,7 +141,7 @@ class Expert(nn.Module):
         return None
 
     def member_at(self, time: Float[Tensor, ""]) -> "Expert":
-        """The expert that draws an instant and shades it: this one, unless it is made of several.
+        """The expert that renders a time and shades it: this one, unless it is made of several.
 
         `at` gives the rows among those of all; the colours are finished by the member.
         """
@@ -154,7 +154,7 @@ class Expert(nn.Module):
         ray_origins: Float[Tensor, "*s 3"],
         ray_directions: Float[Tensor, "*s 3"],
     ) -> Float[Tensor, "*s 3"]:
-        """Final colour from splatted channels, before blending and background; here unchanged."""
+        """Final colour from rasterised channels, before blending and background; here unchanged."""
         return rgb
 
     @property

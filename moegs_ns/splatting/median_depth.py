@@ -27,7 +27,7 @@ def median_depth(
     two surfaces. Not differentiable.
 
     Raises:
-        ValueError: the cameras show different instants.
+        ValueError: the cameras show different times.
     """
     return median_depth_experts([gaussians], view, near=[near], backend=backend)[0]
 
@@ -43,7 +43,7 @@ def median_depth_experts(
     """`median_depth` of every expert, each with its own transmittance, sorted once.
 
     Raises:
-        ValueError: the cameras show different instants.
+        ValueError: the cameras show different times.
     """
     view.assert_one_time()
     backend = backend or backend_for(experts[0].means.device)
