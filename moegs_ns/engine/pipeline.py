@@ -83,8 +83,8 @@ class MoegsPipeline(VanillaPipeline):
         self, step: int
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
         """Outputs, losses and, where somebody looks at them, figures of a step."""
-        cameras, batch = self.datamanager.next_train(step)
-        outputs = self._model(cameras)
+        view, batch = self.datamanager.next_train_view(step)
+        outputs = self.model.training_outputs(view)
         is_logged = step % self.steps_per_log == 0
         metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics

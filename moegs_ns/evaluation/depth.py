@@ -52,7 +52,7 @@ class ExpectedDepth(Depth):
 
     def of_mixture(self, mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
         """See base."""
-        render = mixture(view)
+        render = mixture.render(view)
         return torch.where(render.accumulation >= SOLID, render.depth, 0.0)
 
 
@@ -77,7 +77,7 @@ class MedianDepth(Depth):
         if isinstance(mixture, VolumeMixture):
             parts = mixture.modulated(gaussians, view)
             return self.of_set(_joint(parts, view, mixture.near), view, NEAR)[0]
-        winner = mixture.render(gaussians, view).gates.argmax(0, keepdim=True)
+        winner = mixture.render(view, gaussians=gaussians).gates.argmax(0, keepdim=True)
         medians = median_depth_experts(gaussians, view, near=mixture.near)[:, 0]
         return medians.gather(0, winner)[0]
 

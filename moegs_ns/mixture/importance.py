@@ -55,8 +55,8 @@ def gate_importance(mixture: Mixture, views: Iterable[View]) -> Importance:
     total, num_views, saturated = RowSums(mixture, columns=1), 0, 0.0
     for view in views:
         gaussians = mixture.gaussians(view.time)
-        splatted = mixture.splat(gaussians, view).features[:, 0]
-        maps, gates = own_gate_gradients(mixture, splatted, view)
+        features = mixture.render(view, gaussians=gaussians).rendered.features[:, 0]
+        maps, gates = own_gate_gradients(mixture, features, view)
         sums = weighted_contributions(gaussians, view, maps[:, None], near=mixture.near)
         for k, part in enumerate(gaussians):
             norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)

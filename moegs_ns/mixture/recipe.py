@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.losses import SSIM_LAMBDA
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.supervision import PlainErrors
+from moegs_ns.training.supervision import Supervision
 
 
 @dataclass
@@ -35,7 +35,7 @@ class RouterRecipe(nn.Module):
         self.config = config
         self.generator = torch.Generator().manual_seed(seed)
         self.sampler: Sampler | None = None
-        self._errors = PlainErrors(config.ssim_lambda)
+        self.supervision = Supervision()
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""
@@ -53,7 +53,8 @@ class RouterRecipe(nn.Module):
         `gates` are those of the image and of the same camera one frame apart; without the latter
         their change is not counted.
         """
-        losses = {"photometric": self._errors(image[None], target[None]).loss}
+        errors = self.supervision.plain_errors(image[None], target[None], self.config.ssim_lambda)
+        losses = {"photometric": errors.loss}
         if len(gates) == 2:
             change = (gates[0] - gates[1]).abs().mean()
             losses["gate_change"] = self.config.weight_gate_change * change

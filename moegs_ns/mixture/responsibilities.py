@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture.mixture import Mixture, gates_from
+from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import VolumeMixture
 from moegs_ns.splatting.contributions import weighted_contributions
 
@@ -48,8 +48,7 @@ def responsibilities(mixture: Mixture, views: Iterable[View]) -> Responsibilitie
     total, num_views = RowSums(mixture, columns=2), 0
     for view in views:
         gaussians = mixture.gaussians(view.time)
-        logits = mixture.logits(mixture.splat(gaussians, view).features[:, 0], view)
-        gates = gates_from(logits, mixture.temperature)
+        gates = mixture.render(view, gaussians=gaussians).gates
         maps = torch.cat([torch.ones_like(gates), gates], dim=-1)[:, None]
         total.add(gaussians, weighted_contributions(gaussians, view, maps, near=mixture.near))
         num_views += 1

@@ -1,5 +1,8 @@
-"""nerfstudio's options of models, without those that say nothing about Gaussians."""
+"""What all models share: nerfstudio's options, and the guard around a render."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import tyro
@@ -20,3 +23,15 @@ class GaussianModelConfig(ModelConfig):
     """Hidden, since images are drawn whole; nerfstudio's commands may set it."""
     prompt: tyro.conf.Suppress[str | None] = None
     """Hidden, since nothing is made from text."""
+
+
+@contextmanager
+def no_tracing() -> Iterator[None]:
+    """No tracing within a render: nerfstudio's viewer aborts one by raising from a trace function,
+    which must not happen during a CUDA graph's capture, in a kernel or in a first import."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)

@@ -19,7 +19,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, ViewCache, one_frame_apart, view_from_cameras
+from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
@@ -28,7 +28,7 @@ from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule
 from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import mixture_of
 from moegs_ns.models.camera_corrections import ExpertCorrections
-from moegs_ns.models.config import GaussianModelConfig
+from moegs_ns.models.config import GaussianModelConfig, no_tracing
 from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
 from moegs_ns.models.expert_sources import (
     check_same_scene,
@@ -146,7 +146,6 @@ class MixtureModel(Model):
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.shares = StoredResponsibilities()
-        self.views = ViewCache()
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -218,8 +217,8 @@ class MixtureModel(Model):
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """The mixture's image when training, every named image of one camera otherwise."""
         if self.training:
-            return self.training_outputs(self.views.of(ray_bundle, self.device))
-        return self.view_outputs(view_from_cameras(ray_bundle).to(self.device))
+            return self.training_outputs(view_from_cameras(ray_bundle))
+        return self.get_outputs_for_camera(ray_bundle)
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The mixture's image of a training view, and the gates that the recipe looks at."""
@@ -233,13 +232,15 @@ class MixtureModel(Model):
         if not (self.config.recipe.weight_gate_change > 0.0 and num_frames > 1):
             return []
         other = one_frame_apart(view, num_frames)
-        # Not replayed, which would write over what the backward pass of the first one reads.
+        # Not graphed: a replay would overwrite what the backward pass of the first render reads.
         gaussians = self.mixture.gaussians(other.time, camera=training_camera(view))
-        return [self.mixture.render(gaussians, other, self.corrections.views(other)).gates]
+        own_views = self.corrections.views(other)
+        return [self.mixture.render(other, own_views=own_views, gaussians=gaussians).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera."""
-        outputs = self._named(self.mixture(view, box))
+        gaussians = None if box is None else self.mixture.gaussians(view.time, box)
+        outputs = self._named(self.mixture.render(view, gaussians=gaussians))
         if self.shares.values and box is None:
             outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
         return outputs
@@ -251,7 +252,7 @@ class MixtureModel(Model):
     def _recorded(self, view: View) -> MixtureRender:
         """The mixture at the time, from the place and in the colours of a training camera."""
         own_views = self.corrections.views(view)
-        render = self.mixture(view, camera=training_camera(view), own_views=own_views)
+        render = self.mixture.render(view, camera=training_camera(view), own_views=own_views)
         return replace(render, rgb=self.corrections.recolored(render, view))
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
@@ -272,7 +273,9 @@ class MixtureModel(Model):
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> dict[str, Tensor]:
         """Outputs of one camera, cropped to a box at the camera's time."""
-        return self.view_outputs(view_from_cameras(camera).to(self.device), obb_box)
+        view = view_from_cameras(camera).to(self.device)
+        with no_tracing():
+            return self.view_outputs(view, obb_box)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """Figures for the log of the training."""

@@ -92,7 +92,7 @@ def save_routing(path: Path, pipeline: MoegsPipeline, indices: list[int]) -> Non
         camera, batch = pipeline.datamanager.eval_item(index)
         view = view_from_cameras(camera)
         target = target_image(batch, pipeline.device)
-        render = model.mixture(view)
+        render = model.mixture.render(view)
         maps = routing_maps(render.images, render.gates, render.rgb, target)
         gate, best = (colors[value.argmax(0) % len(colors)] for value in (maps.gates, maps.best))
         entropy = maps.entropy[..., None].expand(-1, -1, 3)

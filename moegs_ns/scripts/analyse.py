@@ -145,7 +145,7 @@ def view_sums(
     for index in indices:
         camera, batch = datamanager.eval_item(index)
         target = target_image(batch, pipeline.device)
-        render = model.mixture(view_from_cameras(camera))
+        render = model.mixture.render(view_from_cameras(camera))
         maps = routing_maps(render.images, render.gates, render.rgb, target)
         regions = regions_of(batch["is_moving"][..., 0])
         sums = {name: maps.sums(mask) for name, mask in regions.items()}

@@ -86,15 +86,15 @@ class Densifier:
         }
 
     @torch.no_grad()
-    def observe(self, splat: RenderOutput, ids: Tensor | None, num_views: int) -> None:
-        """Add the screen gradients of one splat whose `means2d` retained them.
+    def observe(self, render: RenderOutput, num_views: int) -> None:
+        """Add the screen gradients of one render that retained them.
 
         The loss is a mean over `num_views`; the statistic is that of one view's own loss.
         """
-        found = screen_gradients(splat, num_views)
+        found = screen_gradients(render, num_views)
         if found is None:
             return
-        gradients, counts = found
+        (gradients, counts), ids = found, render.projected.ids
         if ids is None:
             self.statistics["gradients"] += gradients
             self.statistics["counts"] += counts
@@ -197,20 +197,20 @@ class Densifier:
 
 @torch.no_grad()
 def screen_gradients(
-    splat: RenderOutput, num_views: int
+    render: RenderOutput, num_views: int
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]] | None:
-    """Screen gradients in units of half the image, summed over a splat's cameras, and the number of
-    cameras that see each Gaussian; None if `means2d` retained none.
+    """Screen gradients in units of half the image, summed over the cameras, and the number of
+    cameras that see each Gaussian; None if the render retained none.
 
     The loss is a mean over `num_views`; the gradients are those of one view's own loss.
     """
-    gradient = splat.means2d.grad
+    gradient = render.screen_gradients
     if gradient is None:
         return None
-    height, width = splat.rgb.shape[1:3]
+    height, width = render.rgb.shape[1:3]
     x, y = gradient.unbind(-1)
     norms = torch.hypot(x * (0.5 * width * num_views), y * (0.5 * height * num_views))
-    is_visible = splat.radii > 0
+    is_visible = render.radii > 0
     norms *= is_visible
     if len(norms) == 1:  # A sum of one is a launch that changes nothing.
         return norms[0], is_visible[0].to(norms.dtype)

@@ -53,7 +53,7 @@ def test_a_mixture_has_the_blended_expected_depth(rig: View):
     mixed = dense(60, 50)
     maps = mixture_depth(mixed, rig, EXPECTED)
     for camera in range(3):
-        render = mixed(rig.select(torch.tensor([camera])))
+        render = mixed.render(rig.select(torch.tensor([camera])))
         expected = torch.where(render.accumulation >= SOLID, render.depth, 0.0).detach()
         EXACT.assert_close(maps[camera], expected)
 
@@ -64,7 +64,7 @@ def test_a_mixture_has_the_median_depth_of_its_winner(rig: View):
     maps = mixture_depth(mixed, rig, MEDIAN)
     wins = set()
     for camera in range(3):
-        gates = mixed(rig.select(torch.tensor([camera]))).gates
+        gates = mixed.render(rig.select(torch.tensor([camera]))).gates
         winner = gates.argmax(0)
         wins |= set(winner.flatten().tolist())
         own = torch.where(winner == 0, alone[0, camera], alone[1, camera])

@@ -56,7 +56,7 @@ class TestFuse:
     def test_one_expert_stays_itself(self):
         mixed, view = mixture(20), views()[1]
         shares = responsibilities(mixed, [view]).shares
-        FORWARD.assert_close(fused_image(mixed, shares, view), mixed(view).rgb.detach())
+        FORWARD.assert_close(fused_image(mixed, shares, view), mixed.render(view).rgb.detach())
 
     def test_experts_that_decode_colours_are_refused(self):
         mixed = mix([expert(0, 5), STGExpertConfig(color="full").setup(scene=SCENE)])

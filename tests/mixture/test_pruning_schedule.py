@@ -36,7 +36,7 @@ def trained():
 def step(mixed, optimizers) -> None:
     for optimizer in optimizers.values():
         optimizer.zero_grad()
-    mixed(views()[1]).rgb.square().sum().backward()
+    mixed.render(views()[1]).rgb.square().sum().backward()
     for optimizer in optimizers.values():
         optimizer.step()
 
@@ -104,7 +104,7 @@ def test_optimisers_go_over_to_the_rows_that_stay_with_their_moments():
     phi = optimizers["router_phi"].state[mixed.router.phi[0].weight]["exp_avg"].clone()
     assert moments.abs().max() > 0
     # As nerfstudio does, something holds the graph of the last step.
-    held = mixed(views()[1]).rgb
+    held = mixed.render(views()[1]).rgb
     pruned, _ = run(schedule(ratio=0.5), mixed, optimizers)
     fewer = pruned.router.rows[0]["w"]
     places = [int((weights == value).nonzero()[0]) for value in fewer.detach()]
@@ -131,9 +131,9 @@ def test_chance_is_the_same_for_the_same_seed_and_new_in_every_round():
 
 def test_a_ratio_of_nothing_changes_nothing():
     mixed, optimizers = trained()
-    before = mixed(views()[1]).rgb.detach()
+    before = mixed.render(views()[1]).rgb.detach()
     mixed, _ = run(schedule(ratio=0.0), mixed, optimizers)
-    FORWARD.assert_close(mixed(views()[1]).rgb.detach(), before)
+    FORWARD.assert_close(mixed.render(views()[1]).rgb.detach(), before)
 
 
 def test_the_report_is_one_sentence():

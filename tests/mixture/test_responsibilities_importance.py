@@ -105,7 +105,7 @@ class TestGateImportance:
             sums = []
             for step in (-1e-5, 1e-5):
                 mixed.router.rows[0][weight].data[row] += step
-                sums.append(mixed(view).gates[0].sum())
+                sums.append(mixed.render(view).gates[0].sum())
                 mixed.router.rows[0][weight].data[row] -= step
             slopes.append((sums[1] - sums[0]) / 2e-5)
         expected = torch.stack(slopes).norm()
@@ -120,7 +120,7 @@ class TestGateImportance:
         assert soft.saturated_share < 0.1 and hard.saturated_share > 0.3
         vanished = [(torch.cat(each.values) == 0).double().mean() for each in (soft, hard)]
         assert vanished[0] < 0.1 and vanished[1] > 0.3
-        gates = torch.stack([mixture(*COUNTS)(view).gates for view in views()])
+        gates = torch.stack([mixture(*COUNTS).render(view).gates for view in views()])
         expected = (gates.amax(1) > SATURATED).double().mean()
         assert soft.saturated_share == pytest.approx(float(expected))
 
@@ -168,7 +168,7 @@ class TestCriteria:
         assert report_of(importance, choice).after == (COUNTS[0] - 1, COUNTS[1] - 1)
         pruned = prune(mixed, choice.keep)
         for view in views():
-            FORWARD.assert_close(pruned(view).rgb.detach(), mixed(view).rgb.detach())
+            FORWARD.assert_close(pruned.render(view).rgb.detach(), mixed.render(view).rgb.detach())
 
 
 class TestChoices:
@@ -210,7 +210,7 @@ class TestPrune:
                 value == after[name] if isinstance(value, dict) else torch.equal(value, after[name])
             )
         for view in views():
-            EXACT.assert_close(same(view).rgb.detach(), mixed(view).rgb.detach())
+            EXACT.assert_close(same.render(view).rgb.detach(), mixed.render(view).rgb.detach())
 
     def test_rows_are_gone_and_the_others_keep_order_and_identity(self):
         mixed = mixture(*COUNTS)
@@ -235,7 +235,7 @@ class TestPrune:
         pruned = prune(mixed, keep)
         for k in range(2):
             mixed.experts[k].gauss_params["opacities"].data[~keep[k]] = -100.0
-        FORWARD.assert_close(pruned(view).rgb.detach(), mixed(view).rgb.detach())
+        FORWARD.assert_close(pruned.render(view).rgb.detach(), mixed.render(view).rgb.detach())
 
     def test_an_expert_is_never_emptied(self):
         keep = [torch.zeros(COUNTS[0], dtype=torch.bool), torch.ones(COUNTS[1], dtype=torch.bool)]
@@ -246,7 +246,7 @@ class TestPrune:
     def test_other_routers_are_pruned_alike(self, router):
         mixed, view = mixture(*COUNTS, router=router), views()[1]
         pruned = prune(mixed, [torch.arange(count) % 2 == 0 for count in COUNTS])
-        assert type(pruned) is type(mixed) and pruned(view).rgb.isfinite().all()
+        assert type(pruned) is type(mixed) and pruned.render(view).rgb.isfinite().all()
         assert pruned.num_gaussians == 7 + 5
 
     def test_experts_with_two_kinds_of_rows(self):

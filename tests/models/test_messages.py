@@ -105,7 +105,7 @@ def test_no_memory_left_on_the_gpu(tiny_runs: TinyRuns, tmp_path: Path, monkeypa
 
 def test_a_loss_that_is_no_number(tiny_runs: TinyRuns, tmp_path: Path, monkeypatch):
     def poison(self, outputs, batch, metrics_dict=None):
-        image = outputs["drawn"][0][3]
+        image = outputs["parts"][0][2]
         return {"photometric": image.sum() * float("nan")}
 
     monkeypatch.setattr("moegs_ns.models.expert_model.ExpertModel.get_loss_dict", poison)
