@@ -87,7 +87,7 @@ def test_one_expert_stays_itself(depth: Depth, rig: View):
 @EITHER
 def test_a_fused_set_is_drawn_as_one_set(depth: Depth, rig: View):
     mixed = dense(60, 50)
-    shares = responsibilities(mixed, views()).shares
+    shares = responsibilities(mixed, views()).values
     joint = fuse(mixed, shares, rig.time)
     maps = fused_depth(mixed, shares, rig, depth)
     EXACT.assert_close(maps, depth.of_set(joint, rig, 0.01).detach())
