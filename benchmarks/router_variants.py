@@ -22,7 +22,9 @@ from pictures import ERROR, PictureSheet, error, middle, run_pictures
 
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.launch.jobs import TrainingJob, train_side_by_side, visible_devices
-from moegs_ns.reports.fusion import fused_picture, fused_psnr, measured
+from moegs_ns.mixture.fuse import fused_image
+from moegs_ns.reports.fusion import fused_psnr, measured, mixture_model
+from moegs_ns.reports.held_out import held_out
 from moegs_ns.reports.scores import score_pipeline, score_run
 from moegs_ns.runs.checkpoint import open_run
 
@@ -121,10 +123,10 @@ class RouterVariants:
         shown = run_pictures(pipeline, place, with_experts=False)
         sheet.add(f"{name}, seed {seed}", shown)
         if self.fuse and name == FUSED:
-            shares = measured(pipeline).shares
-            figures = fused_psnr(pipeline, shares)
-            camera, _ = pipeline.datamanager.eval_item(place)
-            fused = fused_picture(pipeline, shares, camera)
+            values = measured(pipeline).values
+            figures = fused_psnr(pipeline, values)
+            view, _, _ = held_out(pipeline, place)
+            fused = fused_image(mixture_model(pipeline).mixture, values, view)
             fused_error = error(fused, shown["truth"])
             sheet.add("fused", {"truth": shown["truth"], "picture": fused, ERROR: fused_error})
             missing = ["psnr_std", "psnr_dynamic", "ssim", "lpips", "fps", "psnr_oracle"]

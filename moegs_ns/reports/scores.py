@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.metrics import lpips_weights_path
+from moegs_ns.evaluation.image_metrics import lpips_weights_path
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.models.training_records import record_of

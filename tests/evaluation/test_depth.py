@@ -7,8 +7,14 @@ from tolerances import EXACT, FORWARD
 from toys import make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.depth import DEPTHS, Depth, expert_depth, fused_depth, mixture_depth
-from moegs_ns.evaluation.metrics import SOLID
+from moegs_ns.evaluation.depth import (
+    DEPTHS,
+    SOLID,
+    Depth,
+    expert_depth,
+    fused_depth,
+    mixture_depth,
+)
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.fuse import fuse
