@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 
 from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
@@ -24,7 +23,7 @@ from moegs_ns.cameras import single_views
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.launch.jobs import train_side_by_side
 from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
-from moegs_ns.mixture.prune import best_of_all, best_rows, prune
+from moegs_ns.mixture.prune import prune
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.scores import Score, print_scores, score_pipeline, score_run
 from moegs_ns.runs.checkpoint import Run, open_run
@@ -73,14 +72,13 @@ class Pruning(Trainings):
             shown = {"truth": unpruned["truth"], "0 %": unpruned["image"]}
             importance = self.measure(model, criterion, pipeline.datamanager.train_dataset.cameras)
             for ratio in self.ratios:
-                choice = self.choose(importance, ratio)
                 try:
-                    model.mixture = prune(whole, choice.keep)
+                    model.mixture = prune(whole, self.choose(importance, ratio))
                 except ValueError as error:
                     print(f"{criterion} at {ratio:g} is left out: {error}")
                     continue
                 score = score_pipeline(run, pipeline)
-                yield row_of(score, criterion, ratio, saturated=importance.saturated_share)
+                yield row_of(score, criterion, ratio, saturated=importance.saturated_fraction)
                 image = run_images(pipeline, index, with_experts=False)["image"]
                 shown[f"{100 * ratio:g} %"] = image
                 for count in self.rounds:
@@ -89,17 +87,16 @@ class Pruning(Trainings):
             sheet.add(criterion, shown)
 
     def measure(self, model: MixtureModel, criterion: CriterionName, cameras: Any) -> Importance:
-        """What every Gaussian is worth by a criterion."""
+        """Importance of every Gaussian by a criterion."""
         views = single_views(cameras, model.device, self.max_views)
-        generator = torch.Generator().manual_seed(self.seeds[0])
-        return CRITERIA[criterion](model.mixture, views, generator)
+        return CRITERIA[criterion].measure(model.mixture, views, self.seeds[0])
 
     def choose(self, importance: Importance, ratio: float):
         """Which Gaussians stay at a ratio."""
         counts = [len(values) for values in importance.values]
         if self.per_expert:
-            return best_rows(importance, [round((1.0 - ratio) * count) for count in counts])
-        return best_of_all(importance, round((1.0 - ratio) * sum(counts)))
+            return importance.best_per_expert([round((1.0 - ratio) * count) for count in counts])
+        return importance.best(round((1.0 - ratio) * sum(counts)))
 
     def train(self, criterion: CriterionName, ratio: float, rounds: int) -> Score:
         """Prune in rounds by `ns-train` and score the run."""
@@ -126,10 +123,18 @@ def row_of(
     saturated: float | None = None,
 ) -> dict[str, Any]:
     """One row; 0 rounds stand for one-shot pruning without training afterwards."""
-    own = {"criterion": criterion, "ratio": ratio, "rounds": rounds, "saturated_share": saturated}
+    own = {
+        "criterion": criterion,
+        "ratio": ratio,
+        "rounds": rounds,
+        "saturated_fraction": saturated,
+    }
     values = asdict(score)
     if saturated is None:
-        reasons = [values["reason"], "saturated_share: measured by gate-gradient in one shot only"]
+        reasons = [
+            values["reason"],
+            "saturated_fraction: measured by gate-gradient in one shot only",
+        ]
         values["reason"] = "; ".join(reason for reason in reasons if reason)
     return own | values
 

@@ -21,7 +21,9 @@ from benchmarks.trainings import Trainings, num_gpus
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
-from moegs_ns.reports.fusion import fused_picture, fused_psnr, measured
+from moegs_ns.mixture.fuse import fused_image
+from moegs_ns.reports.fusion import fused_psnr, measured, mixture_model
+from moegs_ns.reports.held_out import held_out
 from moegs_ns.reports.scores import score_pipeline, score_run
 from moegs_ns.runs.checkpoint import open_run
 
@@ -89,10 +91,10 @@ class RouterVariants(Trainings):
         shown = run_images(pipeline, index, with_experts=False)
         sheet.add(f"{name}, seed {seed}", shown)
         if self.fuse and name == FUSED:
-            weights = measured(pipeline).shares
+            weights = measured(pipeline).values
             figures = fused_psnr(pipeline, weights)
-            camera, _ = pipeline.datamanager.eval_item(index)
-            fused = fused_picture(pipeline, weights, camera)
+            view, _, _ = held_out(pipeline, index)
+            fused = fused_image(mixture_model(pipeline).mixture, weights, view)
             truth = shown["truth"]
             sheet.add("fused", {"truth": truth, "image": fused, ERROR: error(fused, truth)})
             missing = ["psnr_std", "psnr_dynamic", "ssim", "lpips", "fps", "psnr_oracle"]

@@ -19,8 +19,8 @@ from torchvision.io import read_image, write_png
 from benchmarks.tables import Table
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.evaluation.tables import hardware
+from moegs_ns.reports.compact_export import near_share, render_views, write_compact
 from moegs_ns.runs.checkpoint import open_run
-from moegs_ns.scripts.export import near_share, render_views, write_compact
 
 RECORD = "pictures.json"
 """File in the carried folder: which views were rendered where, and their PSNR."""

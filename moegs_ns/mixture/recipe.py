@@ -1,4 +1,4 @@
-"""How the router is trained (MoE-GS, appendix B.1): frozen experts, one view per step."""
+"""Training of the router (MoE-GS, appendix B.1): frozen experts, one view per step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ class RouterRecipeConfig(InstantiateConfig):
 
     _target: type = field(default_factory=lambda: RouterRecipe)
     ssim_lambda: float = SSIM_LAMBDA
-    """Weight of the structural term of the loss."""
+    """Weight of the D-SSIM term of the loss."""
     weight_gate_change: float = 0.0
-    """Weight of the mean change of the gates from one frame to the next, seen by the same camera.
-    Above 0 every step renders a second instant."""
+    """Weight of the mean change of the gates from one frame to the next in the same camera. Above 0
+    every step also renders the neighbouring frame."""
 
 
 class RouterRecipe(nn.Module):
@@ -50,8 +50,7 @@ class RouterRecipe(nn.Module):
     ) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised.
 
-        `gates` are those of the image and of the same camera one frame apart; without the latter
-        their change is not counted.
+        `gates` are those of the image and, where their change is penalised, one frame apart.
         """
         errors = self.supervision.plain_errors(image[None], target[None], self.config.ssim_lambda)
         losses = {"photometric": errors.loss}
@@ -61,7 +60,7 @@ class RouterRecipe(nn.Module):
         return losses
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Everything a resumed run needs to go on as if it had not stopped."""
+        """State for an exact resume."""
         return {"sampler": {} if self.sampler is None else self.sampler.state_dict()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:

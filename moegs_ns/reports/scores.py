@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.metrics import lpips_weights_path
+from moegs_ns.evaluation.image_metrics import lpips_weights_path
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.models.training_records import record_of
@@ -95,8 +95,8 @@ def render_fps(pipeline: MoegsPipeline) -> float:
     """Frames per second over held-out cameras, each at another time."""
     cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
     count = min(len(cameras), TIMED_FRAMES)
-    rows = torch.linspace(0, len(cameras) - 1, count).long().tolist()
-    single = [cameras[row : row + 1] for row in rows]
+    indices = torch.linspace(0, len(cameras) - 1, count).long().tolist()
+    single = [cameras[index : index + 1] for index in indices]
     seconds = []
     for camera in single[:WARM_UP_FRAMES] + single:
         _synchronize()
@@ -113,7 +113,7 @@ COLUMNS = {
     "fps": "{:.1f}", "images": "{}", "options": "{}",
 }  # fmt: skip
 """How figures are shown on the terminal."""
-WORDS = ("method", "kind", "options")
+TEXT_COLUMNS = ("method", "kind", "options")
 
 
 def print_scores(scores: list[Score]) -> None:
@@ -125,8 +125,8 @@ def print_scores(scores: list[Score]) -> None:
     # Few lines between columns, so that the last one has room for words.
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
-        header = name.replace("_", " ")  # at a space a header may wrap
-        justify = "left" if name in WORDS else "right"
+        header = name.replace("_", " ")  # Headers wrap at spaces.
+        justify = "left" if name in TEXT_COLUMNS else "right"
         table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
     for score in scores:
         values = {name: getattr(score, name) for name in columns}
@@ -183,7 +183,7 @@ def _distillation(model: Any) -> DistillationConfig:
 
 
 def _options(run: Run) -> str:
-    """What a reader must know to read the row: budget, frames and validation cameras."""
+    """Options that a reader of the row needs: budget, frames, validation cameras and the like."""
     config: Any = run.config
     options = [f"budget {config.pipeline.model.budget:g}"]
     frames = getattr(config.pipeline.datamanager.dataparser, "frames", None)

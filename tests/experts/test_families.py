@@ -106,9 +106,9 @@ def test_experts_that_hide_rows_get_the_gates_of_the_rows_they_show():
     late = view()
     late.times[:] = 0.8
     before = mixed.render(late).gates
-    mixed.router.rows[0]["w"].data[10:] += 5.0
+    mixed.router.gaussian_weights[0]["w"].data[10:] += 5.0
     torch.testing.assert_close(mixed.render(late).gates, before)
-    mixed.router.rows[0]["w"].data[:10] += 5.0
+    mixed.router.gaussian_weights[0]["w"].data[:10] += 5.0
     assert not torch.allclose(mixed.render(late).gates, before)
 
 

@@ -40,7 +40,7 @@ class TestVolumeRouter:
         mixed, view = self.volume(temperature=0.6), views()[1]
         parts = mixed.gaussians(view.time)
         modulated = mixed.modulated(parts, view)
-        for k, (rows, part) in enumerate(zip(mixed.router.rows, parts, strict=True)):
+        for k, (rows, part) in enumerate(zip(mixed.router.gaussian_weights, parts, strict=True)):
             first, second, third = (layer.weight for layer in mixed.router.phi[::2])
             ray = part.means - view.positions[0]
             ray = ray / ray.norm(dim=-1, keepdim=True)
@@ -155,7 +155,7 @@ class TestAblations:
         option = {"w_dir": "direction_weights", "w_time": "time_weights"}[weight]
         router = VolumeAwarePixelRouterConfig(**{option: False})
         mixed = mixture(*COUNTS, router=router)
-        assert all(weight not in rows and len(rows) == 2 for rows in mixed.router.rows)
+        assert all(weight not in rows and len(rows) == 2 for rows in mixed.router.gaussian_weights)
         assert mixed.router.phi[0].weight.shape[1] == 1 + 6
         assert ("router_time" in mixed.router.parameter_groups()) == (weight == "w_dir")
         assert mixed.render(views()[1]).rgb.isfinite().all()
@@ -186,7 +186,7 @@ class TestAblations:
         logits = torch.stack(
             [
                 brute_weights(part, view) @ rows["w"]
-                for part, rows in zip(parts, mixed.router.rows, strict=True)
+                for part, rows in zip(parts, mixed.router.gaussian_weights, strict=True)
             ]
         )
         expected = torch.softmax(logits / mixed.temperature, dim=0)

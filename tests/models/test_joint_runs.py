@@ -55,7 +55,9 @@ def assert_consistent(model: JointModel, optimizers: dict[str, torch.optim.Optim
             assert any(parameter is each for each in held), name
             # Groups without a gradient so far have no moments.
             assert state.get("exp_avg", parameter).shape == parameter.shape, name
-    for expert, rows in zip(model.mixture.experts, model.mixture.router.rows, strict=True):
+    for expert, rows in zip(
+        model.mixture.experts, model.mixture.router.gaussian_weights, strict=True
+    ):
         assert {len(weights) for weights in rows.values()} == {expert.num_gaussians}
 
 
