@@ -10,8 +10,8 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.data.dataparsers.recordings import POSES_BOUNDS, find_recordings
-from moegs_ns.data.frames.image_ids import split_cameras, with_image_ids
+from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS, find_recordings
+from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
 from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap, write_poses_bounds
 from moegs_ns.data.points.initial import PREPARED_POINTS
 from moegs_ns.data.points.prepared import PreparedPointsOptions, prepare_points

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from moegs_ns.atomic_files import atomic_write
 from moegs_ns.cameras import llff_from_opengl, opengl_from_viewmats
-from moegs_ns.data.dataparsers.recordings import CapturedGraph
+from moegs_ns.data.dataparsers.n3v import Recording
 from moegs_ns.data.points.triangulation import require_pycolmap
 
 _LARGEST_SHIFT = 0.002
@@ -24,7 +24,7 @@ _DEPTHS = (0.1, 99.9)
 
 
 def poses_bounds_from_colmap(
-    folder: Path, recordings: list[CapturedGraph]
+    folder: Path, recordings: list[Recording]
 ) -> Float[np.ndarray, "C 17"]:
     """LLFF rows of the cameras, in the model's world.
 
@@ -109,7 +109,7 @@ def _images_by_camera(model: Any, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _check_lens(camera: Any, recording: CapturedGraph) -> None:
+def _check_lens(camera: Any, recording: Recording) -> None:
     """Raise unless one focal length and a principal point in the middle tell all of a camera."""
     if not camera.is_undistorted():
         raise ValueError(

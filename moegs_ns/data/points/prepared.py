@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from moegs_ns.atomic_files import atomic_write
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
-from moegs_ns.data.frames.groups import FrameGroup, decode_group
-from moegs_ns.data.frames.image_ids import with_image_ids
+from moegs_ns.data.frames.dataset import with_image_ids
+from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 from moegs_ns.data.points.triangulation import (
     Triangulated,
     TriangulationOptions,
@@ -91,7 +91,7 @@ class _Images:
         """Images of one camera in order of time, to be decoded together."""
         sources = tuple(self.sources[row] for row in rows)
         size = (self.view.width, self.view.height)
-        return FrameGroup(sources[0].group, sources, tuple(rows), *size, background=None)
+        return FrameGroup(sources[0].group, sources, *size, background=None)
 
     def read(self, instants: Sequence[_Instant]) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
         """The images of each instant; every video is decoded once, up to the last frame asked."""
