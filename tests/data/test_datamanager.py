@@ -30,7 +30,7 @@ from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import store as frame_store
 from moegs_ns.data.frames.dataset import FrameDataset
-from moegs_ns.data.frames.train_images import TrainImages
+from moegs_ns.data.frames.store import TrainImages
 from moegs_ns.scene import SceneInfo
 from moegs_ns.training.samplers import SameTimeSampler, ShuffledSampler
 
