@@ -106,9 +106,9 @@ def test_every_training_of_every_mixture_is_understood(tmp_path: Path):
         if isinstance(each, mixture.Mixture):
             experts = each.experts(seed=0)
             for training in experts.values():
-                parse(*training.words())
+                parse(*training.args())
             for training, _ in each.routers(0, experts):
-                parse(*training.words())
+                parse(*training.args())
 
 
 @pytest.mark.parametrize(
