@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
@@ -102,7 +102,8 @@ class MixtureModelConfig(GaussianModelConfig):
     def check_experts(self, config: TrainerConfig, sources: Sequence[ExpertSource]) -> None:
         """Raise ValueError if runs were trained on other frames than this clip's, or the Volume
         Router gets an expert that decodes colours per pixel."""
-        frames = getattr(config.pipeline.datamanager.dataparser, "frames", None)
+        datamanager: Any = config.pipeline.datamanager
+        frames = getattr(datamanager.dataparser, "frames", None)
         for source in sources:
             _check_frames(source, frames)
         if isinstance(self.router, VolumeRouterConfig):

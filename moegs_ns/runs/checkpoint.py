@@ -1,5 +1,6 @@
 """Runs on disk: where they are, whether they are whole, what they hold."""
 
+import itertools
 import json
 import sys
 import zipfile
@@ -168,7 +169,7 @@ def named_config_path() -> Path | None:
     nerfstudio's tools rebuild the run's folder from names stored in the config, which is wrong once
     the run has been moved; they do not tell the config where it was read from.
     """
-    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ""], strict=True):
+    for argument, following in itertools.pairwise([*sys.argv[1:], ""]):
         name, _, value = argument.partition("=")
         if name in ("--load-config", "--load_config"):
             value = value or following
