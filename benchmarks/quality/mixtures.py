@@ -90,7 +90,7 @@ class Mixtures(Trainings):
         """
         missing = [each for each in trainings if not progress_of(each.folder).is_finished]
         for each in missing:
-            print("ns-train", shlex.join(each.words()), flush=True)
+            print("ns-train", shlex.join(each.args()), flush=True)
         shared = math.ceil(len(missing) / num_gpus()) or 1
         try:
             train_side_by_side(missing, at_once=1 if self.one_by_one else shared)

@@ -163,7 +163,7 @@ def multiview_depth_consistency(
         view: cameras of the depth maps.
         alphas: opacity; pixels below `SOLID` are not solid. None for depths that are 0 there.
     """
-    view.assert_one_instant()
+    view.assert_one_time()
     is_solid = depths[..., 0] > 0
     if alphas is not None:
         is_solid = is_solid & (alphas[..., 0] >= SOLID)

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from jaxtyping import Float, Int
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
@@ -15,7 +14,7 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackAttributes,
     TrainingCallbackLocation,
 )
-from nerfstudio.models.base_model import Model
+from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -25,8 +24,9 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.mixture.mixture import finish_image, training_camera, within
+from moegs_ns.models.base import GaussianModel, GaussianModelConfig, no_tracing
 from moegs_ns.models.camera_corrections import CameraCorrections
-from moegs_ns.models.config import GaussianModelConfig, no_tracing
+from moegs_ns.models.resume import resume_expert
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
@@ -49,11 +49,18 @@ class ExpertModelConfig(GaussianModelConfig):
     show the mean."""
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     """A trained mixture that teaches the expert beside the training images."""
-    budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
-    """Share of the published steps to train for; scales every schedule of the recipe."""
+
+    def check(self, config: TrainerConfig) -> None:
+        """See base; also finds the teacher, if there is one."""
+        # Imported here, since a teacher is a mixture of these models.
+        from moegs_ns.models.teacher import prepare_distillation
+
+        super().check(config)
+        resume_expert(config)
+        prepare_distillation(self)
 
 
-class ExpertModel(Model):
+class ExpertModel(GaussianModel):
     """Renders and trains one expert; knows nothing of its family."""
 
     config: ExpertModelConfig
@@ -73,6 +80,17 @@ class ExpertModel(Model):
         )
         self.step = 0
         self._parts: list[TrainingRender] = []
+
+    def begin_training(self) -> None:
+        """Open the teacher, if there is one."""
+        from moegs_ns.models.teacher import distillation_of
+
+        if self.config.distillation.teacher is not None:
+            self.recipe.supervision = distillation_of(self.config, scene_of(self.kwargs))
+
+    def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Where the points came from, and what the supervision tells."""
+        return self.origin_of_points(earlier) | self.recipe.supervision.report()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Groups of the recipe and of the cameras' corrections."""

@@ -1,10 +1,7 @@
 """The nerfstudio model of a mixture whose experts are trained together with its router."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from torch import Tensor
 from torch.nn import Parameter
@@ -13,34 +10,13 @@ from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import target_image
 from moegs_ns.mixture.joint.recipe import JointRecipe
 from moegs_ns.mixture.mixture import training_camera
-from moegs_ns.mixture.pruning_schedule import PruneConfig
 from moegs_ns.models.camera_corrections import UNCORRECTED, ExpertCorrections
 from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
-from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.models.joint_config import JointModelConfig
+from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.training_render import TrainingRender
-
-
-@dataclass
-class JointModelConfig(MixtureModelConfig):
-    """A mixture of experts that are trained together with the router (MoE-GS, appendix B.1)."""
-
-    _target: type = field(default_factory=lambda: JointModel)
-    experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
-    """Names of the methods to train together, separated by spaces, such as stg or 4dgaussians. The
-    training takes the steps of the longest one, or --max-num-iterations if that is not 0. Put
-    another option between this list and the name of the dataparser, as in
-    `--experts stg 4dgaussians --data D n3v-data`."""
-    expert_options: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expert-options"])] = ()
-    """Options of the models and optimisers of single experts, each 'NAME: options' as they would be
-    typed, for example 'stg: --pipeline.model.recipe.densification.max-gaussians 50000'."""
-    expert_budget: tyro.conf.Suppress[float] = 1.0
-    """Unused, since all share one budget."""
-    mixture_run: tyro.conf.Suppress[Path | None] = None
-    """Unused: a finished run is pruned by `moegs-router --router`."""
-    prune: tyro.conf.Suppress[PruneConfig] = field(default=PruneConfig())
-    """Unused likewise."""
 
 
 class JointModel(MixtureModel):
@@ -70,8 +46,12 @@ class JointModel(MixtureModel):
         self.step = 0
         self._parts: list[TrainingRender] = []
 
-    def load_experts(self) -> None:
+    def begin_training(self) -> None:
         """See base; there is nothing to load, as the experts begin from the initial points."""
+
+    def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Where the points came from."""
+        return self.origin_of_points(earlier)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The groups of the router and of all experts."""

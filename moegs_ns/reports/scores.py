@@ -16,8 +16,7 @@ from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import lpips_weights_path
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
-from moegs_ns.models.training_records import record_of
-from moegs_ns.runs.checkpoint import Run
+from moegs_ns.runs.checkpoint import Run, training_record
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 8
@@ -42,7 +41,7 @@ class Score:
     """Parameters and buffers of the model in the precision that they are stored in."""
     train_seconds: float | None
     """Of this run's own training: that of a mixture is its router's alone, or after pruning that of
-    the rounds; see `expert_seconds`."""
+    the rounds; see `MixtureModelConfig.expert_seconds`."""
     fps: float
     """From the median of synchronised renders, one new time each, deformation included."""
     seed: int
@@ -66,7 +65,7 @@ def score_run(run: Run) -> Score:
 def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
     """See `score_run`; the pipeline's model may have been changed since it was loaded."""
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
-    model, record = pipeline.model, record_of(run.config_path)
+    model, record = pipeline.model, training_record(run.config_path)
     parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
     score = Score(
         method=run.config.method_name,

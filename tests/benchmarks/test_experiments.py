@@ -74,7 +74,7 @@ def test_every_training_of_every_experiment_is_understood(name: str):
     """Also the options that are passed on inside a string."""
     for benchmark in KNOWN[name].benchmarks():
         for job in jobs_of(benchmark):
-            config = parse(*job.words())
+            config = parse(*job.args())
             assert config.data.is_relative_to("/scenes")
             assert job.folder.is_relative_to("/runs")
         if isinstance(benchmark, TrainingStep):

@@ -166,7 +166,7 @@ def test_a_command_ends_well_while_the_viewer_draws():
     code = """
 import threading, time, torch
 from toys import make_gaussians, make_view
-from moegs_ns.engine.viewer import OrderlyEnd
+from moegs_ns.engine.viewer import RenderThreads
 from moegs_ns.splatting.rendering import render
 
 class Drawing(threading.Thread):
@@ -185,7 +185,7 @@ class OpenViewer:
 
 gaussians, view = make_gaussians(torch.Generator().manual_seed(0)), make_view()
 drawn, viewer = threading.Event(), OpenViewer()
-OrderlyEnd()._setup(viewer)
+RenderThreads()._setup(viewer)
 viewer.render_statemachines[0].start()
 assert drawn.wait(60)
 """
