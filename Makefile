@@ -13,7 +13,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=68" wheel
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	command -v ffmpeg > /dev/null || { apt-get update -qq && apt-get install -y -qq ffmpeg; } \
 		|| echo "ffmpeg is missing; install it to render videos."

@@ -8,8 +8,8 @@ from moegs_ns.method_configs.mixture import router_optimizers
 from moegs_ns.method_configs.shared import trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
-from moegs_ns.models.joint_methods import LONGEST
 from moegs_ns.models.joint_model import JointModelConfig
+from moegs_ns.models.resume import LONGEST
 
 moegs_joint = MethodSpecification(
     trainer_config("moegs-joint", JointModelConfig(), router_optimizers(), steps=LONGEST),

@@ -7,7 +7,6 @@ z forward), pixel centres at half-integers. nerfstudio stores camera to world in
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +14,8 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-T = TypeVar("T")
-
 UNKNOWN_ID = -1
 """Camera or frame number of a view that belongs to no recorded camera or frame."""
-MOST_KNOWN = 6000
-"""Cameras of single images that are kept at once, about a hundred megabytes of small tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +23,8 @@ class View:
     """C pinhole cameras of one image size.
 
     `times` lie in [0, 1] over the clip; `camera_ids` are physical cameras and `frame_ids` integer
-    frames, both -1 where unknown. Numbers stay on the CPU, where they decide things without
-    waiting for a GPU.
+    frames, both -1 where unknown. Ids stay on the CPU, where they decide things without
+    synchronising with a GPU.
     """
 
     viewmats: Float[Tensor, "C 4 4"]
@@ -45,11 +40,11 @@ class View:
 
     @property
     def time(self) -> Float[Tensor, ""]:
-        """The one instant that all cameras of this view share."""
-        self.assert_one_instant()
+        """The time that all cameras of this view share."""
+        self.assert_one_time()
         return self.times[0]
 
-    def assert_one_instant(self) -> None:
+    def assert_one_time(self) -> None:
         """Raise unless all cameras look at the same time (compared by frame where known)."""
         if len(self) == 1:
             return
@@ -57,7 +52,7 @@ class View:
         stamps = self.frame_ids if frames_known else self.times
         if not bool((stamps == stamps[0]).all()):
             raise ValueError(
-                "A view that is splatted at once must show one instant, but its cameras have times "
+                "A view that is rendered at once must show one time, but its cameras have times "
                 f"{self.times.tolist()}; group the batch by frame."
             )
 
@@ -67,10 +62,22 @@ class View:
         rotation, translation = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
         return -(rotation * translation[..., None]).sum(1)
 
-    def select(self, rows: Int[Tensor, "V"]) -> "View":
-        """The cameras with these numbers."""
+    def select(self, rows: Int[Tensor, "V"] | slice) -> "View":
+        """The cameras at these indices; a slice launches nothing and copies nothing."""
         tensors = {
             name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
+
+    def take(self, rows: Int[Tensor, "V"]) -> "View":
+        """`select`, without sending the indices to a GPU, which would synchronise with it."""
+        parts = [self.select(slice(row, row + 1)) for row in rows.tolist()]
+        if len(parts) == 1:
+            return parts[0]
+        tensors = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
         }
         return replace(self, **tensors)
 
@@ -158,36 +165,8 @@ def view_from_cameras(cameras: Cameras) -> View:
     ).to(cameras.device)
 
 
-class ViewCache:
-    """Views of single cameras, each made once for as long as the same object stands for it.
-
-    To make one and to send it to a GPU takes the host a tenth of a training step.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Cameras, View]] = {}
-
-    def of(self, cameras: Cameras, device: torch.device) -> View:
-        """`view_from_cameras`, on `device` if it is one camera: several may be told apart yet."""
-        if tuple(cameras.shape) != (1,):
-            return view_from_cameras(cameras)
-        seen, view = self._known.get(id(cameras), (None, None))
-        if seen is not cameras or view is None or view.viewmats.device != device:
-            view = view_from_cameras(cameras).to(device)
-            # Kept together, so that no other object can come to bear the number.
-            lru_insert(self._known, id(cameras), (cameras, view))
-        return view
-
-
-def lru_insert(known: dict[int, T], key: int, value: T) -> None:
-    """Remember what was made of a single camera, and forget the oldest of `MOST_KNOWN`."""
-    if key not in known and len(known) == MOST_KNOWN:
-        del known[next(iter(known))]
-    known[key] = value
-
-
 def check_undistorted(cameras: Cameras) -> None:
-    """Raise unless all cameras are pinholes without distortion, all that is drawn here.
+    """Raise unless all cameras are pinholes without distortion, the only kind rendered here.
 
     Raises:
         ValueError: some camera is of another kind, or its lens distorts.
@@ -212,8 +191,8 @@ def check_undistorted(cameras: Cameras) -> None:
 def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarray, "C 4"]]:
     """fx, fy, cx, cy, time and camera to world of each camera; width, height, camera and frame.
 
-    They come from a GPU in two pieces, and what is made of them goes back in one: dozens of small
-    operations there, or with tensors here, would take as long as drawing.
+    They are copied from a GPU in two pieces, and the view goes back in one: dozens of small
+    operations there, or with tensors here, would take as long as rendering.
     """
     poses = cameras.camera_to_worlds.flatten(1)
     count, metadata = len(poses), cameras.metadata or {}

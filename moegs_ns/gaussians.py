@@ -1,4 +1,4 @@
-"""Gaussians: what an expert is at one instant, and the word that all stages share."""
+"""Gaussians: what an expert is at one time, the type that all stages share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ DEFAULT_EPS2D = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """Activated Gaussians at one instant; everything the splatter needs travels per Gaussian.
+    """Activated Gaussians at one time; everything that rendering needs is stored per Gaussian.
 
     Positions and lengths are in the data set's world frame and unit. All values are activated:
     quaternions have unit length (w first), scales are positive, opacities lie in [0, 1].
@@ -29,7 +29,7 @@ class Gaussians:
     sh: Float[Tensor, "N K 3"]
     """Spherical harmonics; the colour seen from a direction is max(SH(direction) + 0.5, 0)."""
     features: Float[Tensor, "N D"] | None = None
-    """Raw channels that are splatted beside the colour."""
+    """Raw channels that are rasterised beside the colour."""
     ids: Int[Tensor, "N"] | None = None
     """Rows of the expert's full set; None means all rows in order."""
     eps2d: Float[Tensor, "N"] | float = DEFAULT_EPS2D

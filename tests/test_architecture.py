@@ -69,6 +69,15 @@ def test_imports_point_one_way(path: Path):
             assert module in ENGINE_EXCEPTIONS, f"{path.name} imports nerfstudio's {module}"
 
 
+def test_only_commands_import_commands():
+    """What a command computes is library code, which benchmarks use as well."""
+    benchmarks = sorted((ROOT / "benchmarks").rglob("*.py"))
+    for path in [*SOURCES, *benchmarks]:
+        if not path.is_relative_to(PACKAGE / "scripts"):
+            modules = imported_modules(path)
+            assert not [name for name in modules if name.startswith("moegs_ns.scripts")], path
+
+
 def test_every_room_has_its_place():
     rooms = {room(path) for path in SOURCES} - {"__init__"}
     assert rooms <= set().union(*LAYERS)

@@ -7,10 +7,8 @@ from nerfstudio.cameras.cameras import Cameras
 from tolerances import EXACT, FORWARD
 from toys import make_view
 
-import moegs_ns.cameras as cameras_module
 from moegs_ns.cameras import (
     UNKNOWN_ID,
-    ViewCache,
     opengl_from_llff,
     opengl_from_viewmats,
     view_from_cameras,
@@ -94,32 +92,12 @@ def test_a_single_camera_without_numbers_is_unknown():
     EXACT.assert_close(view.positions, torch.tensor([[2.0, 0, 0]]))
 
 
-def test_a_camera_that_is_known_is_no_other_one(monkeypatch):
-    """Not even one that lies where a forgotten one lay, or has the same numbers."""
-    monkeypatch.setattr(cameras_module, "MOST_KNOWN", 2)
-    views, cpu = ViewCache(), torch.device("cpu")
-    both = make_cameras()
-    first, second = both[:1], both[1:]
-    view = views.of(first, cpu)
-    assert views.of(first, cpu) is view
-    EXACT.assert_close(views.of(second, cpu).positions, torch.tensor([[2.0, 0, 0]]))
-    assert views.of(both[:1], cpu) is not view
-    assert len(views.of(both, cpu)) == 2
-    for shift in range(20):
-        camera = make_cameras()[:1]
-        camera.camera_to_worlds[0, 0, 3] = float(shift)
-        EXACT.assert_close(views.of(camera, cpu).positions, torch.tensor([[float(shift), 0, 0]]))
-    assert len(views._known) == 2
-
-
-@pytest.mark.gpu
-def test_a_known_view_lies_where_it_is_asked_for():
-    views, camera = ViewCache(), make_cameras()[:1]
-    for name in ("cuda:0", "cpu", "cuda:0"):
-        device = torch.device(name)
-        view = views.of(camera, device)
-        assert view.viewmats.device == device and view.camera_ids.device.type == "cpu"
-        assert views.of(camera, device) is view
+@pytest.mark.parametrize("rows", [[1], [2, 0], [0, 0, 1]])
+def test_taking_some_cameras_equals_selecting_them(rows):
+    view, indices = make_view(3), torch.tensor(rows)
+    taken, selected = view.take(indices), view.select(indices)
+    for name, value in vars(selected).items():
+        EXACT.assert_close(torch.as_tensor(getattr(taken, name)), torch.as_tensor(value))
 
 
 def test_cameras_of_different_sizes_are_refused():
@@ -140,9 +118,9 @@ def test_select_keeps_what_belongs_to_a_camera():
 def test_one_instant_is_compared_by_frame_where_known():
     view = make_view(2)
     rounding = replace(view, times=torch.tensor([0.25, 0.25 + 1e-7]))
-    rounding.assert_one_instant()
-    with pytest.raises(ValueError, match="one instant"):
-        replace(view, frame_ids=torch.tensor([3, 4])).assert_one_instant()
+    rounding.assert_one_time()
+    with pytest.raises(ValueError, match="one time"):
+        replace(view, frame_ids=torch.tensor([3, 4])).assert_one_time()
     unknown = replace(rounding, frame_ids=torch.tensor([-1, -1]))
     with pytest.raises(ValueError, match="group the batch by frame"):
-        unknown.assert_one_instant()
+        unknown.assert_one_time()

@@ -78,7 +78,7 @@ def test_a_failed_training_ends_with_the_end_of_its_log(tmp_path: Path, monkeypa
     with pytest.raises(SystemExit), one_sentence_errors():
         trainings.train_side_by_side([training])
     text = capsys.readouterr().err
-    assert text.startswith(f"Error: TrainingJob {training.method} in {training.folder} stopped")
+    assert text.startswith(f"Error: Training {training.method} in {training.folder} stopped")
     assert text.endswith("ends with\n[step 3]\nValueError: Expected a scene.\n\n")
 
 

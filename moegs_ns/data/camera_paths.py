@@ -1,12 +1,16 @@
 """Camera paths with time, in the JSON that nerfstudio's viewer writes and `ns-render` reads."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from moegs_ns.data.points.initial import nearest_to_axes
+
+PosesAndTimes = tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]
+"""Camera to world (OpenGL) and time in [0, 1] of each frame of a video."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,12 @@ class Rig:
     @property
     def focus(self) -> Float[np.ndarray, "3"]:
         """The point nearest to all optical axes; ahead of the cameras if the axes are parallel."""
-        axes = -self.camera_to_worlds[:, :, 2]
-        projectors = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-        system = projectors.sum(0)
-        if np.linalg.eigvalsh(system)[0] < 1e-3 * len(axes):
-            spread = np.linalg.norm(self.positions - self.positions.mean(0), axis=1).max()
-            return self.positions.mean(0) + axes.mean(0) * max(3.0 * spread, 1.0)
-        moments = np.einsum("cij,cj->i", projectors, self.positions)
+        system, moments = nearest_to_axes(self.camera_to_worlds)
+        if np.linalg.eigvalsh(system)[0] < 1e-3 * len(self.positions):
+            middle = self.positions.mean(0)
+            spread = np.linalg.norm(self.positions - middle, axis=1).max()
+            return middle - self.camera_to_worlds[:, :, 2].mean(0) * max(3.0 * spread, 1.0)
         return np.linalg.solve(system, moments)
-
-
-class Path(Protocol):
-    """Poses and times of the frames of a video."""
-
-    def frames(
-        self, rig: Rig, count: int
-    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]: ...
 
 
 @dataclass(frozen=True)
@@ -57,18 +51,16 @@ class FixedCamera:
     """One camera of the rig while the clip plays."""
 
     camera: int = 0
-    """Place of the camera among the physical training cameras."""
+    """Index of the camera among the physical training cameras."""
 
-    def frames(
-        self, rig: Rig, count: int
-    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]:
+    def frames(self, rig: Rig, count: int) -> PosesAndTimes:
         """The same pose at times from 0 to 1."""
         if not 0 <= self.camera < len(rig.camera_to_worlds):
             raise ValueError(
                 f"--path.camera expects 0 to {len(rig.camera_to_worlds) - 1}, got {self.camera}."
             )
         pose = rig.camera_to_worlds[self.camera]
-        return np.repeat(pose[None], count, axis=0), clip_times(count)
+        return np.repeat(pose[None], count, axis=0), np.linspace(0.0, 1.0, count)
 
 
 @dataclass(frozen=True)
@@ -76,67 +68,68 @@ class Orbit:
     """Once around within the span of the rig while the clip plays."""
 
     share: float = 0.7
-    """Radius as a share of the rig's spread."""
+    """Radius as a fraction of the rig's spread."""
 
-    def frames(
-        self, rig: Rig, count: int
-    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]:
+    def frames(self, rig: Rig, count: int) -> PosesAndTimes:
         """Poses on an ellipse, looking at the rig's focus, at times from 0 to 1."""
-        return orbit_poses(rig, count, self.share), clip_times(count)
+        return orbit_poses(rig, count, self.share), np.linspace(0.0, 1.0, count)
 
 
 @dataclass(frozen=True)
 class FrozenTime:
-    """Once around within the span of the rig at one instant."""
+    """Once around within the span of the rig while time stands still."""
 
     time: float = 0.5
-    """Instant in [0, 1] over the clip."""
+    """Time in [0, 1] over the clip."""
     share: float = 0.7
-    """Radius as a share of the rig's spread."""
+    """Radius as a fraction of the rig's spread."""
 
-    def frames(
-        self, rig: Rig, count: int
-    ) -> tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]:
+    def frames(self, rig: Rig, count: int) -> PosesAndTimes:
         """Poses on an ellipse, looking at the rig's focus, all at one time."""
         if not 0.0 <= self.time <= 1.0:
             raise ValueError(f"--path.time expects an instant in [0, 1], got {self.time}.")
         return orbit_poses(rig, count, self.share), np.full(count, self.time)
 
 
-def clip_times(count: int) -> Float[np.ndarray, "F"]:
-    """Times from the first to the last instant of the clip."""
-    return np.linspace(0.0, 1.0, count)
+def orbit_poses(rig: Rig, count: int, radius: float) -> Float[np.ndarray, "F 3 4"]:
+    """Poses on the ellipse that the two longest axes of the rig span, looking at its focus.
 
-
-def orbit_poses(rig: Rig, count: int, share: float) -> Float[np.ndarray, "F 3 4"]:
-    """Poses on the ellipse that the two longest axes of the rig span, looking at its focus."""
+    Args:
+        rig: the training cameras.
+        count: number of poses.
+        radius: as a fraction of the rig's spread.
+    """
     middle = rig.positions.mean(0)
     _, lengths, axes = np.linalg.svd(rig.positions - middle, full_matrices=True)
     lengths = np.pad(lengths, (0, 3 - len(lengths)))
     # The deviation of a full circle along one axis is its radius over the square root of two.
-    radii = share * math.sqrt(2.0) * lengths[:2] / math.sqrt(len(rig.positions))
+    radii = radius * math.sqrt(2.0) * lengths[:2] / math.sqrt(len(rig.positions))
     angles = 2.0 * math.pi * np.arange(count) / count
     positions = (
         middle
         + np.cos(angles)[:, None] * radii[0] * axes[0]
         + np.sin(angles)[:, None] * radii[1] * axes[1]
     )
-    return np.stack([look_at(position, rig.focus, rig.up) for position in positions])
+    return look_at(positions, rig.focus, rig.up)
 
 
 def look_at(
-    position: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
-) -> Float[np.ndarray, "3 4"]:
+    position: Float[np.ndarray, "*F 3"], target: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "*F 3 4"]:
     """Camera to world in OpenGL axes."""
     back = position - target
-    back = back / np.linalg.norm(back)
+    back = back / np.linalg.norm(back, axis=-1, keepdims=True)
     right = np.cross(up, back)
-    right = right / np.linalg.norm(right)
-    return np.stack([right, np.cross(back, right), back, position], axis=1)
+    right = right / np.linalg.norm(right, axis=-1, keepdims=True)
+    return np.stack([right, np.cross(back, right), back, position], axis=-1)
 
 
 def camera_path_json(
-    path: Path, rig: Rig, num_frames: int, fps: float, is_cycle: bool = False
+    path: FixedCamera | Orbit | FrozenTime,
+    rig: Rig,
+    num_frames: int,
+    fps: float,
+    is_cycle: bool = False,
 ) -> dict[str, Any]:
     """What nerfstudio's viewer would have written for this path."""
     poses, times = path.frames(rig, num_frames)
@@ -152,15 +145,13 @@ def camera_path_json(
         "default_time": float(times[0]),
         "default_transition_sec": 1.0 / fps,
         "keyframes": [],
-        "camera_path": [_entry(pose, time, rig) for pose, time in zip(poses, times, strict=True)],
-    }
-
-
-def _entry(pose: Float[np.ndarray, "3 4"], time: float, rig: Rig) -> dict[str, Any]:
-    matrix: Sequence[float] = np.vstack([pose, [0.0, 0.0, 0.0, 1.0]]).flatten().tolist()
-    return {
-        "camera_to_world": matrix,
-        "fov": rig.fov,
-        "aspect": rig.width / rig.height,
-        "render_time": float(time),
+        "camera_path": [
+            {
+                "camera_to_world": [*pose.flatten().tolist(), 0.0, 0.0, 0.0, 1.0],
+                "fov": rig.fov,
+                "aspect": rig.width / rig.height,
+                "render_time": float(time),
+            }
+            for pose, time in zip(poses, times, strict=True)
+        ],
     }

@@ -1,12 +1,13 @@
 """The datamanager: multi-camera clips for training, single frames for evaluation."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
+import numpy as np
 import torch
 import tyro
 from nerfstudio.cameras.cameras import Cameras
@@ -17,24 +18,25 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.cameras import check_undistorted, lru_insert
-from moegs_ns.data.frames.dataset import FrameDataset
-from moegs_ns.data.frames.image_ids import (
+from moegs_ns.cameras import View, check_undistorted, view_from_cameras
+from moegs_ns.data.frames.dataset import (
+    FrameDataset,
     TrainingClock,
+    describe_val_cameras,
     frame_table,
-    kept_back,
     split_cameras,
     training_clock,
+    warn_without_times,
     with_image_ids,
-    without_times,
 )
-from moegs_ns.data.frames.sources import has_alpha
-from moegs_ns.data.frames.train_images import TrainImages
+from moegs_ns.data.frames.decoding import has_alpha
+from moegs_ns.data.frames.store import TrainImages
 from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
 from moegs_ns.scene import FrameTable, SceneInfo, scene_extent
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
+T = TypeVar("T")
 Batch = dict[str, Any]
 """nerfstudio's batch: `image`, `image_idx` and, for evaluation, `is_moving`."""
 
@@ -45,32 +47,24 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
 
     _target: type = field(default_factory=lambda: MoegsDataManager)
     """Target class to instantiate."""
+    # nerfstudio's options that decide nothing here are hidden from the command line: images are
+    # always uint8 and never all loaded, `gpu_cache_gb` and the recipe's sampler decide the rest.
     cache_images: tyro.conf.Suppress[Literal["cpu", "gpu"]] = "cpu"
-    """Hidden, since `gpu_cache_gb` decides."""
     cache_images_type: tyro.conf.Suppress[Literal["uint8", "float32"]] = "uint8"
-    """Hidden, since training and evaluation images are always uint8."""
     masks_on_gpu: tyro.conf.Suppress[bool] = False
-    """Hidden, since there are no masks."""
     images_on_gpu: tyro.conf.Suppress[bool] = False
-    """Hidden, since `gpu_cache_gb` decides."""
     max_thread_workers: tyro.conf.Suppress[int | None] = None
-    """Hidden, since images are never all loaded."""
     eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
-    """Hidden, since all evaluation images are used; nerfstudio's commands may set it."""
     eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
-    """Hidden likewise."""
     eval_image_indices: tyro.conf.Suppress[tuple[int, ...] | None] = (0,)
-    """Hidden likewise."""
     train_cameras_sampling_strategy: tyro.conf.Suppress[Literal["random", "fps"]] = "random"
-    """Hidden, since the recipe's sampler decides, with `seed`."""
     train_cameras_sampling_seed: tyro.conf.Suppress[int] = 42
-    """Hidden likewise."""
     fps_reset_every: tyro.conf.Suppress[int] = 100
-    """Hidden likewise."""
+
     val_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--val-cameras"])] = ()
     """Cameras taken out of the training set; evaluation then uses exactly these instead of the
-    held-out cameras. A number of n3v-data is a position, from 0, in alphabetical order; one of
-    panoptic-data is a cam_id."""
+    held-out cameras. Numbers of n3v-data are indices, from 0, in alphabetical order; those of
+    panoptic-data are cam_ids."""
     frame_store_dir: Path | None = None
     """Folder for the decoded frames; by default `moegs_frames` beside the data, or the user's cache
     folder where the data cannot be written."""
@@ -87,7 +81,7 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
 class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     """Serves whole images with their camera, frame and time; never loads them all.
 
-    `sampler` is assigned by the recipe; without one, single images come in shuffled passes.
+    The recipe assigns `sampler`; without one, single images come in shuffled passes.
     """
 
     config: MoegsDataManagerConfig
@@ -108,14 +102,14 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
         self._clock: TrainingClock | None = None
-        self._single_cameras: dict[int, Cameras] = {}
+        self._views: View | None = None
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)
 
     @property
     def sampler(self) -> Sampler:
-        """Decides which images a training step looks at."""
+        """Decides which images a training step uses."""
         if self._sampler is None:
             self._sampler = ShuffledSampler(self.frame_table, 1, self.seed)
         return self._sampler
@@ -132,24 +126,31 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     # ---- set-up ----
 
     def create_train_dataset(self) -> FrameDataset:
-        """Training images without the validation cameras, with everything that models need."""
+        """Training images without the validation cameras, with the metadata that models need."""
+        # Number cameras and frames, whichever parser the outputs come from.
         outputs = with_image_ids(self.train_dataparser_outputs)
         self._check_cameras(outputs)
         self._clock = training_clock(outputs)
-        notes = [without_times(outputs)]
+        notes = [warn_without_times(outputs)]
+        # Take the validation cameras out.
         if self.config.val_cameras:
             everything = outputs
             outputs, self._val_outputs = split_cameras(everything, self.config.val_cameras)
-            notes.append(kept_back(everything, self.config.val_cameras))
-        outputs.metadata["scene"] = _scene_info(outputs)
-        if "points3D_xyz" not in outputs.metadata:
+            notes.append(describe_val_cameras(everything, self.config.val_cameras))
+        # Add what models read: the scene's description and initial points.
+        metadata = outputs.metadata
+        metadata["scene"] = _scene_info(outputs)
+        if "points3D_xyz" not in metadata:
             count = self.config.num_random_points
             points = random_points(_frustums(outputs.cameras), count, seed=self.seed)
-            outputs.metadata.update(points.as_metadata())
-        outputs.metadata["points3D_origin"] = _origin_of_points(outputs)
-        notes.append(outputs.metadata["points3D_origin"])
+            metadata.update(points.as_metadata())
+        count = len(metadata["points3D_xyz"])
+        origin = metadata.get("points3D_origin", f"Initial points: {count} of the parser.")
+        origin = f"{origin} {leak_warning(metadata, metadata['camera_ids'])}".strip()
+        metadata["points3D_origin"] = origin
+        # Say in the log what a user should know about the data.
         if self.test_mode == "val":
-            for note in filter(None, notes):
+            for note in filter(None, [*notes, origin]):
                 CONSOLE.log(note)
         self.train_dataparser_outputs = outputs
         return self._dataset(outputs)
@@ -165,7 +166,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         return self._dataset(outputs)
 
     def _check_cameras(self, outputs: DataparserOutputs) -> None:
-        """Refuse distorted images, except where a finished run is opened without them."""
+        """Refuse distorted images, except in inference, which reads no images."""
         if self.test_mode != "inference":
             check_undistorted(outputs.cameras)
 
@@ -178,12 +179,12 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         )
 
     def setup_train(self) -> None:
-        """Decode the training images before training; other modes wait until one is asked for."""
+        """Decode the training images before training; other modes decode when one is read."""
         if self.test_mode == "val":
             self.train_dataset.store.build()
 
     def setup_eval(self) -> None:
-        """Decode the evaluation images before training, not in the middle of it."""
+        """Decode the evaluation images before training, not during it."""
         if self.test_mode == "val":
             self.eval_dataset.store.build()
 
@@ -193,7 +194,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         device = args[0] if args else kwargs.get("device")
         if isinstance(device, str | torch.device) and torch.device(device) != self._device:
             self.device = device
-            self._train_images = None
+            self._train_images = self._views = None
         return self
 
     @property
@@ -204,26 +205,35 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
 
     def next_train(self, step: int) -> tuple[Cameras, Batch]:
         """V cameras on the CPU, with times and ids, and their images on the device."""
+        batch = self._next_batch(step)
+        return _cameras_at(self.train_dataset.cameras, batch["image_idx"]), batch
+
+    def next_train_view(self, step: int) -> tuple[View, Batch]:
+        """`next_train` with the cameras as a view on the device."""
+        batch = self._next_batch(step)
+        return self.train_views.take(batch["image_idx"]), batch
+
+    @property
+    def train_views(self) -> View:
+        """The views of all training images, in their order, on the device. Building and uploading
+        the views of a step takes the host ~10 % of it."""
+        if self._views is None:
+            self._views = view_from_cameras(self.train_dataset.cameras).to(self._device)
+        return self._views
+
+    def _next_batch(self, step: int) -> Batch:
         if self._train_images is None:
             store = self.train_dataset.store
             self._train_images = TrainImages(store, self._device, self.config.gpu_cache_gb)
+        # Choose the images of this step.
         indices = self.sampler.next(step)
+        # Read them from the cache on the device, from the prefetched batch, or from the store.
         batch = {"image": self._train_images.read(indices), "image_idx": indices}
+        # Prefetch the next batch while this one is trained on.
         if not self._train_images.is_cached:
             self._train_images.expect(self.sampler.peek())
         self.train_count += 1
-        return self._train_cameras_at(indices), batch
-
-    def _train_cameras_at(self, indices: torch.Tensor) -> Cameras:
-        """Cameras of training images, to be read only: one alone is the same object every time."""
-        if len(indices) > 1:
-            return _cameras_at(self.train_dataset.cameras, indices)
-        index = int(indices[0])
-        if index not in self._single_cameras:
-            lru_insert(
-                self._single_cameras, index, _cameras_at(self.train_dataset.cameras, indices)
-            )
-        return self._single_cameras[index]
+        return batch
 
     def get_train_rays_per_batch(self) -> int:
         """Pixels of one training image."""
@@ -257,48 +267,34 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         return self.eval_item(self.eval_unseen_cameras.pop(chosen))
 
     @property
-    def fixed_indices_eval_dataloader(self) -> "EvalItems":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """All evaluation images in order, each read when its turn comes."""
-        return EvalItems(self)
+    def fixed_indices_eval_dataloader(self) -> "LazySequence[tuple[Cameras, Batch]]":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """All evaluation images in order."""
+        return LazySequence(len(self.eval_dataset), self.eval_item)
 
-    @cached_property
-    def cached_train(self) -> "LazyImages":  # pyright: ignore[reportIncompatibleVariableOverride]
-        """nerfstudio's name for the training images; read one by one, never cached."""
-        return LazyImages(self.train_dataset)
+    @property
+    def cached_train(self) -> "LazySequence[Batch]":  # pyright: ignore[reportIncompatibleVariableOverride]
+        """nerfstudio's name for the training images; never cached."""
+        dataset = self.train_dataset
+        return LazySequence(len(dataset), partial(dataset.get_data, image_type="uint8"))
 
-    @cached_property
-    def cached_eval(self) -> "LazyImages":  # pyright: ignore[reportIncompatibleVariableOverride]
-        """nerfstudio's name for the evaluation images; read one by one, never cached."""
-        return LazyImages(self.eval_dataset)
-
-
-class EvalItems:
-    """What nerfstudio takes for the evaluation data loader: a length and an iteration."""
-
-    def __init__(self, manager: MoegsDataManager) -> None:
-        self._manager = manager
-
-    def __len__(self) -> int:
-        return len(self._manager.eval_dataset)
-
-    def __getitem__(self, index: int) -> tuple[Cameras, Batch]:
-        return self._manager.eval_item(range(len(self))[index])
-
-    def __iter__(self) -> Iterator[tuple[Cameras, Batch]]:
-        return (self[index] for index in range(len(self)))
+    @property
+    def cached_eval(self) -> "LazySequence[Batch]":  # pyright: ignore[reportIncompatibleVariableOverride]
+        """nerfstudio's name for the evaluation images; never cached."""
+        dataset = self.eval_dataset
+        return LazySequence(len(dataset), partial(dataset.get_data, image_type="uint8"))
 
 
-class LazyImages:
-    """A dataset's images as uint8 batches, as a list would hold them."""
+class LazySequence(Sequence, Generic[T]):
+    """Stands for the lists that nerfstudio expects; each item is read when it is accessed."""
 
-    def __init__(self, dataset: FrameDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, length: int, read: Callable[[int], T]) -> None:
+        self._length, self._read = length, read
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._length
 
-    def __getitem__(self, index: int) -> Batch:
-        return self._dataset.get_data(range(len(self))[index], image_type="uint8")
+    def __getitem__(self, index: int) -> T:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._read(range(self._length)[index])
 
 
 def _cameras_at(cameras: Cameras, indices: torch.Tensor) -> Cameras:
@@ -308,32 +304,22 @@ def _cameras_at(cameras: Cameras, indices: torch.Tensor) -> Cameras:
     return chosen
 
 
-def _origin_of_points(outputs: DataparserOutputs) -> str:
-    """Where the initial points come from, with a warning if held-out images helped."""
-    metadata = outputs.metadata
-    count = len(metadata["points3D_xyz"])
-    origin = metadata.get("points3D_origin", f"Initial points: {count} of the parser.")
-    return f"{origin} {leak_warning(metadata, metadata['camera_ids'])}".strip()
-
-
 def _scene_info(outputs: DataparserOutputs) -> SceneInfo:
     table = frame_table(outputs)
     # One moving camera has one centre per image; fixed cameras count once, however long the clip.
-    ids = table.camera_ids.tolist()
-    first_rows = sorted({camera: row for row, camera in reversed(list(enumerate(ids)))}.values())
-    center, extent = scene_extent(outputs.cameras.camera_to_worlds[first_rows, :, 3])
+    camera_ids, first = np.unique(table.camera_ids.numpy(), return_index=True)
+    center, extent = scene_extent(outputs.cameras.camera_to_worlds[np.sort(first), :, 3])
     color = outputs.alpha_color
     background = None
     if color is not None and has_alpha(outputs.metadata["frame_sources"][0].path):
-        red, green, blue = (float(value) for value in color[:3])
-        background = (red, green, blue)
+        background = (float(color[0]), float(color[1]), float(color[2]))
     return SceneInfo(
         num_frames=int(outputs.metadata["num_frames"]),
         fps=float(outputs.metadata["fps"]),
         center=center,
         extent=extent,
         background=background,
-        camera_ids=tuple(sorted(set(ids))),
+        camera_ids=tuple(camera_ids.tolist()),
         first_frame=int(outputs.metadata.get("first_frame", 0)),
     )
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
-from moegs_ns.engine.viewer import OnePicturePerPose, OrderlyEnd, StartingView
-from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig, scene_of
-from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
-from moegs_ns.models.teacher import distillation_of
+from moegs_ns.engine.viewer import OneImagePerPose, RenderThreads, StartingView
+from moegs_ns.models.base import GaussianModelConfig
+from moegs_ns.models.expert_model import ExpertModel
+from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.checkpoint import Run, load_checkpoint, model_state
 from moegs_ns.runs.compact import RECIPE, is_compact
 
@@ -24,12 +24,8 @@ class MoegsPipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: MoegsPipeline)
     datamanager: MoegsDataManagerConfig = field(default_factory=MoegsDataManagerConfig)
     """Where training images come from."""
-
-    @property
-    def budget(self) -> float:
-        """Share of the published steps that the model trains for."""
-        assert isinstance(self.model, ExpertModelConfig | MixtureModelConfig), type(self.model)
-        return self.model.budget
+    model: GaussianModelConfig = field(default_factory=GaussianModelConfig)
+    """What is trained."""
 
 
 class MoegsPipeline(VanillaPipeline):
@@ -37,7 +33,7 @@ class MoegsPipeline(VanillaPipeline):
 
     datamanager: MoegsDataManager
     steps_per_log: int = 1
-    """Steps from one look at the figures of the training to the next."""
+    """Steps between two computations of the figures that are logged."""
 
     @property
     def model(self) -> ExpertModel | MixtureModel:
@@ -55,42 +51,33 @@ class MoegsPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler: GradScaler | None = None,
     ) -> None:
-        if world_size > 1:
-            raise ValueError(
-                f"One device trains a run here, but --machine.num-devices is {world_size}; "
-                "train several runs side by side instead."
-            )
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        # nerfstudio's viewer finds its controls among the pipeline's attributes.
         cameras = self.datamanager.train_dataset.cameras
         self.starting_view = StartingView(cameras)
-        self.training_pictures = OnePicturePerPose(cameras)
-        self.end_of_drawing = OrderlyEnd()
-        if test_mode == "val":
+        self.training_images = OneImagePerPose(cameras)
+        self.render_threads = RenderThreads()
+        if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
-            if isinstance(self.model, MixtureModel):
-                self.model.load_experts()
-                self.model.to(device)
-            elif self.model.config.distillation.teacher is not None:
-                self.model.recipe.supervision = distillation_of(
-                    self.model.config, scene_of(self.model.kwargs)
-                )
+            self.model.begin_training()
+            self.model.to(device)
 
     def train(self, mode: bool = True) -> "MoegsPipeline":
-        """See torch; nerfstudio asks every step, and to tell all modules again takes its time."""
+        """Skip the recursive `train()` when the mode is unchanged: nerfstudio asks every step."""
         return self if self.training == mode == self.model.training else super().train(mode)
 
     def get_train_loss_dict(
         self, step: int
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
         """Outputs, losses and, where somebody looks at them, figures of a step."""
-        cameras, batch = self.datamanager.next_train(step)
-        outputs = self._model(cameras)
+        view, batch = self.datamanager.next_train_view(step)
+        outputs = self.model.training_outputs(view)
         is_logged = step % self.steps_per_log == 0
         metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Load the model's state; every name and shape must match, but for numbers of rows."""
+        """Load the model's state; all names and shapes but the number of Gaussians must match."""
         self.model.update_to_step(step)
         state = model_state(loaded_state)
         if is_compact(loaded_state):

@@ -1,4 +1,4 @@
-"""nerfstudio's trainer with a budget, safe files and clear errors."""
+"""nerfstudio's trainer with a budget, atomic files and clear errors."""
 
 import copy
 import gc
@@ -20,35 +20,27 @@ from nerfstudio.utils import writer
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.engine.pipeline import MoegsPipeline, MoegsPipelineConfig
-from moegs_ns.mixture.importance import CRITERIA
-from moegs_ns.models.expert_model import ExpertModel, ExpertModelConfig
-from moegs_ns.models.joint_methods import embed_methods
-from moegs_ns.models.joint_model import JointModel, JointModelConfig
-from moegs_ns.models.mixture_checks import check_router, continue_run, take_over
-from moegs_ns.models.mixture_model import MixtureModelConfig
-from moegs_ns.models.teacher import prepare_distillation
-from moegs_ns.models.training_records import expert_seconds
-from moegs_ns.models.two_stage import train_missing_experts
+from moegs_ns.models.resume import checkpoint_to_resume, earlier_record, remaining_steps
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     TRAINING_RECORD,
-    check_resumable,
     model_dir,
     named_config_path,
     newest_checkpoint,
-    open_run,
-    read_config,
 )
 from moegs_ns.training.schedules import scaled_steps
 
 ANOTHER_FOLDER = "name another --output-dir"
 """What to do if a run's files cannot be written."""
-STEP_TIMES = (
-    writer.EventName.ITER_TRAIN_TIME, writer.EventName.TRAIN_RAYS_PER_SEC, writer.EventName.ETA,
-)  # fmt: skip
+STEP_TIMES = {
+    event.value
+    for event in (
+        writer.EventName.ITER_TRAIN_TIME, writer.EventName.TRAIN_RAYS_PER_SEC, writer.EventName.ETA,
+    )
+}  # fmt: skip
 """What nerfstudio logs of every step."""
 STEPS_PER_CHECK = 50
-"""Steps between two looks at whether the loss is still a number; each look waits for the GPU."""
+"""Steps between two checks that the loss is finite; each check synchronises with the GPU."""
 
 
 @dataclass
@@ -61,7 +53,8 @@ class MoegsTrainerConfig(TrainerConfig):
     """Hidden, since nothing is made from text."""
 
     def set_timestamp(self) -> None:
-        """Make the run independent of where it was started, before its config is written."""
+        """Check the options and make paths absolute; nerfstudio calls this before it prints or
+        writes anything."""
         super().set_timestamp()
         self.output_dir = Path(self.output_dir).resolve()
         datamanager = self.pipeline.datamanager
@@ -71,38 +64,20 @@ class MoegsTrainerConfig(TrainerConfig):
                 owner.data = Path(data).resolve()
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
             self.machine.device_type = "cpu"
-        budget = self.pipeline.budget
-        if not budget > 0:
-            raise ValueError(f"--budget expects a share of the full recipe above 0, got {budget}.")
-        if isinstance(self.pipeline.model, JointModelConfig):
-            embed_methods(self)
-        elif isinstance(self.pipeline.model, MixtureModelConfig):
-            self._embed_experts(self.pipeline.model)
-        elif isinstance(self.pipeline.model, ExpertModelConfig):
-            self._find_teacher(self.pipeline.model)
+        num_devices = self.machine.num_devices * self.machine.num_machines
+        if num_devices > 1:
+            raise ValueError(
+                f"One device trains a run here, but {num_devices} are named "
+                "(--machine.num-devices, --machine.num-machines); train several runs side by side "
+                "instead."
+            )
+        self.pipeline.model.check(self)
 
-    def _embed_experts(self, model: MixtureModelConfig) -> None:
-        """Copy the experts' configurations in, from their runs, which are trained first where
-        methods are named, or from the run that is resumed."""
-        if self.load_dir is not None and not model.experts and model.mixture_run is None:
-            continue_run(self)
-        check_router(self)
-        if model.expert_models:
-            return
-        if model.mixture_run is None:
-            model.experts = train_missing_experts(self)
-        model.embed_experts()
-        if model.mixture_run is not None:
-            take_over(self, open_run(model.mixture_run).config)
-            CRITERIA[model.prune.criterion].check(model.router)
-
-    def _find_teacher(self, model: ExpertModelConfig) -> None:
-        """Check the teacher if there is one; a resumed run goes on with its own by default."""
-        if self.load_dir is not None and model.distillation.teacher is None:
-            path = Path(self.load_dir).parent / CONFIG_NAME
-            resumed = read_config(path).pipeline.model if path.is_file() else None
-            model.distillation = getattr(resumed, "distillation", model.distillation)
-        prepare_distillation(model)
+    def setup(self, **kwargs: Any) -> "MoegsTrainer":
+        """Train what this training needs, save the config that names it, and build the trainer."""
+        self.pipeline.model.prepare(self)
+        self.save_config()
+        return super().setup(**kwargs)
 
     def get_base_dir(self) -> Path:
         """The run's folder; that of the file named as --load-config if the command names one."""
@@ -126,32 +101,28 @@ class MoegsTrainerConfig(TrainerConfig):
 
 def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
     """The config with all steps scaled by the budget; never written to disk."""
-    budget = config.pipeline.budget
+    budget = config.pipeline.model.budget
     scaled = copy.copy(config)
     scaled.max_num_iterations = scaled_steps(config.max_num_iterations, budget)
     scaled.optimizers = {
-        name: {
-            "optimizer": group["optimizer"],
-            "scheduler": group["scheduler"].scaled(budget) if group["scheduler"] else None,
-        }
+        name: group | {"scheduler": group["scheduler"] and group["scheduler"].scaled(budget)}
         for name, group in config.optimizers.items()
     }
     return scaled
 
 
 def drop_times(events: list[dict[str, Any]]) -> None:
-    """Take the times of a step out of what nerfstudio is going to log."""
-    names = {event.value for event in STEP_TIMES}
-    events[:] = [event for event in events if event["name"] not in names]
+    """Remove the times of a step from the events that nerfstudio is going to log."""
+    events[:] = [event for event in events if event["name"] not in STEP_TIMES]
 
 
 class MoegsOptimizers(Optimizers):
-    """nerfstudio's optimisers, which write rates to the log only as often as the log is written."""
+    """nerfstudio's optimisers; learning rates go to the log only when the log is written."""
 
     steps_per_log: int = 1
 
     def scheduler_step_all(self, step: int) -> None:
-        """See nerfstudio."""
+        """Step all schedules."""
         for name, scheduler in self.schedulers.items():
             scheduler.step()
             if step % self.steps_per_log == 0:
@@ -173,21 +144,25 @@ class MoegsTrainer(Trainer):
         self._started = time.perf_counter()
 
     def setup_optimizers(self) -> MoegsOptimizers:
-        """See nerfstudio."""
+        """The optimisers, told how often the log is written."""
         groups = self.pipeline.get_param_groups()
         optimizers = MoegsOptimizers(self.config.optimizers.copy(), groups)
         steps_per_log = max(1, self.config.logging.steps_per_log)
         optimizers.steps_per_log = self.pipeline.steps_per_log = steps_per_log
         return optimizers
 
+    def _load_checkpoint(self) -> None:
+        checkpoint_to_resume(self.config)
+        super()._load_checkpoint()
+
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed."""
-        if self._start_step and not _counts_total_steps():
-            self.config.max_num_iterations = max(0, self.total_steps - self._start_step)
+        if self._start_step:
+            self.config.max_num_iterations = remaining_steps(self.total_steps, self._start_step)
             # With nothing left to do the final save keeps the step that was loaded.
             self.step = self._start_step - 1
         self._started = time.perf_counter()
-        # What was imported stays; to look through it for garbage again and again stalls steps.
+        # Imported modules stay alive: scanning them in every collection would stall steps.
         gc.collect()
         gc.freeze()
         try:
@@ -195,41 +170,8 @@ class MoegsTrainer(Trainer):
         finally:
             gc.unfreeze()
 
-    def _after_train(self) -> None:
-        self._write_record(time.perf_counter() - self._started)
-        super()._after_train()
-
-    def _write_record(self, seconds: float) -> None:
-        """Add this session's seconds to those of the sessions that it resumed; say what points
-        the first of them started from."""
-        path = self.base_dir / TRAINING_RECORD
-        resumed = self.config.load_dir
-        before = path if resumed is None else Path(resumed).parent / TRAINING_RECORD
-        metadata = self.pipeline.datamanager.train_dataparser_outputs.metadata
-        earlier = {"seconds": 0.0, "initial_points": metadata["points3D_origin"]}
-        if self._start_step and before.is_file():
-            earlier |= json.loads(before.read_text())
-        record = {
-            "seconds": earlier["seconds"] + seconds,
-            "steps": self.step + 1,
-            "device": self.device,
-        }
-        cameras = self.pipeline.datamanager.train_dataset.cameras
-        record["image_size"] = [int(cameras.width[0, 0]), int(cameras.height[0, 0])]
-        model = self.pipeline.model
-        if isinstance(model, ExpertModel | JointModel):  # trained experts had their own points
-            record["initial_points"] = earlier["initial_points"]
-        own = self.config.pipeline.model
-        if isinstance(own, MixtureModelConfig) and not isinstance(own, JointModelConfig):
-            record["expert_seconds"] = expert_seconds(own)
-            if record["expert_seconds"] is None:  # experts may be gone by now
-                record["expert_seconds"] = earlier.get("expert_seconds")
-        if isinstance(model, ExpertModel):
-            record |= model.recipe.supervision.report()
-        atomic_write_text(path, json.dumps(record) + "\n", "record of the training", ANOTHER_FOLDER)
-
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """One step, with a clear message if memory runs out or the loss is no number."""
+        """One step, with a clear message if memory runs out or the loss is not finite."""
         try:
             loss, losses, metrics = super().train_iteration(step)
         except torch.cuda.OutOfMemoryError as error:
@@ -242,8 +184,8 @@ class MoegsTrainer(Trainer):
         return loss, losses, metrics
 
     def _update_viewer_state(self, step: int) -> None:
-        """See nerfstudio; it comes after a step's times were put down, which go to the log only as
-        often as everything else: to write them every step would take a thirtieth of it."""
+        """Also drops the step's times, which nerfstudio has just queued for the log, unless the
+        log is due: writing them every step would take 3 % of it."""
         super()._update_viewer_state(step)
         if step % self.pipeline.steps_per_log != 0:
             drop_times(writer.EVENT_STORAGE)
@@ -258,21 +200,6 @@ class MoegsTrainer(Trainer):
             f"{step + 1}; nothing was saved since: {rescue}, with lower learning rates "
             "(--optimizers.*.optimizer.lr) or another --machine.seed."
         )
-
-    def _load_checkpoint(self) -> None:
-        path = self._resumed_checkpoint()
-        if path is not None and path.is_file():
-            check_resumable(path)
-        super()._load_checkpoint()
-
-    def _resumed_checkpoint(self) -> Path | None:
-        """The checkpoint that the training goes on from; None for a new one."""
-        config = self.config
-        if config.load_dir is None:
-            return config.load_checkpoint
-        if config.load_step is None:
-            return newest_checkpoint(Path(config.load_dir))
-        return Path(config.load_dir) / f"step-{config.load_step:09d}.ckpt"
 
     def save_checkpoint(self, step: int) -> None:
         """Save under a temporary name, then replace; earlier checkpoints go last."""
@@ -298,8 +225,19 @@ class MoegsTrainer(Trainer):
                 if old.name != name:
                     old.unlink()
 
-
-def _counts_total_steps() -> bool:
-    """Whether this nerfstudio reads max_num_iterations as a total when a run is resumed."""
-    numbers = tuple(int(part) for part in version("nerfstudio").split(".")[:3] if part.isdigit())
-    return numbers > (1, 1, 5)
+    def _after_train(self) -> None:
+        """Write the run's training.json; the seconds of resumed sessions are added up."""
+        seconds = time.perf_counter() - self._started
+        earlier = earlier_record(self.config, self.base_dir) if self._start_step else {}
+        cameras = self.pipeline.datamanager.train_dataset.cameras
+        record = {
+            "seconds": earlier.get("seconds", 0.0) + seconds,
+            "steps": self.step + 1,
+            "device": self.device,
+            "version": version("moegs_ns"),
+            "image_size": [int(cameras.width[0, 0]), int(cameras.height[0, 0])],
+            **self.pipeline.model.training_record(earlier),
+        }
+        path = self.base_dir / TRAINING_RECORD
+        atomic_write_text(path, json.dumps(record) + "\n", "record of the training", ANOTHER_FOLDER)
+        super()._after_train()

@@ -1,4 +1,4 @@
-"""The live viewer: what a browser sees at first, and how the threads that draw for it end."""
+"""Controls of the live viewer: where it starts, which training images it shows, how it ends."""
 
 import weakref
 from collections.abc import Mapping
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from nerfstudio.viewer.render_state_machine import RenderStateMachine
     from nerfstudio.viewer.viewer import Viewer
 
-LONGEST_PICTURE = 10.0
-"""Seconds that a command which ends waits for a picture that is being drawn."""
+JOIN_TIMEOUT = 10.0
+"""Seconds that a command waits for an image that is being rendered before it exits."""
 
 
 class StartingView(ViewerControl):
-    """Puts each new browser at the first training camera, just past its picture in the viewer.
+    """Puts each new client at the first training camera, just in front of its image.
 
-    Scenes keep the frame of their data set, so that the viewer's own starting point may lie
-    anywhere: inside a wall, or looking away from everything. From the camera's own place the
-    training image that the viewer hangs in front of it would hide the scene.
+    Scenes keep the coordinates of their data set, so that the viewer's default pose may be inside a
+    wall or look away from everything. From the camera's own position the training image that the
+    viewer shows in its frustum would hide the scene.
     """
 
     def __init__(self, cameras: Cameras) -> None:
         self.camera_to_world: Float[np.ndarray, "3 4"] = cameras.camera_to_worlds[0].cpu().numpy()
         self.field_of_view = 2.0 * np.arctan(float(cameras.height[0]) / 2 / float(cameras.fy[0]))
-        self.picture_distance = _picture_distance(cameras)
+        self.image_distance = _image_distance(cameras)
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
-        viewer.viser_server.on_client_connect(self.place)
+        viewer.viser_server.on_client_connect(self.move_camera)
 
-    def place(self, client: Any) -> None:
-        """Move the camera of a browser, given as viser's client handle."""
+    def move_camera(self, client: Any) -> None:
+        """Move the camera of a client, given as viser's handle."""
         import viser.transforms
         from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 
         rotation, position = self.camera_to_world[:, :3], self.camera_to_world[:, 3]
         # viser's cameras look along z with y down, nerfstudio's along -z with y up.
         turned = rotation * np.array([1.0, -1.0, -1.0])
-        ahead = 1.1 * self.picture_distance * self.viewer.config.camera_frustum_scale
+        ahead = 1.1 * self.image_distance * self.viewer.config.camera_frustum_scale
         with client.atomic():
             client.camera.up_direction = rotation[:, 1]
             client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO + ahead * turned[:, 2]
@@ -51,13 +51,13 @@ class StartingView(ViewerControl):
             client.camera.fov = self.field_of_view
 
 
-class OnePicturePerPose(ViewerControl):
-    """Hangs one training picture at each place, not hundreds of a clip into each other.
+class OneImagePerPose(ViewerControl):
+    """Shows one training image per pose, not hundreds of a clip on top of each other.
 
-    nerfstudio draws 512 pictures, evenly over the data set. The frames of a fixed camera all hang
-    at one place, where all but one are hidden or flicker through; each costs time and traffic when
-    the viewer opens. Images are in the order of their cameras, so that as many pictures as there
-    are poses, evenly over the data set, are one of each. Fewer, or all (-1), stay as asked for.
+    nerfstudio shows 512 images, evenly over the data set. The frames of a fixed camera share one
+    frustum, where all but one are hidden or flicker; each costs time and traffic when the viewer
+    opens. Images are in the order of their cameras, so that as many images as there are poses,
+    evenly over the data set, are one of each. Fewer, or all (-1), stay as requested.
     """
 
     def __init__(self, cameras: Cameras) -> None:
@@ -70,25 +70,24 @@ class OnePicturePerPose(ViewerControl):
         config.max_num_display_images = min(config.max_num_display_images, self.num_poses)
 
 
-class OrderlyEnd(ViewerControl):
-    """Ends the viewer's threads before Python ends, which aborts if one of them is drawing: a
-    training that is over and saved would not count as one, for scripts that look at the status."""
+class RenderThreads(ViewerControl):
+    """Joins the viewer's render threads before Python exits, which aborts while one renders: the
+    exit status of a training that is finished and saved would tell of a failure."""
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
-        weakref.finalize(viewer, _end_drawing, viewer.render_statemachines)
+        weakref.finalize(viewer, _join_all, viewer.render_statemachines)
 
 
-def _end_drawing(machines: "Mapping[int, RenderStateMachine]") -> None:
-    """Let every browser's thread finish its picture."""
+def _join_all(machines: "Mapping[int, RenderStateMachine]") -> None:
     threads = list(machines.values())
     for thread in threads:
         thread.running = False
     for thread in threads:
-        thread.join(LONGEST_PICTURE)
+        thread.join(JOIN_TIMEOUT)
 
 
-def _picture_distance(cameras: Cameras) -> float:
+def _image_distance(cameras: Cameras) -> float:
     """Distance of a training image from its camera in the viewer, at a frustum scale of one.
 
     viser gives all frustums of a scale the same volume; nerfstudio hands it the tangent of the

@@ -1,29 +1,37 @@
-"""Depth maps of experts, mixtures and fused sets, by either notion of the depth of a pixel.
+"""Depth maps of experts, mixtures and fused sets, and how well those of several views agree.
 
 Every map is along the optical axis in world units, and 0 where a pixel's total opacity is below
-one half: both notions speak of a surface in the same pixels of a set of Gaussians.
+one half: expected and median depth exist in the same pixels of a set of Gaussians.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.metrics import SOLID
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.fuse import fused_parts
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import VolumeMixture, cull_near
 from moegs_ns.splatting import median_depth, median_depth_experts, render
-from moegs_ns.splatting.projection import NEAR
+from moegs_ns.splatting.projection import MEDIAN_TRANSMITTANCE, NEAR
+
+SOLID = 1.0 - MEDIAN_TRANSMITTANCE
+"""Opacity from which a pixel shows a surface and has a median depth; others are not compared."""
+OCCLUSION_MARGIN = 0.05
+"""A point that lies behind a view's surface by more than this fraction of its depth is hidden."""
+BORDER_PIXELS = 1e-3
+"""Rounding by which points may leave the outermost pixel centres."""
 
 
 class Depth(ABC):
-    """A notion of the depth of a pixel."""
+    """A definition of the depth of a pixel."""
 
     name: str
 
@@ -39,21 +47,21 @@ class Depth(ABC):
 class ExpectedDepth(Depth):
     """Mean of the depths of Gaussians, weighted by T·alpha and divided by the opacity.
 
-    Of a mixture the mean over the experts, weighted by gates and opacities; that of the Volume
-    Router is drawn as one set.
+    Of a mixture the mean over the experts, weighted by gates and opacities; the Volume Router's
+    mixture is one set.
     """
 
     name = "expected"
 
     def of_set(self, gaussians: Gaussians, view: View, near: float) -> Float[Tensor, "C H W 1"]:
         """See base."""
-        drawn = render(gaussians, view, near=near)
-        return torch.where(drawn.alpha >= SOLID, drawn.depth, 0.0)
+        rendered = render(gaussians, view, near=near)
+        return torch.where(rendered.alpha >= SOLID, rendered.depth, 0.0)
 
     def of_mixture(self, mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
         """See base."""
-        render = mixture(view)
-        return torch.where(render.accumulation >= SOLID, render.depth, 0.0)
+        rendered = mixture.render(view)
+        return torch.where(rendered.accumulation >= SOLID, rendered.depth, 0.0)
 
 
 class MedianDepth(Depth):
@@ -62,7 +70,7 @@ class MedianDepth(Depth):
     Of a mixture that of the expert with the largest gate. A mean over the experts would lie between
     their surfaces, where there is nothing, which is what the median is there to avoid; and where
     experts are opaque and one gate exceeds one half, its expert's surface is the median of all
-    Gaussians that the pixel is blended of. The Volume Router's is that of the one set it draws.
+    Gaussians that the pixel is blended of. The Volume Router's mixture is one set.
     """
 
     name = "median"
@@ -75,11 +83,10 @@ class MedianDepth(Depth):
         """See base."""
         gaussians = mixture.gaussians(view.time)
         if isinstance(mixture, VolumeMixture):
-            parts = mixture.modulated(gaussians, view)
-            return self.of_set(_joint(parts, view, mixture.near), view, NEAR)[0]
-        winner = mixture.render(gaussians, view).gates.argmax(0, keepdim=True)
+            return _depth_of_parts(self, mixture.modulated(gaussians, view), mixture, view)[0]
+        argmax_gate = mixture.render(view, gaussians=gaussians).gates.argmax(0, keepdim=True)
         medians = median_depth_experts(gaussians, view, near=mixture.near)[:, 0]
-        return medians.gather(0, winner)[0]
+        return medians.gather(0, argmax_gate)[0]
 
 
 DEPTHS: tuple[Depth, ...] = (ExpectedDepth(), MedianDepth())
@@ -87,37 +94,114 @@ DEPTHS: tuple[Depth, ...] = (ExpectedDepth(), MedianDepth())
 
 @torch.no_grad()
 def expert_depth(expert: Expert, view: View, depth: Depth) -> Float[Tensor, "C H W 1"]:
-    """Of an expert alone, at the view's instant."""
+    """Of an expert alone, at the view's time."""
     return depth.of_set(expert.at(view.time), view, expert.near)
 
 
 @torch.no_grad()
 def mixture_depth(mixture: Mixture, view: View, depth: Depth) -> Float[Tensor, "C H W 1"]:
-    """Of a mixture, which draws one camera after the other."""
+    """Of a mixture, which renders one camera after the other."""
     return torch.stack([depth.of_mixture(mixture, camera) for camera in _cameras(view)])
 
 
 @torch.no_grad()
 def fused_depth(
-    mixture: Mixture, shares: Sequence[Float[Tensor, "_"]], view: View, depth: Depth
+    mixture: Mixture, responsibilities: Sequence[Float[Tensor, "_"]], view: View, depth: Depth
 ) -> Float[Tensor, "C H W 1"]:
-    """Of the fused set of a mixture (`ops.fuse`); near planes stay those of the experts.
+    """Of the fused set of a mixture (`mixture.fuse`); near planes stay those of the experts.
 
     Raises:
         ValueError: an expert decodes colours per pixel.
     """
-    parts = fused_parts(mixture, shares, view.time)
-    maps = [
-        depth.of_set(_joint(parts, camera, mixture.near), camera, NEAR) for camera in _cameras(view)
-    ]
-    return torch.cat(maps)
+    parts = fused_parts(mixture, responsibilities, view.time)
+    return torch.cat([_depth_of_parts(depth, parts, mixture, camera) for camera in _cameras(view)])
 
 
 def _cameras(view: View) -> list[View]:
-    return [view.select(row) for row in torch.arange(len(view))[:, None]]
+    return [view.select(index) for index in torch.arange(len(view))[:, None]]
 
 
-def _joint(parts: Sequence[Gaussians], view: View, near: Sequence[float]) -> Gaussians:
-    """What one camera sees of all parts, as one set."""
-    pairs = zip(parts, near, strict=True)
-    return Gaussians.cat([cull_near(part, view, plane) for part, plane in pairs])
+def _depth_of_parts(
+    depth: Depth, parts: Sequence[Gaussians], mixture: Mixture, view: View
+) -> Float[Tensor, "1 H W 1"]:
+    """Of a mixture's parts as one set, in a view of one camera."""
+    pairs = zip(parts, mixture.near, strict=True)
+    joint = Gaussians.cat([cull_near(part, view, near) for part, near in pairs])
+    return depth.of_set(joint, view, NEAR)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthConsistency:
+    """How well depth maps of one instant agree (MDC, Eq. 16)."""
+
+    error: Float[Tensor, ""]
+    """Mean over view pairs of the mean absolute difference, in world units; NaN without any."""
+    num_pairs: int
+    """Ordered pairs of views that see something in common."""
+    fraction: float
+    """Solid pixels of all pairs that were compared."""
+
+
+def multiview_depth_consistency(
+    depths: Float[Tensor, "C H W 1"],
+    view: View,
+    alphas: Float[Tensor, "C H W 1"] | None = None,
+) -> DepthConsistency:
+    """Mean reprojection error of depth over all ordered pairs of views at one instant (Eq. 16).
+
+    Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
+    compared with that view's map, interpolated linearly in the inverse depth, which is exact on
+    planes; median depths are those of whole Gaussians and have small steps even there. Not compared
+    are points outside the outermost pixel centres or behind the camera, points next to a pixel that
+    is not solid, and points behind the other view's surface by more than `OCCLUSION_MARGIN`, which
+    may be hidden. A wrong surface is found all the same: in the opposite pair it lies in front. The
+    paper states no rule for these.
+
+    Args:
+        depths: along the optical axis in world units, expected (divided by alpha) or median, which
+            the paper does not say; not positive where there is no surface to compare.
+        view: cameras of the depth maps.
+        alphas: opacity; pixels below `SOLID` are not solid. None for depths that are 0 there.
+    """
+    view.assert_one_time()
+    is_solid = depths[..., 0] > 0
+    if alphas is not None:
+        is_solid = is_solid & (alphas[..., 0] >= SOLID)
+    # NaN spreads through interpolation to all points next to a pixel that is not solid.
+    inverse = torch.where(is_solid, 1.0 / depths[..., 0], torch.nan)
+    # Unproject all pixels, then compare each view's points with all other views.
+    origins, directions = view.rays()
+    forward = view.viewmats[:, None, None, 2, :3]
+    lengths = depths / (directions * forward).sum(-1, keepdim=True)
+    points = origins + lengths * directions
+    errors, compared = [], 0
+    for source in range(len(view)):
+        error = _reprojection_errors(points[source], inverse, view)
+        is_counted = is_solid[source] & error.isfinite()
+        is_counted[source] = False
+        counts = is_counted.sum((1, 2))
+        sums = torch.where(is_counted, error, 0.0).sum((1, 2))
+        errors.append((sums / counts)[counts > 0])
+        compared += int(counts.sum())
+    pairs = torch.cat(errors)
+    solid = int(is_solid.sum()) * (len(view) - 1)
+    return DepthConsistency(pairs.mean(), len(pairs), compared / solid if solid else 0.0)
+
+
+def _reprojection_errors(
+    points: Float[Tensor, "H W 3"], inverse: Float[Tensor, "C H W"], view: View
+) -> Float[Tensor, "C H W"]:
+    """Absolute difference of depth of each point in every view; NaN where it is not compared."""
+    rotation, translation = view.viewmats[:, :3, :3], view.viewmats[:, :3, 3]
+    in_camera = torch.einsum("cij,hwj->chwi", rotation, points) + translation[:, None, None]
+    z = in_camera[..., 2]
+    focal, middle = view.Ks[:, (0, 1), (0, 1)], view.Ks[:, :2, 2]
+    pixels = focal[:, None, None] * in_camera[..., :2] / z[..., None] + middle[:, None, None]
+    size = pixels.new_tensor([view.width, view.height])
+    low, high = 0.5 - BORDER_PIXELS, size - 0.5 + BORDER_PIXELS
+    is_inside = ((pixels >= low) & (pixels <= high)).all(-1) & (z > 0)
+    grid = torch.where(is_inside[..., None], 2.0 * pixels / size - 1.0, 0.0)
+    shown = grid_sample(inverse[:, None], grid, padding_mode="border", align_corners=False)
+    shown = 1.0 / shown[:, 0]
+    is_compared = is_inside & (z - shown <= OCCLUSION_MARGIN * shown)
+    return torch.where(is_compared, (z - shown).abs(), torch.nan)

@@ -1,4 +1,4 @@
-"""How well a router chooses: gates against errors, and bounds on what any gate could reach."""
+"""Quality of a router: gates against errors, and bounds on what any gate could reach."""
 
 import itertools
 import math
@@ -8,65 +8,49 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from moegs_ns.evaluation.metrics import quantize
+from moegs_ns.evaluation.image_metrics import quantize
 
 SMALLEST_DETERMINANT = 1e-12
-"""Experts whose colours are as good as on one line or point span no area of their own."""
+"""Gram determinant below which colours count as collinear or equal and span no simplex."""
 
 
 @dataclass(frozen=True, eq=False)
-class RoutingMaps:
-    """Errors and gates of one image, pixel by pixel; errors are squared and summed over colours."""
+class RoutingFigures:
+    """Errors and gates of every pixel, or their sums over pixels of one image or many.
 
-    expert_errors: Float[Tensor, "E H W"]
-    mixture_error: Float[Tensor, "H W"]
-    oracle_error: Float[Tensor, "H W"]
+    Errors are squared and summed over colours.
+    """
+
+    pixels: Float[Tensor, "*s"]
+    """Number of pixels, 1 in a map."""
+    expert_errors: Float[Tensor, "E *s"]
+    mixture_error: Float[Tensor, "*s"]
+    oracle_error: Float[Tensor, "*s"]
     """Of the best expert at every pixel."""
-    blend_error: Float[Tensor, "H W"]
+    blend_error: Float[Tensor, "*s"]
     """Of the best blend with gates that sum to 1: no softmax gate can be better."""
-    gates: Float[Tensor, "E H W"]
-    best: Float[Tensor, "E H W"]
-    """1 for the expert with the smallest error, the first one where several are equal."""
-    entropy: Float[Tensor, "H W"]
-    """Of the gates, as a share of that of equal gates; 0 where one expert draws alone."""
-    agreement: Float[Tensor, "H W"]
+    gates: Float[Tensor, "E *s"]
+    best: Float[Tensor, "E *s"]
+    """1 for the expert with the smallest error, the first of equals."""
+    entropy: Float[Tensor, "*s"]
+    """Of the gates, as a fraction of that of equal gates; 0 for a single expert."""
+    agreement: Float[Tensor, "*s"]
     """1 where the largest gate is that of an expert with the smallest error."""
 
-    def sums(self, mask: Bool[Tensor, "H W"]) -> "RoutingSums":
-        """Sums over the pixels of a mask."""
-        totals = {
-            field.name: getattr(self, field.name)[..., mask].sum(-1).double()
-            for field in fields(self)
-        }
-        return RoutingSums(pixels=int(mask.sum()), **totals)
+    def sum(self, mask: Bool[Tensor, "H W"]) -> "RoutingFigures":
+        """Sums of maps over the pixels of a mask."""
+        return RoutingFigures(*(value[..., mask].sum(-1).double() for value in self._values()))
 
+    def __add__(self, other: "RoutingFigures") -> "RoutingFigures":
+        pairs = zip(self._values(), other._values(), strict=True)
+        return RoutingFigures(*(one + another for one, another in pairs))
 
-@dataclass(frozen=True, eq=False)
-class RoutingSums:
-    """Sums of `RoutingMaps` over pixels, of one image or many."""
+    def _values(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
 
-    pixels: int
-    expert_errors: Float[Tensor, "E"]
-    mixture_error: Float[Tensor, ""]
-    oracle_error: Float[Tensor, ""]
-    blend_error: Float[Tensor, ""]
-    gates: Float[Tensor, "E"]
-    best: Float[Tensor, "E"]
-    entropy: Float[Tensor, ""]
-    agreement: Float[Tensor, ""]
-
-    def __add__(self, other: "RoutingSums") -> "RoutingSums":
-        return RoutingSums(
-            **{
-                field.name: getattr(self, field.name) + getattr(other, field.name)
-                for field in fields(self)
-            }
-        )
-
-    def psnr(self, name: str) -> float | list[float]:
-        """PSNR in dB of the mean squared error over all pixels, of one of the errors."""
-        error = getattr(self, name) / (3.0 * self.pixels)
-        return (-10.0 * torch.log10(error)).tolist()
+    def psnr(self, error: Float[Tensor, "*e"]) -> Float[Tensor, "*e"]:
+        """PSNR in dB of the mean over all pixels of one of the errors."""
+        return -10.0 * torch.log10(error / (3.0 * self.pixels))
 
 
 def routing_maps(
@@ -74,22 +58,23 @@ def routing_maps(
     gates: Float[Tensor, "E H W 1"],
     mixture: Float[Tensor, "H W 3"],
     target: Float[Tensor, "H W 3"],
-) -> RoutingMaps:
-    """Everything about one rendered image; images are rounded to 8 bits as for any metric."""
-    shown, shares = quantize(images), gates[..., 0]
-    errors = (shown - target).square().sum(-1)
+) -> RoutingFigures:
+    """Maps of one rendered image; images are rounded to 8 bits as for any metric."""
+    images, gates = quantize(images), gates[..., 0]
+    errors = (images - target).square().sum(-1)
     smallest = errors.amin(0)
-    chosen = errors.gather(0, shares.argmax(0, keepdim=True))[0]
-    # One expert has no choice, and no entropy.
+    chosen = errors.gather(0, gates.argmax(0, keepdim=True))[0]
+    # A single expert has no entropy, whatever it is divided by.
     largest = math.log(max(2, len(images)))
-    return RoutingMaps(
+    return RoutingFigures(
+        pixels=torch.ones_like(smallest),
         expert_errors=errors,
         mixture_error=(quantize(mixture) - target).square().sum(-1),
         oracle_error=smallest,
-        blend_error=best_blend_error(shown, target),
-        gates=shares,
+        blend_error=best_blend_error(images, target),
+        gates=gates,
         best=torch.nn.functional.one_hot(errors.argmin(0), len(images)).movedim(-1, 0).float(),
-        entropy=-torch.special.xlogy(shares, shares).sum(0) / largest,
+        entropy=torch.special.entr(gates).sum(0) / largest,
         agreement=(chosen <= smallest).float(),
     )
 
@@ -112,9 +97,10 @@ def best_blend_error(
 def _inner_error(
     corners: Float[Tensor, "n H W 3"], target: Float[Tensor, "H W 3"]
 ) -> Float[Tensor, "H W"]:
-    """Squared distance to the plane through the corners; infinite if its foot lies outside."""
+    """Squared distance to the affine hull of the corners; infinite if the foot lies outside."""
     edges = (corners[1:] - corners[0]).permute(1, 2, 0, 3).double()
     aim = (target - corners[0]).double()
+    # Barycentric coordinates of the foot, by the normal equations.
     gram = edges @ edges.transpose(-1, -2)
     is_proper = torch.linalg.det(gram) > SMALLEST_DETERMINANT
     eye = torch.eye(len(edges[0, 0]), device=gram.device, dtype=gram.dtype)
@@ -125,10 +111,10 @@ def _inner_error(
     return torch.where(inside, error, torch.inf).to(target)
 
 
-def share_reached(reached: float, best_expert: float, bound: float) -> float | None:
-    """Part of the gain over the best expert that a bound allows; None where it allows none.
+def fraction_reached(reached: float, best_expert: float, bound: float) -> float | None:
+    """Fraction of the gain in dB over the best expert that a bound allows; None without a gain.
 
-    All in dB. Below 0 the mixture is worse than its best expert.
+    Below 0 the mixture is worse than its best expert.
     """
     gain = bound - best_expert
     return (reached - best_expert) / gain if 0.0 < gain < math.inf else None

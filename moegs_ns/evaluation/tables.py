@@ -39,12 +39,15 @@ def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> N
         "hardware": hardware(),
         "commit": commit(),
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": _python()},
+        "versions": {name: _version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "rows": rows,
     }
-    _write(path, json.dumps(content, indent=1) + "\n")
+    remedy = "name another place for it"
+    atomic_write_text(path, json.dumps(content, indent=1) + "\n", "table", remedy)
     heading = f"`{command}`  \n{content['hardware']}, commit {content['commit']}, {content['date']}"
-    _write(path.with_suffix(".md"), f"{heading}\n\n{markdown_table(content['rows'])}\n")
+    text = f"{heading}\n\n{markdown_table(content['rows'])}\n"
+    atomic_write_text(path.with_suffix(".md"), text, "table", remedy)
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -89,10 +92,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _python() -> str:
-    return platform.python_version()
-
-
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -109,7 +108,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    atomic_write_text(path, text, "table", "name another place for it")

@@ -10,8 +10,11 @@ from jaxtyping import Bool, Float, Int
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
+from moegs_ns.cameras import UNKNOWN_ID, View
+from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting import ProjectedGaussians, project
 from moegs_ns.splatting.projection import NEAR
 from moegs_ns.splatting.spherical_harmonics import num_bases, sh_from_rgb
 from moegs_ns.training.gaussian_params import GaussianParams
@@ -66,6 +69,7 @@ class Expert(nn.Module):
         if points is None:
             points = InitialPoints(torch.zeros(0, 3), torch.zeros(0, 3))
         self.gauss_params = GaussianParams(self.initial_parameters(points, scene))
+        self.graphed_projection = GraphedCallable(self._project, self)
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
         """Raw parameters of all Gaussians, one per initial point; families add their own."""
@@ -95,20 +99,49 @@ class Expert(nn.Module):
     def at_all(
         self, times: Sequence[Float[Tensor, ""]], cameras: Sequence[Int[Tensor, ""] | None]
     ) -> list[Gaussians]:
-        """The Gaussians at several instants, equal to `at` of each; a family may do here what all
-        instants share only once."""
+        """The Gaussians at several times, equal to `at` of each; a family may do here what all
+        times share only once."""
         return [self.at(time, camera) for time, camera in zip(times, cameras, strict=True)]
 
+    def project(
+        self, views: Sequence[View], cameras: Sequence[Int[Tensor, ""] | None] | None = None
+    ) -> list[ProjectedGaussians]:
+        """The Gaussians at the time of each view, projected to its cameras.
+
+        `cameras` are the physical training cameras to match, as in `at`. On a GPU this is replayed
+        as a CUDA graph where there is a `graph_key`: consume the result before the next call.
+
+        Raises:
+            ValueError: the cameras of one view show different times.
+        """
+        for view in views:
+            view.assert_one_time()
+        # Ids stay behind: they live on the CPU, where a graph cannot follow them.
+        geometry = [(v.viewmats, v.Ks, v.width, v.height, v.times) for v in views]
+        wanted = [None] * len(views) if cameras is None else list(cameras)
+        return self.graphed_projection(geometry, wanted, key=self.graph_key)
+
+    def _project(
+        self, geometry: Sequence[tuple], cameras: Sequence[Int[Tensor, ""] | None]
+    ) -> list[ProjectedGaussians]:
+        """Never synchronises with the host where there is a `graph_key`, so it can be captured."""
+        views = []
+        for viewmats, Ks, width, height, times in geometry:
+            unknown = torch.full((len(viewmats),), UNKNOWN_ID)
+            views.append(View(viewmats, Ks, width, height, times, unknown, unknown))
+        sets = self.at_all([view.times[0] for view in views], cameras)
+        return [project(one, view, near=self.near) for one, view in zip(sets, views, strict=True)]
+
     @property
-    def replay_key(self) -> Hashable | None:
-        """The plain values that `at` depends on, where its launches depend on nothing else: it then
-        may be replayed on a GPU as long as they, and the memory of its parameters, stay. None, as
-        here, where `at` reads values on the host or is not known to be like that.
+    def graph_key(self) -> Hashable | None:
+        """The plain values that `at` depends on, if its launches depend on nothing else: it can be
+        captured in a CUDA graph, which is valid while they and the memory of the parameters stay.
+        None, as here, if `at` synchronises with the host or is not known not to.
         """
         return None
 
     def member_at(self, time: Float[Tensor, ""]) -> "Expert":
-        """The expert that draws an instant and shades it: this one, unless it is made of several.
+        """The expert that renders a time and shades it: this one, unless it is made of several.
 
         `at` gives the rows among those of all; the colours are finished by the member.
         """
@@ -121,7 +154,7 @@ class Expert(nn.Module):
         ray_origins: Float[Tensor, "*s 3"],
         ray_directions: Float[Tensor, "*s 3"],
     ) -> Float[Tensor, "*s 3"]:
-        """Final colour from splatted channels, before blending and background; here unchanged."""
+        """Final colour from rasterised channels, before blending and background; here unchanged."""
         return rgb
 
     @property

@@ -182,7 +182,7 @@ class Recipe(nn.Module):
         """Collect the screen gradients that densification needs."""
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
-            self.densifier.observe(part.splat, part.seen.ids, num_views)
+            self.densifier.observe(part.render, num_views)
 
     def after_step(self, step: int) -> None:
         """Change the set of Gaussians where the schedule asks for it."""

@@ -1,4 +1,4 @@
-"""One expert made of several: each draws its own window of the clip."""
+"""One expert made of several: each renders its own window of the clip."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -54,10 +54,10 @@ def joined_config(
 
 
 class WindowedExpert(Expert):
-    """Experts of consecutive windows of the clip, of which one draws at a time.
+    """Experts of consecutive windows of the clip, of which one renders at a time.
 
     Rows are those of all members, one member after the other; `at` returns the rows of the member
-    whose window holds the instant. `gauss_params` are empty: parameters lie in the members.
+    whose window holds the time. `gauss_params` are empty: parameters lie in the members.
     Choosing the member reads the time from its device.
     """
 
@@ -93,30 +93,30 @@ class WindowedExpert(Expert):
         """See base; the Gaussians of all windows together."""
         return self.offsets[-1]
 
-    def place_at(self, time: Float[Tensor, ""]) -> int:
-        """Number of the window that holds an instant; between two frames the nearer one decides."""
+    def window_at(self, time: Float[Tensor, ""]) -> int:
+        """Number of the window that holds a time; between two frames the nearer one decides."""
         frame = self.scene.first_frame + float(time) * (self.scene.num_frames - 1)
         ends = [last + 0.5 for _, last in self.config.windows[:-1]]
         return sum(frame >= end for end in ends)
 
     def member_at(self, time: Float[Tensor, ""]) -> Expert:
         """See base; the expert of the window."""
-        return self.members[self.place_at(time)]
+        return self.members[self.window_at(time)]
 
-    def local_time(self, time: Float[Tensor, ""], place: int) -> Float[Tensor, ""]:
+    def local_time(self, time: Float[Tensor, ""], index: int) -> Float[Tensor, ""]:
         """A time of the clip as the time, in [0, 1], of a window; its ends are held beyond it."""
-        first, last = self.config.windows[place]
+        first, last = self.config.windows[index]
         frame = time * (self.scene.num_frames - 1) + (self.scene.first_frame - first)
         return (frame / max(1, last - first)).clamp(0.0, 1.0)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base; only the Gaussians of the window, with ids among those of all."""
-        place = self.place_at(time)
-        part = self.members[place].at(self.local_time(time, place), camera)
+        index = self.window_at(time)
+        part = self.members[index].at(self.local_time(time, index), camera)
         ids = part.ids
         if ids is None:
             ids = torch.arange(len(part), device=part.means.device)
-        return replace(part, ids=ids + self.offsets[place])
+        return replace(part, ids=ids + self.offsets[index])
 
     def shade(
         self,

@@ -1,4 +1,4 @@
-"""Configurations as the words of a command line, so that another process can be given them."""
+"""Configurations as command line arguments, to hand them to another process."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -13,19 +13,19 @@ def option_args(config: Any, default: Any, prefix: str = "", skip: Sequence[str]
     """The options that turn `default` into `config`, which are dataclasses of one type.
 
     Raises:
-        ValueError: a value cannot be typed.
+        ValueError: a value has no form on a command line.
     """
-    words: list[str] = []
+    args: list[str] = []
     for field in fields(config):
-        value, usual = getattr(config, field.name), getattr(default, field.name)
-        if field.name in ("_target", *skip) or value == usual:
+        value, default_value = getattr(config, field.name), getattr(default, field.name)
+        if field.name in ("_target", *skip) or value == default_value:
             continue
         name = prefix + field.name.replace("_", "-")
-        if is_dataclass(value) and type(value) is type(usual):
-            words += option_args(value, usual, f"{name}.")
+        if is_dataclass(value) and type(value) is type(default_value):
+            args += option_args(value, default_value, f"{name}.")
         else:
-            words += [f"--{name}", *_value_words(value, name)]
-    return words
+            args += [f"--{name}", *_value_args(value, name)]
+    return args
 
 
 def parser_args(config: DataParserConfig) -> list[str]:
@@ -45,14 +45,14 @@ def parser_args(config: DataParserConfig) -> list[str]:
     )
 
 
-def _value_words(value: Any, name: str) -> list[str]:
+def _value_args(value: Any, name: str) -> list[str]:
     if isinstance(value, tuple | list):
-        return [word for part in value for word in _value_words(part, name)]
+        return [arg for part in value for arg in _value_args(part, name)]
     if isinstance(value, Enum):
         return [value.name]
     if value is None or isinstance(value, bool | int | float | str | Path):
         return [str(value)]
     raise ValueError(
-        f"Expected a value of --{name} that can be typed, got {value!r}; train the experts one by "
-        "one and name their runs in --experts."
+        f"Expected a value of --{name} for a command line, got {value!r}; train the experts one "
+        "by one and name their runs in --experts."
     )

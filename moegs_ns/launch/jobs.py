@@ -1,7 +1,6 @@
-"""Trainings in processes of their own: how they are started, told apart, and recognised as done."""
+"""Training in separate processes: how jobs are started, told apart, and recognised as done."""
 
 import hashlib
-import json
 import os
 import queue
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +19,17 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
-    TRAINING_RECORD,
     model_dir,
     newest_checkpoint,
     read_config,
+    training_record,
 )
 from moegs_ns.training.schedules import scaled_steps
 
 LOG = "log.txt"
-"""File in a run's folder that holds what a training printed that nobody watched."""
+"""File in a run's folder with the output of a training that ran in the background."""
 LOCK = ".lock"
-"""File in a run's folder that the command which trains it holds."""
+"""File in a run's folder that is locked by the command which trains it."""
 SHOWN_LOG = 3000
 """Characters of a failed training's log that are shown."""
 
@@ -56,7 +55,7 @@ class TrainingJob:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The words that decide the result."""
+        """The arguments that decide the result."""
         numbers = ("--budget", str(self.budget), "--machine.seed", str(self.seed))
         return (*self.options, *numbers, "--data", str(self.data), *self.parser)
 
@@ -72,13 +71,15 @@ class TrainingJob:
         """The run's config."""
         return self.folder / CONFIG_NAME
 
-    def words(self) -> list[str]:
-        """The words after `ns-train`; an interrupted run goes on."""
+    def args(self) -> list[str]:
+        """The arguments of `ns-train`; an interrupted run goes on."""
         progress = progress_of(self.folder)
         load = ["--load-dir", str(progress.checkpoint.parent)] if progress.checkpoint else []
-        place = ["--output-dir", str(self.output_dir), "--experiment-name", self.experiment]
-        name = ["--timestamp", self.folder.name]
-        return [self.method, *place, *name, *self.without_effect, *load, *self.settings]
+        folder = [
+            *("--output-dir", str(self.output_dir), "--experiment-name", self.experiment),
+            *("--timestamp", self.folder.name),
+        ]
+        return [self.method, *folder, *self.without_effect, *load, *self.settings]
 
 
 def expert_trainings(
@@ -96,11 +97,11 @@ def expert_trainings(
             template,
             method=method,
             options=(*template.options, *own.get(method, ())),
-            seed=template.seed + methods[:place].count(method),
+            seed=template.seed + methods[:index].count(method),
         )
         if method
         else None
-        for place, method in enumerate(methods)
+        for index, method in enumerate(methods)
     ]
 
 
@@ -127,23 +128,21 @@ def progress_of(folder: Path) -> Progress:
     if not (folder / CONFIG_NAME).is_file():
         return Progress()
     config = read_config(folder / CONFIG_NAME)
-    total = scaled_steps(config.max_num_iterations, config.pipeline.budget)
+    total = scaled_steps(config.max_num_iterations, config.pipeline.model.budget)
     checkpoints = folder / model_dir(config)
     if not any(checkpoints.glob("step-*.ckpt")):
         return Progress(total=total)
     newest = newest_checkpoint(checkpoints)
-    steps, record = int(newest.stem.removeprefix("step-")) + 1, folder / TRAINING_RECORD
-    recorded = json.loads(record.read_text())["steps"] if record.is_file() else 0
+    steps = int(newest.stem.removeprefix("step-")) + 1
+    recorded = training_record(folder).get("steps", 0)
     return Progress(steps, total, newest, is_finished=min(steps, recorded) >= total)
 
 
-def environment_of(place: int) -> dict[str, str]:
-    """Environment of the process number `place` of several side by side: GPUs are dealt out."""
-    environment = dict(os.environ)
+def environment_of(slot: int) -> dict[str, str]:
+    """Environment of the process in a slot of several in parallel: GPUs are dealt out."""
     devices = visible_devices()
-    if len(devices) > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
-    return environment
+    own = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
+    return dict(os.environ) | own
 
 
 def visible_devices() -> list[str]:
@@ -153,26 +152,24 @@ def visible_devices() -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def run_module(words: Sequence[str], place: int = 0, log: Path | None = None) -> int:
-    """Run a Python module in a process of its own; its exit status.
+def run_module(args: Sequence[str], slot: int = 0, log: Path | None = None) -> int:
+    """Run a Python module in a separate process; its exit status.
 
-    What it prints goes to the terminal, or is added to a log.
+    Its output goes to the terminal, or is appended to a log.
     """
-    command = [sys.executable, "-W", "ignore", "-m", *words]
-    if log is None:
-        return subprocess.run(command, env=environment_of(place), check=False).returncode
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as output:
-        done = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment_of(place), check=False
-        )
-    return done.returncode
+    command = [sys.executable, "-W", "ignore", "-m", *args]
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with nullcontext() if log is None else log.open("a") as output:
+        return subprocess.run(
+            command, stdout=output, stderr=output, env=environment_of(slot), check=False
+        ).returncode
 
 
-def train(training: TrainingJob, place: int = 0, log: Path | None = None) -> None:
-    """Train in a process of its own, or go on with it, unless it is finished.
+def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None:
+    """Train in a separate process, or resume, unless the run is finished.
 
-    Of two commands that want the same run, the second waits for the first and finds it finished.
+    If two commands want the same run, the second waits for the first and finds it finished.
 
     Raises:
         RuntimeError: the training failed.
@@ -180,14 +177,14 @@ def train(training: TrainingJob, place: int = 0, log: Path | None = None) -> Non
     with _alone_in(training.folder):
         if progress_of(training.folder).is_finished:
             return
-        status = run_module(["nerfstudio.scripts.train", *training.words()], place, log)
+        status = run_module(["nerfstudio.scripts.train", *training.args()], slot, log)
         if status == 0 and progress_of(training.folder).is_finished:
             return
     shown = "the message above says why"
     if log is not None:
         shown = f"its log {log} ends with\n{log.read_text()[-SHOWN_LOG:]}"
     raise RuntimeError(
-        f"TrainingJob {training.method} in {training.folder} stopped before its last step (exit "
+        f"Training {training.method} in {training.folder} stopped before its last step (exit "
         f"status {status}); give the same command again to go on from its last checkpoint; {shown}"
     )
 
@@ -213,40 +210,40 @@ def train_side_by_side(
     at_once: int = 1,
     on_end: Callable[[TrainingJob, float], None] = lambda training, seconds: None,
 ) -> None:
-    """Train `at_once` runs on each GPU at a time, or on the CPU; logs go to the runs' folders.
+    """Train `at_once` runs at a time on each GPU, or on the CPU; logs go to the runs' folders.
 
-    `on_end` is told of each training that ended well and the seconds that it took.
+    `on_end` is called for each training that succeeded, with the seconds that it took.
 
     Raises:
         RuntimeError: a training failed; the others were trained to their end first.
     """
 
-    def run(training: TrainingJob, place: int) -> None:
+    def run(training: TrainingJob, slot: int) -> None:
         started = time.perf_counter()
-        train(training, place, training.folder / LOG)
+        train(training, slot, training.folder / LOG)
         on_end(training, time.perf_counter() - started)
 
     run_side_by_side([partial(run, training) for training in trainings], at_once)
 
 
 def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) -> None:
-    """Do `at_once` jobs for each GPU at a time, or on the CPU; each is told its place.
+    """Run `at_once` jobs at a time for each GPU, or on the CPU; each gets the index of its slot.
 
     Raises:
-        Exception: what the first job that failed raised; the others came to their end first.
+        Exception: what the first job that failed raised; the others were run to their end.
     """
-    places: queue.Queue[int] = queue.Queue()
-    for place in range(at_once * max(1, len(visible_devices()))):
-        places.put(place)
+    slots: queue.Queue[int] = queue.Queue()
+    for slot in range(at_once * max(1, len(visible_devices()))):
+        slots.put(slot)
 
     def do(job: Callable[[int], None]) -> None:
-        place = places.get()
+        slot = slots.get()
         try:
-            job(place)
+            job(slot)
         finally:
-            places.put(place)
+            slots.put(slot)
 
-    with ThreadPoolExecutor(places.qsize()) as pool:
+    with ThreadPoolExecutor(slots.qsize()) as pool:
         running = [pool.submit(do, job) for job in jobs]
     failures = [error for each in running if (error := each.exception()) is not None]
     if failures:

@@ -1,4 +1,4 @@
-"""What a recipe is going to train: steps, time and disk, as far as earlier runs tell."""
+"""What `moegs train` is going to train: steps, time and disk, estimated from earlier runs."""
 
 import json
 import statistics
@@ -50,31 +50,30 @@ class PlannedTraining:
         return None if self.speed is None else left * self.speed.seconds_per_step
 
 
-def typed_config(training: TrainingJob) -> Any:
-    """The words of a training read as `ns-train` will read them, so that a misspelt option ends
-    here."""
+def parse(training: TrainingJob) -> Any:
+    """The config that `ns-train` will parse from a job's arguments: a misspelt option ends here."""
     from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
-    return tyro.cli(AnnotatedBaseConfigUnion, args=training.words(), prog="ns-train")  # type: ignore[arg-type]
+    return tyro.cli(AnnotatedBaseConfigUnion, args=training.args(), prog="ns-train")  # type: ignore[arg-type]
 
 
 def planned(training: TrainingJob) -> PlannedTraining:
-    """Look at the words of the training and at the disk."""
-    config = typed_config(training)
-    total = scaled_steps(config.max_num_iterations, config.pipeline.budget)
+    """Parse the arguments of the training, and look at the disk."""
+    config = parse(training)
+    total = scaled_steps(config.max_num_iterations, config.pipeline.model.budget)
     return PlannedTraining(training, progress_of(training.folder), total, known_speed(training))
 
 
 def known_speed(training: TrainingJob) -> Speed | None:
     """Median of earlier runs of the method on this kind of device: those of the same experiment,
     else those of others in the same folder of outputs."""
-    places = {
+    folders = {
         "earlier runs of this experiment": f"{training.experiment}/{training.method}",
         "runs of other experiments": f"*/{training.method}",
     }
-    for source, place in places.items():
+    for source, folder in folders.items():
         speeds, sizes = [], []
-        for path in training.output_dir.glob(f"{place}/*/{TRAINING_RECORD}"):
+        for path in training.output_dir.glob(f"{folder}/*/{TRAINING_RECORD}"):
             record = json.loads(path.read_text())
             is_alike = record["device"].startswith("cuda") == torch.cuda.is_available()
             if is_alike and record["steps"] > 0:
@@ -86,10 +85,10 @@ def known_speed(training: TrainingJob) -> Speed | None:
     return None
 
 
-def stage_seconds(stage: Sequence[PlannedTraining], places: int) -> float | None:
-    """Time until the last of several trainings ends, each taken by the first place that is free;
+def stage_seconds(stage: Sequence[PlannedTraining], slots: int) -> float | None:
+    """Time until the last of several trainings ends, each started in the first slot that is free;
     None if that of one is unknown."""
-    free_at = [0.0] * places
+    free_at = [0.0] * slots
     for each in stage:
         if each.seconds is None:
             return None
@@ -127,14 +126,14 @@ def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> N
 
 
 def state_of(progress: Progress) -> str:
-    """How far a run has come, in words."""
+    """How far a run has come, for the table."""
     if progress.is_finished:
         return "finished"
     return f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
 
 
 def duration(seconds: float | None) -> str:
-    """A time in words."""
+    """A time for the terminal."""
     if seconds is None:
         return "unknown"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

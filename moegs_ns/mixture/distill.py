@@ -1,7 +1,7 @@
 """Distillation: a trained mixture teaches one expert, whose architecture stays (Eq. 11)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ from moegs_ns.training.training_render import TrainingRender
 
 @dataclass
 class DistillationConfig(PrintableConfig):
-    """A teacher, and how much it is listened to; steps are those of the full recipe."""
+    """A teacher and its weight in the loss; steps are those of the full recipe."""
 
     teacher: Annotated[Path | None, tyro.conf.arg(aliases=["--teacher"])] = None
     """Trained mixture (config.yml or folder of a moegs-router run) that teaches this expert; None
@@ -32,15 +32,15 @@ class DistillationConfig(PrintableConfig):
     """Name of the teacher's expert whose gate weights the loss; None for the one of this expert's
     family, if there is exactly one."""
     cache_gb: Annotated[float, tyro.conf.arg(aliases=["--teacher-cache-gb"])] = 4.0
-    """Host memory for the teacher's images, 4 bytes a pixel with the gate. An image that does not
-    fit any more is drawn anew whenever it is needed, which changes nothing but the time."""
+    """Host memory for the teacher's images, 4 bytes a pixel with the gate. Images that do
+    not fit are rendered again whenever they are needed, which changes nothing but the time."""
     weighting: Literal["gate-weighted", "unweighted"] = "gate-weighted"
     """Trust the ground truth where the expert's gate is high and the teacher where it is low
     (Eq. 11), or both alike everywhere."""
     lam: float = 0.5
-    """Share of the ground truth, against the teacher's images (λ of Eq. 11, not published)."""
+    """Weight of the ground truth against the teacher's images (λ of Eq. 11, not published)."""
     final_lam: float | None = None
-    """The share at `final_step` and later, on a straight line from `lam`; None to keep `lam`."""
+    """λ at `final_step` and later, linear from `lam`; None to keep `lam`."""
     final_step: int = 10000
     """Step at which `final_lam` is reached."""
     normalize: bool = False
@@ -48,7 +48,7 @@ class DistillationConfig(PrintableConfig):
     half as large as a plain loss, and with it the screen gradients that densification judges by."""
 
     def check(self) -> None:
-        """Raise ValueError unless every share lies in [0, 1]."""
+        """Raise ValueError unless λ lies in [0, 1]."""
         for name, value in (("lam", self.lam), ("final-lam", self.final_lam)):
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ValueError(
@@ -67,26 +67,11 @@ class DistillationConfig(PrintableConfig):
 
 @dataclass(frozen=True, eq=False)
 class TeacherTargets:
-    """What the teacher shows for the images of one instant of a step, in [0, 1]."""
+    """The teacher's renders for the images of one time of a step, in [0, 1]."""
 
     image: Float[Tensor, "C H W 3"]
     gate: Float[Tensor, "C H W 1"] | None = None
-    """The student's own share in the mixture; None where it is not asked for."""
-
-
-@dataclass(frozen=True)
-class DistillationReport:
-    """How a distillation went, for the record of the training."""
-
-    teacher: str
-    gate: str | None
-    weighting: str
-    images: int
-    """Training images that were shown, repeats included."""
-    teacher_psnr: float | None
-    """Of the teacher on these images, in dB, from their mean squared error."""
-    mean_gate: float | None
-    """Mean of the student's gate over their pixels."""
+    """The student's gate in the mixture; None where it is not used."""
 
 
 class Distillation(Supervision):
@@ -106,7 +91,7 @@ class Distillation(Supervision):
         self._sums = torch.zeros(2)
 
     def lam(self, step: int) -> float:
-        """Share of the ground truth at a step (λ of Eq. 11)."""
+        """Weight of the ground truth at a step (λ of Eq. 11)."""
         first, last = self.config.lam, self.config.final_lam
         if last is None:
             return first
@@ -141,7 +126,7 @@ class Distillation(Supervision):
     def _observe(self, part: TrainingRender, targets: TeacherTargets) -> None:
         errors = (targets.image - part.target).square().mean(dim=(1, 2, 3)).sum()
         gates = errors.new_zeros(()) if targets.gate is None else targets.gate.mean((1, 2, 3)).sum()
-        # Added up where they are, since reading them would wait for the device.
+        # Summed on the device: reading them would synchronise with the host.
         self._sums = self._sums.to(errors) + torch.stack([errors, gates])
         self._images += len(part.indices)
 
@@ -155,19 +140,19 @@ class Distillation(Supervision):
         self._sums = state.get("sums", self._sums)
 
     def report(self) -> dict[str, Any]:
-        """See base."""
-        config, seen = self.config, self._images > 0
+        """See base. PSNR in dB and mean gate are over `images`, which count repeats."""
+        config, has_images = self.config, self._images > 0
         error, gate = (self._sums / max(1, self._images)).tolist()
         psnr = -10.0 * torch.tensor(error).log10()
-        report = DistillationReport(
-            teacher=str(config.teacher),
-            gate=config.gate,
-            weighting=config.weighting,
-            images=self._images,
-            teacher_psnr=float(psnr) if seen and error > 0.0 else None,
-            mean_gate=gate if seen and config.gate is not None else None,
-        )
-        return {"distillation": asdict(report)}
+        report = {
+            "teacher": str(config.teacher),
+            "gate": config.gate,
+            "weighting": config.weighting,
+            "images": self._images,
+            "teacher_psnr": float(psnr) if has_images and error > 0.0 else None,
+            "mean_gate": gate if has_images and config.gate is not None else None,
+        }
+        return {"distillation": report}
 
 
 def distilled_loss(

@@ -14,43 +14,38 @@ from moegs_ns.mixture.volume_mixture import joint_composite, refuse_shading
 
 
 def fused_parts(
-    mixture: Mixture, shares: Sequence[Float[Tensor, "_"]], time: Float[Tensor, ""]
+    mixture: Mixture, responsibilities: Sequence[Float[Tensor, "_"]], time: Float[Tensor, ""]
 ) -> list[Gaussians]:
-    """Every expert's Gaussians at an instant, opacities times responsibilities (Eq. 15).
-
-    `shares` are those of `Responsibilities`, one for each row of each expert's full set.
+    """Every expert's Gaussians at a time, opacities times responsibilities (Eq. 15).
 
     Raises:
         ValueError: an expert decodes colours per pixel, which no set of Gaussians can do.
     """
-    refuse_shading(mixture.experts, "Fusion makes one set of Gaussians of all experts")
+    check_fusible(mixture)
     parts = []
-    for part, kept in zip(mixture.gaussians(time), shares, strict=True):
-        share = kept.to(part.opacities)
-        own = share if part.ids is None else share[part.ids]
+    for part, values in zip(mixture.gaussians(time), responsibilities, strict=True):
+        own = values.to(part.opacities)[slice(None) if part.ids is None else part.ids]
         parts.append(replace(part, opacities=part.opacities * own))
     return parts
 
 
-def fuse(
-    mixture: Mixture, shares: Sequence[Float[Tensor, "_"]], time: Float[Tensor, ""]
-) -> Gaussians:
-    """The fused set at an instant: all experts' Gaussians one after the other; see `fused_parts`.
+def check_fusible(mixture: Mixture) -> None:
+    """Raise ValueError if an expert decodes colours per pixel."""
+    refuse_shading(mixture.experts, "Fusion makes one set of Gaussians of all experts")
 
-    Raises:
-        ValueError: an expert decodes colours per pixel.
-    """
-    return Gaussians.cat(fused_parts(mixture, shares, time))
+
+def fuse(
+    mixture: Mixture, responsibilities: Sequence[Float[Tensor, "_"]], time: Float[Tensor, ""]
+) -> Gaussians:
+    """The fused set at a time: all experts' Gaussians one after the other; see `fused_parts`."""
+    return Gaussians.cat(fused_parts(mixture, responsibilities, time))
 
 
 @torch.no_grad()
 def fused_image(
-    mixture: Mixture, shares: Sequence[Float[Tensor, "_"]], view: View
+    mixture: Mixture, responsibilities: Sequence[Float[Tensor, "_"]], view: View
 ) -> Float[Tensor, "H W 3"]:
-    """The fused set in one camera, by ordinary splatting, over the mean of all backgrounds.
-
-    Near planes stay those of the experts.
-    """
-    parts = fused_parts(mixture, shares, view.time)
+    """The fused set in one camera, over the mean of all backgrounds; experts keep near planes."""
+    parts = fused_parts(mixture, responsibilities, view.time)
     background = torch.stack([expert.background for expert in mixture.experts]).mean(0)
     return joint_composite(parts, view, near=mixture.near, background=background)[0]

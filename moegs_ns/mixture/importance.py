@@ -1,11 +1,12 @@
-"""What a Gaussian is worth to a mixture: the criteria that pruning chooses by."""
+"""Importance of Gaussians to a mixture: the criteria that pruning ranks them by."""
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from moegs_ns.cameras import View
@@ -13,10 +14,10 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.mixture import Mixture, gates_from
 from moegs_ns.mixture.responsibilities import (
     NO_PIXEL_GATES,
-    RowSums,
-    expect_pixel_gates,
-    expect_views,
+    NO_VIEWS,
+    rendered_views,
     responsibilities,
+    zeros_per_gaussian,
 )
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeRouterConfig
 from moegs_ns.splatting.contributions import weighted_contributions
@@ -31,51 +32,152 @@ NO_WEIGHTS = (
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """One number for every row of every expert's full set; larger is worth more."""
+    """One number per Gaussian of every expert's full set; larger is more important."""
 
     values: list[Float[Tensor, "_"]]
-    saturated_share: float | None = None
-    """Share of all pixels whose largest gate is above `SATURATED`; None if it is not measured."""
+    saturated_fraction: float | None = None
+    """Pixels whose largest gate is above `SATURATED`; None where it is not measured."""
+
+    def at_least(self, threshold: float) -> list[Bool[Tensor, "_"]]:
+        """Masks of the Gaussians that reach a threshold, in the unit of the criterion."""
+        return [values >= threshold for values in self.values]
+
+    def best(self, count: int) -> list[Bool[Tensor, "_"]]:
+        """Masks of the `count` most important Gaussians of all experts; ties go to the first."""
+        together = Importance([torch.cat(self.values)]).best_per_expert([count])[0]
+        return list(together.split([len(values) for values in self.values]))
+
+    def best_per_expert(self, counts: Sequence[int]) -> list[Bool[Tensor, "_"]]:
+        """Masks of the `counts[k]` most important Gaussians of each expert; ties as in `best`."""
+        masks = [torch.zeros_like(values, dtype=torch.bool) for values in self.values]
+        for mask, values, count in zip(masks, self.values, counts, strict=True):
+            mask[torch.argsort(values, descending=True, stable=True)[:count]] = True
+        return masks
 
 
-@torch.no_grad()
-def gate_importance(mixture: Mixture, views: Iterable[View]) -> Importance:
+class Criterion(ABC):
+    """A way to rank Gaussians, and what it needs of the mixture."""
+
+    needs_gates = True
+    """Whether gates per pixel are needed, which the Volume Router's mixture lacks."""
+    needs_weights = False
+    """Whether weights per Gaussian are needed, which the Pixel Router lacks."""
+
+    @abstractmethod
+    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+        """Importance of every Gaussian on `views`, each of one camera on the mixture's device.
+
+        Raises:
+            ValueError: the mixture lacks what the criterion needs, or there are no views.
+        """
+
+    def check(self, router: RouterConfig) -> None:
+        """Raise ValueError if mixtures with such a router lack what is needed."""
+        if self.needs_gates and isinstance(router, VolumeRouterConfig):
+            raise ValueError(NO_PIXEL_GATES)
+        if self.needs_weights and isinstance(router, PixelRouterConfig):
+            raise ValueError(NO_WEIGHTS)
+
+
+class GateGradient(Criterion):
     """Gradient of the gates in the per-Gaussian weights (Eq. 10), at the blend's temperature.
 
     Mean over views of the L2 norm, over a Gaussian's weights w, w_dir and w_time, of the gradient
     of Σ_u G_k(u), the gate of its own expert summed over the pixels. It vanishes where gates are
     saturated, which may be where one expert alone carries the image.
-
-    Raises:
-        ValueError: the router has no weights per Gaussian or no gates per pixel; or no views.
     """
-    expect_pixel_gates(mixture)
-    if not mixture.router.has_weights:
-        raise ValueError(NO_WEIGHTS)
-    total, num_views, saturated = RowSums(mixture, columns=1), 0, 0.0
-    for view in views:
-        gaussians = mixture.gaussians(view.time)
-        splatted = mixture.splat(gaussians, view).features[:, 0]
-        maps, gates = own_gate_gradients(mixture, splatted, view)
-        sums = weighted_contributions(gaussians, view, maps[:, None], near=mixture.near)
-        for k, part in enumerate(gaussians):
-            norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)
-            total.parts[k] += norms[:, None]
-        saturated += float((gates.amax(0) > SATURATED).double().mean())
-        num_views += 1
-    expect_views(num_views)
-    return Importance([part[:, 0] / num_views for part in total.parts], saturated / num_views)
+
+    needs_weights = True
+
+    @torch.no_grad()
+    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+        """See base."""
+        if not mixture.router.has_weights:
+            raise ValueError(NO_WEIGHTS)
+        totals, saturated = zeros_per_gaussian(mixture), []
+        for view, gaussians, render in rendered_views(mixture, views):
+            # From gates to rendered features, to each Gaussian's features, to its weights.
+            maps, gates = own_gate_gradients(mixture, render.rendered.features[:, 0], view)
+            sums = weighted_contributions(gaussians, view, maps[:, None], near=mixture.near)
+            for k, part in enumerate(gaussians):
+                norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)
+                totals[k] += norms[:, None]
+            saturated.append(float((gates.amax(0) > SATURATED).double().mean()))
+        count = len(saturated)
+        return Importance([total[:, 0] / count for total in totals], sum(saturated) / count)
+
+
+class GatedContribution(Criterion):
+    """Σ_u G·T·alpha (Eq. 13)."""
+
+    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+        """See base."""
+        return Importance(responsibilities(mixture, views).gated)
+
+
+class Contribution(Criterion):
+    """Σ_u T·alpha (Eq. 12), whatever the gates."""
+
+    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+        """See base."""
+        return Importance(responsibilities(mixture, views).contributions)
+
+
+class Opacity(Criterion):
+    """The largest opacity at any time of the views."""
+
+    needs_gates = False
+
+    @torch.no_grad()
+    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+        """See base."""
+        times = {float(view.time): view.time for view in views}
+        if not times:
+            raise ValueError(NO_VIEWS)
+        largest = [zeros[:, 0] for zeros in zeros_per_gaussian(mixture)]
+        for time in times.values():
+            for values, part in zip(largest, mixture.gaussians(time), strict=True):
+                ids = slice(None) if part.ids is None else part.ids
+                values[ids] = torch.maximum(values[ids], part.opacities.double())
+        return Importance(largest)
+
+
+class Random(Criterion):
+    """Uniform random numbers: the baseline of any criterion."""
+
+    needs_gates = False
+
+    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+        """See base."""
+        generator = torch.Generator().manual_seed(seed)
+        return Importance(
+            [
+                torch.rand(len(zeros), generator=generator, dtype=torch.double).to(zeros)
+                for zeros in zeros_per_gaussian(mixture)
+            ]
+        )
+
+
+CriterionName = Literal["gate-gradient", "gated-contribution", "contribution", "opacity", "random"]
+CRITERIA: dict[CriterionName, Criterion] = {
+    "gate-gradient": GateGradient(),
+    "gated-contribution": GatedContribution(),
+    "contribution": Contribution(),
+    "opacity": Opacity(),
+    "random": Random(),
+}
+"""The criteria by their names on the command line."""
 
 
 @torch.enable_grad()
 def own_gate_gradients(
-    mixture: Mixture, splatted: Float[Tensor, "E H W F"], view: View
+    mixture: Mixture, features: Float[Tensor, "E H W F"], view: View
 ) -> tuple[Float[Tensor, "E H W F"], Float[Tensor, "E H W 1"]]:
-    """For each expert, ∂ Σ_u G_k(u) in its own splatted features at every pixel; and the gates."""
-    splatted = splatted.detach().requires_grad_()
-    gates = gates_from(mixture.logits(splatted, view), mixture.temperature)
+    """For each expert ∂ Σ_u G_k(u) in its own rendered features at every pixel; and the gates."""
+    features = features.detach().requires_grad_()
+    gates = gates_from(mixture.logits(features, view), mixture.temperature)
     own = [
-        torch.autograd.grad(gate.sum(), splatted, retain_graph=True)[0][k]
+        torch.autograd.grad(gate.sum(), features, retain_graph=True)[0][k]
         for k, gate in enumerate(gates)
     ]
     return torch.stack(own), gates.detach()
@@ -89,83 +191,8 @@ def weight_gradients(
     time: Float[Tensor, ""],
     feature_gradients: Float[Tensor, "n F"],
 ) -> Float[Tensor, "N W"]:
-    """Gradients in an expert's weights from those in the features that are splatted (Eq. 6)."""
+    """Gradients in an expert's weights from those in its Gaussians' features (Eq. 6)."""
     features = mixture.router.gaussian_features(expert, gaussians.ids, time)
-    weights = list(mixture.router.rows[expert].values())
+    weights = list(mixture.router.gaussian_weights[expert].values())
     gradients = torch.autograd.grad(features, weights, feature_gradients)
     return torch.stack(gradients, dim=-1)
-
-
-Measure = Callable[[Mixture, Iterable[View], torch.Generator], Importance]
-
-
-def by_gate_gradient(mixture: Mixture, views: Iterable[View], _: torch.Generator) -> Importance:
-    """Eq. 10."""
-    return gate_importance(mixture, views)
-
-
-def by_gated_contribution(
-    mixture: Mixture, views: Iterable[View], _: torch.Generator
-) -> Importance:
-    """Σ_u G·T·alpha (Eq. 13)."""
-    return Importance(responsibilities(mixture, views).gated)
-
-
-def by_contribution(mixture: Mixture, views: Iterable[View], _: torch.Generator) -> Importance:
-    """Σ_u T·alpha (Eq. 12), whatever the gates."""
-    return Importance(responsibilities(mixture, views).contributions)
-
-
-@torch.no_grad()
-def by_opacity(mixture: Mixture, views: Iterable[View], _: torch.Generator) -> Importance:
-    """The largest opacity at any instant of the views."""
-    times = {float(view.time): view.time for view in views}
-    expect_views(len(times))
-    largest = [part[:, 0] for part in RowSums(mixture, columns=1).parts]
-    for time in times.values():
-        for total, part in zip(largest, mixture.gaussians(time), strict=True):
-            rows = slice(None) if part.ids is None else part.ids
-            total[rows] = torch.maximum(total[rows], part.opacities.double())
-    return Importance(largest)
-
-
-def by_chance(mixture: Mixture, _: Iterable[View], generator: torch.Generator) -> Importance:
-    """Uniform random numbers: what any criterion has to beat."""
-    rows = RowSums(mixture, columns=1).parts
-    drawn = [torch.rand(len(part), generator=generator, dtype=torch.double) for part in rows]
-    return Importance([values.to(part) for values, part in zip(drawn, rows, strict=True)])
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A way to compare Gaussians, and what it asks of the mixture."""
-
-    measure: Measure
-    needs_gates: bool = True
-    """Whether it asks for gates per pixel, which the Volume Router's mixture lacks."""
-    needs_weights: bool = False
-    """Whether it asks for weights per Gaussian, which the Pixel Router lacks."""
-
-    def __call__(
-        self, mixture: Mixture, views: Iterable[View], generator: torch.Generator
-    ) -> Importance:
-        """What every Gaussian is worth."""
-        return self.measure(mixture, views, generator)
-
-    def check(self, router: RouterConfig) -> None:
-        """Raise ValueError if mixtures with such a router lack what it asks for."""
-        if self.needs_gates and isinstance(router, VolumeRouterConfig):
-            raise ValueError(NO_PIXEL_GATES)
-        if self.needs_weights and isinstance(router, PixelRouterConfig):
-            raise ValueError(NO_WEIGHTS)
-
-
-CriterionName = Literal["gate-gradient", "gated-contribution", "contribution", "opacity", "random"]
-CRITERIA: dict[CriterionName, Criterion] = {
-    "gate-gradient": Criterion(by_gate_gradient, needs_weights=True),
-    "gated-contribution": Criterion(by_gated_contribution),
-    "contribution": Criterion(by_contribution),
-    "opacity": Criterion(by_opacity, needs_gates=False),
-    "random": Criterion(by_chance, needs_gates=False),
-}
-"""How Gaussians may be compared, by the names of the command line."""

@@ -1,95 +1,73 @@
-"""Gate-aware pruning: a mixture without the Gaussians that are worth least to it."""
+"""Gate-aware pruning: a mixture without its least important Gaussians."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
+from torch.optim import Optimizer
 
 from moegs_ns.mixture.importance import Importance
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import mixture_of
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """Which Gaussians stay, by expert."""
-
-    keep: list[Bool[Tensor, "_"]]
-    thresholds: tuple[float, ...]
-    """Importance that every Gaussian of an expert has at least, if it stays."""
+from moegs_ns.routers import Router
+from moegs_ns.training.optimizers import replace_parameter
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What a pruning did."""
+    """What a pruning did; counts are those of each expert."""
 
     before: tuple[int, ...]
-    """Gaussians of each expert."""
     after: tuple[int, ...]
-    thresholds: tuple[float, ...]
-    saturated_share: float | None
-    """Of the pixels that the importance was measured on; None where it was not measured."""
+    saturated_fraction: float | None
+    """See `Importance`."""
+
+    @staticmethod
+    def of(importance: Importance, keep: Sequence[Bool[Tensor, "_"]]) -> "PruneReport":
+        """The report of keeping the marked Gaussians."""
+        return PruneReport(
+            before=tuple(len(mask) for mask in keep),
+            after=tuple(int(mask.sum()) for mask in keep),
+            saturated_fraction=importance.saturated_fraction,
+        )
 
     @property
-    def removed_share(self) -> float:
-        """Share of all Gaussians that are gone."""
+    def removed_fraction(self) -> float:
+        """Of the Gaussians of all experts."""
         return 1.0 - sum(self.after) / max(1, sum(self.before))
 
 
-def best_rows(importance: Importance, counts: Sequence[int]) -> Choice:
-    """The `counts[k]` Gaussians of each expert that are worth most; of equals the first ones."""
-    keep = [torch.zeros_like(values, dtype=torch.bool) for values in importance.values]
-    for marked, values, count in zip(keep, importance.values, counts, strict=True):
-        marked[torch.argsort(values, descending=True, stable=True)[:count]] = True
-    return Choice(keep, _thresholds(importance, keep))
-
-
-def best_of_all(importance: Importance, count: int) -> Choice:
-    """The `count` Gaussians of all experts together that are worth most; of equals the first."""
-    together = best_rows(Importance([torch.cat(importance.values)]), [count])
-    sizes = [len(values) for values in importance.values]
-    return Choice(list(together.keep[0].split(sizes)), together.thresholds * len(sizes))
-
-
-def above(importance: Importance, threshold: float) -> Choice:
-    """The Gaussians that are worth at least `threshold`, in the unit of the criterion."""
-    keep = [values >= threshold for values in importance.values]
-    return Choice(keep, (threshold,) * len(keep))
-
-
 def prune(mixture: Mixture, keep: Sequence[Bool[Tensor, "_"]]) -> Mixture:
-    """The mixture of the marked Gaussians alone, in their old order; the given one is unchanged.
+    """A new mixture of the marked Gaussians alone, in their old order.
 
     Raises:
         ValueError: nothing would be left of an expert.
     """
-    for place, (expert, marked) in enumerate(zip(mixture.experts, keep, strict=True)):
-        if expert.num_gaussians and not bool(marked.any()):
+    for index, (expert, mask) in enumerate(zip(mixture.experts, keep, strict=True)):
+        if expert.num_gaussians and not bool(mask.any()):
             raise ValueError(
                 f"Expected to keep some Gaussians of every expert, but nothing would be left of "
-                f"expert {place + 1}, {type(expert).__name__} ({expert.num_gaussians:,} "
+                f"expert {index + 1}, {type(expert).__name__} ({expert.num_gaussians:,} "
                 "Gaussians): prune less, take the same share of each expert (--prune-per-expert "
                 "True), or mix without this expert."
             )
-    experts = [expert.select(marked) for expert, marked in zip(mixture.experts, keep, strict=True)]
+    experts = [expert.select(mask) for expert, mask in zip(mixture.experts, keep, strict=True)]
     pruned = mixture_of(experts, mixture.router.select(keep), mixture.temperature)
     return pruned.train(mixture.training)
 
 
-def report_of(importance: Importance, choice: Choice) -> PruneReport:
-    """Counts, thresholds and saturation of a pruning."""
-    return PruneReport(
-        before=tuple(len(marked) for marked in choice.keep),
-        after=tuple(int(marked.sum()) for marked in choice.keep),
-        thresholds=choice.thresholds,
-        saturated_share=importance.saturated_share,
-    )
-
-
-def _thresholds(importance: Importance, keep: Sequence[Bool[Tensor, "_"]]) -> tuple[float, ...]:
-    kept: list[Float[Tensor, "_"]] = [
-        values[marked] for values, marked in zip(importance.values, keep, strict=True)
-    ]
-    return tuple(float(values.min()) if len(values) else float("inf") for values in kept)
+def hand_over(
+    optimizers: dict[str, Optimizer],
+    before: Router,
+    after: Router,
+    keep: Sequence[Bool[Tensor, "_"]],
+) -> None:
+    """Let optimisers train a pruned router in the place of the one that `keep` was applied to."""
+    pairs = zip(before.gaussian_weights, after.gaussian_weights, keep, strict=True)
+    for old, new, mask in pairs:
+        for name in old:
+            replace_parameter(optimizers.values(), old[name], new[name], itemgetter(mask))
+    for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
+        replace_parameter(optimizers.values(), old, new)

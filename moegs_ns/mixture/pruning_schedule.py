@@ -1,11 +1,10 @@
-"""When a mixture's Gaussians are pruned while its router is trained, and by what rule."""
+"""When Gaussians of a mixture are pruned while its router is trained, and by what rule."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from jaxtyping import Bool
 from nerfstudio.cameras.cameras import Cameras
@@ -15,17 +14,7 @@ from torch.optim import Optimizer
 from moegs_ns.cameras import single_views
 from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.mixture.mixture import Mixture
-from moegs_ns.mixture.prune import (
-    Choice,
-    PruneReport,
-    above,
-    best_of_all,
-    best_rows,
-    prune,
-    report_of,
-)
-from moegs_ns.routers import Router
-from moegs_ns.training.optimizers import replace_parameter
+from moegs_ns.mixture.prune import PruneReport, hand_over, prune
 from moegs_ns.training.schedules import scaled_steps
 
 
@@ -34,19 +23,19 @@ class PruneConfig:
     """Which Gaussians of a trained mixture are removed, and when; needs --router."""
 
     ratio: Annotated[float | None, tyro.conf.arg(aliases=["--prune-ratio"])] = None
-    """Share of all Gaussians to remove, those of least importance; 0.55 removes 55 %."""
+    """Fraction of all Gaussians to remove, the least important ones; 0.55 removes 55 %."""
     threshold: Annotated[float | None, tyro.conf.arg(aliases=["--prune-threshold"])] = None
     """Importance below which Gaussians are removed, in the unit of the criterion."""
     criterion: Annotated[CriterionName, tyro.conf.arg(aliases=["--prune-criterion"])] = (
         "gated-contribution"
     )
-    """What a Gaussian is worth: its part in the images with or without gates, how strongly the
-    gates depend on its weights (as published), its opacity, or a random number."""
+    """Importance of a Gaussian: its contribution to the images with or without gates, how strongly
+    the gates depend on its weights (as published), its opacity, or a random number."""
     per_expert: Annotated[bool, tyro.conf.arg(aliases=["--prune-per-expert"])] = False
-    """Remove the same share of every expert, instead of comparing the Gaussians of all."""
+    """Remove the same fraction of every expert, instead of ranking the Gaussians of all."""
     rounds: Annotated[int, tyro.conf.arg(aliases=["--prune-rounds"])] = 1
-    """Rounds of pruning, with training of the router in between. Each removes the same share of
-    what is left, so that `ratio` is reached with the last."""
+    """Rounds of pruning, with training of the router in between. Each removes the same fraction of
+    what is left, so that the last one reaches `ratio`."""
     every: int = 1000
     """Steps of the full recipe from one round to the next; the first is before the first step."""
     max_views: int | None = None
@@ -58,7 +47,7 @@ class PruneConfig:
         return self.ratio is not None or self.threshold is not None
 
     def summary(self) -> list[str]:
-        """What a reader of a table must know; nothing if nothing is removed."""
+        """For the options of a table of results; empty if nothing is removed."""
         if self.ratio is not None:
             return [f"pruned {self.ratio:.0%} by {self.criterion}"]
         if self.threshold is not None:
@@ -66,7 +55,7 @@ class PruneConfig:
         return []
 
     def check(self) -> None:
-        """Raise ValueError for numbers that make no pruning."""
+        """Raise ValueError for values out of range."""
         if self.ratio is not None and self.threshold is not None:
             raise ValueError(
                 "Pruning expects --prune-ratio or --prune-threshold, got both; name one of them."
@@ -124,10 +113,10 @@ def check_rounds(config: PruneConfig, steps: int, budget: float) -> None:
 
 
 class PruningSchedule(nn.Module):
-    """Prunes a mixture in rounds while its router is trained; remembers what it did.
+    """Prunes a mixture in rounds while its router is trained, and records the rounds.
 
-    Steps that are passed in are those that are about to run. Every round makes a new mixture; the
-    optimisers go over to its parameters, and their state loses the same rows.
+    Steps are those about to run. Every round makes a new mixture, whose parameters replace the old
+    ones in the optimisers together with their state.
     """
 
     def __init__(self, config: PruneConfig, *, budget: float, seed: int) -> None:
@@ -136,7 +125,7 @@ class PruningSchedule(nn.Module):
         self.every = scaled_steps(config.every, budget)
         self.seed = seed
         self.reports: list[PruneReport] = []
-        """One for each round that is done."""
+        """One per finished round."""
 
     def is_due(self, step: int) -> bool:
         """Whether a round takes place before `step`."""
@@ -146,67 +135,51 @@ class PruningSchedule(nn.Module):
     def run_round(
         self, mixture: Mixture, cameras: Cameras, optimizers: dict[str, Optimizer]
     ) -> Mixture:
-        """Measure all Gaussians on the training cameras; the mixture without those worth least."""
+        """Rank all Gaussians on the training cameras; the mixture without the least important."""
         device = next(mixture.buffers()).device
         views = single_views(cameras, device, self.config.max_views)
-        generator = torch.Generator().manual_seed(self.seed + len(self.reports))
-        importance = CRITERIA[self.config.criterion](mixture, views, generator)
-        choice = self.choose(importance)
-        pruned = prune(mixture, choice.keep)
-        hand_over(optimizers, mixture.router, pruned.router, choice.keep)
-        self.reports.append(report_of(importance, choice))
+        criterion = CRITERIA[self.config.criterion]
+        importance = criterion.measure(mixture, views, self.seed + len(self.reports))
+        keep = self.choose(importance)
+        pruned = prune(mixture, keep)
+        hand_over(optimizers, mixture.router, pruned.router, keep)
+        self.reports.append(PruneReport.of(importance, keep))
         return pruned
 
-    def choose(self, importance: Importance) -> Choice:
-        """Which Gaussians stay in the next round."""
+    def choose(self, importance: Importance) -> list[Bool[Tensor, "_"]]:
+        """Masks of the Gaussians that stay in the next round."""
         config = self.config
         if config.threshold is not None:
-            return above(importance, config.threshold)
+            return importance.at_least(config.threshold)
         assert config.ratio is not None
-        now = tuple(len(values) for values in importance.values)
-        first = self.reports[0].before if self.reports else now
-        share = (1.0 - config.ratio) ** ((len(self.reports) + 1) / config.rounds)
+        current = tuple(len(values) for values in importance.values)
+        first = self.reports[0].before if self.reports else current
+        # Each round removes the same fraction of what is left.
+        kept = (1.0 - config.ratio) ** ((len(self.reports) + 1) / config.rounds)
         if config.per_expert:
-            return best_rows(importance, [round(share * count) for count in first])
-        return best_of_all(importance, round(share * sum(first)))
+            return importance.best_per_expert([round(kept * count) for count in first])
+        return importance.best(round(kept * sum(first)))
 
     def describe(self, names: Sequence[str]) -> str:
-        """What the last round did, in one sentence."""
+        """The last round in one sentence."""
         report = self.reports[-1]
         counts = ", ".join(
             f"{name} {before:,} to {after:,}"
             for name, before, after in zip(names, report.before, report.after, strict=True)
         )
-        saturated = (
-            "" if report.saturated_share is None
-            else f"; {report.saturated_share:.0%} of the pixels had a saturated gate"
-        )  # fmt: skip
+        saturated = ""
+        if report.saturated_fraction is not None:
+            saturated = f"; {report.saturated_fraction:.0%} of the pixels had a saturated gate"
         return (
             f"Pruning round {len(self.reports)} of {self.config.rounds} by "
-            f"{self.config.criterion}: {report.removed_share:.1%} of the Gaussians removed "
+            f"{self.config.criterion}: {report.removed_fraction:.1%} of the Gaussians removed "
             f"({counts}){saturated}."
         )
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The rounds that are done, so that a resumed run does not repeat them."""
+        """The finished rounds, which a resumed run does not repeat."""
         return {"reports": [asdict(report) for report in self.reports]}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore `get_extra_state`."""
         self.reports = [PruneReport(**report) for report in state["reports"]]
-
-
-def hand_over(
-    optimizers: dict[str, Optimizer],
-    before: Router,
-    after: Router,
-    keep: Sequence[Bool[Tensor, "_"]],
-) -> None:
-    """Let optimisers train a router that has only the marked rows of the one they trained."""
-    for old, new, marked in zip(before.rows, after.rows, keep, strict=True):
-        for name in old:
-            replace_parameter(
-                optimizers.values(), old[name], new[name], lambda values, kept=marked: values[kept]
-            )
-    for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
-        replace_parameter(optimizers.values(), old, new)

@@ -1,4 +1,4 @@
-"""How the router is trained (MoE-GS, appendix B.1): frozen experts, one view per step."""
+"""Training of the router (MoE-GS, appendix B.1): frozen experts, one view per step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.losses import SSIM_LAMBDA
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.supervision import PlainErrors
+from moegs_ns.training.supervision import Supervision
 
 
 @dataclass
@@ -21,10 +21,10 @@ class RouterRecipeConfig(InstantiateConfig):
 
     _target: type = field(default_factory=lambda: RouterRecipe)
     ssim_lambda: float = SSIM_LAMBDA
-    """Weight of the structural term of the loss."""
+    """Weight of the D-SSIM term of the loss."""
     weight_gate_change: float = 0.0
-    """Weight of the mean change of the gates from one frame to the next, seen by the same camera.
-    Above 0 every step renders a second instant."""
+    """Weight of the mean change of the gates from one frame to the next in the same camera. Above 0
+    every step also renders the neighbouring frame."""
 
 
 class RouterRecipe(nn.Module):
@@ -35,7 +35,7 @@ class RouterRecipe(nn.Module):
         self.config = config
         self.generator = torch.Generator().manual_seed(seed)
         self.sampler: Sampler | None = None
-        self._errors = PlainErrors(config.ssim_lambda)
+        self.supervision = Supervision()
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""
@@ -50,17 +50,17 @@ class RouterRecipe(nn.Module):
     ) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised.
 
-        `gates` are those of the image and of the same camera one frame apart; without the latter
-        their change is not counted.
+        `gates` are those of the image and, where their change is penalised, one frame apart.
         """
-        losses = {"photometric": self._errors(image[None], target[None]).loss}
+        errors = self.supervision.plain_errors(image[None], target[None], self.config.ssim_lambda)
+        losses = {"photometric": errors.loss}
         if len(gates) == 2:
             change = (gates[0] - gates[1]).abs().mean()
             losses["gate_change"] = self.config.weight_gate_change * change
         return losses
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Everything a resumed run needs to go on as if it had not stopped."""
+        """State for an exact resume."""
         return {"sampler": {} if self.sampler is None else self.sampler.state_dict()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:

@@ -5,29 +5,34 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
-from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
 from moegs_ns.cameras import View
+from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.experts.base import Expert
-from moegs_ns.experts.projector import Instant
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture.mixture import SMALLEST_COVER, Mixture, MixtureRender, within
+from moegs_ns.mixture.mixture import MIN_ACCUMULATION, Mixture, MixtureRender
 from moegs_ns.routers import Router, VolumeRouter
-from moegs_ns.splatting import RenderOutput, composite, render, render_experts
+from moegs_ns.splatting import (
+    ProjectedGaussians,
+    RenderOutput,
+    composite,
+    render,
+    render_experts,
+)
 
-ONE_SET = "The Volume Router draws all experts' Gaussians as one set"
+ONE_SET = "The Volume Router renders all experts' Gaussians as one set"
 """Why it cannot have experts that decode colours per pixel."""
 LARGEST_SCORE = 30.0
 """Scores beyond this, over the temperature, change nothing more; larger ones would overflow."""
 
 
 class VolumeMixture(Mixture):
-    """Frozen experts whose Gaussians a router makes more or less opaque, drawn as one set.
+    """Frozen experts whose Gaussians a router makes more or less opaque, rendered as one set.
 
     Every Gaussian's opacity logit is raised by its score over the temperature. All scores are 0 at
-    first, so that training starts from the plain joint composite of all experts. The gates say how
-    much each expert covers of what a pixel shows; `images` are the experts' own, unchanged.
+    first, so that training starts from the plain joint composite of all experts. The gates are
+    each expert's part of a pixel's accumulated opacity; `images` are the experts' own, unchanged.
     """
 
     router: VolumeRouter
@@ -38,36 +43,35 @@ class VolumeMixture(Mixture):
         refuse_shading(experts, ONE_SET)
         backgrounds = torch.stack([expert.background for expert in experts])
         self.register_buffer("background", backgrounds.mean(0), persistent=False)
+        self._graphed = [GraphedCallable(expert.at, expert) for expert in experts]
 
-    def forward(
+    def render(
         self,
         view: View,
-        box: OrientedBox | None = None,
+        *,
         camera: Int[Tensor, ""] | None = None,
         own_views: Sequence[View] | None = None,
+        gaussians: Sequence[Gaussians] | None = None,
+        projected: Sequence[ProjectedGaussians] | None = None,
+        backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
     ) -> MixtureRender:
         """See base; opacities are changed before anything is projected.
 
         One set is seen from one place: the view's, wherever experts believe the camera to be.
         """
-        now = [Instant(view.time, camera)]
-        sets = [gaussians for instants in self.instants for gaussians in instants.at(now)]
-        return self.render([within(gaussians, box) for gaussians in sets], view)
-
-    def render(
-        self, gaussians: Sequence[Gaussians], view: View, own_views: Sequence[View] | None = None
-    ) -> MixtureRender:
-        """See base and `forward`."""
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
+        assert projected is None and backgrounds is None, "one set has one projection"
+        if gaussians is None:
+            pairs = zip(self._graphed, self.experts, strict=True)
+            gaussians = [at(view.time, camera, key=expert.graph_key) for at, expert in pairs]
         with torch.no_grad():
-            splats = render_experts(gaussians, view, near=self.near)
-            images = self.images(splats, self.views(view, None))
+            rendered = render_experts(gaussians, view, near=self.near)
+            images = self._images(rendered, [view] * len(rendered))
         parts = self.modulated(gaussians, view)
         rgb, joint = joint_composite(parts, view, near=self.near, background=self.background)
-        covers = joint.features[0].permute(2, 0, 1)[..., None] + SMALLEST_COVER
-        return MixtureRender(
-            rgb, covers / covers.sum(0), images, depth=joint.depth[0], accumulation=joint.alpha[0]
-        )
+        weights = joint.features[0].permute(2, 0, 1)[..., None] + MIN_ACCUMULATION
+        gates = weights / weights.sum(0)
+        return MixtureRender(rgb, gates, images, joint.depth[0], joint.alpha[0], rendered)
 
     def modulated(self, gaussians: Sequence[Gaussians], view: View) -> list[Gaussians]:
         """The experts' Gaussians with the opacities that the router gives them for one camera."""
@@ -93,11 +97,11 @@ def mixture_of(experts: Sequence[Expert], router: Router, temperature: float) ->
 
 
 def refuse_shading(experts: Sequence[Expert], why: str) -> None:
-    """Raise ValueError if an expert's colours are made per pixel, after splatting."""
-    shaded = [place for place, expert in enumerate(experts) if expert.has_shading]
+    """Raise ValueError if an expert's colours are made per pixel, after rasterisation."""
+    shaded = [index for index, expert in enumerate(experts) if expert.has_shading]
     if shaded:
         kinds = ", ".join(
-            f"number {place + 1} ({type(experts[place]).__name__})" for place in shaded
+            f"number {index + 1} ({type(experts[index]).__name__})" for index in shaded
         )
         raise ValueError(
             f"{why}, so it expects experts whose Gaussians have colours of their own, but {kinds} "
@@ -117,14 +121,15 @@ def modulate(
 def joint_composite(
     parts: Sequence[Gaussians], view: View, *, near: Sequence[float], background: Tensor
 ) -> tuple[Float[Tensor, "H W 3"], RenderOutput]:
-    """All parts drawn as one set, over a background; `features` of the splat are their covers.
+    """All parts rendered as one set, over a background; `features` of the output are their
+    accumulations.
 
-    A part's cover is Σ T·alpha of its Gaussians, with the transmittance of the whole set.
+    A part's accumulation is Σ T·alpha of its Gaussians, with the transmittance of the whole set.
     """
-    seen = [cull_near(part, view, plane) for part, plane in zip(parts, near, strict=True)]
-    covers = torch.eye(len(parts), device=background.device)
-    owners = torch.cat([covers[k].expand(len(part), -1) for k, part in enumerate(seen)])
-    joint = render(Gaussians.cat(seen), view, owners)
+    culled = [cull_near(part, view, plane) for part, plane in zip(parts, near, strict=True)]
+    one_hot = torch.eye(len(parts), device=background.device)
+    owners = torch.cat([one_hot[k].expand(len(part), -1) for k, part in enumerate(culled)])
+    joint = render(Gaussians.cat(culled), view, owners)
     return composite(joint.rgb, joint.alpha, background)[0], joint
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View, apply_pose_delta
-from moegs_ns.cuda_graphs.graphed import GraphedCallable, Outputs
+from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.mixture.mixture import MixtureRender
 from moegs_ns.scene import SceneInfo
@@ -40,10 +40,10 @@ class CameraCorrections(nn.Module):
         # No buffers: the data set says it anew whenever a run is opened.
         self._row_of = {camera: row for row, camera in enumerate(scene.camera_ids)}
         self._rows: dict[tuple[torch.device, int], Int[Tensor, "1"]] = {}
-        """Rows on their device, as to send one there takes longer than all that is done with it."""
+        """Rows on their device, as uploading one takes longer than all that is done with it."""
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
-        self._replayed_colors = GraphedCallable(self._flat_colors, self)
+        self.graphed_colors = GraphedCallable(self._recorded, self)
 
     @property
     def has_pose_correction(self) -> bool:
@@ -60,7 +60,7 @@ class CameraCorrections(nn.Module):
         return groups
 
     def rows(self, view: View) -> Int[Tensor, "C"]:
-        """Row of each camera of a training view, on the device; nobody waits for it.
+        """Row of each camera of a training view, on the device, without synchronising.
 
         Raises:
             ValueError: one of them is not a training camera.
@@ -96,16 +96,13 @@ class CameraCorrections(nn.Module):
     def correct_all_colors(
         self, images: Sequence[Float[Tensor, "_ H W 3"]], views: Sequence[View]
     ) -> Sequence[Float[Tensor, "_ H W 3"]]:
-        """The images of a training step as the cameras of their views would record them, replayed
-        where possible: to be used up before the next call."""
+        """The images of a training step as the cameras of their views would record them, by a
+        graphed callable: consume them before the next call."""
         if self.color is None:
             return images
         rows = cat_or_single([self.rows(view) for view in views])
-        (whole,) = self._replayed_colors(cat_or_single(images), rows)
+        whole = self.graphed_colors(cat_or_single(images), rows)
         return [whole] if len(images) == 1 else whole.split([len(view) for view in views])
-
-    def _flat_colors(self, images: Float[Tensor, "C H W 3"], rows: Int[Tensor, "C"]) -> Outputs:
-        return (self._recorded(images, rows),)
 
     def _recorded(
         self, images: Float[Tensor, "C H W 3"], rows: Int[Tensor, "C"]
@@ -155,15 +152,15 @@ class ExpertCorrections(nn.Module):
         self.experts = nn.ModuleList(CameraCorrections(*each, scene) for each in learned)
         self.requires_grad_(False)
 
-    def load(self, place: int, states: Sequence[Mapping[str, Tensor]], source: str) -> None:
-        """Take the corrections of the expert number `place` from the states of its runs.
+    def load(self, index: int, states: Sequence[Mapping[str, Tensor]], source: str) -> None:
+        """Take the corrections of the expert number `index` from the states of its runs.
 
         Of runs of several windows the mean counts; one without corrections changes none.
 
         Raises:
             ValueError: they were learned for other cameras.
         """
-        for name, value in self.experts[place].named_parameters():
+        for name, value in self.experts[index].named_parameters():
             stored = [state.get(f"corrections.{name}", torch.zeros_like(value)) for state in states]
             if any(one.shape != value.shape for one in stored):
                 raise ValueError(
@@ -196,7 +193,7 @@ class ExpertCorrections(nn.Module):
     def recolored(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
         """The blend of a training view, every expert as the view's camera would record it.
 
-        The expert whose share of a pixel is G changes it by G times the change of its own image.
+        The expert whose gate at a pixel is G changes it by G times the change of its own image.
         """
         image = render.rgb
         for corrections, gate, own in zip(self.experts, render.gates, render.images, strict=True):

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from jaxtyping import Float, Int
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
@@ -15,19 +14,19 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackAttributes,
     TrainingCallbackLocation,
 )
-from nerfstudio.models.base_model import Model
+from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, ViewCache, view_from_cameras
+from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
 from moegs_ns.experts.base import Expert, ExpertConfig
-from moegs_ns.experts.projector import Instant, Instants
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.mixture.mixture import finish_image, training_camera, within
+from moegs_ns.models.base import GaussianModel, GaussianModelConfig, no_tracing
 from moegs_ns.models.camera_corrections import CameraCorrections
-from moegs_ns.models.config import GaussianModelConfig
+from moegs_ns.models.resume import resume_expert
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
@@ -50,11 +49,18 @@ class ExpertModelConfig(GaussianModelConfig):
     show the mean."""
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     """A trained mixture that teaches the expert beside the training images."""
-    budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
-    """Share of the published steps to train for; scales every schedule of the recipe."""
+
+    def check(self, config: TrainerConfig) -> None:
+        """See base; also finds the teacher, if there is one."""
+        # Imported here, since a teacher is a mixture of these models.
+        from moegs_ns.models.teacher import prepare_distillation
+
+        super().check(config)
+        resume_expert(config)
+        prepare_distillation(self)
 
 
-class ExpertModel(Model):
+class ExpertModel(GaussianModel):
     """Renders and trains one expert; knows nothing of its family."""
 
     config: ExpertModelConfig
@@ -72,10 +78,19 @@ class ExpertModel(Model):
         self.corrections = CameraCorrections(
             self.config.camera_optimizer, self.config.color_correction, scene
         )
-        self.instants = Instants(self.expert)
-        self.views = ViewCache()
         self.step = 0
         self._parts: list[TrainingRender] = []
+
+    def begin_training(self) -> None:
+        """Open the teacher, if there is one."""
+        from moegs_ns.models.teacher import distillation_of
+
+        if self.config.distillation.teacher is not None:
+            self.recipe.supervision = distillation_of(self.config, scene_of(self.kwargs))
+
+    def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Where the points came from, and what the supervision tells."""
+        return self.origin_of_points(earlier) | self.recipe.supervision.report()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Groups of the recipe and of the cameras' corrections."""
@@ -105,45 +120,51 @@ class ExpertModel(Model):
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """Outputs of a batch of cameras when training, of one camera otherwise."""
         if self.training:
-            return self.training_outputs(self.views.of(ray_bundle, self.device))
-        return self.view_outputs(view_from_cameras(ray_bundle).to(self.device))
+            return self.training_outputs(view_from_cameras(ray_bundle))
+        return self.get_outputs_for_camera(ray_bundle)
 
     def training_outputs(self, view: View) -> dict[str, Any]:
-        """The training images, splatted instant by instant."""
+        """The training images, rendered time by time."""
         background = self.recipe.background(self.step).to(self.device)
-        all_rows = rows_by_frame(view)
-        parts = [view] if len(all_rows) == 1 else [view.select(rows) for rows in all_rows]
-        parts = [self.corrections.correct_poses(part.to(self.device)) for part in parts]
-        instants = [Instant.of(part, training_camera(part)) for part in parts]
-        sets = [self.recipe.to_draw(seen) for seen in self.instants.seen(instants)]
-        results = [rasterize([seen], part).only() for seen, part in zip(sets, parts, strict=True)]
-        for result in results:
-            if result.means2d.requires_grad:
-                result.means2d.retain_grad()
-        images = [
-            finish_image(self.expert, result, part, background)
-            for result, part in zip(results, parts, strict=True)
+        # Group the cameras by time, and move them to where they are believed to stand.
+        all_rows, view = rows_by_frame(view), view.to(self.device)
+        views = [view] if len(all_rows) == 1 else [view.take(rows) for rows in all_rows]
+        views = [self.corrections.correct_poses(one) for one in views]
+        # Project all times at once, then rasterise each.
+        projected = self.expert.project(views, [training_camera(one) for one in views])
+        renders = [
+            rasterize([self.recipe.to_draw(one)], own).only()
+            for one, own in zip(projected, views, strict=True)
         ]
-        images = self.corrections.correct_all_colors(images, parts)
-        drawn = list(zip(sets, results, parts, images, all_rows, strict=True))
-        return {"rgb": in_batch_order(images, all_rows), "drawn": drawn}
+        for output in renders:
+            output.retain_screen_gradients()
+        # Shade, lay over the background, and show the colours that each camera records.
+        images = [
+            finish_image(self.expert, output, own, background)
+            for output, own in zip(renders, views, strict=True)
+        ]
+        images = self.corrections.correct_all_colors(images, views)
+        parts = list(zip(renders, views, images, all_rows, strict=True))
+        return {"rgb": in_batch_order(images, all_rows), "parts": parts}
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
         if box is None:
-            result = rasterize(self.instants.seen([Instant.of(view)]), view).only()
+            output = rasterize(self.expert.project([view]), view).only()
         else:
             gaussians = within(self.expert.at(view.time), box)
-            result = render(gaussians, view, near=self.expert.near)
-        image = finish_image(self.expert, result, view, self.expert.background)
-        return {"rgb": image[0], "depth": result.depth[0], "accumulation": result.alpha[0]}
+            output = render(gaussians, view, near=self.expert.near)
+        image = finish_image(self.expert, output, view, self.expert.background)
+        return {"rgb": image[0], "depth": output.depth[0], "accumulation": output.alpha[0]}
 
     @torch.no_grad()
     def get_outputs_for_camera(
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> dict[str, Tensor]:
         """Outputs of one camera, cropped to a box at the camera's time."""
-        return self.view_outputs(view_from_cameras(camera).to(self.device), obb_box)
+        view = view_from_cameras(camera).to(self.device)
+        with no_tracing():
+            return self.view_outputs(view, obb_box)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """Figures for the log of the training."""
@@ -162,12 +183,12 @@ class ExpertModel(Model):
     ) -> dict[str, Tensor]:
         """Losses of the recipe; of an evaluation image the plain L1."""
         target = target_image(batch, self.device)
-        if "drawn" not in outputs:
+        if "parts" not in outputs:
             return {"l1": (outputs["rgb"] - target).abs().mean()}
         indices = batch["image_idx"]
         self._parts = [
-            TrainingRender(seen, result, part, image, rows_of(target, rows), indices[rows])
-            for seen, result, part, image, rows in outputs["drawn"]
+            TrainingRender(output, view, image, rows_of(target, rows), indices[rows])
+            for output, view, image, rows in outputs["parts"]
         ]
         return self.recipe.loss_terms(self.step, self._parts) | self.corrections.loss_terms()
 
@@ -200,7 +221,7 @@ def around_steps(
 
 
 def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:
-    """Rows of a batch grouped by integer frame, so that each group shows one instant."""
+    """Rows of a batch grouped by integer frame, so that each group shows one time."""
     if len(view) == 1:
         return [torch.zeros(1, dtype=torch.long)]
     frames = view.frame_ids
@@ -214,11 +235,11 @@ def in_batch_order(
     if len(images) == 1:
         return images[0].detach()
     apart = [one.detach() for image in images for one in image]
-    return torch.stack([apart[place] for place in torch.cat(list(rows)).argsort().tolist()])
+    return torch.stack([apart[index] for index in torch.cat(list(rows)).argsort().tolist()])
 
 
 def rows_of(images: Float[Tensor, "V H W 3"], rows: Int[Tensor, "C"]) -> Float[Tensor, "C H W 3"]:
-    """Some images of a batch; numbers stay on the CPU: to copy them is to wait for a GPU."""
+    """Some images of a batch; rows stay on the CPU, as uploading them would synchronise."""
     if len(rows) == len(images):
         return images
     return torch.stack([images[row] for row in rows.tolist()])

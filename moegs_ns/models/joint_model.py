@@ -1,47 +1,22 @@
 """The nerfstudio model of a mixture whose experts are trained together with its router."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, ViewCache
+from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import target_image
-from moegs_ns.experts.projector import Instant
 from moegs_ns.mixture.joint.recipe import JointRecipe
 from moegs_ns.mixture.mixture import training_camera
-from moegs_ns.mixture.pruning_schedule import PruneConfig
 from moegs_ns.models.camera_corrections import UNCORRECTED, ExpertCorrections
 from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
-from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.models.joint_config import JointModelConfig
+from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.training_render import TrainingRender
-
-
-@dataclass
-class JointModelConfig(MixtureModelConfig):
-    """A mixture of experts that are trained together with the router (MoE-GS, appendix B.1)."""
-
-    _target: type = field(default_factory=lambda: JointModel)
-    experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
-    """Names of the methods to train together, separated by spaces, such as stg or 4dgaussians. The
-    training takes the steps of the longest one, or --max-num-iterations if that is not 0. Put
-    another option between this list and the name of the dataparser, as in
-    `--experts stg 4dgaussians --data D n3v-data`."""
-    expert_options: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expert-options"])] = ()
-    """Options of the models and optimisers of single experts, each 'NAME: options' as they would be
-    typed, for example 'stg: --pipeline.model.recipe.densification.max-gaussians 50000'."""
-    expert_budget: tyro.conf.Suppress[float] = 1.0
-    """Unused, since all share one budget."""
-    mixture_run: tyro.conf.Suppress[Path | None] = None
-    """Unused: a finished run is pruned by `moegs-router --router`."""
-    prune: tyro.conf.Suppress[PruneConfig] = field(default=PruneConfig())
-    """Unused likewise."""
 
 
 class JointModel(MixtureModel):
@@ -67,13 +42,16 @@ class JointModel(MixtureModel):
         named = dict(zip(self.config.expert_names, recipes, strict=True))
         self.recipe = JointRecipe(self.config.recipe.setup(seed=seed), named, self.mixture)
         self.shares = StoredResponsibilities()
-        self.views = ViewCache()
         self.pruning = None
         self.step = 0
         self._parts: list[TrainingRender] = []
 
-    def load_experts(self) -> None:
+    def begin_training(self) -> None:
         """See base; there is nothing to load, as the experts begin from the initial points."""
+
+    def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Where the points came from."""
+        return self.origin_of_points(earlier)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The groups of the router and of all experts."""
@@ -100,29 +78,32 @@ class JointModel(MixtureModel):
         self._parts = []
 
     def training_outputs(self, view: View) -> dict[str, Any]:
-        """See base; also what every expert drew, whose targets the batch will bring."""
-        camera, view = training_camera(view), view.to(self.device)
-        now = [Instant.of(view, camera)]
-        sets = [
-            recipe.to_draw(seen)
-            for instants, recipe in zip(
-                self.mixture.instants, self.recipe.experts.values(), strict=True
+        """See base; also what every expert rendered, whose targets the batch will bring."""
+        view = view.to(self.device)
+        # Let every recipe add its probes between projection and rasterisation.
+        projected = [
+            recipe.to_draw(one)
+            for recipe, one in zip(
+                self.recipe.experts.values(),
+                self.mixture.project(view, camera=training_camera(view)),
+                strict=True,
             )
-            for seen in instants.seen(now)
         ]
-        splats = self.mixture.draw(sets, view)
-        for means2d in splats.means2d:
-            if means2d.requires_grad:
-                means2d.retain_grad()
-        render = self.mixture.finish(splats, view, self.recipe.backgrounds(self.step))
-        drawn = [(seen, splats[k], view, render.images[k : k + 1]) for k, seen in enumerate(sets)]
+        backgrounds = self.recipe.backgrounds(self.step)
+        render = self.mixture.render(view, projected=projected, backgrounds=backgrounds)
+        # Keep the screen gradients of every expert, by which it is densified.
+        parts = [
+            (render.rendered[k], view, render.images[k : k + 1]) for k in range(len(projected))
+        ]
+        for output, _, _ in parts:
+            output.retain_screen_gradients()
         gates = [render.gates, *self.gates_apart(view)]
-        return {"rgb": render.rgb[None], "gates": gates, "drawn": drawn}
+        return {"rgb": render.rgb[None], "gates": gates, "parts": parts}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """See base; also the size of every expert and its share of the image."""
         metrics = super().get_metrics_dict(outputs, batch)
-        if "drawn" not in outputs:
+        if "parts" not in outputs:
             return metrics
         shares = outputs["gates"][0].detach().mean(dim=(1, 2, 3))
         for k, name in enumerate(self.config.expert_names):
@@ -137,12 +118,12 @@ class JointModel(MixtureModel):
         metrics_dict: dict[str, Any] | None = None,
     ) -> dict[str, Tensor]:
         """See base; also the experts' own terms."""
-        if "drawn" not in outputs:
+        if "parts" not in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
         target = target_image(batch, self.device)
         self._parts = [
-            TrainingRender(seen, splat, view, image, target, batch["image_idx"])
-            for seen, splat, view, image in outputs["drawn"]
+            TrainingRender(output, view, image, target, batch["image_idx"])
+            for output, view, image in outputs["parts"]
         ]
         image, gates = outputs["rgb"][0], outputs["gates"]
         return self.recipe.loss_terms(self.step, self._parts, image, gates)

@@ -1,11 +1,10 @@
 """The nerfstudio model of a mixture: frozen experts and the router that is trained."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
@@ -14,30 +13,23 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackAttributes,
     TrainingCallbackLocation,
 )
-from nerfstudio.models.base_model import Model
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, ViewCache, one_frame_apart, view_from_cameras
+from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.mixture import Mixture, MixtureRender, training_camera
-from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule
-from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
+from moegs_ns.mixture.pruning_schedule import PruningSchedule
+from moegs_ns.mixture.recipe import RouterRecipe
 from moegs_ns.mixture.volume_mixture import mixture_of
+from moegs_ns.models.base import GaussianModel, no_tracing
 from moegs_ns.models.camera_corrections import ExpertCorrections
-from moegs_ns.models.config import GaussianModelConfig
-from moegs_ns.models.expert_model import ExpertModelConfig, scene_of
-from moegs_ns.models.expert_sources import (
-    check_same_scene,
-    expert_source,
-    load_expert,
-    run_states,
-    unique_names,
-)
-from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig
+from moegs_ns.models.expert_model import scene_of
+from moegs_ns.models.expert_sources import check_same_scene, load_expert, run_states
+from moegs_ns.models.mixture_config import MixtureModelConfig
 from moegs_ns.runs.checkpoint import open_run, stored_scene, without_prefix
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import SceneInfo
@@ -52,84 +44,7 @@ FUSED = "fused"
 """Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
 
 
-@dataclass
-class MixtureModelConfig(GaussianModelConfig):
-    """A mixture of trained experts."""
-
-    _target: type = field(default_factory=lambda: MixtureModel)
-    experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
-    """What to mix, separated by spaces: the config.yml (or folder) of trained runs; A+B for runs of
-    consecutive windows of the clip, each trained with --frames, as one expert; names of methods,
-    such as stg or 4dgaussians, to train first what is missing. Put another option between this list
-    and the name of the dataparser, as in
-    `--experts A/config.yml B/config.yml --data D n3v-data`."""
-    expert_budget: Annotated[float, tyro.conf.arg(aliases=["--expert-budget"])] = 1.0
-    """Share of their published steps that experts named by method are trained for."""
-    budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
-    """Share of the steps to train for; scales every schedule."""
-    temperature: float = 1.0
-    """Divides the logits of the gates, in training and in every use."""
-    router: RouterConfig = field(default_factory=VolumeAwarePixelRouterConfig)
-    """Shape of the router; that of the opened mixture with --router."""
-    mixture_run: Annotated[Path | None, tyro.conf.arg(aliases=["--router"])] = None
-    """Trained mixture to prune, instead of experts to mix: the config.yml (or folder) of its run.
-    This run starts from its experts and its router, and takes over its temperature."""
-    prune: PruneConfig = field(default=PruneConfig())
-    """What is removed from that mixture."""
-    recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
-    """How the router is trained."""
-    expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
-    """The experts' own configurations, copied in when the run starts so that it needs no other."""
-    expert_names: tyro.conf.Suppress[tuple[str, ...]] = ()
-    """Short names of the experts, which name the outputs."""
-
-    def embed_experts(self) -> None:
-        """Copy the experts' configurations into this one; does nothing the second time.
-
-        Raises:
-            FileNotFoundError: a run does not exist.
-            ValueError: none were named, or one is not that of a single expert.
-        """
-        if self.expert_models:
-            return
-        if self.mixture_run is not None:
-            self._embed_mixture(self.mixture_run)
-            return
-        if not self.experts:
-            raise ValueError(
-                "moegs-router expects the trained runs to mix, got none; add "
-                "--experts A/config.yml B/config.yml before --data."
-            )
-        sources = [expert_source(str(word)) for word in self.experts]
-        for source in sources:
-            assert source.runs, f"{source.method} was to be trained first"
-        self.experts = tuple(source.path for source in sources)
-        self.expert_models = tuple(source.model_config() for source in sources)
-        self.expert_names = unique_names([source.name for source in sources])
-
-    def _embed_mixture(self, path: Path) -> None:
-        """Copy what describes a trained mixture into this configuration."""
-        run = open_run(path)
-        source = run.config.pipeline.model
-        if not isinstance(source, MixtureModelConfig):
-            raise ValueError(
-                f"Expected the run of a mixture in --router, but {run.config_path} is a run of "
-                f"'{run.config.method_name}'; train a moegs-router over it first."
-            )
-        self.mixture_run = run.config_path.resolve()
-        for name in ("expert_models", "expert_names", "router", "temperature"):
-            setattr(self, name, getattr(source, name))
-
-    def continue_from(self, resumed: "MixtureModelConfig") -> None:
-        """Take over what was embedded when the run to resume was started."""
-        names = ["experts", "expert_models", "expert_names"]
-        if resumed.mixture_run is not None:
-            names += ["mixture_run", "prune"]
-        for name in names:
-            setattr(self, name, getattr(resumed, name))
-
-
-class MixtureModel(Model):
+class MixtureModel(GaussianModel):
     """Renders a mixture and trains its router."""
 
     config: MixtureModelConfig
@@ -146,7 +61,6 @@ class MixtureModel(Model):
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.shares = StoredResponsibilities()
-        self.views = ViewCache()
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -158,8 +72,8 @@ class MixtureModel(Model):
         router = self.config.router.setup(scene=scene, counts=counts)
         return mixture_of(experts, router, self.config.temperature)
 
-    def load_experts(self) -> None:
-        """Take the weights of the experts from their runs, before training.
+    def begin_training(self) -> None:
+        """Take the weights of the experts from their runs.
 
         Runs that are gone are skipped: a resumed run has the weights in its own checkpoint.
 
@@ -177,6 +91,7 @@ class MixtureModel(Model):
                 return
             load_expert(expert, states)
             self.corrections.load(k, [state for _, state in states], str(path))
+        # Built again, as the router has weights for each Gaussian, whose number is known only now.
         self.mixture = self._mixture(experts, scene_of(self.kwargs))
 
     def _load_mixture(self, path: Path) -> None:
@@ -191,6 +106,11 @@ class MixtureModel(Model):
         check_same_scene(stored, scene_of(self.kwargs), run, role="a mixture")
         self.mixture.load_state_dict(mixture)
         self.corrections.load_state_dict(without_prefix(state, "corrections."))
+
+    def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Seconds of the experts, also if their runs are gone by now."""
+        seconds = self.config.expert_seconds()
+        return {"expert_seconds": earlier.get("expert_seconds") if seconds is None else seconds}
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -218,8 +138,8 @@ class MixtureModel(Model):
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """The mixture's image when training, every named image of one camera otherwise."""
         if self.training:
-            return self.training_outputs(self.views.of(ray_bundle, self.device))
-        return self.view_outputs(view_from_cameras(ray_bundle).to(self.device))
+            return self.training_outputs(view_from_cameras(ray_bundle))
+        return self.get_outputs_for_camera(ray_bundle)
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The mixture's image of a training view, and the gates that the recipe looks at."""
@@ -233,13 +153,15 @@ class MixtureModel(Model):
         if not (self.config.recipe.weight_gate_change > 0.0 and num_frames > 1):
             return []
         other = one_frame_apart(view, num_frames)
-        # Not replayed, which would write over what the backward pass of the first one reads.
+        # Not graphed: a replay would overwrite what the backward pass of the first render reads.
         gaussians = self.mixture.gaussians(other.time, camera=training_camera(view))
-        return [self.mixture.render(gaussians, other, self.corrections.views(other)).gates]
+        own_views = self.corrections.views(other)
+        return [self.mixture.render(other, own_views=own_views, gaussians=gaussians).gates]
 
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera."""
-        outputs = self._named(self.mixture(view, box))
+        gaussians = None if box is None else self.mixture.gaussians(view.time, box)
+        outputs = self._named(self.mixture.render(view, gaussians=gaussians))
         if self.shares.values and box is None:
             outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
         return outputs
@@ -251,7 +173,7 @@ class MixtureModel(Model):
     def _recorded(self, view: View) -> MixtureRender:
         """The mixture at the time, from the place and in the colours of a training camera."""
         own_views = self.corrections.views(view)
-        render = self.mixture(view, camera=training_camera(view), own_views=own_views)
+        render = self.mixture.render(view, camera=training_camera(view), own_views=own_views)
         return replace(render, rgb=self.corrections.recolored(render, view))
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
@@ -272,7 +194,9 @@ class MixtureModel(Model):
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> dict[str, Tensor]:
         """Outputs of one camera, cropped to a box at the camera's time."""
-        return self.view_outputs(view_from_cameras(camera).to(self.device), obb_box)
+        view = view_from_cameras(camera).to(self.device)
+        with no_tracing():
+            return self.view_outputs(view, obb_box)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """Figures for the log of the training."""

@@ -10,7 +10,7 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.metrics import quantize
+from moegs_ns.evaluation.image_metrics import quantize
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.mixture.distill import Distillation, DistillationConfig, TeacherTargets
 from moegs_ns.models.expert_model import ExpertModelConfig

@@ -1,4 +1,4 @@
-"""Multi-view depth consistency (Eq. 16) of everything that a run can draw."""
+"""Multi-view depth consistency (Eq. 16) of everything that a run can render."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,15 +10,23 @@ from torch import Tensor
 from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.data.frames.dataset import FrameDataset
 from moegs_ns.engine.pipeline import MoegsPipeline
-from moegs_ns.evaluation.depth import DEPTHS, Depth, expert_depth, fused_depth, mixture_depth
-from moegs_ns.evaluation.metrics import DepthConsistency, multiview_depth_consistency
+from moegs_ns.evaluation.depth import (
+    DEPTHS,
+    Depth,
+    DepthConsistency,
+    expert_depth,
+    fused_depth,
+    mixture_depth,
+    multiview_depth_consistency,
+)
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.experts.base import Expert
 from moegs_ns.models.mixture_model import MixtureModel
-from moegs_ns.reports.fusion import kept_or_measured
+from moegs_ns.reports.analysis import experts_of
+from moegs_ns.reports.fusion import stored_or_measured
+from moegs_ns.reports.held_out import evenly_spaced
 
-Drawing = Callable[[View, Depth], Float[Tensor, "C H W 1"]]
-"""Depth maps in all cameras of a view, by a notion of depth."""
+DepthRenderer = Callable[[View, Depth], Float[Tensor, "C H W 1"]]
+"""Depth maps in all cameras of a view, by a definition of depth."""
 
 
 def depth_rows(
@@ -26,29 +34,29 @@ def depth_rows(
 ) -> list[Row]:
     """Consistency of every expert, the mixture and its fused set, by expected and median depth.
 
-    Held-out cameras are compared where several of them show one instant, else training cameras.
-    Responsibilities of the fused set are those that the run keeps, or are measured on `fuse_views`
-    training images (None for all); where there is no fused set its row says why.
+    Held-out cameras are compared if several of them share a time, else training cameras.
+    Responsibilities of the fused set are the run's stored ones, or are measured on `fuse_views`
+    training images (None for all); a mixture that cannot be fused says why in the rows of that set.
     """
     views, cameras = shared_views(pipeline, num_frames, num_cameras)
-    drawings: dict[str, Drawing] = {
+    renderers: dict[str, DepthRenderer] = {
         name: partial(expert_depth, expert)
         for name, expert in experts_of(pipeline, "expert").items()
     }
     why_not_fused = ""
     if isinstance(pipeline.model, MixtureModel):
         mixture = pipeline.model.mixture
-        drawings["mixture"] = partial(mixture_depth, mixture)
+        renderers["mixture"] = partial(mixture_depth, mixture)
         try:
-            shares = kept_or_measured(pipeline, fuse_views) if views else []
-            drawings["fused"] = partial(fused_depth, mixture, shares)
+            values = stored_or_measured(pipeline, fuse_views) if views else []
+            renderers["fused"] = partial(fused_depth, mixture, values)
         except ValueError as error:
             why_not_fused = str(error)
     extent = float(pipeline.datamanager.train_dataset.metadata["scene"].extent)
     rows = []
-    for name, draw in drawings.items():
+    for name, render in renderers.items():
         for depth in DEPTHS:
-            found = [multiview_depth_consistency(draw(view, depth), view) for view in views]
+            found = [multiview_depth_consistency(render(view, depth), view) for view in views]
             rows.append(depth_row(name, depth, found, extent, cameras))
     if why_not_fused:
         rows += [depth_row("fused", d, [], extent, cameras, why_not_fused) for d in DEPTHS]
@@ -58,25 +66,25 @@ def depth_rows(
 def shared_views(
     pipeline: MoegsPipeline, num_frames: int, num_cameras: int
 ) -> tuple[list[View], str]:
-    """Views of several cameras at one instant each, spread evenly, and of which kind they are."""
+    """Views of several cameras at evenly spaced times, and whether they are held out."""
     datamanager = pipeline.datamanager
     held_out = several_per_frame(datamanager.eval_dataset)
     dataset = datamanager.eval_dataset if held_out else datamanager.train_dataset
     frames = held_out or several_per_frame(dataset)
     views = []
-    for place in spread(len(frames), num_frames):
-        rows = frames[place]
-        rows = torch.tensor([rows[k] for k in spread(len(rows), num_cameras)])
-        views.append(view_from_cameras(dataset.cameras[rows]).to(pipeline.device))
+    for frame in evenly_spaced(len(frames), num_frames):
+        images = frames[frame]
+        chosen = torch.tensor([images[k] for k in evenly_spaced(len(images), num_cameras)])
+        views.append(view_from_cameras(dataset.cameras[chosen]).to(pipeline.device))
     return views, "held-out" if held_out else "training"
 
 
 def several_per_frame(dataset: FrameDataset) -> list[list[int]]:
-    """Rows of the images of each frame that several cameras show."""
-    rows: dict[int, list[int]] = {}
-    for row, frame in enumerate(dataset.frame_table.frame_ids.tolist()):
-        rows.setdefault(frame, []).append(row)
-    return [rows[frame] for frame in sorted(rows) if len(rows[frame]) > 1]
+    """Indices of the images of each frame that several cameras show."""
+    images: dict[int, list[int]] = {}
+    for index, frame in enumerate(dataset.frame_table.frame_ids.tolist()):
+        images.setdefault(frame, []).append(index)
+    return [images[frame] for frame in sorted(images) if len(images[frame]) > 1]
 
 
 def depth_row(
@@ -87,7 +95,7 @@ def depth_row(
     cameras: str,
     reason: str = "",
 ) -> Row:
-    """Mean over instants; lengths in world units and in extents of the scene."""
+    """Mean over times; lengths in world units and in extents of the scene."""
     errors = torch.tensor([float(one.error) for one in found if one.num_pairs]).double()
     mean = float(errors.mean())
     if not len(errors):
@@ -100,20 +108,7 @@ def depth_row(
         "mdc_std_world": float(errors.std()) if len(errors) > 1 else 0.0,
         "instants": len(errors),
         "pairs": sum(one.num_pairs for one in found),
-        "compared_share": sum(one.share for one in found) / max(1, len(found)),
+        "compared_share": sum(one.fraction for one in found) / max(1, len(found)),
         "cameras": cameras,
         "reason": reason,
     }
-
-
-def experts_of(pipeline: MoegsPipeline, method: str) -> dict[str, Expert]:
-    """The experts of a run by name; the one that it trained if it is no mixture."""
-    model = pipeline.model
-    if isinstance(model, MixtureModel):
-        return dict(zip(model.config.expert_names, model.mixture.experts, strict=True))
-    return {method.removeprefix("moegs-"): model.expert}
-
-
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` numbers below `length`, evenly spread, ends included."""
-    return torch.linspace(0, length - 1, min(length, count)).round().long().tolist()

@@ -13,11 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.metrics import lpips_weights_path
+from moegs_ns.evaluation.image_metrics import lpips_weights_path
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
-from moegs_ns.models.training_records import record_of
-from moegs_ns.runs.checkpoint import Run
+from moegs_ns.runs.checkpoint import Run, training_record
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 8
@@ -42,7 +41,7 @@ class Score:
     """Parameters and buffers of the model in the precision that they are stored in."""
     train_seconds: float | None
     """Of this run's own training: that of a mixture is its router's alone, or after pruning that of
-    the rounds; see `expert_seconds`."""
+    the rounds; see `MixtureModelConfig.expert_seconds`."""
     fps: float
     """From the median of synchronised renders, one new time each, deformation included."""
     seed: int
@@ -66,7 +65,7 @@ def score_run(run: Run) -> Score:
 def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
     """See `score_run`; the pipeline's model may have been changed since it was loaded."""
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
-    model, record = pipeline.model, record_of(run.config_path)
+    model, record = pipeline.model, training_record(run.config_path)
     parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
     score = Score(
         method=run.config.method_name,
@@ -95,8 +94,8 @@ def render_fps(pipeline: MoegsPipeline) -> float:
     """Frames per second over held-out cameras, each at another time."""
     cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
     count = min(len(cameras), TIMED_FRAMES)
-    rows = torch.linspace(0, len(cameras) - 1, count).long().tolist()
-    single = [cameras[row : row + 1] for row in rows]
+    indices = torch.linspace(0, len(cameras) - 1, count).long().tolist()
+    single = [cameras[index : index + 1] for index in indices]
     seconds = []
     for camera in single[:WARM_UP_FRAMES] + single:
         _synchronize()
@@ -113,7 +112,7 @@ COLUMNS = {
     "fps": "{:.1f}", "images": "{}", "options": "{}",
 }  # fmt: skip
 """How figures are shown on the terminal."""
-WORDS = ("method", "kind", "options")
+TEXT_COLUMNS = ("method", "kind", "options")
 
 
 def print_scores(scores: list[Score]) -> None:
@@ -125,8 +124,8 @@ def print_scores(scores: list[Score]) -> None:
     # Few lines between columns, so that the last one has room for words.
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
-        header = name.replace("_", " ")  # at a space a header may wrap
-        justify = "left" if name in WORDS else "right"
+        header = name.replace("_", " ")  # Headers wrap at spaces.
+        justify = "left" if name in TEXT_COLUMNS else "right"
         table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
     for score in scores:
         values = {name: getattr(score, name) for name in columns}
@@ -183,7 +182,7 @@ def _distillation(model: Any) -> DistillationConfig:
 
 
 def _options(run: Run) -> str:
-    """What a reader must know to read the row: budget, frames and validation cameras."""
+    """Options that a reader of the row needs: budget, frames, validation cameras and the like."""
     config: Any = run.config
     options = [f"budget {config.pipeline.model.budget:g}"]
     frames = getattr(config.pipeline.datamanager.dataparser, "frames", None)

@@ -23,25 +23,24 @@ class PixelRouterConfig(RouterConfig):
 class PixelRouter(Router):
     """Logits of all experts' gates from a pixel's ray and the time, by one network.
 
-    The ray is what the Volume-aware Pixel Router reads as r(u): origin and direction. Gaussians
-    have no weights. The last layer starts at zero, so that all gates are equal at first.
+    The ray is r(u) of the Volume-aware Pixel Router: origin and direction. Gaussians have no
+    weights. The last layer starts at zero, so that all gates are equal at first.
     """
 
     def __init__(self, config: PixelRouterConfig, scene: SceneInfo, counts: Sequence[int]) -> None:
         super().__init__(scene, counts, {})
         self.config = config
-        self.phi = layers((RAY_CHANNELS + 1, *config.hidden, len(counts)), nn.Linear)
-        for parameter in self.phi[-1].parameters():
-            nn.init.zeros_(parameter)
+        widths = (RAY_CHANNELS + 1, *config.hidden, len(counts))
+        self.phi = layers(widths, nn.Linear, zero_output=True)
 
     def forward(
         self,
-        splatted: Float[Tensor, "E H W 0"],
+        features: Float[Tensor, "E H W 0"],
         ray_origins: Float[Tensor, "H W 3"],
         ray_directions: Float[Tensor, "H W 3"],
         time: Float[Tensor, ""],
     ) -> Float[Tensor, "E H W 1"]:
         """Logits of the gates."""
-        instants = time.expand(*ray_directions.shape[:2], 1)
-        rays = torch.cat([self.normalized(ray_origins), ray_directions, instants], dim=-1)
+        times = time.expand(*ray_directions.shape[:2], 1)
+        rays = torch.cat([self.normalized(ray_origins), ray_directions, times], dim=-1)
         return self.phi(rays).permute(2, 0, 1)[..., None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -30,13 +31,8 @@ class VolumeRouter(Router):
     def __init__(self, config: VolumeRouterConfig, scene: SceneInfo, counts: Sequence[int]) -> None:
         super().__init__(scene, counts, dict.fromkeys(("w", "w_dir", "w_time"), 0.0))
         self.config = config
-
-        def linear(before: int, after: int) -> nn.Module:
-            return nn.Linear(before, after, bias=False)
-
-        self.phi = layers((2 + RAY_CHANNELS, *config.hidden, 1), linear)
-        for parameter in self.phi[-1].parameters():
-            nn.init.zeros_(parameter)
+        widths = (2 + RAY_CHANNELS, *config.hidden, 1)
+        self.phi = layers(widths, partial(nn.Linear, bias=False), zero_output=True)
 
     def forward(
         self,
@@ -44,7 +40,7 @@ class VolumeRouter(Router):
         means: Float[Tensor, "N 3"],
         camera_position: Float[Tensor, "3"],
     ) -> Float[Tensor, "N"]:
-        """Scores of Gaussians, from their features and centres and the camera's centre."""
+        """Scores of Gaussians from their features and centres and the camera's centre."""
         directions = torch.nn.functional.normalize(means - camera_position, dim=-1)
         origins = self.normalized(camera_position).expand_as(directions)
         refined = self.phi(torch.cat([features[:, 1:], origins, directions], dim=-1))

@@ -1,8 +1,11 @@
 """Runs on disk: where they are, whether they are whole, what they hold."""
 
+import itertools
+import json
 import sys
 import zipfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from moegs_ns.runs.compact import decode_state, is_compact
 CONFIG_NAME = "config.yml"
 TRAINING_RECORD = "training.json"
 """File in a run's folder that says how it was trained."""
+MODULE_OF_0_1 = "moegs_ns.models.trainer"
+"""Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
 RENAMED = ("colors.experts.", "corrections.experts.")
@@ -68,17 +73,35 @@ def read_config(path: Path) -> Any:
     """The TrainerConfig that a run was started with.
 
     nerfstudio's configs are YAML with Python types, so only open runs that you trust.
+
+    Raises:
+        ValueError: it is no run, or one of a version whose classes had other names.
     """
+    text = path.read_text()
     try:
-        config = yaml.load(path.read_text(), Loader=yaml.Loader)
+        config = yaml.load(text, Loader=yaml.Loader)
     except (yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
+        stored = "0.1" if MODULE_OF_0_1 in text else None
+        trained_by = training_record(path).get("version", stored)
+        if trained_by is None:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"Expected a run of this version of moegs_ns ({version('moegs_ns')}), but {path} "
+                f"cannot be read ({reason}); use the version that trained it, or train it anew."
+            ) from error
         raise ValueError(
-            f"Expected a run of this version of moegs_ns, but {path} cannot be read "
-            f"({str(error).splitlines()[0]}); use the version that trained it, or train it anew."
+            f"{path} was trained with moegs_ns {trained_by}, whose classes have other names; this "
+            f"is {version('moegs_ns')}: open it with {trained_by}, or train it anew."
         ) from error
     if not hasattr(config, "pipeline"):
         raise ValueError(f"Expected the config of a trained run, but {path} holds something else.")
     return config
+
+
+def training_record(run: Path) -> dict[str, Any]:
+    """What a run, named by its config or folder, says of its training; empty without a record."""
+    path = (run if run.is_dir() else run.parent) / TRAINING_RECORD
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def model_dir(config: Any) -> Path:
@@ -140,29 +163,16 @@ def _name_in_model(stored: str) -> str:
     return now + name.removeprefix(before) if name.startswith(before) else name
 
 
-def check_resumable(path: Path) -> None:
-    """Raise ValueError if a checkpoint is that of a compact run, or damaged."""
-    check_whole(path)
-    # Mapped, not read: the state of the optimisers is large.
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if is_compact(content["pipeline"]):
-        raise ValueError(
-            f"Expected a run whose training can go on, but {path} is that of a compact one, which "
-            "has no state of the optimisers; resume the run that it was exported from."
-        )
-
-
 def named_config_path() -> Path | None:
     """The file given to the running command as --load-config, from its command line.
 
     nerfstudio's tools rebuild the run's folder from names stored in the config, which is wrong once
     the run has been moved; they do not tell the config where it was read from.
     """
-    arguments = sys.argv[1:]
-    for place, argument in enumerate(arguments):
+    for argument, following in itertools.pairwise([*sys.argv[1:], ""]):
         name, _, value = argument.partition("=")
         if name in ("--load-config", "--load_config"):
-            value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            value = value or following
             return Path(value) if value else None
     return None
 

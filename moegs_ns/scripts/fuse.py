@@ -1,4 +1,4 @@
-"""`moegs fuse`: one set of Gaussians of a mixture at an instant, as a PLY file for any viewer."""
+"""`moegs fuse`: one set of Gaussians of a mixture at a time, as a PLY file for any viewer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,29 +11,28 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.mixture.fuse import fuse
 from moegs_ns.ply import write_ply
-from moegs_ns.reports.fusion import fused_psnr, kept_or_measured, mixture_model
+from moegs_ns.reports.fusion import fused_psnr, mixture_model, stored_or_measured
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.runs.stored_responsibilities import store_responsibilities
 
 
 @dataclass
 class Fuse:
-    """Fuse a mixture into one set of Gaussians at an instant: all experts' together, opacities
-    times the responsibilities that the gates give them. Any viewer of 3D Gaussians opens the file.
-    """
+    """Fuse a mixture into one set of Gaussians at a time: all experts' together, opacities times
+    the responsibilities that the gates give them. Any viewer of 3D Gaussians opens the file."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """config.yml or folder of the run of a mixture."""
     output: Path
     """PLY file to write."""
     time: float = 0.0
-    """Instant in [0, 1] over the clip."""
+    """Time in [0, 1] over the clip."""
     max_views: int | None = None
-    """Training images to measure responsibilities on, spread evenly; None for all of them, or for
-    what the run keeps."""
+    """Training images to measure responsibilities on, evenly spaced; None for all of them, or for
+    those stored in the run."""
     keep: bool = False
-    """Keep the responsibilities in the run's checkpoint: later calls need not measure them, and the
-    viewer, ns-render and ns-eval show the fused set as an output."""
+    """Store the responsibilities in the run's checkpoint: later calls need not measure them, and
+    the viewer, ns-render and ns-eval show the fused set as an output."""
     measure: bool = False
     """Also render the fused set in all held-out views and print its PSNR."""
 
@@ -49,19 +48,20 @@ class Fuse:
         run = open_run(self.run)
         pipeline = load_pipeline(run)
         model = mixture_model(pipeline, self.run)
-        shares = kept_or_measured(pipeline, self.max_views)
+        responsibilities = stored_or_measured(pipeline, self.max_views)
         if self.keep:
-            store_responsibilities(run, shares)
+            store_responsibilities(run, responsibilities)
         time = torch.tensor(self.time, device=pipeline.device)
         with torch.no_grad():
-            fused = fuse(model.mixture, shares, time)
+            fused = fuse(model.mixture, responsibilities, time)
         count = write_ply(fused, self.output)
         CONSOLE.print(
             f"{self.output}: {count:,} of {len(fused):,} Gaussians at time {self.time:g}; the "
             "others are too transparent to be seen."
         )
         if self.measure:
-            CONSOLE.print(f"Held-out views of the fused set: {fused_psnr(pipeline, shares):.2f} dB")
+            score = fused_psnr(pipeline, responsibilities)
+            CONSOLE.print(f"Held-out views of the fused set: {score:.2f} dB")
 
     def _check(self) -> None:
         if not 0.0 <= self.time <= 1.0:

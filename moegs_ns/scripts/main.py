@@ -1,12 +1,13 @@
 """`moegs`: what nerfstudio's own commands do not offer."""
 
+import sys
 from typing import Annotated
 
 from moegs_ns.errors import one_sentence_errors, quiet_imports
 
 with quiet_imports():
-    # First, and from here: nerfstudio looks through the stack of imports once for each method it
-    # has heard of, which takes three times as long from where the commands would import it.
+    # First, and from here: nerfstudio walks the import stack once for each method that it knows,
+    # which takes three times as long deeper in the stack.
     import nerfstudio.configs.method_configs  # noqa: F401
     import tyro
 
@@ -17,7 +18,7 @@ with quiet_imports():
     from moegs_ns.scripts.prepare import Prepare
     from moegs_ns.scripts.render import Render
     from moegs_ns.scripts.report import Report
-    from moegs_ns.scripts.train import MixtureRecipe
+    from moegs_ns.scripts.train import Train
 
 Command = (
     Annotated[Analyse, tyro.conf.subcommand("analyse")]
@@ -25,16 +26,19 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
-    | Annotated[MixtureRecipe, tyro.conf.subcommand("recipe")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
 )
+ALIASES = {"recipe": "train"}
+"""Names of commands until version 0.1."""
 
 
 def main() -> None:
     """Entry point of the console script; a mistake ends in one sentence and exit status 1."""
+    args = [ALIASES.get(name, name) for name in sys.argv[1:2]] + sys.argv[2:]
     with one_sentence_errors():
-        tyro.cli(Command, prog="moegs", description=__doc__).main()
+        tyro.cli(Command, args=args, prog="moegs", description=__doc__).main()
 
 
 if __name__ == "__main__":

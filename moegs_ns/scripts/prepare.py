@@ -1,28 +1,30 @@
-"""`moegs prepare`: what a scene can be given before training: initial points, camera poses."""
+"""`moegs prepare`: initial points and camera poses, made before training."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.data.dataparsers.recordings import POSES_BOUNDS, find_recordings
-from moegs_ns.data.frames.image_ids import split_cameras, with_image_ids
-from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap, write_poses_bounds
+from moegs_ns.atomic_files import atomic_write
+from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS, find_recordings
+from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
+from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap
 from moegs_ns.data.points.initial import PREPARED_POINTS
 from moegs_ns.data.points.prepared import PreparedPointsOptions, prepare_points
-from moegs_ns.data.points.triangulation import TriangulationOptions, require_pycolmap
+from moegs_ns.data.points.triangulation import require_pycolmap
 
 if TYPE_CHECKING:
     Parser = DataParserConfig
 else:
     _CONFIGS, _DESCRIPTIONS = discover_dataparsers()
     _PARSERS = {name: c for name, c in _CONFIGS.items() if hasattr(c, "points_file")}
-    # People will try this one as well; better refused with a reason than as an unknown word.
+    # Listed so that it is refused with a reason, not as an unknown argument.
     _PARSERS["dnerf-data"] = DNeRFDataParserConfig()
     _DESCRIPTIONS["dnerf-data"] = "Refused: one image of every instant."
     Parser = tyro.conf.OmitSubcommandPrefixes[
@@ -37,8 +39,8 @@ else:
 """The parsers that read a file of points, as subcommands with their options."""
 
 
-@dataclass
-class PreparePoints:
+@dataclass(kw_only=True)
+class PreparePoints(PreparedPointsOptions):
     """Make initial points: SIFT features of the training cameras, triangulated with their known
     poses. The parser finds the file by itself; needs `pip install moegs_ns[prepare]`."""
 
@@ -46,29 +48,23 @@ class PreparePoints:
     """The scene, with the options that its training will use."""
     data: Path | None = None
     """Folder of the scene."""
-    every: int = 0
-    """0 triangulates the first frame; K the frames 0, K, 2K, ... and merges them."""
-    max_points: int | None = 100_000
-    """Merged points beyond this number are thinned out, evenly in space."""
     val_cameras: tuple[int, ...] = ()
-    """Cameras whose images are not used, as those that the parser holds out. A number of n3v-data
-    is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
+    """Cameras whose images are not used, as those that the parser holds out. Numbers of n3v-data
+    are indices, from 0, in alphabetical order; those of panoptic-data are cam_ids."""
     output: Path | None = None
     """File to write (.npz); by default moegs_points.npz in the scene folder."""
     overwrite: bool = False
     """Replace the file if it exists."""
-    seed: int = 0
-    """Seed of the choice among the points."""
-    triangulation: TriangulationOptions = field(default_factory=TriangulationOptions)
 
     def main(self) -> None:
-        """Triangulate, write the file, say what is in it.
+        """Triangulate, write the file, print what is in it.
 
         Raises:
             FileExistsError: the file exists already.
             ImportError: pycolmap is not installed.
             ValueError: the scene or an option does not allow it.
         """
+        # Check what needs no image.
         require_pycolmap()
         config = replace(self.dataparser, data=self.data or self.dataparser.data)
         output = self.output or config.data / PREPARED_POINTS
@@ -79,11 +75,12 @@ class PreparePoints:
                 f"The points {output} exist already; add --overwrite to replace them, or name "
                 "another --output."
             )
-        options = PreparedPointsOptions(self.every, self.max_points, self.seed, self.triangulation)
+        # Parse the training split, without the validation cameras.
         outputs = with_image_ids(config.setup().get_dataparser_outputs(split="train"))
         if self.val_cameras:
             outputs, _ = split_cameras(outputs, self.val_cameras)
-        origin = prepare_points(outputs, options, output, Path(config.data))
+        # Triangulate and write.
+        origin = prepare_points(outputs, self, output, Path(config.data))
         CONSOLE.print(f"{output}: {origin}.")
         if self.output is not None:
             CONSOLE.print(f"Train with --points-file {output.resolve()} after the parser's name.")
@@ -117,8 +114,11 @@ class PreparePoses:
             raise FileExistsError(
                 f"The poses {output} exist already; add --overwrite to replace them."
             )
+        # Find the cameras of the scene, and their poses in the model.
         recordings = find_recordings(self.data)
-        write_poses_bounds(output, poses_bounds_from_colmap(self.colmap, recordings))
+        poses_bounds = poses_bounds_from_colmap(self.colmap, recordings)
+        with atomic_write(output, "poses", "make the folder writable") as file:
+            np.save(file, poses_bounds)
         names = f"{recordings[0].name} to {recordings[-1].name}"
         CONSOLE.print(f"{output}: poses of {len(recordings)} cameras ({names}).")
 
@@ -135,5 +135,5 @@ class Prepare:
     """What to prepare."""
 
     def main(self) -> None:
-        """See the commands."""
+        """Run the chosen command."""
         self.what.main()

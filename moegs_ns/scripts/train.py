@@ -1,4 +1,4 @@
-"""`moegs recipe`: experts side by side, then their router, then the table; one command."""
+"""`moegs train`: experts in parallel, then their router, then the table of results."""
 
 import shlex
 import shutil
@@ -27,13 +27,12 @@ from moegs_ns.launch.plan import (
     PlannedTraining,
     decoded_megabytes,
     duration,
+    parse,
     planned,
     print_plan,
     stage_seconds,
-    typed_config,
 )
 from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source
-from moegs_ns.models.mixture_checks import check_router, check_sources
 from moegs_ns.reports.scores import print_scores, score_run
 from moegs_ns.runs.checkpoint import open_run
 
@@ -49,9 +48,9 @@ else:
 
 
 @dataclass
-class MixtureRecipe:
-    """Train experts side by side, then their router, then print the table of all. Give the same
-    command again after an interruption: what is finished stays, the rest goes on."""
+class Train:
+    """Train experts in parallel, then their router, then print the table of all. Repeat the same
+    command after an interruption: finished runs stay, the others go on."""
 
     dataparser: Parser
     """The scene, with its options, as in ns-train."""
@@ -62,9 +61,9 @@ class MixtureRecipe:
     router: str = "router"
     """Method of the router."""
     expert_budget: float = 1.0
-    """Share of the published steps of the experts."""
+    """Fraction of the published steps of the experts."""
     router_budget: float = 1.0
-    """Share of the published steps of the router."""
+    """Fraction of the published steps of the router."""
     at_once: int = 1
     """Experts that train at a time on each GPU, or on the CPU. Small scenes leave most of a GPU
     idle."""
@@ -75,7 +74,7 @@ class MixtureRecipe:
     """Seed of everything, by default that of ns-train; a method that is named twice gets the next
     one the second time."""
     train_options: str = ""
-    """Further options of every training, as they would be typed; with an equals sign, since they
+    """Further options of every training, as on the command line; with an equals sign, since they
     begin with dashes: --train-options="--steps-per-save 100"."""
     expert_options: tuple[str, ...] = ()
     """Further options of single experts, each 'NAME: options'."""
@@ -103,9 +102,10 @@ class MixtureRecipe:
         trainings = self.trainings(sources)
         router = self.router_training(sources, trainings)
         stage = [planned(training) for training in trainings if training is not None]
-        mixture = typed_config(router)
-        check_router(mixture)
-        check_sources(mixture, sources)
+        # Check the mixture as well before any expert is trained for it.
+        mixture = parse(router)
+        mixture.pipeline.model.check_options(mixture)
+        mixture.pipeline.model.check_experts(mixture, sources)
         self.print_plan(sources, stage, planned(router))
         if self.dry_run:
             return
@@ -115,20 +115,20 @@ class MixtureRecipe:
             train_side_by_side(missing, self.at_once, _print_end)
         if not progress_of(router.folder).is_finished:
             CONSOLE.rule(f"Router of {len(sources)} experts")
-            CONSOLE.print(shlex.join(["ns-train", *router.words()]))
+            CONSOLE.print(shlex.join(["ns-train", *router.args()]))
             train(router)
         self.report(sources, [*(each.training for each in stage), router])
 
     def sources(self) -> list[ExpertSource]:
-        """What the words in --experts stand for."""
+        """What --experts names."""
         if not self.experts:
             raise ValueError(
-                "moegs recipe expects the experts to train, got none; add --experts stg ex4dgs "
+                "moegs train expects the experts to train, got none; add --experts stg ex4dgs "
                 "before --data."
             )
         if self.at_once < 1:
             raise ValueError(f"--at-once expects at least 1, got {self.at_once}.")
-        return [expert_source(word) for word in self.experts]
+        return [expert_source(name) for name in self.experts]
 
     def template(self) -> TrainingJob:
         """What all trainings have in common."""
@@ -152,13 +152,13 @@ class MixtureRecipe:
     def trainings(self, sources: Sequence[ExpertSource]) -> list[TrainingJob | None]:
         """The training of each expert; None for those that are trained runs."""
         own = {}
-        for words in self.expert_options:
-            name, colon, options = words.partition(":")
+        for text in self.expert_options:
+            name, colon, options = text.partition(":")
             method = expert_source(name).method if colon else ""
             if not method or method not in [source.method for source in sources]:
                 raise ValueError(
                     "--expert-options expects 'NAME: options' with a method of --experts, got "
-                    f"'{words}'; name one of {', '.join(self.experts)} before a colon."
+                    f"'{text}'; name one of {', '.join(self.experts)} before a colon."
                 )
             own[method] = shlex.split(options)
         return expert_trainings(self.template(), [source.method for source in sources], own)
@@ -193,8 +193,7 @@ class MixtureRecipe:
             if source.runs:
                 CONSOLE.print(f"Trained already: {source.path}")
         devices, training = visible_devices(), router.training
-        places = self.at_once * max(1, len(devices))
-        first = stage_seconds(stage, places)
+        first = stage_seconds(stage, self.at_once * max(1, len(devices)))
         total = None if first is None or router.seconds is None else first + router.seconds
         device = f"{len(devices)} GPU(s)" if devices else "the CPU"
         basis = "no earlier run tells the seconds per step of each"
@@ -214,10 +213,9 @@ class MixtureRecipe:
     def report(self, sources: Sequence[ExpertSource], trainings: Sequence[TrainingJob]) -> None:
         """The table of all experts of this clip and their mixture."""
         runs = [source.runs[0] for source in sources if len(source.runs) == 1]
-        # Named as the user named them: tables are shown to others.
-        resolved = self.output_dir.resolve()
-        places = [training.folder.relative_to(resolved) for training in trainings]
-        runs += [open_run(self.output_dir / place) for place in places]
+        # Tables are published, so paths stay as the user gave them.
+        root = self.output_dir.resolve()
+        runs += [open_run(self.output_dir / job.folder.relative_to(root)) for job in trainings]
         scores = [score_run(run) for run in runs]
         print_scores(scores)
         if self.output_path is not None:

@@ -1,11 +1,13 @@
 """Splatting: gsplat on CUDA, Numba on the CPU, plain torch as the reference, behind one face."""
 
 from moegs_ns.splatting.median_depth import median_depth, median_depth_experts
-from moegs_ns.splatting.projected import ProjectedGaussians, project, project_experts
 from moegs_ns.splatting.rendering import (
     ExpertRenderOutputs,
+    ProjectedGaussians,
     RenderOutput,
     composite,
+    project,
+    project_experts,
     rasterize,
     render,
     render_experts,

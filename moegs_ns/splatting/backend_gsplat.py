@@ -68,10 +68,10 @@ def project(
     )
     if radii.ndim == 3:  # newer releases give one radius per axis
         radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
-    # What is kept must not lie in the memory of a recording.
+    # What is cached must not lie in the memory of a captured graph.
     pairs = _pairs if is_capturing() else _kept_pairs
     camera_ids, gaussian_ids = pairs(len(view), len(means), radii.device)
-    # All rows, since to keep those that are seen would cost a wait for the GPU and their gathering.
+    # All rows, as a compaction to the visible ones would synchronise with the GPU.
     return Projection(
         means2d=means2d.flatten(0, 1),
         depths=depths.flatten(),

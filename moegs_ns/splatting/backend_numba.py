@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moegs_ns.cuda_graphs.graphed import no_tracing
 from moegs_ns.splatting import numba_kernels as kernels
 from moegs_ns.splatting.projection import TILE_SIZE, Projection, project
 
@@ -133,7 +132,7 @@ def _undisturbed() -> Iterator[None]:
     An exception of the viewer's tracing while a kernel is being called would be a SystemError and
     end the viewer's thread.
     """
-    with no_tracing(), _kernel_lock:
+    with _kernel_lock:
         _follow_torch_threads()
         yield
 

@@ -1,8 +1,8 @@
 """Sums over pixels per Gaussian: Σ_u map(u)·T(u)·alpha(u), by one vector-Jacobian product.
 
-Splatting is linear in its channels: a pixel holds Σ_j T_j(u)·alpha_j(u)·channel_j. So the gradient
-of the inner product of a splatted channel with a map, taken in that channel, is the sum wanted of
-every Gaussian at once. Channels of zeros will do; they change nothing and pass nothing on.
+Rasterisation is linear in its channels: a pixel holds Σ_j T_j(u)·alpha_j(u)·channel_j. So the
+gradient of the inner product of a rasterised channel with a map, taken in that channel, is the sum
+of every Gaussian at once. Zero-valued probe channels suffice; they change and pass on nothing.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from moegs_ns.splatting.rendering import render_experts
 
 
 def zero_probes(count: int, width: int, like: Tensor) -> Float[Tensor, "{count} {width}"]:
-    """Channels of zeros for so many Gaussians, whose gradients are sums over pixels."""
+    """Zero-valued probe channels of `count` Gaussians, whose gradients are sums over pixels."""
     return torch.zeros(count, width, device=like.device, dtype=like.dtype, requires_grad=True)
 
 
-def traced(splatted: Float[Tensor, "*s D"], maps: Float[Tensor, "*s D"]) -> Float[Tensor, ""]:
-    """Inner product of splatted channels with maps; its gradient in the channels are the sums."""
-    return (splatted * maps).sum()
+def traced(rendered: Float[Tensor, "*s D"], maps: Float[Tensor, "*s D"]) -> Float[Tensor, ""]:
+    """Inner product of rasterised channels with maps; its gradient in the channels are the sums."""
+    return (rendered * maps).sum()
 
 
 @torch.enable_grad()
@@ -40,5 +40,5 @@ def weighted_contributions(
     """
     experts = [expert.detach() for expert in experts]
     channels = [zero_probes(len(expert), maps.shape[-1], like=expert.means) for expert in experts]
-    splats = render_experts(experts, view, channels, near=near)
-    return list(torch.autograd.grad(traced(splats.features, maps.detach()), channels))
+    rendered = render_experts(experts, view, channels, near=near)
+    return list(torch.autograd.grad(traced(rendered.features, maps.detach()), channels))

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting.projected import all_rows, backend_for, project_experts
 from moegs_ns.splatting.projection import NEAR
+from moegs_ns.splatting.rendering import backend_for, merge_projections, project_experts
 
 
 def median_depth(
@@ -27,7 +27,7 @@ def median_depth(
     two surfaces. Not differentiable.
 
     Raises:
-        ValueError: the cameras show different instants.
+        ValueError: the cameras show different times.
     """
     return median_depth_experts([gaussians], view, near=[near], backend=backend)[0]
 
@@ -43,11 +43,13 @@ def median_depth_experts(
     """`median_depth` of every expert, each with its own transmittance, sorted once.
 
     Raises:
-        ValueError: the cameras show different instants.
+        ValueError: the cameras show different times.
     """
-    view.assert_one_instant()
+    view.assert_one_time()
     backend = backend or backend_for(experts[0].means.device)
-    projection, image_ids = all_rows(project_experts(experts, view, near=near, backend=backend))
+    projection, image_ids = merge_projections(
+        project_experts(experts, view, near=near, backend=backend)
+    )
     shape = (len(experts), len(view), view.height, view.width, 1)
     if not len(projection.depths):
         return projection.depths.new_zeros(shape)

@@ -1,6 +1,6 @@
 """Projection of Gaussians to the image plane, in plain torch (EWA splatting, Zwicker et al. 2001).
 
-Constants are those of gsplat 1.4.0, so that every implementation draws the same picture.
+Constants are those of gsplat 1.4.0, so that every implementation renders the same image.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -50,7 +50,7 @@ class Projection:
     radii: Int[Tensor, "n"]
     """Half edge in pixels of the square that a Gaussian may touch; 0 means culled."""
     extents: Int[Tensor, "n"]
-    """That of the square outside of which it is too faint to be drawn; at most the radius."""
+    """That of the square outside of which it is too faint to be visible; at most the radius."""
     camera_ids: Int[Tensor, "n"]
     gaussian_ids: Int[Tensor, "n"]
     is_complete: bool = False

@@ -1,4 +1,4 @@
-"""Rasterisation in plain torch: slow, differentiable in any precision, the oracle of the others."""
+"""Rasterisation in plain torch: slow, differentiable in any precision, the others' reference."""
 
 from collections.abc import Callable
 
@@ -107,7 +107,7 @@ def _alphas(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor,
 def _shares_tile(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Tensor:
     """Whether the square around a Gaussian touches the tile of a pixel, as the fast paths sort.
 
-    They leave out tiles of it where the Gaussian is too faint, which this oracle looks at as well.
+    They leave out tiles of it where the Gaussian is too faint, which are looked at here as well.
     """
     radii = projection.radii[:, None]
     first = torch.floor((projection.means2d - radii) / TILE_SIZE)

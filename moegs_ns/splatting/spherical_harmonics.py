@@ -52,7 +52,7 @@ def view_colors(
         return torch.clamp_min(sh[:, 0] * DEGREE_0 + 0.5, 0.0)
     directions = means - position
     factors = _factors(sh.shape[1], sh.device, sh.dtype)
-    # gsplat 1.4.0 launches this kernel on a stream of its own, which is not recorded.
+    # gsplat 1.4.0 launches this kernel on a stream of its own, which a capture misses.
     if sh.is_cuda and not is_capturing():
         from gsplat import spherical_harmonics
 
@@ -90,6 +90,6 @@ def basis_factors(count: int) -> Float[Tensor, "M K"]:
 @cache
 @torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
 def _factors(count: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "M K"]:
-    """Kept on the device, since a copy would take as long as what it is needed for, and could not
-    be recorded."""
+    """Cached on the device, as an upload takes as long as what it is needed for, and cannot be
+    captured."""
     return basis_factors(count).to(device, dtype)

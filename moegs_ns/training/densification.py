@@ -85,13 +85,12 @@ class Densifier:
         self.statistics |= {name: means.new_zeros(len(means)) for name in SCREEN_STATISTICS}
 
     @torch.no_grad()
-    def observe(self, rendered: RenderOutput, ids: Tensor | None, num_views: int) -> None:
-        """Add the screen gradients of a render whose `means2d` retained them.
+    def observe(self, render: RenderOutput, num_views: int) -> None:
+        """Add the screen gradients of a render that retained them.
 
-        `ids` are its Gaussians among all, None for all of them. The loss is a mean over
-        `num_views`; the statistic is that of one view's own loss.
+        The loss is a mean over `num_views`; the statistic is that of one view's own loss.
         """
-        gradients = screen_gradients(rendered, num_views)
+        gradients, ids = screen_gradients(render, num_views), render.projected.ids
         if gradients is None:
             return
         for name, values in zip(SCREEN_STATISTICS, gradients, strict=True):
@@ -197,20 +196,20 @@ class Densifier:
 
 @torch.no_grad()
 def screen_gradients(
-    rendered: RenderOutput, num_views: int
+    render: RenderOutput, num_views: int
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]] | None:
-    """Screen gradients in units of half the image, summed over a render's cameras, and the number
-    of cameras that see each Gaussian; None if `means2d` retained none.
+    """Screen gradients in units of half the image, summed over the cameras, and the number of
+    cameras that see each Gaussian; None if the render retained none.
 
     The loss is a mean over `num_views`; the gradients are those of one view's own loss.
     """
-    gradient = rendered.means2d.grad
+    gradient = render.screen_gradients
     if gradient is None:
         return None
-    height, width = rendered.rgb.shape[1:3]
+    height, width = render.rgb.shape[1:3]
     x, y = gradient.unbind(-1)
     norms = torch.hypot(x * (0.5 * width * num_views), y * (0.5 * height * num_views))
-    is_visible = rendered.radii > 0
+    is_visible = render.radii > 0
     norms *= is_visible
     if len(norms) == 1:  # Saves two launches per step.
         return norms[0], is_visible[0].to(norms.dtype)

@@ -1,22 +1,27 @@
 """What images an expert is trained against: the seam at which a teacher joins any recipe."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from moegs_ns.cuda_graphs.graphed import GraphedCallable, Outputs
+from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.training.losses import PhotometricErrors, photometric_errors
 from moegs_ns.training.training_render import TrainingRender
 
 
 class Supervision:
-    """The training images alone. Distillation (`ops.distill`) adds those of a teacher."""
+    """The training images alone. `mixture.distill` adds those of a teacher."""
 
     def __init__(self) -> None:
-        self._plain: dict[float, PlainErrors] = {}
+        # One for each weight of D-SSIM, as recipes may alternate between several.
+        self._graphed_errors: dict[float, GraphedCallable] = defaultdict(
+            lambda: GraphedCallable(errors_for_samplers)
+        )
 
     def errors(
         self, parts: Sequence[TrainingRender], ssim_lambda: float, step: int
@@ -36,10 +41,8 @@ class Supervision:
         targets: Float[Tensor, "C H W 3"],
         ssim_lambda: float,
     ) -> PhotometricErrors:
-        """`photometric_errors`, replayed where possible: to be used before the next call."""
-        if ssim_lambda not in self._plain:
-            self._plain[ssim_lambda] = PlainErrors(ssim_lambda)
-        return self._plain[ssim_lambda](images, targets)
+        """`photometric_errors` as a graphed callable: consume the result before the next call."""
+        return self._graphed_errors[ssim_lambda](images, targets, ssim_lambda)
 
     def report(self) -> dict[str, Any]:
         """What the record of the training says about it."""
@@ -53,21 +56,9 @@ class Supervision:
         """Restore `state`."""
 
 
-class PlainErrors:
-    """`photometric_errors` at one weight of the structural term, replayed where possible."""
-
-    def __init__(self, ssim_lambda: float) -> None:
-        self.ssim_lambda = ssim_lambda
-        self._replayed = GraphedCallable(self._flat)
-
-    def __call__(
-        self, images: Float[Tensor, "C H W 3"], targets: Float[Tensor, "C H W 3"]
-    ) -> PhotometricErrors:
-        """The errors, which are overwritten by the next call."""
-        loss, l1, *ssim = self._replayed(images, targets)
-        return PhotometricErrors(loss, l1, ssim[0] if ssim else None)
-
-    def _flat(self, images: Tensor, targets: Tensor) -> Outputs:
-        errors = photometric_errors(images, targets, self.ssim_lambda)
-        parts = errors.loss, errors.l1.detach()
-        return parts if errors.ssim is None else (*parts, errors.ssim)
+def errors_for_samplers(
+    images: Float[Tensor, "C H W 3"], targets: Float[Tensor, "C H W 3"], ssim_lambda: float
+) -> PhotometricErrors:
+    """`photometric_errors` whose loss alone is differentiable."""
+    errors = photometric_errors(images, targets, ssim_lambda)
+    return replace(errors, l1=errors.l1.detach())

@@ -6,15 +6,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.splatting import ProjectedGaussians, RenderOutput
+from moegs_ns.splatting import RenderOutput
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRender:
-    """One instant of a training step: what was drawn, from what, and what it should look like."""
+    """One time of a training step: what was rendered, and what it should look like."""
 
-    seen: ProjectedGaussians
-    splat: RenderOutput
+    render: RenderOutput
     view: View
     image: Float[Tensor, "C H W 3"]
     """Shaded and laid over the background."""

@@ -1,7 +1,8 @@
 """The table of students: gains are over plain students of the same seeds."""
 
 import pytest
-from distillation import FIGURES, summary
+
+from benchmarks.quality.distillation import FIGURES, summary
 
 
 def student(supervision: str, seed: int, psnr: float) -> dict:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from error_causes import CameraError, ErrorCauses
 from tiny import TinyRuns
 
+from benchmarks.quality.error_causes import CameraError, ErrorCauses
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 

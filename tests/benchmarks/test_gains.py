@@ -1,8 +1,8 @@
 """The figures that tables of mixtures are made of: gain over the best expert, seed by seed."""
 
 import pytest
-from gains import Pair, gain_rows
 
+from benchmarks.quality.gains import Pair, gain_rows
 from moegs_ns.reports.scores import Score
 
 

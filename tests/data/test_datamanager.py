@@ -17,7 +17,6 @@ from data_helpers import (
     test_image,
     tiny_video_scene,
 )
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
     FullImageDatamanagerConfig,
@@ -25,14 +24,13 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 
-from moegs_ns import cameras as cameras_module
 from moegs_ns.cameras import view_from_cameras
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import store as frame_store
 from moegs_ns.data.frames.dataset import FrameDataset
-from moegs_ns.data.frames.train_images import TrainImages
+from moegs_ns.data.frames.store import TrainImages
 from moegs_ns.scene import SceneInfo
 from moegs_ns.training.samplers import SameTimeSampler, ShuffledSampler
 
@@ -87,7 +85,7 @@ def test_batches_of_one_instant(manager: MoegsDataManager):
     for step in range(6):
         cameras, batch = manager.next_train(step)
         view = view_from_cameras(cameras)
-        view.assert_one_instant()
+        view.assert_one_time()
         assert sorted(view.camera_ids.tolist()) == [1, 2]
         assert batch["image"][:, 0, 0, 0].tolist() == [10 * c for c in view.camera_ids.tolist()]
 
@@ -108,18 +106,17 @@ def test_what_is_written_to_a_camera_stays_with_its_image(manager: MoegsDataMana
     assert float(manager.train_dataset.cameras.camera_to_worlds.max()) < 7.0
 
 
-@pytest.mark.parametrize("most", [100, 7])
-def test_cameras_of_images_are_made_once_if_there_are_not_too_many(manager, monkeypatch, most):
-    monkeypatch.setattr(cameras_module, "MOST_KNOWN", most)
-    found: dict[int, list[Cameras]] = {}
-    for step in range(16):
-        cameras, batch = manager.next_train(step)
-        found.setdefault(int(batch["image_idx"][0]), []).append(cameras)
-    assert [len(each) for each in found.values()] == [2] * 8
-    for first, second in found.values():
-        assert first is second or most < 8
-        assert torch.equal(first.camera_to_worlds, second.camera_to_worlds)
-    assert len(manager._single_cameras) == min(most, 8)
+@pytest.mark.parametrize("views_per_step", [1, 2])
+def test_views_of_a_step_are_those_of_its_cameras(manager, views_per_step):
+    """They come from one table of all training images, which is made once."""
+    manager.sampler = ShuffledSampler(manager.frame_table, views_per_step, seed=1)
+    table = manager.train_views
+    for step in range(8):
+        view, batch = manager.next_train_view(step)
+        expected = view_from_cameras(manager.train_dataset.cameras[batch["image_idx"]])
+        for name, value in vars(expected).items():
+            assert torch.equal(torch.as_tensor(getattr(view, name)), torch.as_tensor(value)), name
+    assert manager.train_views is table and len(table) == len(manager.train_dataset)
 
 
 def test_prefetching_changes_nothing(videos: Path, monkeypatch: pytest.MonkeyPatch):

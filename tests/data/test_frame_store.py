@@ -10,10 +10,10 @@ import torch
 from data_helpers import TINY, image_scene, test_image, tiny_video_scene
 from PIL import Image
 
-from moegs_ns.data.frames import groups as frame_groups
+from moegs_ns.data.frames import decoding
 from moegs_ns.data.frames import store as frame_store
-from moegs_ns.data.frames.sources import FrameSource, decode_image, decode_video, has_alpha
-from moegs_ns.data.frames.store import FrameStore, FrameStoreSpec
+from moegs_ns.data.frames.decoding import FrameSource, decode_image, decode_video, has_alpha
+from moegs_ns.data.frames.store import FrameStore
 from moegs_ns.demo.scene import demo_rig, render_clip
 
 
@@ -33,7 +33,7 @@ def store_of(
     root: Path | None = None,
 ) -> FrameStore:
     sources = sources_of(scene) if sources is None else sources
-    return FrameStore(FrameStoreSpec(sources, (size,) * len(sources), background), scene, root)
+    return FrameStore(sources, (size,) * len(sources), background, scene, root)
 
 
 def test_images_come_back_exactly(tmp_path: Path):
@@ -125,7 +125,7 @@ def test_changed_sources_sizes_and_backgrounds_are_decoded_anew(tmp_path: Path):
             store_of(scene, background=(1.0, 1.0, 1.0)),
             store_of(scene, sources_of(scene, 3)),
         )
-        for group in store.spec.groups()
+        for group in store.groups
     }
     assert len(keys) == 12
 
@@ -173,7 +173,7 @@ def test_half_files_are_never_trusted(tmp_path: Path):
 
 def test_abandoned_parts_are_removed_but_young_ones_stay(tmp_path: Path):
     scene = image_scene(tmp_path)
-    folder = scene / "moegs_frames" / store_of(scene).spec.groups()[0].key(scene)
+    folder = scene / "moegs_frames" / store_of(scene).groups[0].key(scene)
     folder.mkdir(parents=True)
     old, young = folder / "frames.npy-1.part", folder / "frames.npy-2.part"
     for path in (old, young):
@@ -187,7 +187,7 @@ def test_abandoned_parts_are_removed_but_young_ones_stay(tmp_path: Path):
 def test_a_part_that_another_build_finishes_meanwhile_is_no_error(tmp_path: Path):
     """Between finding it and looking at it; here a link to nothing stands for it."""
     scene = image_scene(tmp_path)
-    folder = scene / "moegs_frames" / store_of(scene).spec.groups()[0].key(scene)
+    folder = scene / "moegs_frames" / store_of(scene).groups[0].key(scene)
     folder.mkdir(parents=True)
     (folder / "index.json-1.part").symlink_to(folder / "gone")
     assert np.array_equal(store_of(scene)[3], test_image(0, 3))
@@ -218,16 +218,16 @@ def test_long_folders_are_decoded_in_short_runs(tmp_path: Path, monkeypatch: pyt
     scene = image_scene(tmp_path, num_cameras=1, num_frames=30)
     ahead: list[int] = []
     decoded = 0
-    real = frame_groups.decode_image
+    real = decoding.decode_image
 
     def counting(path, background):
         nonlocal decoded
         decoded += 1
         return real(path, background)
 
-    monkeypatch.setattr(frame_groups, "decode_image", counting)
-    group = store_of(scene, sources_of(scene, 30)).spec.groups()[0]
-    for written, _ in enumerate(frame_groups.decode_group(group, 1)):
+    monkeypatch.setattr(decoding, "decode_image", counting)
+    group = store_of(scene, sources_of(scene, 30)).groups[0]
+    for written, _ in enumerate(decoding.decode_group(group, 1)):
         ahead.append(decoded - written)
     assert decoded == 30
     assert max(ahead) <= 8

@@ -9,8 +9,9 @@ from data_helpers import dnerf_scene, image_scene, panoptic_scene
 
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
-from moegs_ns.data.points.frustums import MAX_CAMERAS, Frustums
 from moegs_ns.data.points.initial import (
+    MAX_CAMERAS,
+    Frustums,
     PointOptions,
     initial_points,
     load_points,

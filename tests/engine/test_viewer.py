@@ -117,6 +117,28 @@ def test_a_picture_that_is_broken_off_leaves_the_model_as_it_was(pipelines, meth
 
 
 @pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_no_trace_function_runs_inside_a_render(pipelines, method):
+    """Numba's dispatcher, which calls Python from C, would turn the viewer's exception into a
+    SystemError and its thread would end; an import that was aborted would fail every later one."""
+    model, camera = pipelines[method].model, viewer_camera(pipelines[method], 0.3)
+    modules = set()
+
+    def trace(frame, event, argument):
+        modules.add(frame.f_globals.get("__name__", ""))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        model.get_outputs_for_camera(camera)
+        assert sys.gettrace() is trace, "what comes after the render can be aborted"
+    finally:
+        sys.settrace(before)
+    assert "moegs_ns.cameras" in modules, "what comes before the render can be aborted"
+    assert not [name for name in modules if name.startswith(("numba", "moegs_ns.splatting"))]
+
+
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
 def test_the_viewer_can_walk_through_the_pipeline(pipelines, method):
     """It evaluates every property on the way; one that raises would break the viewer."""
     parse_object(pipelines[method], ViewerElement, "Custom Elements")
@@ -144,7 +166,7 @@ def test_a_command_ends_well_while_the_viewer_draws():
     code = """
 import threading, time, torch
 from toys import make_gaussians, make_view
-from moegs_ns.engine.viewer import OrderlyEnd
+from moegs_ns.engine.viewer import RenderThreads
 from moegs_ns.splatting.rendering import render
 
 class Drawing(threading.Thread):
@@ -163,12 +185,12 @@ class OpenViewer:
 
 gaussians, view = make_gaussians(torch.Generator().manual_seed(0)), make_view()
 drawn, viewer = threading.Event(), OpenViewer()
-OrderlyEnd()._setup(viewer)
+RenderThreads()._setup(viewer)
 viewer.render_statemachines[0].start()
 assert drawn.wait(60)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent,
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1] / "helpers",
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -7,8 +7,14 @@ from tolerances import EXACT, FORWARD
 from toys import make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.depth import DEPTHS, Depth, expert_depth, fused_depth, mixture_depth
-from moegs_ns.evaluation.metrics import SOLID
+from moegs_ns.evaluation.depth import (
+    DEPTHS,
+    SOLID,
+    Depth,
+    expert_depth,
+    fused_depth,
+    mixture_depth,
+)
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.fuse import fuse
@@ -53,7 +59,7 @@ def test_a_mixture_has_the_blended_expected_depth(rig: View):
     mixed = dense(60, 50)
     maps = mixture_depth(mixed, rig, EXPECTED)
     for camera in range(3):
-        render = mixed(rig.select(torch.tensor([camera])))
+        render = mixed.render(rig.select(torch.tensor([camera])))
         expected = torch.where(render.accumulation >= SOLID, render.depth, 0.0).detach()
         EXACT.assert_close(maps[camera], expected)
 
@@ -64,7 +70,7 @@ def test_a_mixture_has_the_median_depth_of_its_winner(rig: View):
     maps = mixture_depth(mixed, rig, MEDIAN)
     wins = set()
     for camera in range(3):
-        gates = mixed(rig.select(torch.tensor([camera]))).gates
+        gates = mixed.render(rig.select(torch.tensor([camera]))).gates
         winner = gates.argmax(0)
         wins |= set(winner.flatten().tolist())
         own = torch.where(winner == 0, alone[0, camera], alone[1, camera])
@@ -87,7 +93,7 @@ def test_one_expert_stays_itself(depth: Depth, rig: View):
 @EITHER
 def test_a_fused_set_is_drawn_as_one_set(depth: Depth, rig: View):
     mixed = dense(60, 50)
-    shares = responsibilities(mixed, views()).shares
+    shares = responsibilities(mixed, views()).values
     joint = fuse(mixed, shares, rig.time)
     maps = fused_depth(mixed, shares, rig, depth)
     EXACT.assert_close(maps, depth.of_set(joint, rig, 0.01).detach())

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from moegs_ns.evaluation.metrics import quantize
-from moegs_ns.evaluation.routing import best_blend_error, routing_maps, share_reached
+from moegs_ns.evaluation.image_metrics import quantize
+from moegs_ns.evaluation.routing import best_blend_error, fraction_reached, routing_maps
 
 H, W = 6, 7
 
@@ -64,7 +64,7 @@ def test_bounds_are_in_order_and_no_gate_is_better():
     assert (maps.blend_error <= exact + 1e-6).all()
 
 
-def test_entropy_agreement_and_winners():
+def test_entropy_agreement_and_best_experts():
     images, target = colors(2), colors(2)[1]
     certain = torch.zeros(2, H, W, 1)
     certain[1] = 1.0
@@ -82,15 +82,15 @@ def test_sums_over_masks_add_up_to_the_image():
     gates = torch.full((3, H, W, 1), 1 / 3)
     maps = routing_maps(images, gates, images.mean(0), target)
     mask = torch.rand(H, W, generator=torch.Generator().manual_seed(2)) > 0.5
-    whole, parts = maps.sums(torch.ones_like(mask)), maps.sums(mask) + maps.sums(~mask)
+    whole, parts = maps.sum(torch.ones_like(mask)), maps.sum(mask) + maps.sum(~mask)
     assert parts.pixels == whole.pixels == H * W
     torch.testing.assert_close(parts.expert_errors, whole.expert_errors)
     psnr = -10 * (images[1] - target).square().mean().log10()
-    assert whole.psnr("expert_errors")[1] == pytest.approx(float(psnr), abs=1e-4)
+    assert float(whole.psnr(whole.expert_errors)[1]) == pytest.approx(float(psnr), abs=1e-4)
 
 
-def test_the_share_that_a_router_reaches():
-    assert share_reached(26.0, 25.0, 27.0) == 0.5
-    assert share_reached(24.0, 25.0, 27.0) == -0.5
-    assert share_reached(25.0, 25.0, 25.0) is None
-    assert share_reached(25.0, 25.0, float("inf")) is None
+def test_the_fraction_that_a_router_reaches():
+    assert fraction_reached(26.0, 25.0, 27.0) == 0.5
+    assert fraction_reached(24.0, 25.0, 27.0) == -0.5
+    assert fraction_reached(25.0, 25.0, 25.0) is None
+    assert fraction_reached(25.0, 25.0, float("inf")) is None

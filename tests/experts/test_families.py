@@ -105,11 +105,11 @@ def test_experts_that_hide_rows_get_the_gates_of_the_rows_they_show():
     mixed = mixture(blinking, stg_expert("sh"))
     late = view()
     late.times[:] = 0.8
-    before = mixed(late).gates
-    mixed.router.rows[0]["w"].data[10:] += 5.0
-    torch.testing.assert_close(mixed(late).gates, before)
-    mixed.router.rows[0]["w"].data[:10] += 5.0
-    assert not torch.allclose(mixed(late).gates, before)
+    before = mixed.render(late).gates
+    mixed.router.gaussian_weights[0]["w"].data[10:] += 5.0
+    torch.testing.assert_close(mixed.render(late).gates, before)
+    mixed.router.gaussian_weights[0]["w"].data[:10] += 5.0
+    assert not torch.allclose(mixed.render(late).gates, before)
 
 
 def stg_expert(color: str):
@@ -126,7 +126,7 @@ def stg_expert(color: str):
 def test_experts_with_different_channels_keep_their_own(colors: tuple[str, ...]):
     """Three channels of one beside nine of another: each is shaded by its own alone."""
     experts = [stg_expert(color) for color in colors]
-    images = mixture(*experts)(view()).images
+    images = mixture(*experts).render(view()).images
     for expert, image in zip(experts, images, strict=True):
         alone = render(expert.at(torch.tensor(0.5)), view())
         own = finish_image(expert, alone, view(), expert.background)[0]

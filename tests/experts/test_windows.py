@@ -66,7 +66,7 @@ class TestExpert:
     def test_the_member_of_the_window_draws_at_its_own_time(self, frame, place, local):
         expert = windowed()
         time = time_of(frame)
-        assert expert.place_at(time) == place
+        assert expert.window_at(time) == place
         assert float(expert.local_time(time, place)) == pytest.approx(local, abs=1e-5)
         part, member = expert.at(time), expert.members[place]
         own = member.at(torch.tensor(local))

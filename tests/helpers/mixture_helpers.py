@@ -117,7 +117,7 @@ def brute_gates(mixed: Mixture, view: View) -> Tensor:
     router, time = mixed.router, view.time
     origins, directions = (rays[0] for rays in view.rays())
     logits = []
-    for rows, part in zip(router.rows, mixed.gaussians(time), strict=True):
+    for rows, part in zip(router.gaussian_weights, mixed.gaussians(time), strict=True):
         weights = brute_weights(part, view)
         w, w_dir, w_time = (weights @ rows[name] for name in ("w", "w_dir", "w_time"))
         ray = [(origins - router.scene_center) / router.scene_extent, directions]

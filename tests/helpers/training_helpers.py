@@ -40,19 +40,18 @@ def table(num_frames: int = FRAMES, cameras: int = 2) -> FrameTable:
 
 
 def drawn(
-    expert, frame: int = 5, index: int = 0, *, to_draw=lambda seen: seen, **view_options
+    expert, frame: int = 5, index: int = 0, *, to_draw=lambda projected: projected, **view_options
 ) -> TrainingRender:
     """One view of the expert at a frame; its target is a ramp of grey."""
     time = frame / max(1, expert.scene.num_frames - 1)
     view = make_view(1, **view_options)
     view = replace(view, times=torch.tensor([time]), frame_ids=torch.tensor([frame]))
-    seen = to_draw(project(expert.at(view.time, training_camera(view)), view))
-    result = rasterize([seen], view).only()
-    if result.means2d.requires_grad:
-        result.means2d.retain_grad()
+    projected = to_draw(project(expert.at(view.time, training_camera(view)), view))
+    result = rasterize([projected], view).only()
+    result.retain_screen_gradients()
     image = finish_image(expert, result, view, expert.background)
     target = torch.linspace(0.1, 0.9, view.width)[:, None].expand(image.shape).clone()
-    return TrainingRender(seen, result, view, image, target, torch.tensor([index]))
+    return TrainingRender(result, view, image, target, torch.tensor([index]))
 
 
 def train_step(expert, recipe, optimizers, step: int) -> float:

@@ -34,7 +34,7 @@ class TestFuse:
     def test_opacities_are_weighted_by_responsibilities(self):
         """Equation 15."""
         mixed, time = mixture(*COUNTS), torch.tensor(0.5)
-        shares = responsibilities(mixed, views()).shares
+        shares = responsibilities(mixed, views()).values
         fused = fuse(mixed, shares, time)
         parts = mixed.gaussians(time)
         expected = torch.cat([part.opacities for part in parts]) * torch.cat(shares).float()
@@ -46,7 +46,7 @@ class TestFuse:
     def test_its_image_is_the_joint_composite_over_the_mean_background(self):
         mixed, view = mixture(*COUNTS), views()[1]
         mixed.experts[0].background.fill_(1.0)
-        shares = responsibilities(mixed, views()).shares
+        shares = responsibilities(mixed, views()).values
         joint = fuse(mixed, shares, view.time)
         weights = brute_weights(joint, view)
         colors = view_colors(joint.sh, joint.means, view.positions[0])
@@ -55,8 +55,8 @@ class TestFuse:
 
     def test_one_expert_stays_itself(self):
         mixed, view = mixture(20), views()[1]
-        shares = responsibilities(mixed, [view]).shares
-        FORWARD.assert_close(fused_image(mixed, shares, view), mixed(view).rgb.detach())
+        shares = responsibilities(mixed, [view]).values
+        FORWARD.assert_close(fused_image(mixed, shares, view), mixed.render(view).rgb.detach())
 
     def test_experts_that_decode_colours_are_refused(self):
         mixed = mix([expert(0, 5), STGExpertConfig(color="full").setup(scene=SCENE)])
@@ -117,7 +117,7 @@ class TestCommand:
             command.main()
         printed = " ".join(capsys.readouterr().out.split())
         pipeline = load_pipeline(open_run(tiny_runs.router))
-        shares = measured(pipeline).shares
+        shares = measured(pipeline).values
         with torch.no_grad():
             expected = fuse(pipeline.model.mixture, shares, torch.tensor(0.4))
         shown = expected.select(expected.opacities >= 1 / 255)
@@ -135,7 +135,7 @@ class TestCommand:
         plain = load_pipeline(open_run(folder))
         camera, batch = plain.datamanager.eval_item(2)
         assert "fused" not in plain.model.get_outputs_for_camera(camera)
-        shares = measured(plain).shares
+        shares = measured(plain).values
         Fuse(folder, tmp_path / "a.ply", keep=True).main()
         monkeypatch.setattr("moegs_ns.reports.fusion.responsibilities", None)
         Fuse(folder, tmp_path / "b.ply", time=0.5).main()

@@ -11,13 +11,13 @@ from training_helpers import cloud, drawn, scene, table
 
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
-from moegs_ns.mixture.joint.parent_tracking import SOURCE, follow, followed
+from moegs_ns.mixture.joint.parent_tracking import PARENT, take_from_parents, track_parents
 from moegs_ns.mixture.joint.recipe import JointRecipe
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.prune import prune
 from moegs_ns.mixture.recipe import RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import mixture_of
-from moegs_ns.models.joint_methods import check_trains_jointly
+from moegs_ns.models.joint_config import check_trains_jointly
 from moegs_ns.models.joint_model import JointModelConfig
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.scene import InitialPoints
@@ -55,19 +55,19 @@ class TestSources:
         expert.gauss_params["scales"].data[5:9] = -9.0
         expert.gauss_params["opacities"].data[:3] = -9.0
         before, told = colors(expert), []
-        with followed(recipe, told.append):
+        with track_parents(recipe, told.append):
             recipe.densifier.grow()
             recipe.densifier.prune()
         # 4 clones, 4 split into 8, 3 removed.
         assert expert.num_gaussians == 20 + 4 + 4 - 3
         assert_told(before, expert, told)
-        assert SOURCE not in recipe.densifier.statistics
+        assert PARENT not in recipe.densifier.statistics
 
     def test_new_rows_come_from_nowhere(self):
         expert, recipe = self.build()
         recipe.densifier.reset_statistics()
         before, told = colors(expert), []
-        with followed(recipe, told.append):
+        with track_parents(recipe, told.append):
             rows = expert.initial_parameters(
                 InitialPoints(torch.rand(3, 3), torch.full((3, 3), 9.0)), expert.scene
             )
@@ -79,14 +79,14 @@ class TestSources:
     def test_nothing_is_told_while_nothing_changes(self):
         expert, recipe = self.build()
         told = []
-        with followed(recipe, told.append):
+        with track_parents(recipe, told.append):
             expert.gauss_params["means"].data += 1.0
         assert not told
 
     def test_rows_that_somebody_else_rewrote_are_unknown(self):
         expert, recipe = self.build()
         told = []
-        with followed(recipe, told.append):
+        with track_parents(recipe, told.append):
             expert.gauss_params.select_(torch.arange(20) > 4)
         assert told[0].tolist() == [0] * 15
 
@@ -103,7 +103,7 @@ class TestSources:
         recipe.dynamic.statistics["gradients"][2:5] = 30.0
         recipe.config.conversion.share = 1.0
         before, told = colors(expert), []
-        with followed(recipe, told.append):
+        with track_parents(recipe, told.append):
             assert recipe.convert(drawn(expert)) > 0
             recipe.dynamic.grow()
         assert expert.num_gaussians > 38
@@ -118,7 +118,7 @@ class TestFollowing:
         rows["w"].grad = torch.tensor([1.0, 2.0, 3.0])
         optimizer.step()
         before = next(iter(optimizer.state.values()))["exp_avg"].clone()
-        follow(rows, [optimizer], torch.tensor([3, 0, 1, 1]), {"w": 0.9})
+        take_from_parents(rows, [optimizer], torch.tensor([3, 0, 1, 1]), {"w": 0.9})
         assert rows["w"].tolist() == pytest.approx([3.0, 0.9, 1.0, 1.0])
         assert optimizer.param_groups[0]["params"] == [rows["w"]]
         ((parameter, state),) = optimizer.state.items()
@@ -128,9 +128,9 @@ class TestFollowing:
 
     def test_from_nothing_and_to_nothing(self):
         rows = GaussianParams({"w": torch.zeros(0)})
-        follow(rows, [], torch.tensor([0, 0]), {"w": 0.9})
+        take_from_parents(rows, [], torch.tensor([0, 0]), {"w": 0.9})
         assert rows["w"].tolist() == pytest.approx([0.9, 0.9])
-        follow(rows, [], torch.tensor([], dtype=torch.long), {"w": 0.9})
+        take_from_parents(rows, [], torch.tensor([], dtype=torch.long), {"w": 0.9})
         assert len(rows["w"]) == 0
 
 
@@ -174,17 +174,17 @@ class TestJointRecipe:
         mixture, recipe, _ = joint(count, router)
         expert, own = mixture.experts[0], recipe.experts["stg_0"]
         if isinstance(router, VolumeAwarePixelRouterConfig):
-            mixture.router.rows[0]["w"].data = torch.arange(20.0)
+            mixture.router.gaussian_weights[0]["w"].data = torch.arange(20.0)
         own.densifier.statistics["counts"][:] = 30.0
         own.densifier.statistics["gradients"][7] = 30.0
         recipe.before_step(599)
         parts = [drawn(each) for each in mixture.experts]
         recipe.after_step(599, parts)
         assert expert.num_gaussians == 21
-        for rows in mixture.router.rows[0].values():
+        for rows in mixture.router.gaussian_weights[0].values():
             assert len(rows) == 21
         if isinstance(router, VolumeAwarePixelRouterConfig):
-            assert mixture.router.rows[0]["w"].tolist().count(7.0) == 2
+            assert mixture.router.gaussian_weights[0]["w"].tolist().count(7.0) == 2
 
     def test_images_of_experts_are_compared_with_nothing(self):
         mixture, recipe, _ = joint(2, VolumeAwarePixelRouterConfig())

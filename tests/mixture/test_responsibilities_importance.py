@@ -5,14 +5,18 @@ import torch
 from mixture_helpers import brute_gates, brute_weights, mix, mixture, views
 from tolerances import EXACT, FORWARD, GRADIENT
 
-from moegs_ns.mixture.importance import CRITERIA, SATURATED, Importance, gate_importance
-from moegs_ns.mixture.prune import above, best_of_all, best_rows, prune, report_of
+from moegs_ns.mixture.importance import CRITERIA, SATURATED, Importance
+from moegs_ns.mixture.prune import PruneReport, prune
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.splatting import render
 from moegs_ns.splatting.contributions import weighted_contributions
 
 COUNTS = (14, 9)
+
+
+def gate_importance(mixed, some_views) -> Importance:
+    return CRITERIA["gate-gradient"].measure(mixed, some_views, seed=0)
 
 
 class TestResponsibilities:
@@ -33,20 +37,20 @@ class TestResponsibilities:
             FORWARD.assert_close(found.contributions[k].float(), plain[k])
             FORWARD.assert_close(found.gated[k].float(), gated[k])
             expected = torch.where(plain[k] > 0, gated[k] / plain[k], 0.0)
-            FORWARD.assert_close(found.shares[k].float(), expected)
+            FORWARD.assert_close(found.values[k].float(), expected)
             assert plain[k].max() > 1.0 and 0.05 < expected.mean() < 0.95
 
-    def test_shares_of_experts_that_are_alike_are_equal(self):
+    def test_equal_experts_have_equal_responsibilities(self):
         mixed = mixture(10, scramble=False)
         twins = mix([mixed.experts[0], mixed.experts[0]], scramble=False)
         found = responsibilities(twins, views())
         seen = found.contributions[0] > 0
-        for share in found.shares:
-            FORWARD.assert_close(share[seen], torch.full_like(share[seen], 0.5))
+        for values in found.values:
+            FORWARD.assert_close(values[seen], torch.full_like(values[seen], 0.5))
 
-    def test_what_nobody_sees_has_no_share(self):
+    def test_what_nobody_sees_has_no_responsibility(self):
         found = Responsibilities([torch.tensor([0.0, 2.0])], [torch.tensor([0.0, 1.0])])
-        assert found.shares[0].tolist() == [0.0, 0.5]
+        assert found.values[0].tolist() == [0.0, 0.5]
 
     def test_ids_say_whose_the_sums_are(self, monkeypatch):
         """An expert that returns some of its rows, in another order."""
@@ -83,7 +87,7 @@ class TestGateImportance:
         """Equation 10 by automatic differentiation of brute-force compositing."""
         mixed = mixture(*COUNTS, temperature=temperature)
         found = gate_importance(mixed, views())
-        for k, rows in enumerate(mixed.router.rows):
+        for k, rows in enumerate(mixed.router.gaussian_weights):
             expected = torch.zeros(COUNTS[k])
             for view in views():
                 weights = [rows[name] for name in ("w", "w_dir", "w_time")]
@@ -104,9 +108,9 @@ class TestGateImportance:
         for weight in ("w", "w_dir", "w_time"):
             sums = []
             for step in (-1e-5, 1e-5):
-                mixed.router.rows[0][weight].data[row] += step
-                sums.append(mixed(view).gates[0].sum())
-                mixed.router.rows[0][weight].data[row] -= step
+                mixed.router.gaussian_weights[0][weight].data[row] += step
+                sums.append(mixed.render(view).gates[0].sum())
+                mixed.router.gaussian_weights[0][weight].data[row] -= step
             slopes.append((sums[1] - sums[0]) / 2e-5)
         expected = torch.stack(slopes).norm()
         found = gate_importance(mixed, [view]).values[0][row]
@@ -115,14 +119,14 @@ class TestGateImportance:
     def test_it_vanishes_where_gates_are_saturated_and_says_how_much_is(self):
         soft = gate_importance(mixture(*COUNTS), views())
         hard = gate_importance(mixture(*COUNTS, temperature=1e-4), views())
-        assert soft.saturated_share is not None and hard.saturated_share is not None
+        assert soft.saturated_fraction is not None and hard.saturated_fraction is not None
         # Uncovered pixels have equal gates at any temperature.
-        assert soft.saturated_share < 0.1 and hard.saturated_share > 0.3
+        assert soft.saturated_fraction < 0.1 and hard.saturated_fraction > 0.3
         vanished = [(torch.cat(each.values) == 0).double().mean() for each in (soft, hard)]
         assert vanished[0] < 0.1 and vanished[1] > 0.3
-        gates = torch.stack([mixture(*COUNTS)(view).gates for view in views()])
+        gates = torch.stack([mixture(*COUNTS).render(view).gates for view in views()])
         expected = (gates.amax(1) > SATURATED).double().mean()
-        assert soft.saturated_share == pytest.approx(float(expected))
+        assert soft.saturated_fraction == pytest.approx(float(expected))
 
     def test_one_expert_has_no_gate_to_move(self):
         assert float(gate_importance(mixture(8), views()).values[0].abs().max()) == 0.0
@@ -133,10 +137,11 @@ class TestGateImportance:
 
 
 class TestCriteria:
-    def test_each_is_what_it_says(self, generator):
+    def test_each_is_what_it_says(self):
         mixed = mixture(*COUNTS)
         measured = {
-            name: measure(mixed, iter(views()), generator) for name, measure in CRITERIA.items()
+            name: criterion.measure(mixed, iter(views()), seed=0)
+            for name, criterion in CRITERIA.items()
         }
         sums = responsibilities(mixed, views())
         gate = gate_importance(mixed, views())
@@ -151,52 +156,50 @@ class TestCriteria:
         orders = {tuple(torch.cat(each.values).argsort().tolist()) for each in measured.values()}
         assert len(orders) == len(CRITERIA), "two criteria say the same"
 
-    def test_measuring_leaves_no_gradients(self, generator):
+    def test_measuring_leaves_no_gradients(self):
         mixed = mixture(*COUNTS)
-        for measure in CRITERIA.values():
-            measure(mixed, views(), generator)
+        for criterion in CRITERIA.values():
+            criterion.measure(mixed, views(), seed=0)
         assert all(parameter.grad is None for parameter in mixed.parameters())
 
     @pytest.mark.parametrize("name", ["contribution", "gated-contribution"])
-    def test_what_is_drawn_by_nobody_costs_nothing(self, name: str, generator):
+    def test_what_is_drawn_by_nobody_costs_nothing(self, name: str):
         """Removing all Gaussians without a contribution leaves every image as it was."""
         mixed = mixture(*COUNTS)
         mixed.experts[0].gauss_params["opacities"].data[3] = -100.0
         mixed.experts[1].gauss_params["means"].data[5, 2] = -9.0
-        importance = CRITERIA[name](mixed, views(), generator)
-        choice = above(importance, 1e-12)
-        assert report_of(importance, choice).after == (COUNTS[0] - 1, COUNTS[1] - 1)
-        pruned = prune(mixed, choice.keep)
+        importance = CRITERIA[name].measure(mixed, views(), seed=0)
+        keep = importance.at_least(1e-12)
+        assert PruneReport.of(importance, keep).after == (COUNTS[0] - 1, COUNTS[1] - 1)
+        pruned = prune(mixed, keep)
         for view in views():
-            FORWARD.assert_close(pruned(view).rgb.detach(), mixed(view).rgb.detach())
+            FORWARD.assert_close(pruned.render(view).rgb.detach(), mixed.render(view).rgb.detach())
 
 
 class TestChoices:
     IMPORTANCE = Importance([torch.tensor([0.1, 5.0, 3.0, 0.2]), torch.tensor([4.0, 0.3])])
 
     def test_the_best_of_all(self):
-        choice = best_of_all(self.IMPORTANCE, 3)
-        assert [k.tolist() for k in choice.keep] == [[False, True, True, False], [True, False]]
-        assert choice.thresholds == (3.0, 3.0)
+        keep = self.IMPORTANCE.best(3)
+        assert [mask.tolist() for mask in keep] == [[False, True, True, False], [True, False]]
 
     def test_the_best_of_each(self):
-        choice = best_rows(self.IMPORTANCE, [2, 1])
-        assert [k.tolist() for k in choice.keep] == [[False, True, True, False], [True, False]]
-        assert choice.thresholds == (3.0, 4.0)
+        keep = self.IMPORTANCE.best_per_expert([2, 1])
+        assert [mask.tolist() for mask in keep] == [[False, True, True, False], [True, False]]
 
     def test_a_threshold_keeps_what_reaches_it(self):
-        choice = above(self.IMPORTANCE, 0.3)
-        assert report_of(self.IMPORTANCE, choice).after == (2, 2)
+        keep = self.IMPORTANCE.at_least(0.3)
+        assert [mask.tolist() for mask in keep] == [[False, True, True, False], [True, True]]
 
     def test_of_equals_the_first_stay(self):
-        choice = best_of_all(Importance([torch.zeros(3), torch.zeros(2)]), 4)
-        assert [k.tolist() for k in choice.keep] == [[True, True, True], [True, False]]
+        keep = Importance([torch.zeros(3), torch.zeros(2)]).best(4)
+        assert [mask.tolist() for mask in keep] == [[True, True, True], [True, False]]
 
     def test_the_report_counts(self):
-        report = report_of(self.IMPORTANCE, best_of_all(self.IMPORTANCE, 3))
+        report = PruneReport.of(self.IMPORTANCE, self.IMPORTANCE.best(3))
         assert (report.before, report.after) == ((4, 2), (2, 1))
-        assert report.removed_share == pytest.approx(0.5)
-        assert report.saturated_share is None
+        assert report.removed_fraction == pytest.approx(0.5)
+        assert report.saturated_fraction is None
 
 
 class TestPrune:
@@ -210,7 +213,7 @@ class TestPrune:
                 value == after[name] if isinstance(value, dict) else torch.equal(value, after[name])
             )
         for view in views():
-            EXACT.assert_close(same(view).rgb.detach(), mixed(view).rgb.detach())
+            EXACT.assert_close(same.render(view).rgb.detach(), mixed.render(view).rgb.detach())
 
     def test_rows_are_gone_and_the_others_keep_order_and_identity(self):
         mixed = mixture(*COUNTS)
@@ -219,7 +222,9 @@ class TestPrune:
         for k in range(2):
             for part in ("gauss_params", "weights"):
                 old, new = (
-                    m.experts[k].gauss_params if part == "gauss_params" else m.router.rows[k]
+                    m.experts[k].gauss_params
+                    if part == "gauss_params"
+                    else m.router.gaussian_weights[k]
                     for m in (mixed, pruned)
                 )
                 for name, value in new.items():
@@ -235,7 +240,7 @@ class TestPrune:
         pruned = prune(mixed, keep)
         for k in range(2):
             mixed.experts[k].gauss_params["opacities"].data[~keep[k]] = -100.0
-        FORWARD.assert_close(pruned(view).rgb.detach(), mixed(view).rgb.detach())
+        FORWARD.assert_close(pruned.render(view).rgb.detach(), mixed.render(view).rgb.detach())
 
     def test_an_expert_is_never_emptied(self):
         keep = [torch.zeros(COUNTS[0], dtype=torch.bool), torch.ones(COUNTS[1], dtype=torch.bool)]
@@ -246,7 +251,7 @@ class TestPrune:
     def test_other_routers_are_pruned_alike(self, router):
         mixed, view = mixture(*COUNTS, router=router), views()[1]
         pruned = prune(mixed, [torch.arange(count) % 2 == 0 for count in COUNTS])
-        assert type(pruned) is type(mixed) and pruned(view).rgb.isfinite().all()
+        assert type(pruned) is type(mixed) and pruned.render(view).rgb.isfinite().all()
         assert pruned.num_gaussians == 7 + 5
 
     def test_experts_with_two_kinds_of_rows(self):
@@ -261,6 +266,9 @@ class TestPrune:
         assert (few.num_static, few.num_dynamic) == (3, 2)
         expected = both.at(view.time).select(keep[0])
         EXACT.assert_close(few.at(view.time).means.detach(), expected.means.detach())
-        EXACT.assert_close(pruned.router.rows[0]["w"].data, mixed.router.rows[0]["w"][keep[0]].data)
+        EXACT.assert_close(
+            pruned.router.gaussian_weights[0]["w"].data,
+            mixed.router.gaussian_weights[0]["w"][keep[0]].data,
+        )
         own = render(expected, view, near=both.near).rgb
         FORWARD.assert_close(render(few.at(view.time), view, near=few.near).rgb, own)

@@ -10,7 +10,7 @@ from moegs_ns.cameras import one_frame_apart
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture.volume_mixture import SMALLEST_COVER, VolumeMixture, modulate
+from moegs_ns.mixture.volume_mixture import MIN_ACCUMULATION, VolumeMixture, modulate
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.splatting.spherical_harmonics import view_colors
@@ -34,13 +34,13 @@ class TestVolumeRouter:
         mixed = self.volume(scramble=False)
         for view in views():
             expected = joint_image(mixed.gaussians(view.time), view)
-            FORWARD.assert_close(mixed(view).rgb.detach(), expected.detach())
+            FORWARD.assert_close(mixed.render(view).rgb.detach(), expected.detach())
 
     def test_scores_raise_the_logits_of_opacities(self):
         mixed, view = self.volume(temperature=0.6), views()[1]
         parts = mixed.gaussians(view.time)
         modulated = mixed.modulated(parts, view)
-        for k, (rows, part) in enumerate(zip(mixed.router.rows, parts, strict=True)):
+        for k, (rows, part) in enumerate(zip(mixed.router.gaussian_weights, parts, strict=True)):
             first, second, third = (layer.weight for layer in mixed.router.phi[::2])
             ray = part.means - view.positions[0]
             ray = ray / ray.norm(dim=-1, keepdim=True)
@@ -53,7 +53,7 @@ class TestVolumeRouter:
             FORWARD.assert_close(modulated[k].opacities.detach(), expected.detach())
             assert (modulated[k].opacities - part.opacities).abs().max() > 0.05
         FORWARD.assert_close(
-            mixed(view).rgb.detach(), joint_image(modulated, view).detach(), "image"
+            mixed.render(view).rgb.detach(), joint_image(modulated, view).detach(), "image"
         )
 
     def test_modulated_opacities_are_opacities(self):
@@ -69,10 +69,10 @@ class TestVolumeRouter:
         joint = Gaussians.cat(mixed.modulated(mixed.gaussians(view.time), view))
         weights = brute_weights(joint, view)
         covers = torch.stack([part.sum(-1) for part in weights.split(COUNTS, dim=-1)])
-        gates = mixed(view).gates[..., 0]
+        gates = mixed.render(view).gates[..., 0]
         FORWARD.assert_close(gates.sum(0), torch.ones_like(gates[0]))
         is_covered = covers.sum(0) > 0.1
-        covers = covers + SMALLEST_COVER
+        covers = covers + MIN_ACCUMULATION
         expected = (covers / covers.sum(0))[:, is_covered]
         FORWARD.assert_close(gates[:, is_covered].detach(), expected.detach())
 
@@ -83,12 +83,12 @@ class TestVolumeRouter:
         parts = mixed.gaussians(view.time)
         kept = [parts[0].select(parts[0].means[:, 2] > 3.6), parts[1]]
         assert 0 < len(kept[0]) < 14
-        FORWARD.assert_close(mixed(view).rgb.detach(), joint_image(kept, view).detach())
+        FORWARD.assert_close(mixed.render(view).rgb.detach(), joint_image(kept, view).detach())
 
     def test_only_the_router_learns_and_all_of_it(self):
         mixed = self.volume()
         mixed.train()
-        mixed(views()[1]).rgb.square().sum().backward()
+        mixed.render(views()[1]).rgb.square().sum().backward()
         assert all(p.grad is None for e in mixed.experts for p in e.parameters())
         groups = mixed.router.parameter_groups()
         assert set(groups) == {"router_weights", "router_time", "router_phi"}
@@ -97,9 +97,9 @@ class TestVolumeRouter:
 
     def test_one_set_is_seen_from_one_place(self):
         mixed, (first, second, third) = self.volume(), views()
-        moved = mixed(second, own_views=[first, third])
-        EXACT.assert_close(moved.images, mixed(second).images)
-        EXACT.assert_close(moved.rgb, mixed(second).rgb)
+        moved = mixed.render(second, own_views=[first, third])
+        EXACT.assert_close(moved.images, mixed.render(second).images)
+        EXACT.assert_close(moved.rgb, mixed.render(second).rgb)
 
     def test_experts_that_decode_colours_are_refused(self):
         shaded = STGExpertConfig(color="full").setup(scene=SCENE)
@@ -111,27 +111,31 @@ def test_every_expert_is_drawn_from_its_own_place():
     mixed, (first, second, third) = mixture(*COUNTS), views()
     for other in (first, third):
         other.times.copy_(second.times)
-    render = mixed(second, own_views=[first, third])
-    EXACT.assert_close(render.images[0], mixed(first).images[0])
-    EXACT.assert_close(render.images[1], mixed(third).images[1])
-    EXACT.assert_close(mixed(second, own_views=[second, second]).rgb, mixed(second).rgb)
+    render = mixed.render(second, own_views=[first, third])
+    EXACT.assert_close(render.images[0], mixed.render(first).images[0])
+    EXACT.assert_close(render.images[1], mixed.render(third).images[1])
+    EXACT.assert_close(
+        mixed.render(second, own_views=[second, second]).rgb, mixed.render(second).rgb
+    )
 
 
 class TestPixelRouter:
     def test_all_gates_are_equal_at_first(self):
-        gates = mixture(*COUNTS, router=PixelRouterConfig(), scramble=False)(views()[1]).gates
+        gates = (
+            mixture(*COUNTS, router=PixelRouterConfig(), scramble=False).render(views()[1]).gates
+        )
         FORWARD.assert_close(gates, torch.full_like(gates, 0.5))
 
     def test_gates_depend_on_ray_and_time_but_not_on_gaussians(self):
         mixed, (first, second, _) = mixture(*COUNTS, router=PixelRouterConfig()), views()
         for parameter in mixed.router.parameters():
             parameter.data *= 0.2
-        before = mixed(second).gates.detach()
-        assert (mixed(first).gates - before).abs().max() > 1e-3
+        before = mixed.render(second).gates.detach()
+        assert (mixed.render(first).gates - before).abs().max() > 1e-3
         later = one_frame_apart(second, SCENE.num_frames)
-        assert (mixed(later).gates - before).abs().max() > 1e-4
+        assert (mixed.render(later).gates - before).abs().max() > 1e-4
         mixed.experts[0].gauss_params["means"].data += 0.3
-        EXACT.assert_close(mixed(second).gates.detach(), before)
+        EXACT.assert_close(mixed.render(second).gates.detach(), before)
         assert set(mixed.router.parameter_groups()) == {"router_phi"}
 
     def test_logits_are_those_of_one_network(self):
@@ -151,10 +155,10 @@ class TestAblations:
         option = {"w_dir": "direction_weights", "w_time": "time_weights"}[weight]
         router = VolumeAwarePixelRouterConfig(**{option: False})
         mixed = mixture(*COUNTS, router=router)
-        assert all(weight not in rows and len(rows) == 2 for rows in mixed.router.rows)
+        assert all(weight not in rows and len(rows) == 2 for rows in mixed.router.gaussian_weights)
         assert mixed.router.phi[0].weight.shape[1] == 1 + 6
         assert ("router_time" in mixed.router.parameter_groups()) == (weight == "w_dir")
-        assert mixed(views()[1]).rgb.isfinite().all()
+        assert mixed.render(views()[1]).rgb.isfinite().all()
 
     def test_without_time_weights_gates_do_not_depend_on_time(self):
         """Gaussians that stand still, seen by one camera."""
@@ -167,7 +171,8 @@ class TestAblations:
         change = {}
         for has_time in (True, False):
             mixed = mix(still, VolumeAwarePixelRouterConfig(time_weights=has_time))
-            change[has_time] = float((mixed(view).gates - mixed(later).gates).abs().max().detach())
+            gates = [mixed.render(one).gates.detach() for one in (view, later)]
+            change[has_time] = float((gates[0] - gates[1]).abs().max())
         assert change[False] < 1e-5 and change[True] > 1e-3
 
     def test_without_refinement_w_alone_makes_the_gates(self):
@@ -181,11 +186,11 @@ class TestAblations:
         logits = torch.stack(
             [
                 brute_weights(part, view) @ rows["w"]
-                for part, rows in zip(parts, mixed.router.rows, strict=True)
+                for part, rows in zip(parts, mixed.router.gaussian_weights, strict=True)
             ]
         )
         expected = torch.softmax(logits / mixed.temperature, dim=0)
-        FORWARD.assert_close(mixed(view).gates[..., 0].detach(), expected.detach())
+        FORWARD.assert_close(mixed.render(view).gates[..., 0].detach(), expected.detach())
 
 
 class TestGateChange:

@@ -46,30 +46,32 @@ def test_a_mixture_draws_its_experts_by_the_camera_s_clock(router):
     later.times.add_(AHEAD)
     for camera, shown in ((CAMERA, later), (CAMERA + 1, view), (None, view)):
         number = None if camera is None else torch.tensor(camera)
-        found, expected = early(view, camera=number), on_time(shown)
+        found, expected = early.render(view, camera=number), on_time.render(shown)
         FORWARD.assert_close(found.images, expected.images)
-        FORWARD.assert_close(early(view, EVERYWHERE, number).images, expected.images)
+        parts = early.gaussians(view.time, EVERYWHERE, number)
+        FORWARD.assert_close(early.render(view, gaussians=parts).images, expected.images)
         parts = early.gaussians(view.time, camera=number)
         for part, wanted in zip(parts, on_time.gaussians(shown.time), strict=True):
             assert torch.equal(part.means, wanted.means)
-    assert not torch.allclose(on_time(later).images, on_time(view).images, atol=1e-3)
+    assert not torch.allclose(on_time.render(later).images, on_time.render(view).images, atol=1e-3)
 
 
 def test_routers_and_students_see_clocks_and_held_out_views_do_not(
     tiny_runs: TinyRuns, monkeypatch
 ):
     asked, apart = [], []
-    plain, sets = Mixture.forward, Mixture.gaussians
+    plain, sets = Mixture.render, Mixture.gaussians
 
-    def forward(self, view, box=None, camera=None, **more):
-        asked.append(None if camera is None else int(camera))
-        return plain(self, view, box, camera, **more)
+    def render(self, view, camera=None, gaussians=None, **more):
+        if gaussians is None:
+            asked.append(None if camera is None else int(camera))
+        return plain(self, view, camera=camera, gaussians=gaussians, **more)
 
     def gaussians(self, time, box=None, camera=None):
         apart.append(None if camera is None else int(camera))
         return sets(self, time, box, camera)
 
-    monkeypatch.setattr(Mixture, "forward", forward)
+    monkeypatch.setattr(Mixture, "render", render)
     monkeypatch.setattr(Mixture, "gaussians", gaussians)
     pipeline = load_pipeline(open_run(tiny_runs.router))
     model, cameras = pipeline.model, pipeline.datamanager.train_dataset.cameras

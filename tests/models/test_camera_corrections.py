@@ -10,7 +10,7 @@ from tiny import TinyRuns, train_tiny
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import apply_pose_delta, one_frame_apart, view_from_cameras
-from moegs_ns.cuda_graphs.graphed import PATIENCE
+from moegs_ns.cuda_graphs.graphed import WARMUP_CALLS
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.mixture.mixture import MixtureRender
@@ -121,7 +121,7 @@ class TestCorrections:
     def test_all_images_of_a_step_are_corrected_at_once(self, device, sizes):
         """Equal to one after the other, forward and backward, with cameras that change."""
         corrections = CameraCorrections(OFF, True, scene(camera_ids=(3, 7, 9))).to(device)
-        for step in range(PATIENCE + 3):
+        for step in range(WARMUP_CALLS + 3):
             corrections.color.data.normal_()
             views = [make_view(size).to(device) for size in sizes]
             for view in views:
@@ -144,7 +144,7 @@ class TestCorrections:
                     image.grad = None
             for one, other in zip(*found, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-        is_recorded = corrections._replayed_colors.recording is not None
+        is_recorded = corrections.graphed_colors.graph is not None
         assert is_recorded == (device == "cuda")
 
     def test_a_copy_has_its_own_colours(self):
@@ -195,7 +195,7 @@ class TestColorsOfExperts:
         gates = torch.softmax(torch.randn(2, 4, 4, 1), 0)
         images = torch.rand(2, 4, 4, 3)
         rest = torch.rand(4, 4, 1)
-        return MixtureRender((gates * images).sum(0), gates, images, rest, rest)
+        return MixtureRender((gates * images).sum(0), gates, images, rest, rest, None)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
         colors = ExpertCorrections([(OFF, True)] * 2, scene())
@@ -306,7 +306,7 @@ def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
     camera = single.datamanager.train_dataset.cameras[7:8]
     view = view_from_cameras(camera)
     (own,) = single.model.train().get_outputs(camera)["rgb"]
-    render, neutral = model._recorded(view), model.mixture(view)
+    render, neutral = model._recorded(view), model.mixture.render(view)
     torch.testing.assert_close(expert.correct_colors(render.images[:1], view)[0], own)
     torch.testing.assert_close(render.images[1], neutral.images[1])
     assert (render.images[0] - neutral.images[0]).abs().max() > 0.05

@@ -15,9 +15,9 @@ from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import scene_of
 from moegs_ns.models.teacher import Teacher
+from moegs_ns.reports.compact_export import write_compact
 from moegs_ns.reports.scores import score_run
 from moegs_ns.runs.checkpoint import open_run
-from moegs_ns.scripts.export import write_compact
 
 WEIGHTING = "--pipeline.model.distillation.weighting"
 LAM = "--pipeline.model.distillation.lam"

@@ -77,7 +77,7 @@ def test_everything_is_logged_as_often_as_nerfstudio_logs(place: Place):
 
 def test_of_other_steps_only_times_are_left_out():
     """A resumed training begins in between, and its configuration is to be logged as well."""
-    names = ["config", *(name.value for name in STEP_TIMES), "Eval Loss"]
+    names = ["config", *STEP_TIMES, "Eval Loss"]
     events = [{"name": name} for name in names]
     drop_times(events)
     assert [event["name"] for event in events] == ["config", "Eval Loss"]

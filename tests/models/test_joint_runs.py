@@ -17,7 +17,6 @@ from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.engine.trainer import MoegsTrainerConfig
 from moegs_ns.launch.jobs import progress_of
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
-from moegs_ns.models.joint_methods import embed_methods
 from moegs_ns.models.joint_model import JointModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.scores import score_run
@@ -55,7 +54,9 @@ def assert_consistent(model: JointModel, optimizers: dict[str, torch.optim.Optim
             assert any(parameter is each for each in held), name
             # Groups without a gradient so far have no moments.
             assert state.get("exp_avg", parameter).shape == parameter.shape, name
-    for expert, rows in zip(model.mixture.experts, model.mixture.router.rows, strict=True):
+    for expert, rows in zip(
+        model.mixture.experts, model.mixture.router.gaussian_weights, strict=True
+    ):
         assert {len(weights) for weights in rows.values()} == {expert.num_gaussians}
 
 
@@ -212,17 +213,17 @@ class TestOptions:
             config = parse(
                 "moegs-joint", "--experts", "4dgaussians", "stg", *words, "--data", "D", "n3v-data"
             )
-            embed_methods(config)
+            config.pipeline.model.check(config)
             assert config.max_num_iterations == steps
             again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
-            embed_methods(again)
+            again.pipeline.model.check(again)
             assert again == config
 
     def test_options_of_single_experts(self):
         words = "stg: --pipeline.model.recipe.densification.max-gaussians 77 --max-num-iterations 9"
         config = joint_config("stg", "4dgaussians", full_steps=0)
         config.pipeline.model.expert_options = (words,)
-        embed_methods(config)
+        config.pipeline.model.check(config)
         caps = [m.recipe.densification.max_gaussians for m in config.pipeline.model.expert_models]
         assert caps == [77, 360000] and config.max_num_iterations == 17000
 
@@ -242,21 +243,21 @@ class TestMistakes:
         config = joint_config(*experts)
         config.pipeline.model.expert_options = options
         with pytest.raises(ValueError, match=message):
-            embed_methods(config)
+            config.pipeline.model.check(config)
 
     def test_a_trained_run(self, tiny_runs: TinyRuns):
         config = joint_config(str(tiny_runs.config("moegs-stg")))
         with pytest.raises(ValueError, match="is a trained run; name its method, or mix"):
-            embed_methods(config)
+            config.pipeline.model.check(config)
 
     def test_the_volume_router(self):
         config = joint_config("stg")
         config.pipeline.model.router = VolumeRouterConfig()
         with pytest.raises(ValueError, match="Volume Router draws all Gaussians as one set"):
-            embed_methods(config)
+            config.pipeline.model.check(config)
 
     def test_resuming_something_else(self, tiny_runs: TinyRuns):
         config = joint_config()
         config.load_dir = tiny_runs.router.parent / "nerfstudio_models"
         with pytest.raises(ValueError, match="that of 'moegs-router'; resume it with that method"):
-            embed_methods(config)
+            config.pipeline.model.check(config)

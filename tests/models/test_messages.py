@@ -36,7 +36,7 @@ def test_the_name_of_the_parser_among_the_experts(tiny_runs: TinyRuns):
     """What tyro before 1.0 makes of `--experts A B n3v-data`."""
     experts = tuple(Path(name) for name in (*tiny_runs.experts, "n3v-data"))
     with pytest.raises(ValueError, match="name of the dataparser was read as an expert"):
-        MixtureModelConfig(experts=experts).embed_experts()
+        MixtureModelConfig(experts=experts).sources()
 
 
 def test_a_router_is_no_expert(tiny_runs: TinyRuns, tmp_path: Path):
@@ -56,6 +56,19 @@ def test_an_expert_of_another_version_of_the_code(tmp_path: Path):
     path.write_text("!!python/object:moegs_ns.gone.Config {}\n")
     with pytest.raises(ValueError, match="this version of moegs_ns"):
         open_run(path)
+    (tmp_path / "training.json").write_text('{"version": "9.1"}')
+    with pytest.raises(ValueError, match=r"with moegs_ns 9\.1.* this is 0\..*open it with 9\.1"):
+        open_run(tmp_path)
+
+
+def test_an_expert_of_version_0_1(tmp_path: Path):
+    """It recorded no version, but all its configs name modules that have moved."""
+    tag = "!!python/object:moegs_ns.models.trainer.MoegsTrainerConfig"
+    target = "_target: !!python/name:moegs_ns.models.trainer.MoegsTrainer ''"
+    (tmp_path / "config.yml").write_text(f"{tag}\n{target}\n")
+    (tmp_path / "training.json").write_text('{"seconds": 1.0, "steps": 3}')
+    with pytest.raises(ValueError, match=r"was trained with moegs_ns 0\.1, whose.*open it with 0"):
+        open_run(tmp_path)
 
 
 def test_an_expert_without_checkpoint(tiny_runs: TinyRuns, tmp_path: Path):
@@ -84,7 +97,7 @@ def test_experts_of_other_frames(tiny_runs: TinyRuns, tmp_path: Path):
 
 
 def test_a_budget_of_nothing(tiny_runs: TinyRuns, tmp_path: Path):
-    with pytest.raises(ValueError, match="share of the full recipe above 0, got 0"):
+    with pytest.raises(ValueError, match="fraction of the full recipe above 0, got 0"):
         train_tiny("moegs-stg", tiny_runs.scene, tmp_path, "--budget", "0")
 
 
@@ -105,7 +118,7 @@ def test_no_memory_left_on_the_gpu(tiny_runs: TinyRuns, tmp_path: Path, monkeypa
 
 def test_a_loss_that_is_no_number(tiny_runs: TinyRuns, tmp_path: Path, monkeypatch):
     def poison(self, outputs, batch, metrics_dict=None):
-        image = outputs["drawn"][0][3]
+        image = outputs["parts"][0][2]
         return {"photometric": image.sum() * float("nan")}
 
     monkeypatch.setattr("moegs_ns.models.expert_model.ExpertModel.get_loss_dict", poison)
@@ -135,9 +148,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny_runs: TinyRuns, tmp_path: Pa
 
 
 def test_several_devices(tiny_runs: TinyRuns, tmp_path: Path):
-    config = open_run(tiny_runs.config("moegs-stg")).config
-    with pytest.raises(ValueError, match="One device trains a run here"):
-        config.pipeline.setup(device="cpu", world_size=2)
+    options = ("--machine.num-devices", "2")
+    with pytest.raises(ValueError, match="One device trains a run here, but 2 are named"):
+        train_tiny("moegs-stg", tiny_runs.scene, tmp_path, *options)
+    assert not list(tmp_path.rglob("config.yml"))
 
 
 def test_another_datamanager(tiny_runs: TinyRuns):

@@ -76,8 +76,8 @@ class TestPrunedRuns:
         schedule = load_pipeline(open_run(orphan[0])).model.pruning
         first, second = schedule.reports
         assert first.after == second.before
-        assert first.removed_share == pytest.approx(1 - 0.5**0.5, abs=1e-3)
-        assert 0.0 <= first.saturated_share <= 1.0
+        assert first.removed_fraction == pytest.approx(1 - 0.5**0.5, abs=1e-3)
+        assert 0.0 <= first.saturated_fraction <= 1.0
 
     def test_it_resumes_without_its_source_and_is_not_pruned_again(
         self, tiny_runs: TinyRuns, orphan, tmp_path: Path

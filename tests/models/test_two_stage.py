@@ -79,7 +79,7 @@ class TestWords:
         ]
 
     def test_values_that_cannot_be_typed(self):
-        with pytest.raises(ValueError, match=r"--table that can be typed, got \{1: 2\}"):
+        with pytest.raises(ValueError, match=r"--table for a command line, got \{1: 2\}"):
             option_args(*fake_configs("table", {1: 2}, {}))
 
     def test_a_parser_that_nobody_registered(self):
@@ -109,9 +109,9 @@ class TestTrainings:
         assert re.fullmatch(r"/o/scene/moegs-stg/seed-4-[0-9a-f]{8}", str(TEMPLATE.folder))
 
     def test_nerfstudio_puts_the_run_into_the_folder(self):
-        config = parse(*TEMPLATE.words())
+        config = parse(*TEMPLATE.args())
         config.set_timestamp()
-        with typed(["ns-train", *TEMPLATE.words()]):
+        with typed(["ns-train", *TEMPLATE.args()]):
             assert config.get_base_dir() == TEMPLATE.folder
         assert config.pipeline.model.budget == 0.5 and config.machine.seed == 4
         assert config.pipeline.datamanager.val_cameras == (3,)
@@ -274,7 +274,8 @@ class TestTwoStages:
         (folder,) = (tmp_path / "runs" / "moegs-stg").iterdir()
         progress = progress_of(folder)
         assert (progress.steps, progress.total, progress.is_finished) == (9, 12, False)
-        assert not list(tmp_path.rglob("moegs-router"))
+        (router,) = (tmp_path / "runs" / "moegs-router").iterdir()
+        assert [path.name for path in router.iterdir()] == ["config.yml"]
         steps = []
 
         def count(self, step):
@@ -321,10 +322,10 @@ class TestTwoStages:
         monkeypatch.setattr(trainings, "run_module", lambda *_: 3)
         with pytest.raises(RuntimeError, match=r"Training moegs-stg in .* \(exit status 3\)"):
             train_tiny("moegs-router", tiny_runs.scene, tmp_path, "--experts", "stg")
-        assert not list(tmp_path.rglob("config.yml"))
+        assert not list(tmp_path.rglob("training.json"))
 
     def test_an_expert_budget_of_nothing(self, tiny_runs, tmp_path, typed_commands):
-        with pytest.raises(ValueError, match=r"--expert-budget expects a share .* above 0, got 0"):
+        with pytest.raises(ValueError, match=r"--expert-budget expects .* above 0, got 0"):
             train_tiny(
                 "moegs-router", tiny_runs.scene, tmp_path, "--experts", "stg",
                 "--expert-budget", "0",

@@ -8,8 +8,13 @@ import torch
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.depth import DEPTHS, ExpectedDepth, MedianDepth
-from moegs_ns.evaluation.metrics import OCCLUSION_MARGIN, multiview_depth_consistency
+from moegs_ns.evaluation.depth import (
+    DEPTHS,
+    OCCLUSION_MARGIN,
+    ExpectedDepth,
+    MedianDepth,
+    multiview_depth_consistency,
+)
 from moegs_ns.gaussians import Gaussians
 
 
@@ -34,7 +39,7 @@ def test_a_plane_that_faces_the_cameras_is_consistent():
     view = side_by_side()
     result = multiview_depth_consistency(torch.full((2, 29, 37, 1), 3.0).double(), view)
     assert float(result.error) == pytest.approx(0.0, abs=1e-9)
-    assert result.num_pairs == 2 and 0.5 < result.share < 1.0
+    assert result.num_pairs == 2 and 0.5 < result.fraction < 1.0
 
 
 @pytest.mark.parametrize("view", [side_by_side(3), make_view(3, dtype=torch.float64)])
@@ -78,13 +83,13 @@ def test_a_true_occlusion_is_no_error():
     result = multiview_depth_consistency(depths, view)
     # Interpolation across the pole's edges errs; everything else agrees.
     assert float(result.error) < 0.2
-    assert result.share < 0.8
+    assert result.fraction < 0.8
 
 
 def test_without_anything_in_common_there_is_no_figure():
     view = side_by_side(step=1000.0)
     result = multiview_depth_consistency(torch.full((2, 29, 37, 1), 3.0).double(), view)
-    assert math.isnan(float(result.error)) and (result.num_pairs, result.share) == (0, 0.0)
+    assert math.isnan(float(result.error)) and (result.num_pairs, result.fraction) == (0, 0.0)
     one = multiview_depth_consistency(torch.ones(1, 29, 37, 1), make_view(1))
     assert one.num_pairs == 0
 

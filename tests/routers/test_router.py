@@ -11,7 +11,7 @@ from moegs_ns.splatting import composite, render
 
 
 def test_gates_sum_to_one_and_blend_the_images():
-    render = mixture(expert(0, 30), expert(1, 20), expert(2, 25))(view())
+    render = mixture(expert(0, 30), expert(1, 20), expert(2, 25)).render(view())
     torch.testing.assert_close(render.gates.sum(0), torch.ones(22, 30, 1))
     assert (render.gates >= 0).all()
     torch.testing.assert_close(render.rgb, (render.gates * render.images).sum(0))
@@ -19,7 +19,7 @@ def test_gates_sum_to_one_and_blend_the_images():
 
 def test_one_expert_is_the_identity():
     alone = expert(0, 30)
-    blended = mixture(alone)(view())
+    blended = mixture(alone).render(view())
     own = render(alone.at(torch.tensor(0.5)), view())
     expected = composite(own.rgb, own.alpha, alone.background)[0]
     torch.testing.assert_close(blended.rgb, expected)
@@ -29,8 +29,8 @@ def test_one_expert_is_the_identity():
 def test_depth_is_the_mean_of_what_is_drawn():
     """Where one expert shows nothing, the mixture has the other's depth, not a part of it."""
     mixed, camera = mixture(expert(0, 30), expert(1, 20)), view()
-    render = mixed(camera)
-    splats = mixed.splat(mixed.gaussians(camera.time), camera)
+    render = mixed.render(camera)
+    splats = render.rendered
     alphas, depths = splats.alpha[:, 0], splats.depth[:, 0]
     covers = render.gates * alphas
     expected = (covers * depths).sum(0) / covers.sum(0)
@@ -49,18 +49,21 @@ def test_the_order_of_experts_does_not_matter():
     backward.router.phi.load_state_dict(forward.router.phi.state_dict())
     for mine, theirs in ((0, 1), (1, 0)):
         backward.router.weights[mine].load_state_dict(forward.router.weights[theirs].state_dict())
-    torch.testing.assert_close(forward(view()).rgb, backward(view()).rgb)
+    torch.testing.assert_close(forward.render(view()).rgb, backward.render(view()).rgb)
 
 
 def test_equal_weights_give_equal_experts_equal_gates():
     twin = expert(0, 30)
-    gates = mixture(twin, expert(0, 30), scramble=False)(view()).gates
+    gates = mixture(twin, expert(0, 30), scramble=False).render(view()).gates
     torch.testing.assert_close(gates, torch.full_like(gates, 0.5))
 
 
 def test_temperature_sharpens_the_same_choice():
     experts = expert(0, 30), expert(1, 20)
-    soft, sharp = mixture(*experts)(view()), mixture(*experts, temperature=0.1)(view())
+    soft, sharp = (
+        mixture(*experts).render(view()),
+        mixture(*experts, temperature=0.1).render(view()),
+    )
     assert torch.equal(soft.gates.argmax(0), sharp.gates.argmax(0))
     assert (sharp.gates.amax(0) >= soft.gates.amax(0) - 1e-6).all()
     assert sharp.gates.amax(0).mean() > soft.gates.amax(0).mean()
@@ -78,7 +81,7 @@ def test_only_the_router_learns():
     mixed = mixture(expert(0, 30), expert(1, 20))
     mixed.train()
     assert not any(e.training for e in mixed.experts)
-    mixed(view()).rgb.square().sum().backward()
+    mixed.render(view()).rgb.square().sum().backward()
     frozen = [parameter for e in mixed.experts for parameter in e.parameters()]
     assert all(parameter.grad is None for parameter in frozen)
     for group, parameters in mixed.router.parameter_groups().items():
@@ -131,6 +134,6 @@ def test_the_router_does_not_depend_on_the_scale_of_the_scene(factor):
 def test_nothing_visible_still_renders():
     behind = expert(0, 10)
     behind.gauss_params["means"].data[:, 2] -= 10.0
-    render = mixture(behind, behind)(view())
+    render = mixture(behind, behind).render(view())
     torch.testing.assert_close(render.rgb, torch.zeros(22, 30, 3))
     torch.testing.assert_close(render.gates.sum(0), torch.ones(22, 30, 1))

@@ -21,13 +21,14 @@ from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
 from moegs_ns.mixture.mixture import Mixture
+from moegs_ns.reports.compact_export import measured_size, render_views
 from moegs_ns.routers import VolumeAwarePixelRouterConfig
 from moegs_ns.runs import compact
 from moegs_ns.runs.checkpoint import load_checkpoint, open_run
 from moegs_ns.runs.compact import decode_state, encode_state
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.scripts import main as command
-from moegs_ns.scripts.export import Export, measured_size, render_views
+from moegs_ns.scripts.export import Export
 from moegs_ns.scripts.render import Render
 from moegs_ns.scripts.report import Report
 

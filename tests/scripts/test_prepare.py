@@ -17,7 +17,7 @@ from wedge import distances, wedge_scene
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
-from moegs_ns.data.frames import groups as frame_groups
+from moegs_ns.data.frames import decoding
 from moegs_ns.data.points import prepared as prepared_points
 from moegs_ns.data.points.initial import load_points
 from moegs_ns.data.points.prepared import evenly_chosen
@@ -192,13 +192,13 @@ def test_videos_are_read_frame_by_frame_and_held_out_ones_not_at_all(
     seen: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     decoded: list[tuple[str, list[int]]] = []
-    decode = frame_groups.decode_video
+    decode = decoding.decode_video
 
     def spy(path: Path, frames: list[int]):
         decoded.append((path.name, frames))
         yield from decode(path, frames)
 
-    monkeypatch.setattr(frame_groups, "decode_video", spy)
+    monkeypatch.setattr(decoding, "decode_video", spy)
     scene = tiny_video_scene(tmp_path)
     prepare(scene, "--every", "3", "--val-cameras", "2", parser=("n3v-data",))
     assert sorted(decoded) == [("cam01.mp4", [0, 3]), ("cam03.mp4", [0, 3])]

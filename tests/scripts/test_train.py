@@ -1,4 +1,4 @@
-"""`moegs recipe`: the plan, the trainings, the table."""
+"""`moegs train`: the plan, the trainings, the table."""
 
 import json
 from dataclasses import replace
@@ -22,13 +22,13 @@ from moegs_ns.launch.plan import (
     stage_seconds,
 )
 from moegs_ns.scripts import main as command
-from moegs_ns.scripts.train import MixtureRecipe
+from moegs_ns.scripts.train import Train
 
 TINY = ["--expert-budget", "0.0004", "--router-budget", "0.001"]
 
 
-def run(*words: str, parser: tuple[str, ...] = ("n3v-data",)) -> None:
-    with typed(["moegs", "recipe", *words, *parser]):
+def run(*words: str, parser: tuple[str, ...] = ("n3v-data",), command_name: str = "train") -> None:
+    with typed(["moegs", command_name, *words, *parser]):
         command.main()
 
 
@@ -66,7 +66,7 @@ class TestCommand:
         run(
             "--experts", "stg", "stg", *TINY, "--output-dir", str(tmp_path / "out"),
             "--val-cameras", "2", "--data", str(tiny_runs.scene), "--dry-run",
-            parser=("n3v-data", "--frames", "0", "3"),
+            parser=("n3v-data", "--frames", "0", "3"), command_name="recipe",
         )  # fmt: skip
         text = as_plain(capsys)
         assert "moegs-stg (seed 43) new 12" in text and "moegs-router (seed 42) new 5" in text
@@ -75,11 +75,11 @@ class TestCommand:
 
     def test_no_experts(self):
         with pytest.raises(ValueError, match="got none; add --experts stg ex4dgs before --data"):
-            MixtureRecipe(N3VDataParserConfig()).main()
+            Train(N3VDataParserConfig()).main()
 
     def test_options_of_an_expert_that_is_not_there(self):
         for options in ("ex4dgs: --x 1", "--x 1"):
-            recipe = MixtureRecipe(N3VDataParserConfig(), ("stg",), expert_options=(options,))
+            recipe = Train(N3VDataParserConfig(), ("stg",), expert_options=(options,))
             with pytest.raises(ValueError, match="expects 'NAME: options' with a method of"):
                 recipe.main()
 
@@ -119,7 +119,7 @@ class TestCommand:
 
     def test_fewer_than_one_at_once(self):
         with pytest.raises(ValueError, match="--at-once expects at least 1, got 0"):
-            MixtureRecipe(N3VDataParserConfig(), ("stg",), at_once=0).main()
+            Train(N3VDataParserConfig(), ("stg",), at_once=0).main()
 
 
 def as_plain(capsys) -> str:
@@ -180,5 +180,5 @@ class TestPlan:
 
 
 def test_parsers_of_nerfstudio_are_taken_too():
-    recipe = MixtureRecipe(DNeRFDataParserConfig(data=Path("x")), ("4dgaussians",))
+    recipe = Train(DNeRFDataParserConfig(data=Path("x")), ("4dgaussians",))
     assert recipe.template().parser[0] == "dnerf-data"

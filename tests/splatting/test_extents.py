@@ -9,8 +9,13 @@ from tolerances import EXACT, GRADIENT, assert_gradients_agree
 from toys import LEAVES, make_gaussians, make_view
 
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting import backend_gsplat, backend_numba, project, rasterize
-from moegs_ns.splatting.projected import ProjectedGaussians
+from moegs_ns.splatting import (
+    ProjectedGaussians,
+    backend_gsplat,
+    backend_numba,
+    project,
+    rasterize,
+)
 from moegs_ns.splatting.projection import MIN_ALPHA, alphas_at
 
 KERNELS = [backend_numba, pytest.param(backend_gsplat, marks=pytest.mark.gpu)]

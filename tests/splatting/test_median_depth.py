@@ -167,7 +167,7 @@ def test_it_takes_no_gradients():
 
 def test_views_of_different_times_are_refused():
     view = replace(make_view(2), frame_ids=torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="one instant"):
+    with pytest.raises(ValueError, match="one time"):
         median_depth(crowd(), view)
 
 

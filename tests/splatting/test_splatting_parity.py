@@ -18,7 +18,7 @@ from tolerances import (
 from toys import LEAVES, make_gaussians, make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.cuda_graphs.graphed import recording
+from moegs_ns.cuda_graphs.graphed import capturing
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import backend_gsplat, backend_numba, reference, render_experts
 from moegs_ns.splatting.projection import apply_eps2d, covariance
@@ -228,10 +228,10 @@ def test_harmonics_agree_with_the_reference_of_gsplat(degree, generator):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("degree", [1, 2, 3])
-def test_harmonics_of_recordings_are_those_of_gsplat(degree, generator):
+def test_harmonics_of_captures_are_those_of_gsplat(degree, generator):
     gaussians, found = make_gaussians(generator, 200, degree=degree), []
     position = torch.tensor([0.1, -0.2, -1.0]).cuda()
-    for context in (nullcontext, recording):
+    for context in (nullcontext, capturing):
         leaves = [value.cuda().requires_grad_() for value in (gaussians.sh, gaussians.means)]
         with context():
             colors = view_colors(*leaves, position)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toys import images
 
-from moegs_ns.evaluation.metrics import lpips, psnr, quantize, ssim
+from moegs_ns.evaluation.image_metrics import lpips, psnr, quantize, ssim
 from moegs_ns.training import losses
 from moegs_ns.training.losses import (
     distillation_loss,

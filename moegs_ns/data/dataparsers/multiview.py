@@ -1,4 +1,12 @@
-"""From cameras and frames to nerfstudio's `DataparserOutputs`, the same way for every parser."""
+"""What all parsers of multi-camera recordings share; a new layout is one file beside this one.
+
+A layout gives a configuration, derived from `MultiViewParserConfig`, and a parser whose `read`
+finds the cameras and images of one split; this module adds initial points and builds nerfstudio's
+`DataparserOutputs`.
+
+Parsers may import neither datamanagers nor models: nerfstudio's datamanagers import all parsers,
+and the cycle would break every ns-* command.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,12 +16,61 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.dataparsers.base_dataparser import (
+    DataParser,
+    DataParserConfig,
+    DataparserOutputs,
+)
 from nerfstudio.data.scene_box import SceneBox
 
-from moegs_ns.data.frames.sources import FrameSource
-from moegs_ns.data.points.initial import PointCloud
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.points.initial import (
+    PREPARED_POINTS,
+    Frustums,
+    PointCloud,
+    PointOptions,
+    initial_points,
+)
 from moegs_ns.scene import scene_extent
+from moegs_ns.seeds import run_seed
+
+
+@dataclass
+class MultiViewParserConfig(DataParserConfig):
+    """Options of every layout."""
+
+    frames: tuple[int, int] | None = None
+    """First and last frame of the clip, both included; by default the whole recording."""
+    points_file: Path | None = None
+    """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
+    folder; by default the moegs_points.npz of `moegs prepare points`, then the layout's own
+    files."""
+    num_random_points: int = 20_000
+    """Number of random points where there is no file of points."""
+    min_points: int = 1_000
+    """A file with fewer points is topped up to this number at random."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The chosen part of a recording."""
+
+    first: int
+    last: int
+    """Inclusive."""
+    fps: float
+    width: int
+    height: int
+
+    @property
+    def num_frames(self) -> int:
+        """Number of chosen frames."""
+        return len(self.frames)
+
+    @property
+    def frames(self) -> range:
+        """The recording's own numbers of the chosen frames."""
+        return range(self.first, self.last + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +89,38 @@ class ParsedImages:
     """Unique; a frame of a video gets the path that it would have if it were extracted."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """The chosen part of a recording."""
+class MultiViewDataParser(DataParser):
+    """Base of the parsers; the world stays the data set's own."""
 
-    first: int
-    last: int
-    """Inclusive."""
-    fps: float
-    width: int
-    height: int
+    config: MultiViewParserConfig
+    includes_time = True
+    point_files: tuple[str, ...] = ()
+    """The layout's own files of initial points; the first that exists is taken."""
 
-    @property
-    def num_frames(self) -> int:
-        """Number of chosen frames."""
-        return self.last - self.first + 1
+    def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
+        """The clip, the images of a split, and the training cameras at one frame.
 
-    @property
-    def frames(self) -> range:
-        """The recording's own numbers of the chosen frames."""
-        return range(self.first, self.last + 1)
+        Raises:
+            FileNotFoundError: the scene or a part of it is missing.
+            ValueError: files or options do not fit together.
+        """
+        raise NotImplementedError
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+        # Read cameras and image paths; no image is decoded.
+        clip, images, training_cameras = self.read(split)
+        # Find initial points, or draw them in the common view of the training cameras.
+        config = self.config
+        options = PointOptions(
+            folder=Path(config.data),
+            points_file=config.points_file,
+            search=(PREPARED_POINTS, *self.point_files),
+            num_random_points=config.num_random_points,
+            min_points=config.min_points,
+        )
+        points = initial_points(options, training_cameras, clip.frames, run_seed())
+        # Build nerfstudio's outputs.
+        return build_outputs(images, clip, points)
 
 
 def choose_frames(
@@ -62,10 +131,8 @@ def choose_frames(
     Raises:
         ValueError: the range is empty or reaches beyond the recording.
     """
-    if frames is None:
-        return 0, available - 1
-    first, last = frames
-    if not 0 <= first <= last < available:
+    first, last = (0, available - 1) if frames is None else frames
+    if frames is not None and not 0 <= first <= last < available:
         raise ValueError(
             f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} "
             f"({recording} has {available} frames), got {first} {last}; choose a range inside it."
@@ -109,9 +176,8 @@ def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:
 
 
 def build_outputs(images: ParsedImages, clip: Clip, points: PointCloud) -> DataparserOutputs:
-    """What nerfstudio wants of a parser; the world stays the data set's own."""
-    frame_ids = torch.tensor(images.frame_ids)
-    times = frame_ids.float() / max(clip.num_frames - 1, 1)
+    """nerfstudio's form of images, clip and points."""
+    times = torch.tensor(images.frame_ids).float() / max(clip.num_frames - 1, 1)
     Ks = torch.from_numpy(np.ascontiguousarray(images.Ks)).float()
     camera_to_worlds = torch.from_numpy(np.ascontiguousarray(images.camera_to_worlds)).float()
     cameras = Cameras(

@@ -1,56 +1,50 @@
 """`n3v-data`: one video (or folder of frames) per fixed camera and LLFF poses.
 
-This module may import neither datamanagers nor models: nerfstudio's datamanagers import all
-dataparsers, and the circle would break every ns-* command.
+Imports neither datamanagers nor models, see `multiview`.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from nerfstudio.data.dataparsers.base_dataparser import (
-    DataParser,
-    DataParserConfig,
-    DataparserOutputs,
-)
+from jaxtyping import Float
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_llff
 from moegs_ns.data.dataparsers.multiview import (
     Clip,
+    MultiViewDataParser,
+    MultiViewParserConfig,
     ParsedImages,
-    build_outputs,
     check_poses,
     checked_fps,
+    choose_frames,
     scaled_size,
 )
-from moegs_ns.data.dataparsers.recordings import (
-    POSES_BOUNDS,
-    CapturedGraph,
-    clip_range,
-    find_recordings,
+from moegs_ns.data.frames.decoding import (
+    IMAGE_SUFFIXES,
+    FrameSource,
+    read_image_size,
+    read_video_header,
 )
-from moegs_ns.data.points.initial import (
-    PREPARED_POINTS,
-    Frustums,
-    PointOptions,
-    initial_points,
-)
-from moegs_ns.seeds import run_seed
+from moegs_ns.data.points.initial import Frustums
 
-POINT_FILES = (PREPARED_POINTS, "points3D.npz", "points3D.ply")
+POSES_BOUNDS = "poses_bounds.npy"
+"""File in the scene folder with one row for each camera."""
+IMAGES_FPS = 30.0
+"""Frame rate of N3V, assumed for extracted images, which do not store it."""
 
 
 @dataclass
-class N3VDataParserConfig(DataParserConfig):
-    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`) and `poses_bounds.npy`."""
+class N3VDataParserConfig(MultiViewParserConfig):
+    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`), `poses_bounds.npy` and perhaps
+    initial points in points3D.npz or points3D.ply."""
 
     _target: type = field(default_factory=lambda: N3VDataParser)
     """Target class to instantiate."""
     data: Path = Path("data/n3v")
     """Folder of the scene."""
-    frames: tuple[int, int] | None = None
-    """First and last frame of the clip, both included; by default the whole recording."""
     fps: float | None = None
     """Frames per second of the recording; by default what the videos say, 30 for folders of
     images."""
@@ -58,52 +52,58 @@ class N3VDataParserConfig(DataParserConfig):
     """Divides the image size; by default the smallest power of two that makes the longer side at
     most 1600 pixels."""
     held_out_cameras: tuple[int, ...] = (0,)
-    """Positions, in alphabetical order, of the cameras that are never trained on."""
-    points_file: Path | None = None
-    """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
-    folder; by default the moegs_points.npz of `moegs prepare points`, then
-    points3D.npz or points3D.ply."""
-    num_random_points: int = 20_000
-    """Number of random points where there is no file of points."""
-    min_points: int = 1_000
-    """A file with fewer points is topped up to this number at random."""
+    """Indices, in alphabetical order, of the cameras that are never trained on."""
 
 
-@dataclass
-class N3VDataParser(DataParser):
+@dataclass(frozen=True)
+class Recording:
+    """One camera of the rig: a video, or its extracted images in order."""
+
+    name: str
+    path: Path
+    images: tuple[Path, ...]
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+
+    def source(self, frame: int) -> FrameSource:
+        """Where an image is read from."""
+        return FrameSource(self.images[frame]) if self.images else FrameSource(self.path, frame)
+
+    def filename(self, frame: int) -> Path:
+        """The image file, or the one that a frame of a video would be extracted to."""
+        if self.images:
+            return self.images[frame]
+        return self.path.with_suffix("") / "images" / f"{frame:04d}.png"
+
+
+class N3VDataParser(MultiViewDataParser):
     """Fixed cameras round a moving scene; the world is the one of `poses_bounds.npy`."""
 
     config: N3VDataParserConfig
-    includes_time: bool = True
+    point_files = ("points3D.npz", "points3D.ply")
 
-    def __init__(self, config: N3VDataParserConfig):
-        super().__init__(config=config)
-        self.includes_time = True
-
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+    def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
+        """See base."""
         config, data = self.config, Path(self.config.data)
+        # Find the cameras and their poses, and divide them into training and held-out ones.
         recordings = find_recordings(data)
         poses_bounds = read_poses_bounds(data / POSES_BOUNDS, recordings)
         held_out = self._held_out(len(recordings))
         train = [i for i in range(len(recordings)) if i not in held_out]
         chosen = train if split == "train" else sorted(held_out)
 
+        # Choose frames and image size.
         first, last = clip_range(recordings, config.frames)
-        width, height = scaled_size(
-            recordings[0].width, recordings[0].height, config.downscale_factor
-        )
+        size = scaled_size(recordings[0].width, recordings[0].height, config.downscale_factor)
         fps = recordings[0].fps if config.fps is None else checked_fps(config.fps)
-        clip = Clip(first, last, fps, width, height)
+        clip = Clip(first, last, fps, *size)
+
+        # Convert the LLFF rows, and repeat each camera for all its frames.
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         camera_to_worlds = opengl_from_llff(rows[:, :, :4])
-        Ks = _intrinsics(rows[:, :, 4], width, height)
-        frustums = Frustums(
-            camera_to_worlds[train], Ks[train], width, height, poses_bounds[train, 15:]
-        )
-        options = PointOptions(
-            data, config.points_file, POINT_FILES, config.num_random_points, config.min_points
-        )
-        points = initial_points(options, frustums, clip.frames, run_seed())
+        Ks = _intrinsics(rows[:, :, 4], *size)
         pairs = [(camera, frame) for camera in chosen for frame in clip.frames]
         cameras = [camera for camera, _ in pairs]
         images = ParsedImages(
@@ -114,7 +114,8 @@ class N3VDataParser(DataParser):
             sources=[recordings[camera].source(frame) for camera, frame in pairs],
             filenames=[recordings[camera].filename(frame) for camera, frame in pairs],
         )
-        return build_outputs(images, clip, points)
+        bounds = poses_bounds[train, 15:]
+        return clip, images, Frustums(camera_to_worlds[train], Ks[train], *size, bounds)
 
     def _held_out(self, num_cameras: int) -> set[int]:
         held_out = set(self.config.held_out_cameras)
@@ -126,7 +127,10 @@ class N3VDataParser(DataParser):
         return held_out
 
 
-def read_poses_bounds(path: Path, recordings: list[CapturedGraph]) -> np.ndarray:
+# ---- poses ----
+
+
+def read_poses_bounds(path: Path, recordings: list[Recording]) -> Float[np.ndarray, "C 17"]:
     """The LLFF rows of all cameras.
 
     Raises:
@@ -161,6 +165,102 @@ def _intrinsics(size_focal: np.ndarray, width: int, height: int) -> np.ndarray:
     Ks[:, 0, 0], Ks[:, 1, 1] = focal * width / columns, focal * height / rows
     Ks[:, 0, 2], Ks[:, 1, 2], Ks[:, 2, 2] = width / 2, height / 2, 1.0
     return Ks
+
+
+# ---- recordings ----
+
+
+def find_recordings(data: Path) -> list[Recording]:
+    """The cameras of a scene folder in alphabetical order; videos go before extracted folders.
+
+    Raises:
+        FileNotFoundError: the folder is missing or holds no camera.
+        ValueError: the order of the cameras is ambiguous, or they differ in image size.
+    """
+    if not data.is_dir():
+        raise FileNotFoundError(
+            f"Expected a scene folder at {data}, but there is none; set --data."
+        )
+    videos = sorted(data.glob("cam*.mp4"))
+    folders = sorted(path for path in data.glob("cam*") if path.is_dir())
+    if videos:
+        missing = [path.name for path in folders if path.with_suffix(".mp4") not in videos]
+        if missing:
+            raise FileNotFoundError(
+                f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
+                f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
+            )
+    _check_order(videos or folders)
+    recordings = [_video(path) for path in videos] or [_folder(path) for path in folders]
+    if not recordings:
+        raise FileNotFoundError(
+            f"Expected cam00.mp4, cam01.mp4, ... or folders cam00/images/ in {data}, but found no "
+            "camera; set --data to the scene folder."
+        )
+    first = recordings[0]
+    for other in recordings:
+        if (other.width, other.height) != (first.width, first.height):
+            raise ValueError(
+                f"Expected images of one size, but {first.path} is {first.width}x{first.height} "
+                f"and {other.path} is {other.width}x{other.height}; resize or remove one of them."
+            )
+    return recordings
+
+
+def clip_range(recordings: list[Recording], frames: tuple[int, int] | None) -> tuple[int, int]:
+    """First and last frame of the clip, which every camera must have recorded.
+
+    Raises:
+        ValueError: the range reaches beyond the shortest recording, or there is no range and the
+            recordings differ in length.
+    """
+    shortest = min(recordings, key=lambda recording: recording.num_frames)
+    longest = max(recordings, key=lambda recording: recording.num_frames)
+    if shortest.num_frames == longest.num_frames:
+        return choose_frames(frames, shortest.num_frames)
+    if frames is None:
+        raise ValueError(
+            f"Expected cameras of equal length, but {longest.path} has {longest.num_frames} frames "
+            f"and {shortest.path} has {shortest.num_frames}; cut them to one length (--frames 0 "
+            f"{shortest.num_frames - 1} is what all have) or remove the shorter one and its pose."
+        )
+    name = f"the shortest recording, {shortest.path},"
+    return choose_frames(frames, shortest.num_frames, name)
+
+
+def _video(path: Path) -> Recording:
+    return Recording(path.stem, path, (), *read_video_header(path))
+
+
+def _folder(path: Path) -> Recording:
+    inside = path / "images" if (path / "images").is_dir() else path
+    found = (file for file in inside.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    # Frames extracted as 1.png, 2.png, ..., 10.png are sorted by number, not by letter.
+    images = tuple(sorted(found, key=lambda file: (_padded(file.stem), file.name)))
+    if not images:
+        raise FileNotFoundError(
+            f"Expected images (.png or .jpg) in {inside}, but the folder holds none; extract the "
+            "frames of that camera or remove the folder."
+        )
+    size = read_image_size(images[0])
+    return Recording(path.name, inside, images, len(images), *size, fps=IMAGES_FPS)
+
+
+def _padded(name: str) -> str:
+    """A name whose numbers are padded with zeros, so that it sorts by them."""
+    return re.sub("[0-9]+", lambda number: number[0].zfill(20), name)
+
+
+def _check_order(paths: list[Path]) -> None:
+    """Raise unless cameras have one order: the rows of the poses follow it, and bear no names."""
+    names = sorted(path.stem for path in paths)
+    for name, by_number in zip(names, sorted(names, key=_padded), strict=True):
+        if name != by_number:
+            raise ValueError(
+                f"Expected cameras whose order by name is that by number, since the rows of "
+                f"{POSES_BOUNDS} follow it, but {name} comes before {by_number} by name alone; "
+                "rename the cameras with leading zeros (cam01, cam02, ..., cam10)."
+            )
 
 
 n3v_dataparser = DataParserSpecification(

@@ -1,6 +1,6 @@
 """`panoptic-data`: PanopticSports layout, one JPEG per camera and frame, JSON calibration.
 
-This module may import neither datamanagers nor models (see `n3v_dataparser`).
+Imports neither datamanagers nor models, see `multiview`.
 """
 
 import json
@@ -8,117 +8,93 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from nerfstudio.data.dataparsers.base_dataparser import (
-    DataParser,
-    DataParserConfig,
-    DataparserOutputs,
-)
+from jaxtyping import Float, Int
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_viewmats
 from moegs_ns.data.dataparsers.multiview import (
     Clip,
+    MultiViewDataParser,
+    MultiViewParserConfig,
     ParsedImages,
-    build_outputs,
     check_poses,
     checked_fps,
     choose_frames,
     scaled_size,
 )
-from moegs_ns.data.frames.sources import FrameSource
-from moegs_ns.data.points.initial import (
-    PREPARED_POINTS,
-    Frustums,
-    PointOptions,
-    initial_points,
-)
-from moegs_ns.seeds import run_seed
-
-POINT_FILES = (PREPARED_POINTS, "init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.points.initial import Frustums
 
 
 @dataclass
-class PanopticDataParserConfig(DataParserConfig):
-    """PanopticSports layout: `train_meta.json`, `test_meta.json` and `ims/<camera>/<frame>.jpg`."""
+class PanopticDataParserConfig(MultiViewParserConfig):
+    """PanopticSports layout: `train_meta.json`, `test_meta.json`, `ims/<camera>/<frame>.jpg` and
+    perhaps initial points in init_pt_cld.npz, init_sift_all.npz or init_sift_t0.npz."""
 
     _target: type = field(default_factory=lambda: PanopticDataParser)
     """Target class to instantiate."""
     data: Path = Path("data/panoptic")
     """Folder of the scene."""
-    frames: tuple[int, int] | None = None
-    """First and last frame of the clip, both included; by default the whole recording."""
     fps: float = 30.0
     """Frames per second of the recording."""
     downscale_factor: int = 1
     """Divides the image size."""
-    points_file: Path | None = None
-    """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
-    folder; by default the moegs_points.npz of `moegs prepare points`, then
-    init_pt_cld.npz, init_sift_all.npz or init_sift_t0.npz."""
-    num_random_points: int = 20_000
-    """Number of random points where there is no file of points."""
     min_points: int = 40_000
     """A file with fewer points is topped up to this number at random."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Calibration:
-    """One JSON file, flattened camera by camera."""
+class Calibration:
+    """One JSON file: M images, camera by camera and in order of time within a camera."""
 
     width: int
     height: int
     num_frames: int
-    cameras: np.ndarray
-    frames: np.ndarray
-    Ks: np.ndarray
-    viewmats: np.ndarray
+    cameras: Int[np.ndarray, "M"]
+    frames: Int[np.ndarray, "M"]
+    Ks: Float[np.ndarray, "M 3 3"]
+    viewmats: Float[np.ndarray, "M 4 4"]
     filenames: list[str]
 
+    def cameras_at(
+        self, rows: np.ndarray, width: int, height: int
+    ) -> tuple[Float[np.ndarray, "M 3 4"], Float[np.ndarray, "M 3 3"]]:
+        """Camera to world (OpenGL) and intrinsics, at another image size, of some images."""
+        scale = np.array([width / self.width, height / self.height, 1.0])
+        return opengl_from_viewmats(self.viewmats[rows]), self.Ks[rows] * scale[:, None]
 
-@dataclass
-class PanopticDataParser(DataParser):
+
+class PanopticDataParser(MultiViewDataParser):
     """Fixed cameras in a dome; metres, world y down, principal points off-centre."""
 
     config: PanopticDataParserConfig
-    includes_time: bool = True
+    point_files = ("init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
 
-    def __init__(self, config: PanopticDataParserConfig):
-        super().__init__(config=config)
-        self.includes_time = True
-
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+    def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
+        """See base."""
         config, data = self.config, Path(self.config.data)
+        # Read the calibration; the held-out cameras have their own file.
         train = read_calibration(data / "train_meta.json")
         shown = train if split == "train" else read_calibration(data / "test_meta.json")
+        # Choose frames and image size.
         first, last = choose_frames(config.frames, train.num_frames)
-        width, height = scaled_size(shown.width, shown.height, config.downscale_factor)
-        clip = Clip(first, last, checked_fps(config.fps), width, height)
-
-        at_first = train.frames == first
-        frustums = Frustums(
-            opengl_from_viewmats(train.viewmats[at_first]),
-            _scaled(train.Ks[at_first], train, width, height),
-            width,
-            height,
-        )
-        options = PointOptions(
-            data, config.points_file, POINT_FILES, config.num_random_points, config.min_points
-        )
-        points = initial_points(options, frustums, clip.frames, run_seed())
+        size = scaled_size(shown.width, shown.height, config.downscale_factor)
+        clip = Clip(first, last, checked_fps(config.fps), *size)
+        # Select the images of the clip.
         rows = np.flatnonzero((shown.frames >= first) & (shown.frames <= last))
         paths = [data / "ims" / shown.filenames[row] for row in rows]
         images = ParsedImages(
-            camera_to_worlds=opengl_from_viewmats(shown.viewmats[rows]),
-            Ks=_scaled(shown.Ks[rows], shown, width, height),
+            *shown.cameras_at(rows, *size),
             camera_ids=shown.cameras[rows].tolist(),
             frame_ids=(shown.frames[rows] - first).tolist(),
             sources=[FrameSource(path) for path in paths],
             filenames=paths,
         )
-        return build_outputs(images, clip, points)
+        at_first = np.flatnonzero(train.frames == first)
+        return clip, images, Frustums(*train.cameras_at(at_first, *size), *size)
 
 
-def read_calibration(path: Path) -> _Calibration:
+def read_calibration(path: Path) -> Calibration:
     """Cameras and file names of one split, sorted by camera, then by frame.
 
     Raises:
@@ -151,7 +127,7 @@ def read_calibration(path: Path) -> _Calibration:
     check_poses(viewmats, path)
     check_poses(Ks, path)
     order = np.lexsort((frames, cameras))
-    return _Calibration(
+    return Calibration(
         width=width,
         height=height,
         num_frames=len(meta["cam_id"]),
@@ -161,11 +137,6 @@ def read_calibration(path: Path) -> _Calibration:
         viewmats=viewmats[order],
         filenames=[names[row] for row in order],
     )
-
-
-def _scaled(Ks: np.ndarray, calibration: _Calibration, width: int, height: int) -> np.ndarray:
-    scale = np.array([width / calibration.width, height / calibration.height, 1.0])
-    return Ks * scale[:, None]
 
 
 panoptic_dataparser = DataParserSpecification(

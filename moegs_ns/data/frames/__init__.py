@@ -1,1 +1,1 @@
-"""Frames: decoding, the frame store, batches of training images."""
+"""Frames: decoding, the frame store, the data set over it."""

@@ -1,26 +1,32 @@
-"""Images of one split, read from a frame store."""
+"""Images of one split, with camera and frame numbers, from any parser's outputs."""
 
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
-from moegs_ns.data.frames.image_ids import PER_IMAGE_KEYS, frame_table, with_image_ids
-from moegs_ns.data.frames.store import FrameStore, FrameStoreSpec
-from moegs_ns.scene import FrameTable
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.store import FrameStore
+from moegs_ns.scene import FrameTable, frames_from_times
 
+PER_IMAGE_KEYS = ("camera_ids", "frame_ids", "frame_sources")
+MOST_NAMES = 10
+"""Cameras that a log line names before it only counts."""
 MOVING_DEVIATION = 0.05
-"""Temporal standard deviation, as a share of full range, above which a pixel counts as moving."""
+"""Temporal standard deviation, as a fraction of full range, above which a pixel is moving."""
 
 
 class FrameDataset(InputDataset):
-    """nerfstudio's dataset over a frame store; decodes nothing before the first image is asked.
+    """nerfstudio's dataset over a frame store; decodes nothing before the first image is read.
 
     Images are float32 in [0, 1] by default, as everywhere in nerfstudio, or uint8 on demand.
     """
@@ -41,27 +47,24 @@ class FrameDataset(InputDataset):
             data: the scene folder; by default the folder that all images share.
             frame_store_dir: folder of the frame store instead of the default one.
         """
-        if "camera_ids" not in dataparser_outputs.metadata:
-            dataparser_outputs = with_image_ids(dataparser_outputs)
-        super().__init__(dataparser_outputs, scale_factor)
         outputs = dataparser_outputs
-        sources = outputs.metadata["frame_sources"]
+        if "camera_ids" not in outputs.metadata:
+            outputs = with_image_ids(outputs)
+        super().__init__(outputs, scale_factor)
         self.frame_table: FrameTable = frame_table(outputs)
-        # Models get the metadata; thousands of paths per image are none of their business.
+        # Models get the metadata, but do not need thousands of paths.
         for key in PER_IMAGE_KEYS:
             self.metadata.pop(key, None)
+        sources = outputs.metadata["frame_sources"]
+        sizes = torch.cat([self.cameras.width, self.cameras.height], dim=1).tolist()
         color = outputs.alpha_color
-        widths, heights = (
-            size.reshape(-1).tolist() for size in (self.cameras.width, self.cameras.height)
+        self.store = FrameStore(
+            tuple(sources),
+            tuple((width, height) for width, height in sizes),
+            None if color is None else (float(color[0]), float(color[1]), float(color[2])),
+            data or sources[0].path.parent,
+            frame_store_dir,
         )
-        spec = FrameStoreSpec(
-            sources=tuple(sources),
-            sizes=tuple(zip(widths, heights, strict=True)),
-            background=None
-            if color is None
-            else (float(color[0]), float(color[1]), float(color[2])),
-        )
-        self.store = FrameStore(spec, data or sources[0].path.parent, frame_store_dir)
         self._moving: dict[int, Bool[Tensor, "H W 1"]] = {}
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
@@ -69,11 +72,11 @@ class FrameDataset(InputDataset):
         return np.array(self.store[image_idx])
 
     @cached_property
-    def _rows_of_camera(self) -> dict[int, list[int]]:
-        rows: dict[int, list[int]] = {}
-        for row, camera in enumerate(self.frame_table.camera_ids.tolist()):
-            rows.setdefault(camera, []).append(row)
-        return rows
+    def _images_of_camera(self) -> dict[int, list[int]]:
+        images: dict[int, list[int]] = defaultdict(list)
+        for index, camera in enumerate(self.frame_table.camera_ids.tolist()):
+            images[camera].append(index)
+        return images
 
     def moving_mask(self, camera_id: int) -> Bool[Tensor, "H W 1"]:
         """Pixels of a camera whose colour deviates over the clip by more than `MOVING_DEVIATION`.
@@ -81,19 +84,177 @@ class FrameDataset(InputDataset):
         The clip is read image by image and only sums are kept; the mask is computed once.
         """
         if camera_id not in self._moving:
-            self._moving[camera_id] = self._moving_mask(self._rows_of_camera[camera_id])
+            self._moving[camera_id] = self._moving_mask(self._images_of_camera[camera_id])
         return self._moving[camera_id]
 
-    def _moving_mask(self, rows: list[int]) -> Bool[Tensor, "H W 1"]:
-        shape = self.store[rows[0]].shape
-        # Sums of integers do not drift over long clips; 32 bits
-        # hold the squares of 66 000 frames.
+    def _moving_mask(self, indices: list[int]) -> Bool[Tensor, "H W 1"]:
+        shape = self.store[indices[0]].shape
+        # Sums of integers do not drift; 32 bits hold the squares of 66 000 frames.
         total, squares = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
-        for row in rows:
-            image = self.store[row].astype(np.uint32)
+        for index in indices:
+            image = self.store[index].astype(np.uint32)
             total += image
             squares += image * image
-        count = len(rows)
+        count = len(indices)
         variance = squares / count - (total / count) ** 2
         moving = variance.max(-1, keepdims=True) > (255.0 * MOVING_DEVIATION) ** 2
         return torch.from_numpy(moving)
+
+
+# ---- camera and frame numbers ----
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingClock:
+    """The distinct training times of a parser that gives no frame numbers."""
+
+    times: Float[Tensor, "F"]
+    num_images: int
+
+
+def with_image_ids(
+    outputs: DataparserOutputs, clock: TrainingClock | None = None
+) -> DataparserOutputs:
+    """The same outputs with `camera_ids`, `frame_ids`, `num_frames`, `fps`, `frame_sources`.
+
+    If a parser gives no camera ids, each image is its own camera, as of one moving camera. Frames
+    of evaluation images are counted on the `clock` of the training images, so that equal times
+    have equal frame numbers.
+    """
+    metadata: dict[str, Any] = dict(outputs.metadata)
+    count = len(outputs.image_filenames)
+    if "frame_sources" not in metadata:
+        metadata["frame_sources"] = [FrameSource(path) for path in outputs.image_filenames]
+    if "camera_ids" not in metadata:
+        # Evaluation images must not take the numbers of training cameras.
+        start = 0 if clock is None else clock.num_images
+        metadata["camera_ids"] = list(range(start, start + count))
+    if "frame_ids" not in metadata:
+        times = image_times(outputs)
+        if clock is None:
+            frames, metadata["num_frames"] = frames_from_times(times)
+        else:
+            frames = (times[:, None] - clock.times[None, :]).abs().argmin(1)
+            metadata["num_frames"] = len(clock.times)
+        metadata["frame_ids"] = frames.tolist()
+    metadata.setdefault("num_frames", max(metadata["frame_ids"], default=0) + 1)
+    metadata.setdefault("fps", 0.0)
+    cameras = replace(outputs.cameras)
+    ids = {"camera_id": metadata["camera_ids"], "frame_id": metadata["frame_ids"]}
+    cameras.metadata = {
+        **(cameras.metadata or {}),
+        **{key: torch.tensor(value).reshape(-1, 1) for key, value in ids.items()},
+    }
+    return replace(outputs, metadata=metadata, cameras=cameras)
+
+
+def training_clock(outputs: DataparserOutputs) -> TrainingClock:
+    """The clock of the outputs of the training split."""
+    times = image_times(outputs)
+    return TrainingClock(torch.unique(times), len(times))
+
+
+def image_times(outputs: DataparserOutputs) -> Float[Tensor, "M"]:
+    """Time of each image; 0 for parsers without time."""
+    if outputs.cameras.times is None:
+        return torch.zeros(len(outputs.image_filenames))
+    return outputs.cameras.times.reshape(-1).float().cpu()
+
+
+def frame_table(outputs: DataparserOutputs) -> FrameTable:
+    """Camera, frame, time and position of each image."""
+    return FrameTable(
+        camera_ids=torch.tensor(outputs.metadata["camera_ids"]),
+        frame_ids=torch.tensor(outputs.metadata["frame_ids"]),
+        times=image_times(outputs),
+        positions=outputs.cameras.camera_to_worlds[:, :, 3].float().cpu(),
+    )
+
+
+def only_images(outputs: DataparserOutputs, indices: list[int]) -> DataparserOutputs:
+    """The outputs with some of the images."""
+    metadata: dict[str, Any] = dict(outputs.metadata)
+    for key in PER_IMAGE_KEYS:
+        metadata[key] = [metadata[key][index] for index in indices]
+    masks = outputs.mask_filenames
+    return replace(
+        outputs,
+        image_filenames=[outputs.image_filenames[index] for index in indices],
+        mask_filenames=None if masks is None else [masks[index] for index in indices],
+        cameras=outputs.cameras[torch.tensor(indices)],
+        metadata=metadata,
+    )
+
+
+def split_cameras(
+    outputs: DataparserOutputs, val_cameras: tuple[int, ...]
+) -> tuple[DataparserOutputs, DataparserOutputs]:
+    """Training images without `val_cameras`, and the images of these cameras.
+
+    Raises:
+        ValueError: a camera does not exist, or none would be left to train on.
+    """
+    cameras = outputs.metadata["camera_ids"]
+    known = sorted(set(cameras))
+    unknown = sorted(set(val_cameras) - set(known))
+    if unknown:
+        raise ValueError(
+            f"--val-cameras expects training cameras, which are {_listed(known)}, got "
+            f"{_listed(unknown)}; name cameras of that list."
+        )
+    if set(val_cameras) == set(known):
+        raise ValueError(
+            f"--val-cameras names all {len(known)} training cameras; leave at least one to "
+            "train on."
+        )
+    val = [index for index, camera in enumerate(cameras) if camera in val_cameras]
+    train = [index for index, camera in enumerate(cameras) if camera not in val_cameras]
+    return only_images(outputs, train), only_images(outputs, val)
+
+
+def warn_without_times(outputs: DataparserOutputs) -> str:
+    """One sentence if the parser gave several images but neither times nor frames, else ""."""
+    count = len(outputs.image_filenames)
+    if outputs.cameras.times is not None or outputs.metadata["num_frames"] > 1 or count < 2:
+        return ""
+    return (
+        f"Warning: the parser gives no times, so its {count} images count as one instant; nothing "
+        "will move."
+    )
+
+
+def describe_val_cameras(outputs: DataparserOutputs, val_cameras: tuple[int, ...]) -> str:
+    """One sentence that names the cameras taken out of the training set by their files.
+
+    A camera is named by its video or image folder, and by its first image where cameras share a
+    folder, as the images of one moving camera do.
+
+    Args:
+        outputs: of the training split, before cameras are taken out.
+        val_cameras: existing numbers.
+    """
+    first: dict[int, FrameSource] = {}
+    owners: dict[Path, set[int]] = defaultdict(set)
+    metadata = outputs.metadata
+    for camera, source in zip(metadata["camera_ids"], metadata["frame_sources"], strict=True):
+        first.setdefault(camera, source)
+        owners[source.group].add(camera)
+
+    def name(camera: int) -> str:
+        source = first[camera]
+        if source.frame is not None or len(owners[source.group]) > 1:
+            return f"{camera} ({source.path.name})"
+        folder = source.group.parent if source.group.name == "images" else source.group
+        # PanopticSports names its folders by the numbers.
+        return f"{camera}" if folder.name == f"{camera}" else f"{camera} ({folder.name})"
+
+    cameras = sorted(set(val_cameras))
+    names = [name(camera) for camera in cameras[:MOST_NAMES]]
+    if len(cameras) > MOST_NAMES:
+        names.append(f"and {len(cameras) - MOST_NAMES} more")
+    return f"Kept back for validation: {', '.join(names)}."
+
+
+def _listed(ids: list[int]) -> str:
+    shown = ", ".join(str(camera) for camera in ids[:40])
+    return shown if len(ids) <= 40 else f"{shown}, ... {ids[-1]}"

@@ -1,8 +1,9 @@
-"""Frame store: images decoded once into memory-mapped files, one per video or image folder.
+"""Frame store: images decoded once into memory-mapped files, and batches of them for training.
 
-The files live in `<data>/moegs_frames/`, or in the user's cache folder where the data cannot be
-written. A file is only trusted through its index, which is written last; both get their names by
-renaming, so an interrupted build leaves nothing half-done and goes on with the next camera.
+There is one file per video or image folder, in `<data>/moegs_frames/` or, where the data cannot be
+written, in the user's cache folder. A file is valid only with its index, which is written last;
+both are written under temporary names and renamed, so an interrupted build leaves no partial file
+and resumes with the next camera.
 """
 
 import hashlib
@@ -10,85 +11,79 @@ import json
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from torch import Tensor
 
-from moegs_ns.data.frames.groups import FrameGroup, decode_group
-from moegs_ns.data.frames.sources import FrameSource
+from moegs_ns.atomic_files import atomic_write_text
+from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
+from moegs_ns.gaussians import cat_or_single
 
 _FRAMES, _INDEX, _PART = "frames.npy", "index.json", ".part"
 _ABANDONED_SECONDS = 3600.0
 
 
-@dataclass(frozen=True)
-class FrameStoreSpec:
-    """Which images a store holds, and in what form."""
-
-    sources: tuple[FrameSource, ...]
-    sizes: tuple[tuple[int, int], ...]
-    """Width and height of each image in the store."""
-    background: tuple[float, float, float] | None
-    """Colour under transparent pixels; None drops the transparency."""
-
-    def groups(self) -> list[FrameGroup]:
-        """Images that are decoded together, with their places in the store."""
-        members: dict[Path, list[int]] = {}
-        for place, source in enumerate(self.sources):
-            members.setdefault(source.group, []).append(place)
-        groups = []
-        for path, places in members.items():
-            sizes = {self.sizes[place] for place in places}
-            if len(sizes) != 1:
-                raise ValueError(
-                    f"Expected images of one size in {path}, but its cameras ask for "
-                    f"{sorted(sizes)}; put images of different size into different folders."
-                )
-            ordered = sorted(places, key=lambda place: self.sources[place].frame or 0)
-            sources = tuple(self.sources[place] for place in ordered)
-            groups.append(
-                FrameGroup(path, sources, tuple(ordered), *sizes.pop(), background=self.background)
-            )
-        return groups
-
-
 class FrameStore:
     """M images as uint8, read through memory maps; decoded at the first use."""
 
-    def __init__(self, spec: FrameStoreSpec, data: Path, root: Path | None = None) -> None:
-        """Opens nothing yet.
+    def __init__(
+        self,
+        sources: tuple[FrameSource, ...],
+        sizes: tuple[tuple[int, int], ...],
+        background: tuple[float, float, float] | None,
+        data: Path,
+        root: Path | None = None,
+    ) -> None:
+        """Opens no file yet.
 
         Args:
-            spec: the images.
-            data: the scene folder, beside whose images the files are kept.
+            sources: where each image comes from.
+            sizes: width and height of each image in the store.
+            background: colour under transparent pixels; None drops the transparency.
+            data: the scene folder, which also holds the store by default.
             root: folder for the files instead of the default one.
+
+        Raises:
+            ValueError: images of one group have different sizes.
         """
-        self.spec = spec
-        self.data = data
-        self._root = root
-        self._groups = spec.groups()
-        self._place: dict[int, tuple[int, int]] = {
-            place: (number, row)
-            for number, group in enumerate(self._groups)
-            for row, place in enumerate(group.places)
-        }
+        self.sizes = sizes
+        self._data, self._root = data, root
         self._maps: list[np.ndarray] | None = None
+        # Images of one video or folder form a group, in order of time.
+        members: dict[Path, list[int]] = {}
+        for index, source in enumerate(sources):
+            members.setdefault(source.group, []).append(index)
+        self.groups: list[FrameGroup] = []
+        self._slots: list[tuple[int, int]] = [(0, 0)] * len(sources)
+        for path, indices in members.items():
+            group_sizes = {sizes[index] for index in indices}
+            if len(group_sizes) != 1:
+                raise ValueError(
+                    f"Expected images of one size in {path}, but its cameras ask for "
+                    f"{sorted(group_sizes)}; put images of different size into different folders."
+                )
+            indices.sort(key=lambda index: sources[index].frame or 0)
+            for row, index in enumerate(indices):
+                self._slots[index] = (len(self.groups), row)
+            ordered = tuple(sources[index] for index in indices)
+            self.groups.append(FrameGroup(path, ordered, *group_sizes.pop(), background))
 
     def __len__(self) -> int:
-        return len(self.spec.sources)
+        return len(self._slots)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """One image; a read-only view of the file, nothing is copied."""
-        number, row = self._place[range(len(self))[index]]
-        return self._opened()[number][row]
+        group, row = self._slots[index]
+        if self._maps is None:
+            self._maps = self._open()
+        return self._maps[group][row]
 
     def gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
         """A copy of some images of one size."""
@@ -97,7 +92,7 @@ class FrameStore:
     @property
     def num_bytes(self) -> int:
         """Size of all images."""
-        return sum(group.num_bytes for group in self._groups)
+        return sum(group.num_bytes for group in self.groups)
 
     def build(self) -> None:
         """Decode what is not yet on disk and open the files.
@@ -106,33 +101,33 @@ class FrameStore:
             FileNotFoundError: an image or video is missing.
             ValueError: an image or video is broken, sizes differ, or the disk is too full.
         """
-        if self._maps is not None:
-            return
+        if self._maps is None:
+            self._maps = self._open()
+
+    def _open(self) -> list[np.ndarray]:
+        # Find the folder of each group; its name changes with everything that its bytes depend on.
         root = self._find_root()
-        folders = [root / group.key(self.data) for group in self._groups]
+        folders = [root / group.key(self._data) for group in self.groups]
+        # Decode only the groups that no earlier build has finished.
         missing = [
             (group, folder)
-            for group, folder in zip(self._groups, folders, strict=True)
+            for group, folder in zip(self.groups, folders, strict=True)
             if not _is_complete(group, folder)
         ]
         if missing:
             _check_space(root, sum(group.num_bytes for group, _ in missing))
             _decode_all(missing)
-        self._maps = [np.load(folder / _FRAMES, mmap_mode="r") for folder in folders]
-
-    def _opened(self) -> list[np.ndarray]:
-        self.build()
-        assert self._maps is not None
-        return self._maps
+        # Map the files; the operating system's page cache holds what is read often.
+        return [np.load(folder / _FRAMES, mmap_mode="r") for folder in folders]
 
     def _find_root(self) -> Path:
-        """The folder of the files: chosen, beside the data, or in the user's cache."""
+        """The folder of the files: the chosen one, in the scene folder, or in the user's cache."""
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True)
             return self._root
-        beside = self.data / "moegs_frames"
+        beside = self._data / "moegs_frames"
         # A store that came with read-only data is used where it is.
-        if all(_is_complete(group, beside / group.key(self.data)) for group in self._groups):
+        if all(_is_complete(group, beside / group.key(self._data)) for group in self.groups):
             return beside
         try:
             beside.mkdir(parents=True, exist_ok=True)
@@ -142,14 +137,77 @@ class FrameStore:
             return beside
         except OSError:
             cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            digest = hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:16]
+            digest = hashlib.sha256(str(self._data.resolve()).encode()).hexdigest()[:16]
             root = cache / "moegs_ns" / "frames" / digest
             root.mkdir(parents=True, exist_ok=True)
             return root
 
 
+class TrainImages:
+    """Batches of a frame store on one device, with bounded memory.
+
+    On a GPU, images that fit into `cache_gb` are kept there as uint8. Otherwise every batch is
+    read from the memory maps, and the next batch is prefetched in the background.
+    """
+
+    def __init__(self, store: FrameStore, device: torch.device, cache_gb: float) -> None:
+        self.store = store
+        self.device = device
+        self._cache_gb = cache_gb
+        self._cache: UInt8[Tensor, "M H W 3"] | None = None
+        self._decided = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._expected: tuple[list[int], Future[Tensor]] | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether all images are on the device."""
+        return self._cache is not None
+
+    def read(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
+        """Images on the device, to be read only."""
+        if not self._decided:
+            self._fill_cache()
+        if self._cache is not None:
+            # Slices, because a tensor of indices would have to be copied to the device first.
+            return cat_or_single([self._cache[index : index + 1] for index in indices.tolist()])
+        expected, self._expected = self._expected, None
+        if expected is not None and expected[0] == indices.tolist():
+            images = expected[1].result()
+        else:
+            images = self._gather(indices)
+        return images.to(self.device, non_blocking=True)
+
+    def expect(self, indices: Int[Tensor, "V"]) -> None:
+        """Prefetch the batch that is probably read next."""
+        if self._cache is not None:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="moegs-prefetch")
+        self._expected = (indices.tolist(), self._pool.submit(self._gather, indices))
+
+    def _gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
+        images = self.store.gather(indices)
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+    def _fill_cache(self) -> None:
+        self._decided = True
+        if self.device.type != "cuda" or len(set(self.store.sizes)) != 1:
+            return
+        free, _ = torch.cuda.mem_get_info(self.device)
+        # Half of the memory stays free for the Gaussians, their gradients and optimisers.
+        if self.store.num_bytes > min(self._cache_gb * 1e9, 0.5 * free):
+            return
+        width, height = self.store.sizes[0]
+        shape = (len(self.store), height, width, 3)
+        cache = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for index in range(len(self.store)):
+            cache[index] = self.store.gather(torch.tensor([index]))[0].to(self.device)
+        self._cache = cache
+
+
 def _is_complete(group: FrameGroup, folder: Path) -> bool:
-    """Whether the index names exactly these frames and the file has the size that it promises."""
+    """Whether the index has the group's shape and the file the size that the index states."""
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         found = (folder / _FRAMES).stat().st_size
@@ -173,19 +231,13 @@ def _check_space(root: Path, needed: int) -> None:
 
 
 def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
-    """Decode groups side by side; the first error ends the build, finished groups stay."""
+    """Decode groups in parallel; the first error ends the build, finished groups stay."""
     threads = os.cpu_count() or 1
     total = sum(len(group.sources) for group, _ in missing)
-    columns = (
-        TextColumn("Decoding frames"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=CONSOLE, transient=True) as progress:
-        task = progress.add_task("", total=total)
+    with Progress(console=CONSOLE, transient=True) as progress:
+        task = progress.add_task("Decoding frames", total=total)
         with ThreadPoolExecutor(threads) as pool:
-            # A few folders share the threads; many videos occupy one each.
+            # A few folders share the threads; many videos use one each.
             inner = max(1, threads // len(missing))
             jobs = [
                 pool.submit(_write_group, group, folder, inner, lambda: progress.advance(task))
@@ -205,7 +257,8 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
     _remove_abandoned(folder)
     part = folder / f"{_FRAMES}-{os.getpid()}{_PART}"
     try:
-        # Plain writes, not a writable memory map: a full disk is then an error, not a crash.
+        # Stream the frames into a .npy file. Plain writes, not a writable memory map: a full disk
+        # is then an error, not a crash.
         with part.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": group.shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -223,6 +276,7 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
         ) from error
     finally:
         part.unlink(missing_ok=True)
+    # The index comes last: it makes the file valid.
     index = {
         "shape": list(group.shape),
         "file_bytes": file_bytes,
@@ -230,13 +284,12 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
         "sources": [[source.path.name, source.frame] for source in group.sources],
         "background": group.background,
     }
-    part = folder / f"{_INDEX}-{os.getpid()}{_PART}"
-    part.write_text(json.dumps(index), encoding="utf-8")
-    part.replace(folder / _INDEX)
+    remedy = "choose another disk with --frame-store-dir"
+    atomic_write_text(folder / _INDEX, json.dumps(index), "index of the frame store", remedy)
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete what a killed process left; younger parts may belong to a build that still runs."""
+    """Delete what a killed process left; recent parts may belong to a build that still runs."""
     for part in folder.glob(f"*{_PART}"):
         with suppress(FileNotFoundError):  # its build has just finished it
             if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:

@@ -9,22 +9,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from moegs_ns.atomic_files import atomic_write
 from moegs_ns.cameras import llff_from_opengl, opengl_from_viewmats
-from moegs_ns.data.dataparsers.recordings import CapturedGraph
+from moegs_ns.data.dataparsers.n3v import Recording
 from moegs_ns.data.points.triangulation import require_pycolmap
 
 _LARGEST_SHIFT = 0.002
-"""Share of the image's longer side by which a pixel may be off because LLFF rows know one focal
+"""Fraction of the image's longer side by which a pixel may be off because LLFF rows store one focal
 length and no principal point."""
 _LARGEST_STRETCH = 0.005
-"""Share by which the shapes of the model's images and of the videos may differ through rounding."""
+"""Fraction by which aspect ratios of the model and of the videos may differ through rounding."""
 _DEPTHS = (0.1, 99.9)
 """Percentiles of the depths of a camera's points that are its near and far bounds, as in LLFF."""
 
 
 def poses_bounds_from_colmap(
-    folder: Path, recordings: list[CapturedGraph]
+    folder: Path, recordings: list[Recording]
 ) -> Float[np.ndarray, "C 17"]:
     """LLFF rows of the cameras, in the model's world.
 
@@ -41,6 +40,7 @@ def poses_bounds_from_colmap(
         ImportError: pycolmap is not installed.
         ValueError: a camera is missing or appears twice, or LLFF rows cannot hold it.
     """
+    # Find the image of each camera in the model.
     model = _read_model(folder)
     images = _images_by_camera(model, folder)
     missing = [recording.name for recording in recordings if recording.name not in images]
@@ -55,6 +55,7 @@ def poses_bounds_from_colmap(
     chosen = [images[recording.name] for recording in recordings]
     for image, recording in zip(chosen, recordings, strict=True):
         _check_lens(image.camera, recording)
+    # Convert poses, sizes and focal lengths, and measure the depths of the points.
     viewmats = np.tile(np.eye(4), (len(chosen), 1, 1))
     viewmats[:, :3] = [image.cam_from_world().matrix() for image in chosen]
     sizes = [(i.camera.height, i.camera.width, i.camera.mean_focal_length()) for i in chosen]
@@ -63,16 +64,6 @@ def poses_bounds_from_colmap(
     poses[:, :, 4] = sizes
     bounds = [_bounds(model, *each) for each in zip(chosen, viewmats, strict=True)]
     return np.concatenate([poses.reshape(-1, 15), np.array(bounds)], axis=1)
-
-
-def write_poses_bounds(path: Path, poses_bounds: Float[np.ndarray, "C 17"]) -> None:
-    """Write under a temporary name, then rename.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with atomic_write(path, "poses", "make the folder writable") as file:
-        np.save(file, poses_bounds)
 
 
 def _read_model(folder: Path) -> Any:
@@ -109,8 +100,8 @@ def _images_by_camera(model: Any, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _check_lens(camera: Any, recording: CapturedGraph) -> None:
-    """Raise unless one focal length and a principal point in the middle tell all of a camera."""
+def _check_lens(camera: Any, recording: Recording) -> None:
+    """Raise unless one focal length and a central principal point describe the camera."""
     if not camera.is_undistorted():
         raise ValueError(
             f"Expected a model of undistorted images, but the camera of {recording.name} is "

@@ -1,35 +1,25 @@
 """Initial points: from a file, at random inside the common view of the cameras, or both."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-
-from moegs_ns.data.points.frustums import Frustums, points_in_box, points_in_common_view
-
-__all__ = [
-    "PREPARED_POINTS",
-    "Frustums",
-    "PointCloud",
-    "PointOptions",
-    "initial_points",
-    "leak_warning",
-    "load_points",
-    "random_points",
-]
+from jaxtyping import Bool, Float, Int, UInt8
 
 PREPARED_POINTS = "moegs_points.npz"
 """File in a scene folder that `moegs prepare points` writes; parsers look for it first."""
+MAX_CAMERAS = 100
+"""Cameras that decide where random points belong; more are subsampled evenly."""
 MIN_POINTS_FOR_BOX = 100
 """Fewer points than this do not tell how large the scene is."""
-OUTLIER_SHARE = 0.01
-"""Share of the points at either end of each axis that the box of a cloud leaves out."""
+OUTLIER_FRACTION = 0.01
+"""Fraction of the points at either end of each axis that the box of a cloud leaves out."""
 BOX_MARGIN = 0.1
-"""Enlargement of that box on every side, as a share of its size."""
+"""Enlargement of that box on every side, as a fraction of its size."""
+_ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class PointOptions:
     points_file: Path | None
     """The file that the user named."""
     search: tuple[str, ...]
-    """Files that are looked for otherwise; the first that exists is taken."""
+    """Files to look for otherwise; the first that exists is taken."""
     num_random_points: int
     min_points: int
 
@@ -56,7 +46,7 @@ class PointCloud:
     """Frame of the clip at which a point was seen; None where the file does not say."""
     origin: str
     cameras: tuple[int, ...] = ()
-    """Numbers of the cameras whose images the points were made of; empty where unknown."""
+    """Numbers of the cameras whose images the points were made from; empty where unknown."""
 
     def as_metadata(self) -> dict[str, Any]:
         """The keys under which nerfstudio and the recipes look for points."""
@@ -72,6 +62,88 @@ class PointCloud:
         return metadata
 
 
+@dataclass(frozen=True, eq=False)
+class Frustums:
+    """C pinhole cameras of one image size, camera to world in OpenGL axes."""
+
+    camera_to_worlds: Float[np.ndarray, "C 3 4"]
+    Ks: Float[np.ndarray, "C 3 3"]
+    width: int
+    height: int
+    bounds: Float[np.ndarray, "C 2"] | None = None
+    """Nearest and farthest depth of the scene per camera; None where unknown."""
+
+    def distinct(self) -> "Frustums":
+        """Every pose once, at most `MAX_CAMERAS` evenly spaced ones of them."""
+        flat = np.round(self.camera_to_worlds.reshape(len(self.Ks), -1), 6)
+        rows = np.sort(np.unique(flat, axis=0, return_index=True)[1])
+        if len(rows) > MAX_CAMERAS:
+            rows = rows[np.linspace(0, len(rows) - 1, MAX_CAMERAS).astype(int)]
+        bounds = None if self.bounds is None else self.bounds[rows]
+        return replace(
+            self, camera_to_worlds=self.camera_to_worlds[rows], Ks=self.Ks[rows], bounds=bounds
+        )
+
+    def depth_range(self) -> Float[np.ndarray, "C 2"]:
+        """Per camera the known bounds, else half to one and a half times the depth of the point
+        nearest to all optical axes, else a range from the spread of the cameras."""
+        if self.bounds is not None:
+            return self.bounds
+        positions, forward = self.camera_to_worlds[:, :, 3], -self.camera_to_worlds[:, :, 2]
+        system, moments = nearest_to_axes(self.camera_to_worlds)
+        if np.linalg.cond(system) < 1e4:
+            target = np.linalg.solve(system, moments)
+            depths = np.einsum("ci,ci->c", target - positions, forward)
+            if (depths > 0).mean() > 0.5:
+                typical = np.median(depths[depths > 0])
+                depths = np.where(depths > 0, depths, typical)
+                return np.stack([0.5 * depths, 1.5 * depths], axis=1)
+        # One camera, or parallel axes: only the size of the rig hints at the depth.
+        spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max()) or 1.0
+        return np.tile(np.array([1.0, 10.0]) * spread, (len(positions), 1))
+
+    def see(
+        self, points: Float[np.ndarray, "N 3"], depth_range: Float[np.ndarray, "C 2"]
+    ) -> Bool[np.ndarray, "C N"]:
+        """Whether a point is inside a camera's image and depth range."""
+        local = np.einsum(
+            "cji,cnj->cni",
+            self.camera_to_worlds[:, :, :3],
+            points[None] - self.camera_to_worlds[:, None, :, 3],
+        )
+        depth = -local[:, :, 2]
+        safe = np.where(depth > 0, depth, 1.0)
+        fx, fy, cx, cy = (self.Ks[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        u, v = fx * local[:, :, 0] / safe + cx, cy - fy * local[:, :, 1] / safe
+        inside = (u >= 0) & (u < self.width) & (v >= 0) & (v < self.height)
+        near, far = depth_range[:, :1], depth_range[:, 1:]
+        return inside & (depth >= near) & (depth <= far) & (depth > 0)
+
+    def sample(
+        self, depth_range: Float[np.ndarray, "C 2"], count: int, random: np.random.Generator
+    ) -> Float[np.ndarray, "N 3"]:
+        """Points behind uniform pixels of random cameras, uniform in volume between the bounds."""
+        camera = random.integers(len(self.Ks), size=count)
+        near, far = np.maximum(depth_range[camera], 1e-6).T
+        depth = np.cbrt(near**3 + (far**3 - near**3) * random.random(count))
+        K = self.Ks[camera]
+        x = (random.random(count) * self.width - K[:, 0, 2]) / K[:, 0, 0]
+        y = (random.random(count) * self.height - K[:, 1, 2]) / K[:, 1, 1]
+        local = np.stack([x, -y, -np.ones(count)], axis=1) * depth[:, None]
+        pose = self.camera_to_worlds[camera]
+        return np.einsum("nij,nj->ni", pose[:, :, :3], local) + pose[:, :, 3]
+
+
+def nearest_to_axes(
+    camera_to_worlds: Float[np.ndarray, "C 3 4"],
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Normal equations A x = b of the point x nearest to all optical axes; A is singular where
+    these are parallel."""
+    axes = camera_to_worlds[:, :, 2]
+    projectors = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    return projectors.sum(0), np.einsum("cij,cj->i", projectors, camera_to_worlds[:, :, 3])
+
+
 def initial_points(
     options: PointOptions, frustums: Frustums, frames: range, seed: int = 0
 ) -> PointCloud:
@@ -83,11 +155,10 @@ def initial_points(
     """
     path = _find(options)
     if path is None:
-        points = random_points(frustums, options.num_random_points, seed=seed)
-    else:
-        points = _clip_frames(load_points(path), frames)
-        if len(points.xyz) < options.min_points:
-            points = _topped_up(points, frustums, options.min_points, seed)
+        return random_points(frustums, options.num_random_points, seed=seed)
+    points = _clip_frames(load_points(path), frames)
+    if len(points.xyz) < options.min_points:
+        points = _topped_up(points, frustums, options.min_points, seed)
     return points
 
 
@@ -109,6 +180,9 @@ def leak_warning(metadata: dict[str, Any], train_cameras: Iterable[int]) -> str:
     )
 
 
+# ---- files ----
+
+
 def load_points(path: Path) -> PointCloud:
     """All finite points of a .npz or .ply file, with their frames where the file has them.
 
@@ -116,19 +190,14 @@ def load_points(path: Path) -> PointCloud:
         ValueError: the file holds no points, or arrays of other shapes.
         ImportError: a .ply file, but the package plyfile is not installed.
     """
-    source, cameras = "", ()
     try:
-        if path.suffix.lower() == ".ply":
-            columns = _read_ply(path)
-        else:
-            columns = _read_npz(path)
-            source, cameras = _read_provenance(path)
+        arrays = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
+        xyz, rgb, frames = arrays["xyz"], arrays["rgb"], arrays.get("frame")
     except (OSError, KeyError, EOFError, ValueError) as error:
         raise ValueError(
             f"Expected points in {path} (arrays xyz [N,3], rgb [N,3] and perhaps frame [N]), but "
             f"they cannot be read ({error}); write the file again or remove it."
         ) from error
-    xyz, rgb, frames = columns
     shapes_fit = xyz.ndim == 2 and xyz.shape[1] == 3 and rgb.shape == xyz.shape
     if not shapes_fit or (frames is not None and frames.shape != xyz.shape[:1]):
         raise ValueError(
@@ -141,36 +210,16 @@ def load_points(path: Path) -> PointCloud:
         raise ValueError(
             f"Expected points in {path}, but it holds none; write it again or remove it."
         )
+    # `moegs prepare points` also says how, and from which cameras, the points were made.
+    source = f", {arrays['origin']}" if "origin" in arrays else ""
+    cameras = arrays["cameras"].reshape(-1).tolist() if "cameras" in arrays else []
     return PointCloud(
         xyz=xyz[finite].astype(np.float32),
         rgb=_as_bytes(rgb[finite]),
         frames=None if frames is None else frames[finite].astype(np.int64),
-        origin=f"Initial points: {int(finite.sum())} from {path}{source and ', ' + source}.",
-        cameras=cameras,
+        origin=f"Initial points: {int(finite.sum())} from {path}{source}.",
+        cameras=tuple(int(camera) for camera in cameras),
     )
-
-
-def random_points(frustums: Frustums, count: int, *, seed: int = 0) -> PointCloud:
-    """Greyish points where many cameras look; the same for the same seed."""
-    random = np.random.default_rng(seed)
-    xyz = points_in_common_view(frustums, count, random)
-    origin = f"Initial points: {count} random ones inside the cameras' common view."
-    return PointCloud(xyz.astype(np.float32), _greyish(random, count), None, origin)
-
-
-def _random_points_around(
-    points: PointCloud, frustums: Frustums, count: int, seed: int
-) -> PointCloud:
-    """Greyish points in the box that holds most of `points`, a little enlarged."""
-    random = np.random.default_rng(seed)
-    lower, upper = np.quantile(points.xyz, [OUTLIER_SHARE, 1.0 - OUTLIER_SHARE], axis=0)
-    margin = BOX_MARGIN * (upper - lower)
-    xyz = points_in_box(frustums, lower - margin, upper + margin, count, random)
-    return PointCloud(xyz.astype(np.float32), _greyish(random, count), None, "")
-
-
-def _greyish(random: np.random.Generator, count: int) -> UInt8[np.ndarray, "N 3"]:
-    return random.integers(96, 160, size=(count, 3), dtype=np.uint8)
 
 
 def _find(options: PointOptions) -> Path | None:
@@ -186,23 +235,15 @@ def _find(options: PointOptions) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
         if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
-            data = arrays["data"]
-            return data[:, :3], data[:, 3:6], None
-        return arrays["xyz"], arrays["rgb"], arrays.get("frame")
+            return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
+        names = ("xyz", "rgb", "frame", "origin", "cameras")
+        return {name: arrays[name] for name in names if name in arrays}
 
 
-def _read_provenance(path: Path) -> tuple[str, tuple[int, ...]]:
-    """What `moegs prepare points` says about its points; nothing for files of others."""
-    with np.load(path, allow_pickle=False) as arrays:
-        source = str(arrays["origin"]) if "origin" in arrays else ""
-        cameras = arrays["cameras"].reshape(-1).tolist() if "cameras" in arrays else []
-    return source, tuple(int(camera) for camera in cameras)
-
-
-def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _read_ply(path: Path) -> dict[str, np.ndarray]:
     try:
         from plyfile import PlyData, PlyParseError
     except ImportError as error:
@@ -215,12 +256,15 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     except PlyParseError as error:
         raise ValueError(str(error)) from error
     names = {prop.name for prop in vertices.properties}
-    xyz = np.stack([np.asarray(vertices[axis]) for axis in ("x", "y", "z")], axis=1)
-    if {"red", "green", "blue"} <= names:
-        rgb = np.stack([np.asarray(vertices[name]) for name in ("red", "green", "blue")], axis=1)
+    arrays = {"xyz": np.stack([np.asarray(vertices[axis]) for axis in "xyz"], axis=1)}
+    channels = ("red", "green", "blue")
+    if set(channels) <= names:
+        arrays["rgb"] = np.stack([np.asarray(vertices[name]) for name in channels], axis=1)
     else:
-        rgb = np.full(xyz.shape, 128, dtype=np.uint8)
-    return xyz, rgb, np.asarray(vertices["frame"]) if "frame" in names else None
+        arrays["rgb"] = np.full(arrays["xyz"].shape, 128, dtype=np.uint8)
+    if "frame" in names:
+        arrays["frame"] = np.asarray(vertices["frame"])
+    return arrays
 
 
 def _as_bytes(rgb: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
@@ -236,30 +280,92 @@ def _clip_frames(points: PointCloud, frames: range) -> PointCloud:
     if points.frames is None:
         return points
     keep = (points.frames >= frames.start) & (points.frames < frames.stop)
-    kept = int(keep.sum())
-    if kept == len(keep):
-        origin = points.origin
-    else:
+    origin = points.origin
+    if not keep.all():
         chosen = f"frames {frames.start} to {frames.stop - 1}"
-        origin = f"{points.origin[:-1]}, of which {kept} belong to {chosen}."
-    new_frames = points.frames[keep] - frames.start
+        origin = f"{origin[:-1]}, of which {int(keep.sum())} belong to {chosen}."
     return replace(
-        points, xyz=points.xyz[keep], rgb=points.rgb[keep], frames=new_frames, origin=origin
+        points,
+        xyz=points.xyz[keep],
+        rgb=points.rgb[keep],
+        frames=points.frames[keep] - frames.start,
+        origin=origin,
     )
+
+
+# ---- random points ----
+
+
+def random_points(frustums: Frustums, count: int, *, seed: int = 0) -> PointCloud:
+    """Greyish points in the common view of the cameras; the same for the same seed.
+
+    At least two cameras (one, if there is only one) see each point, and at least half as many as
+    see the best seen points.
+    """
+    random = np.random.default_rng(seed)
+    frustums = frustums.distinct()
+    depth_range = frustums.depth_range()
+    # Measure how many cameras see the best points once, so that the result does not depend on how
+    # the rounds are cut.
+    probe = frustums.sample(depth_range, 4096, random)
+    best = int(frustums.see(probe, depth_range).sum(0).max())
+    needed = max(min(2, len(frustums.Ks)), (best + 1) // 2)
+    xyz = _accepted(
+        lambda number: frustums.sample(depth_range, number, random),
+        lambda points: frustums.see(points, depth_range).sum(0) >= needed,
+        count,
+    )
+    origin = f"Initial points: {count} random ones inside the cameras' common view."
+    return PointCloud(xyz.astype(np.float32), _greyish(random, count), None, origin)
+
+
+def _points_in_box(
+    frustums: Frustums, xyz: Float[np.ndarray, "N 3"], count: int, seed: int
+) -> PointCloud:
+    """Greyish points that at least two cameras see, in the enlarged box of most of `xyz`."""
+    random = np.random.default_rng(seed)
+    lower, upper = np.quantile(xyz, [OUTLIER_FRACTION, 1.0 - OUTLIER_FRACTION], axis=0)
+    margin = BOX_MARGIN * (upper - lower)
+    frustums = frustums.distinct()
+    any_depth = np.tile(np.array([0.0, np.inf]), (len(frustums.Ks), 1))
+    xyz = _accepted(
+        lambda number: random.uniform(lower - margin, upper + margin, size=(number, 3)),
+        lambda points: frustums.see(points, any_depth).sum(0) >= min(2, len(frustums.Ks)),
+        count,
+    )
+    return PointCloud(xyz.astype(np.float32), _greyish(random, count), None, "")
+
+
+def _accepted(
+    sample: Callable[[int], np.ndarray], accept: Callable[[np.ndarray], np.ndarray], count: int
+) -> Float[np.ndarray, "N 3"]:
+    """Rejection sampling in rounds; what is still missing after many rounds is taken unseen."""
+    found = np.empty((0, 3))
+    for _ in range(_ROUNDS):
+        points = sample(min(max(2 * count, 1024), 20_000))
+        found = np.concatenate([found, points[accept(points)]])
+        if len(found) >= count:
+            return found[:count]
+    # Cameras that share hardly any view: points that one camera sees must do.
+    return np.concatenate([found, sample(count - len(found))])
+
+
+def _greyish(random: np.random.Generator, count: int) -> UInt8[np.ndarray, "N 3"]:
+    return random.integers(96, 160, size=(count, 3), dtype=np.uint8)
 
 
 def _topped_up(points: PointCloud, frustums: Frustums, min_points: int, seed: int) -> PointCloud:
     missing = min_points - len(points.xyz)
     if len(points.xyz) < MIN_POINTS_FOR_BOX:
-        extra, place = random_points(frustums, missing, seed=seed), "in the cameras' common view"
+        extra, where = random_points(frustums, missing, seed=seed), "in the cameras' common view"
     else:
         # The walls of a room lie outside of the view that most cameras share, but inside the box of
-        # what could be triangulated.
-        extra, place = _random_points_around(points, frustums, missing, seed), "in their box"
+        # the triangulated points.
+        extra, where = _points_in_box(frustums, points.xyz, missing, seed), "in their box"
     frames = points.frames
     if frames is not None:
-        # Random points belong to no frame; spread over those that the file covers, they do not
-        # crowd a single instant.
+        # Random points belong to no frame; spread them over the frames of the file, so that they do
+        # not crowd a single one.
         covered = np.unique(frames) if len(frames) else np.zeros(1, dtype=np.int64)
         random = np.random.default_rng(seed + 1)
         frames = np.concatenate([frames, random.choice(covered, size=missing)])
@@ -268,5 +374,5 @@ def _topped_up(points: PointCloud, frustums: Frustums, min_points: int, seed: in
         xyz=np.concatenate([points.xyz, extra.xyz]),
         rgb=np.concatenate([points.rgb, extra.rgb]),
         frames=frames,
-        origin=f"{points.origin[:-1]}; {missing} random ones added {place}.",
+        origin=f"{points.origin[:-1]}; {missing} random ones added {where}.",
     )

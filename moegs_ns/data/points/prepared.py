@@ -1,12 +1,13 @@
 """Initial points made ahead of training: frames triangulated one by one, merged and thinned out.
 
-Each frame's points are a file in a folder beside the result, written under a temporary name first,
-so that an interrupted run goes on with the frames that are missing.
+Each frame's points are a file in a folder beside the result, written atomically, so that an
+interrupted run resumes with the missing frames.
 """
 
 import hashlib
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,12 +16,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from moegs_ns.atomic_files import atomic_write
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
-from moegs_ns.data.frames.groups import FrameGroup, decode_group
-from moegs_ns.data.frames.image_ids import with_image_ids
+from moegs_ns.data.frames.dataset import with_image_ids
+from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 from moegs_ns.data.points.triangulation import (
     Triangulated,
     TriangulationOptions,
@@ -35,14 +36,14 @@ _MAX_VOXELS = 2**20
 """Voxels along one axis; three such numbers fit into one integer of 64 bits."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedPointsOptions:
     """How a scene's initial points are made."""
 
     every: int = 0
-    """Frames between two that are triangulated; 0 takes the first frame of the clip alone."""
-    max_points: int | None = None
-    """Largest number of points of the result; None for all."""
+    """0 triangulates the first frame; K the frames 0, K, 2K, ... and merges them."""
+    max_points: int | None = 100_000
+    """Merged points beyond this number are thinned out, evenly in space."""
     seed: int = 0
     """Seed of the choice among the points."""
     triangulation: TriangulationOptions = field(default_factory=TriangulationOptions)
@@ -60,72 +61,14 @@ class PreparedPointsOptions:
         self.triangulation.check()
 
 
-@dataclass(frozen=True)
-class _Instant:
-    """The images of one frame, one of each camera."""
-
-    frame: int
-    """The recording's own number."""
-    rows: tuple[int, ...]
-
-
-class _Images:
-    """Training images of a parser, read frame by frame from all cameras side by side."""
-
-    def __init__(self, outputs: DataparserOutputs) -> None:
-        self.sources = outputs.metadata["frame_sources"]
-        self.camera_ids: list[int] = outputs.metadata["camera_ids"]
-        self.frame_ids: list[int] = outputs.metadata["frame_ids"]
-        self.first_frame = int(outputs.metadata.get("first_frame", 0))
-        self.view: View = view_from_cameras(outputs.cameras)
-
-    def instants(self, every: int) -> list[_Instant]:
-        """The frames 0, every, 2 every, ... of the clip; the first alone for 0."""
-        rows: dict[int, list[int]] = {}
-        for row, frame in enumerate(self.frame_ids):
-            rows.setdefault(frame, []).append(row)
-        frames = [min(rows)] if every == 0 else [f for f in sorted(rows) if f % every == 0]
-        return [_Instant(self.first_frame + frame, tuple(rows[frame])) for frame in frames]
-
-    def group(self, rows: Sequence[int]) -> FrameGroup:
-        """Images of one camera in order of time, to be decoded together."""
-        sources = tuple(self.sources[row] for row in rows)
-        size = (self.view.width, self.view.height)
-        return FrameGroup(sources[0].group, sources, tuple(rows), *size, background=None)
-
-    def read(self, instants: Sequence[_Instant]) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
-        """The images of each instant; every video is decoded once, up to the last frame asked."""
-        rows_of: dict[int, list[int]] = {}
-        for row in (row for instant in instants for row in instant.rows):
-            rows_of.setdefault(self.camera_ids[row], []).append(row)
-        streams = {
-            camera: decode_group(self.group(rows), threads=1) for camera, rows in rows_of.items()
-        }
-        for instant in instants:
-            yield [next(streams[self.camera_ids[row]]) for row in instant.rows]
-
-    def key(self, instant: _Instant, options: TriangulationOptions, folder: Path) -> str:
-        """Changes with everything that the points of an instant depend on."""
-        rows = list(instant.rows)
-        description = [
-            _FORMAT,
-            [self.camera_ids[row] for row in rows],
-            [self.group([row]).key(folder) for row in rows],
-            self.view.viewmats[rows].tolist(),
-            self.view.Ks[rows].tolist(),
-            asdict(options),
-        ]
-        return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
-
-
 def prepare_points(
     outputs: DataparserOutputs, options: PreparedPointsOptions, output: Path, folder: Path
 ) -> str:
     """Triangulate frames of a parser's training images and write them as initial points.
 
-    The file holds `xyz`, `rgb`, the numbers of the `cameras` used, the `origin` in words and, where
-    several frames were used, the `frame` of each point. Points of a single frame stand for the
-    whole clip, so they bear no frame.
+    The file holds `xyz`, `rgb`, the numbers of the `cameras` used, the `origin` as a sentence and,
+    where several frames were used, the `frame` of each point. Points of a single frame stand for
+    the whole clip, so they have no frame.
 
     Args:
         outputs: of a parser's training split, without validation cameras.
@@ -141,22 +84,72 @@ def prepare_points(
         ValueError: the cameras do not allow it, no point was found, or an image is broken.
         OSError: the file cannot be written.
     """
+    # Check options and cameras before any image is decoded.
     options.check()
     require_pycolmap()
     outputs = with_image_ids(outputs)
     _check_cameras(outputs)
-    images = _Images(outputs)
-    instants = images.instants(options.every)
+    # Triangulate each frame, or load what an interrupted run has left.
+    images = _Images(outputs, options.every)
     work = output.with_name(f".{output.name}-frames")
-    parts = _triangulate_all(images, instants, options, work, folder)
-    arrays = _merge(parts, instants, images, options)
+    parts = _triangulate_all(images, options.triangulation, work, folder)
+    # Merge the frames, thin the points out, and write them.
+    arrays = _merge(parts, images, options)
     _save(output, arrays)
     shutil.rmtree(work, ignore_errors=True)
     return str(arrays["origin"])
 
 
+class _Images:
+    """Training images of a parser, read frame by frame from all cameras in parallel."""
+
+    def __init__(self, outputs: DataparserOutputs, every: int) -> None:
+        metadata = outputs.metadata
+        self.sources = metadata["frame_sources"]
+        self.camera_ids: list[int] = metadata["camera_ids"]
+        self.view: View = view_from_cameras(outputs.cameras)
+        indices: dict[int, list[int]] = defaultdict(list)
+        for index, frame in enumerate(metadata["frame_ids"]):
+            indices[frame].append(index)
+        chosen = [min(indices)] if every == 0 else [f for f in sorted(indices) if f % every == 0]
+        first = int(metadata.get("first_frame", 0))
+        self.frames = {first + frame: indices[frame] for frame in chosen}
+        """Images of each chosen frame, one per camera, by the recording's own frame number."""
+
+    def group(self, indices: Sequence[int]) -> FrameGroup:
+        """Images of one camera in order of time, to be decoded together."""
+        sources = tuple(self.sources[index] for index in indices)
+        size = (self.view.width, self.view.height)
+        return FrameGroup(sources[0].group, sources, *size, background=None)
+
+    def read(self, frames: Sequence[int]) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
+        """The images of each frame; every video is decoded once, up to the last of them."""
+        images_of: dict[int, list[int]] = defaultdict(list)
+        for index in (index for frame in frames for index in self.frames[frame]):
+            images_of[self.camera_ids[index]].append(index)
+        streams = {
+            camera: decode_group(self.group(indices), threads=1)
+            for camera, indices in images_of.items()
+        }
+        for frame in frames:
+            yield [next(streams[self.camera_ids[index]]) for index in self.frames[frame]]
+
+    def key(self, frame: int, options: TriangulationOptions, folder: Path) -> str:
+        """Changes with everything that the points of a frame depend on."""
+        indices = self.frames[frame]
+        description = [
+            _FORMAT,
+            [self.camera_ids[index] for index in indices],
+            [self.group([index]).key(folder) for index in indices],
+            self.view.viewmats[indices].tolist(),
+            self.view.Ks[indices].tolist(),
+            asdict(options),
+        ]
+        return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+
+
 def _check_cameras(outputs: DataparserOutputs) -> None:
-    """Whether several undistorted cameras see the same instants."""
+    """Raise unless several undistorted cameras see the same frames."""
     metadata = outputs.metadata
     count = len(set(metadata["camera_ids"]))
     if count < 2:
@@ -175,53 +168,40 @@ def _check_cameras(outputs: DataparserOutputs) -> None:
 
 
 def _triangulate_all(
-    images: _Images,
-    instants: list[_Instant],
-    options: PreparedPointsOptions,
-    work: Path,
-    folder: Path,
+    images: _Images, options: TriangulationOptions, work: Path, folder: Path
 ) -> list[Triangulated]:
-    """Points of each instant, from the files of an earlier run where it left any."""
-    how = options.triangulation
-    paths = [work / f"{i.frame:06d}-{images.key(i, how, folder)}.npz" for i in instants]
-    missing = [(i, path) for i, path in zip(instants, paths, strict=True) if not path.is_file()]
-    columns = (
-        TextColumn("Triangulating frames"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=CONSOLE, transient=True) as progress:
-        task = progress.add_task("", total=len(paths), completed=len(paths) - len(missing))
-        pictures = images.read([instant for instant, _ in missing])
-        for (instant, path), shown in zip(missing, pictures, strict=True):
-            rows = images.view.camera_ids.new_tensor(instant.rows)
-            points = triangulate(shown, images.view.select(rows), how)
-            _save(path, {"xyz": points.xyz, "rgb": points.rgb})
+    """Points of each frame, from the files of an earlier run where it left any."""
+    paths = {f: work / f"{f:06d}-{images.key(f, options, folder)}.npz" for f in images.frames}
+    missing = [frame for frame, path in paths.items() if not path.is_file()]
+    with Progress(console=CONSOLE, transient=True) as progress:
+        done = len(paths) - len(missing)
+        task = progress.add_task("Triangulating frames", total=len(paths), completed=done)
+        for frame, shown in zip(missing, images.read(missing), strict=True):
+            cameras = images.view.select(images.view.camera_ids.new_tensor(images.frames[frame]))
+            points = triangulate(shown, cameras, options)
+            _save(paths[frame], {"xyz": points.xyz, "rgb": points.rgb})
             progress.advance(task)
-    return [_load(path) for path in paths]
+    return [_load(path) for path in paths.values()]
 
 
 def _merge(
-    parts: list[Triangulated],
-    instants: list[_Instant],
-    images: _Images,
-    options: PreparedPointsOptions,
+    parts: list[Triangulated], images: _Images, options: PreparedPointsOptions
 ) -> dict[str, np.ndarray]:
     """The arrays of the result."""
-    xyz, rgb = (np.concatenate([getattr(part, name) for part in parts]) for name in ("xyz", "rgb"))
+    xyz = np.concatenate([part.xyz for part in parts])
+    rgb = np.concatenate([part.rgb for part in parts])
+    frames = np.repeat(np.array(list(images.frames)), [len(part.xyz) for part in parts])
     found = len(xyz)
-    cameras = sorted({images.camera_ids[row] for instant in instants for row in instant.rows})
-    is_single = len(instants) == 1
-    place = f"frame {instants[0].frame}" if is_single else f"{len(instants)} frames"
+    cameras = sorted({images.camera_ids[i] for indices in images.frames.values() for i in indices})
+    is_single = len(parts) == 1
+    where = f"frame {next(iter(images.frames))}" if is_single else f"{len(parts)} frames"
     if not found:
         raise ValueError(
             f"Expected points that several of the {len(cameras)} cameras see, but none was found "
-            f"at {place}: check that the poses belong to the images, or try a larger "
+            f"at {where}: check that the poses belong to the images, or try a larger "
             "--triangulation.max-error."
         )
-    frames = np.repeat([instant.frame for instant in instants], [len(part.xyz) for part in parts])
-    origin = f"triangulated from {len(cameras)} cameras at {place}, {found} points"
+    origin = f"triangulated from {len(cameras)} cameras at {where}, {found} points"
     if options.max_points is not None and found > options.max_points:
         kept = evenly_chosen(xyz, options.max_points, options.seed)
         xyz, rgb, frames = xyz[kept], rgb[kept], frames[kept]
@@ -231,7 +211,7 @@ def _merge(
 
 
 def evenly_chosen(xyz: Float[np.ndarray, "N 3"], count: int, seed: int) -> Int[np.ndarray, "M"]:
-    """Rows of `count` points that cover the space of all, in order; the same for the same seed.
+    """Indices of `count` points that cover the space of all, ascending; fixed by the seed.
 
     One random point of every voxel, in the finest grid with at most `count` occupied voxels, then
     any others. Where something stands still, its points of many frames count as one.
@@ -242,6 +222,7 @@ def evenly_chosen(xyz: Float[np.ndarray, "N 3"], count: int, seed: int) -> Int[n
     offsets = xyz[order].astype(np.float64) - xyz.min(0)
     largest = max(float(offsets.max()), 1e-12)
     low, high = np.log(largest / (_MAX_VOXELS - 1)), np.log(2.0 * largest)
+    # Bisect the logarithm of the voxel size.
     for _ in range(_VOXEL_STEPS):
         middle = 0.5 * (low + high)
         if len(_one_of_each_voxel(offsets, np.exp(middle))) > count:
@@ -254,13 +235,12 @@ def evenly_chosen(xyz: Float[np.ndarray, "N 3"], count: int, seed: int) -> Int[n
 
 
 def _one_of_each_voxel(offsets: Float[np.ndarray, "N 3"], size: float) -> Int[np.ndarray, "M"]:
-    """The first row in each occupied voxel."""
+    """The first point in each occupied voxel."""
     x, y, z = np.floor(offsets / size).astype(np.int64).T
     return np.unique((x * _MAX_VOXELS + y) * _MAX_VOXELS + z, return_index=True)[1]
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write under a temporary name, then rename."""
     with atomic_write(path, "points", "name another --output") as file:
         np.savez(file, **arrays)
 

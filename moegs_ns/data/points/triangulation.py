@@ -1,4 +1,4 @@
-"""Points on the surfaces of one instant, triangulated by COLMAP between cameras that stay fixed.
+"""Surface points at one time, triangulated by COLMAP between cameras that stay fixed.
 
 Needs the package pycolmap, the extra `prepare`; importing this module does not.
 """
@@ -39,14 +39,12 @@ class TriangulationOptions:
 
     def check(self) -> None:
         """Raise a ValueError for numbers that no point can meet."""
-        positive = ("max_error", "min_angle", "peak_threshold")
-        wrong = [name for name in positive if not getattr(self, name) > 0.0]
-        if wrong:
-            option = wrong[0].replace("_", "-")
-            raise ValueError(
-                f"--triangulation.{option} expects a number above 0, got "
-                f"{getattr(self, wrong[0])}; leave it out for the default."
-            )
+        for name in ("max_error", "min_angle", "peak_threshold"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(
+                    f"--triangulation.{name.replace('_', '-')} expects a number above 0, got "
+                    f"{getattr(self, name)}; leave it out for the default."
+                )
         if self.min_views < 2:
             raise ValueError(
                 "--triangulation.min-views expects at least 2, since one camera does not tell a "
@@ -90,7 +88,7 @@ def triangulate(
     poses, so that no pair needs the many matches from which a pose could be estimated.
 
     Args:
-        images: one of each camera, all of one instant.
+        images: one of each camera, all at one time.
         view: the cameras, without distortion.
         options: what counts as a point.
 
@@ -100,20 +98,29 @@ def triangulate(
     Raises:
         ImportError: pycolmap is not installed.
     """
+    from PIL import Image
+
     pycolmap = require_pycolmap()
     with _quiet(pycolmap), TemporaryDirectory(prefix="moegs-points-") as temporary:
         folder = Path(temporary)
-        names = _write_images(images, folder / _IMAGES)
+        # Write the images, since COLMAP reads files only; PNG is lossless.
+        (folder / _IMAGES).mkdir()
+        names = [f"{number:04d}.png" for number in range(len(images))]
+        for name, image in zip(names, images, strict=True):
+            Image.fromarray(image).save(folder / _IMAGES / name, compress_level=1)
+        # Give COLMAP the known cameras and poses.
         known = _known_cameras(pycolmap, view, names)
         _write_database(pycolmap, known, folder / _DATABASE)
+        # Match features between all pairs of images, and triangulate the matches.
         pycolmap.set_random_seed(_SEED)
         _match(pycolmap, known, names, folder, options)
         model = _triangulate(pycolmap, known, folder, options)
+    # Collect the points in the order of their ids.
     points = [point for _, point in sorted(model.points3D.items())]
     points = [point for point in points if point.track.length() >= options.min_views]
     xyz = np.array([point.xyz for point in points], dtype=np.float32).reshape(-1, 3)
     rgb = np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3)
-    # A spot with two orientations is two features, hence two points at the same place.
+    # A spot with two orientations is two features, hence two points at the same position.
     distinct = np.sort(np.unique(xyz, axis=0, return_index=True)[1])
     return Triangulated(xyz[distinct], rgb[distinct])
 
@@ -128,24 +135,12 @@ def _quiet(pycolmap: ModuleType) -> Iterator[None]:
         pycolmap.logging.minloglevel = before
 
 
-def _write_images(images: Sequence[UInt8[np.ndarray, "H W 3"]], folder: Path) -> list[str]:
-    """COLMAP reads files only; PNG changes no pixel."""
-    from PIL import Image
-
-    folder.mkdir()
-    names = [f"{number:04d}.png" for number in range(len(images))]
-    for name, image in zip(names, images, strict=True):
-        Image.fromarray(image).save(folder / name, compress_level=1)
-    return names
-
-
 def _known_cameras(pycolmap: ModuleType, view: View, names: list[str]) -> Any:
     """A reconstruction of cameras and poses without points; each camera is its own rig."""
     known = pycolmap.Reconstruction()
-    # Pixel centres lie at half-integers here and in COLMAP, so intrinsics carry over as they are.
+    # Pixel centres are at half-integers here and in COLMAP, so intrinsics carry over unchanged.
     Ks, viewmats = view.Ks.double().cpu().numpy(), view.viewmats.double().cpu().numpy()
-    for number, name in enumerate(names, start=1):
-        K = Ks[number - 1]
+    for number, (name, K, viewmat) in enumerate(zip(names, Ks, viewmats, strict=True), start=1):
         camera = pycolmap.Camera(
             model="PINHOLE",
             width=view.width,
@@ -155,8 +150,8 @@ def _known_cameras(pycolmap: ModuleType, view: View, names: list[str]) -> Any:
         )
         camera.has_prior_focal_length = True
         known.add_camera_with_trivial_rig(camera)
-        pose = pycolmap.Rigid3d(np.ascontiguousarray(viewmats[number - 1, :3]))
         image = pycolmap.Image(name=name, camera_id=number, image_id=number)
+        pose = pycolmap.Rigid3d(np.ascontiguousarray(viewmat[:3]))
         known.add_image_with_trivial_frame(image, pose)
     return known
 
@@ -180,16 +175,19 @@ def _match(
 ) -> None:
     """Features of all images, matches of all pairs, and those that fit the known poses."""
     database = folder / _DATABASE
+    # Extract SIFT features.
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.use_gpu = False
     extraction.sift.peak_threshold = options.peak_threshold
     pycolmap.extract_features(database, folder / _IMAGES, names, extraction_options=extraction)
+    # Match every pair of images.
     matching = pycolmap.FeatureMatchingOptions()
     matching.use_gpu = False
     matching.skip_geometric_verification = True
-    # Several matchers side by side now and then find other matches; each search is parallel anyway.
+    # Several matchers in parallel sometimes find other matches; each search is parallel anyway.
     matching.num_threads = 1
     pycolmap.match_exhaustive(database, matching_options=matching)
+    # Keep the matches that agree with the known poses.
     verification = pycolmap.TwoViewGeometryOptions()
     verification.min_num_inliers = 1
     verification.ransac.random_seed = _SEED

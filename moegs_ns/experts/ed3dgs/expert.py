@@ -117,7 +117,7 @@ class ED3DGSExpert(Expert):
         return deformed(self, self.offsets(self.instant(time, camera)))
 
     @property
-    def replay_key(self) -> Hashable | None:
+    def graph_key(self) -> Hashable | None:
         """See base."""
         is_shown = self.motion_share > 0.0, self.appearance_share > 0.0
         return self.active_sh_degree, self.fine_rows, *is_shown

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cuda_graphs.graphed import GraphedCallable, Outputs
+from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
     embedding_roughness,
@@ -78,7 +78,7 @@ class ED3DGSRecipe(Recipe):
         )
         self.neighbours: Neighbours | None = None
         """Pairs of neighbours; None when the set of Gaussians has changed since they were found."""
-        self._replayed_terms = GraphedCallable(self._flat_terms, self.expert.gauss_params)
+        self._graphed_terms = GraphedCallable(self._terms, self.expert.gauss_params)
 
     @property
     def ed3dgs(self) -> ED3DGSExpert:
@@ -140,15 +140,15 @@ class ED3DGSRecipe(Recipe):
         weights = {"opacity": self.config.weight_opacity, "embedding": self.config.weight_embedding}
         names = [name for name, weight in weights.items() if weight > 0.0]
         if "embedding" in names:
-            self.current_neighbours()  # Their search cannot be recorded.
-        return dict(zip(names, self._replayed_terms(), strict=True)) if names else {}
+            self.current_neighbours()  # Their search cannot be captured.
+        return dict(zip(names, self._graphed_terms(), strict=True)) if names else {}
 
-    def _flat_terms(self) -> Outputs:
+    def _terms(self) -> list[Tensor]:
         terms, weight = super().regularizers(), self.config.weight_embedding
         if weight > 0.0:
             embeddings = self.expert.gauss_params["embeddings"]
             terms["embedding"] = weight * embedding_roughness(embeddings, self.current_neighbours())
-        return tuple(terms.values())
+        return list(terms.values())
 
     def current_neighbours(self) -> Neighbours:
         """Pairs of neighbours, found anew if the set of Gaussians has changed."""
@@ -182,8 +182,8 @@ class ED3DGSRecipe(Recipe):
         # Lists of pairs, as they were stored once, are dropped: neighbours are then found anew.
         if pairs is not None and "starts" in pairs:
             self.neighbours = Neighbours.from_state(pairs, device)
-        # What was recorded compares other pairs.
-        self._replayed_terms = GraphedCallable(self._flat_terms, self.expert.gauss_params)
+        # A captured graph compares other pairs.
+        self._graphed_terms = GraphedCallable(self._terms, self.expert.gauss_params)
 
 
 def check_config(config: ED3DGSRecipeConfig) -> None:

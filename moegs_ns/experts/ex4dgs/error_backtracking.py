@@ -65,17 +65,17 @@ class TracedErrors:
         return TracedErrors(self.weights[rows], self.l1[rows], self.ssim[rows])
 
 
-def probed(seen: ProjectedGaussians) -> ProjectedGaussians:
-    """The same Gaussians with silent channels, whose gradients are sums over pixels."""
-    return replace(seen, silent=zero_probes(seen.count, 3, like=seen.channels))
+def probed(projected: ProjectedGaussians) -> ProjectedGaussians:
+    """The same Gaussians with probe channels, whose gradients are sums over pixels."""
+    return replace(projected, probes=zero_probes(projected.count, 3, like=projected.channels))
 
 
 def tracing_loss(part: TrainingRender, with_similarity: bool) -> Float[Tensor, ""]:
-    """Zero, whose gradient in the silent channels of `part` is what `traced_errors` reads.
+    """Zero, whose gradient in the probe channels of `part` is what `traced_errors` reads.
 
     Structural similarity counts as 0 unless it is asked for, as it is costly.
     """
-    return traced(part.splat.gaussian_features, error_maps(part, with_similarity))
+    return traced(part.render.gaussian_features, error_maps(part, with_similarity))
 
 
 @torch.no_grad()
@@ -84,16 +84,16 @@ def error_maps(part: TrainingRender, with_similarity: bool) -> Float[Tensor, "C 
     image, target = part.image.detach(), part.target
     l1 = (image - target).abs().mean(-1, keepdim=True)
     ssim = similarity_map(image, target) if with_similarity else torch.zeros_like(l1)
-    cover = part.splat.alpha.detach().clamp(min=SMALLEST_ALPHA)
+    cover = part.render.alpha.detach().clamp(min=SMALLEST_ALPHA)
     return torch.cat([torch.ones_like(l1), l1 / cover, ssim / cover], dim=-1)
 
 
 def traced_errors(part: TrainingRender) -> TracedErrors | None:
-    """What the backward pass has left in the silent channels; None if it has not been run."""
-    silent = part.seen.silent
-    if silent is None or silent.grad is None:
+    """What the backward pass has left in the probe channels; None if it has not been run."""
+    probes = part.render.projected.probes
+    if probes is None or probes.grad is None:
         return None
-    return TracedErrors(*silent.grad.unbind(-1))
+    return TracedErrors(*probes.grad.unbind(-1))
 
 
 def fresh_statistics(count: int, device: torch.device) -> dict[str, Float[Tensor, "N"]]:

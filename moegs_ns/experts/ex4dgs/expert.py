@@ -168,7 +168,7 @@ class Ex4DGSExpert(Expert):
         )
 
     @property
-    def replay_key(self) -> Hashable | None:
+    def graph_key(self) -> Hashable | None:
         """See base."""
         return self.active_sh_degree, self.duration
 

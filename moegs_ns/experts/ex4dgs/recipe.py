@@ -215,11 +215,11 @@ class Ex4DGSRecipe(Recipe):
         """Collect the screen gradients and traced errors of both kinds of Gaussians."""
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
-            screen = screen_gradients(part.splat, num_views)
+            screen = screen_gradients(part.render, num_views)
             errors = backtracking.traced_errors(part)
             if screen is None or errors is None:
                 continue
-            radii, frame = part.splat.radii.amax(0), part.view.frame_ids[0]
+            radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
             for densifier, rows in zip(self.densifiers, self._rows(), strict=True):
                 statistics = densifier.statistics
                 statistics["gradients"] += screen[0][rows]
@@ -293,7 +293,7 @@ class Ex4DGSRecipe(Recipe):
         static, rows = self.ex4dgs.gauss_params, self._rows()[0]
         lengths = static["displacements"].detach().norm(dim=-1)
         away = static["means"].detach() - part.view.positions[-1]
-        is_visible = part.splat.radii[-1, rows] > 0
+        is_visible = part.render.radii[-1, rows] > 0
         wanted = math.ceil(self.config.conversion.share * int(is_visible.sum()))
         scores = torch.where(is_visible, lengths / away.square().sum(-1).clamp(min=1e-20), -1.0)
         chosen = torch.zeros_like(is_visible)

@@ -73,7 +73,7 @@ class HexPlaneExpert(Expert):
         return [deformed(self, self.decoder(own)) for own in features]
 
     @property
-    def replay_key(self) -> Hashable | None:
+    def graph_key(self) -> Hashable | None:
         """See base."""
         return self.active_sh_degree, self.is_deforming
 

@@ -60,9 +60,7 @@ class HexPlaneRecipe(Recipe):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._replayed_planes = GraphedCallable(
-            lambda: (self.plane_regularizer(),), self.hexplane.planes
-        )
+        self.graphed_planes = GraphedCallable(self.plane_regularizer, self.hexplane.planes)
 
     @property
     def hexplane(self) -> HexPlaneExpert:
@@ -114,7 +112,7 @@ class HexPlaneRecipe(Recipe):
         """See base."""
         losses = super().loss_terms(step, parts)
         if self.hexplane.is_deforming:
-            (losses["planes"],) = self._replayed_planes()
+            losses["planes"] = self.graphed_planes()
         return losses
 
     def plane_regularizer(self) -> Float[Tensor, ""]:

@@ -94,7 +94,7 @@ class STGExpert(Expert):
         )
 
     @property
-    def replay_key(self) -> Hashable | None:
+    def graph_key(self) -> Hashable | None:
         """See base."""
         return self.active_sh_degree
 

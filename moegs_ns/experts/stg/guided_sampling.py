@@ -125,7 +125,7 @@ def points_along_rays(
     largest expected depth of the moment, among pixels that are rather opaque.
     """
     image, target = part.image[-1].detach().clamp(0.0, 1.0), part.target[-1]
-    depth, alpha = part.splat.depth[-1, ..., 0].detach(), part.splat.alpha[-1, ..., 0]
+    depth, alpha = part.render.depth[-1, ..., 0].detach(), part.render.alpha[-1, ..., 0]
     is_sampled = bad_pixels(image, target, config)
     if not bool((alpha > SOLID).any()) or not bool(is_sampled.any()):
         return target.new_zeros(0, 3), target.new_zeros(0, 3)

@@ -1,8 +1,8 @@
-"""Where Gaussians come from: what else is kept per Gaussian follows those that a recipe rewrites.
+"""Tracks parents through densification, so that router weights follow their Gaussians.
 
-Rows are numbered before a recipe changes its expert, as one more statistic of its densifiers. The
-operations of densification hand statistics on with the rows, from parents to clones and children
-too, and give 0 to what is new, so that the numbers that are left say which row each one comes from.
+Before a recipe changes its expert, every Gaussian's number is stored as one more statistic of the
+densifiers. Densification copies statistics from parents to clones and children and fills 0 for new
+Gaussians, so that the numbers that are left name the parents.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,52 +19,54 @@ from moegs_ns.experts.recipe import Recipe
 from moegs_ns.training.gaussian_params import GaussianParams
 from moegs_ns.training.optimizers import replace_parameter
 
-SOURCE = "source"
-"""Name of the statistic: the number of a row, from 1, in the expert's set as it was before."""
+PARENT = "parent"
+"""Name of the statistic: a Gaussian's index from 1 in the expert's set before the change."""
 
 
 @contextmanager
-def followed(recipe: Recipe, on_change: Callable[[Int[Tensor, "N"]], None]) -> Iterator[None]:
-    """Watch what a block does to the set of Gaussians of a recipe's expert.
+def track_parents(recipe: Recipe, on_change: Callable[[Int[Tensor, "N"]], None]) -> Iterator[None]:
+    """Watch what a block does to the Gaussians of a recipe's expert.
 
-    If that changes, `on_change` is told of every row where it comes from: the number, from 1, that
-    it or its parent had before; 0 for a row without a parent. Rows that were not rewritten by the
-    recipe's densifiers have 0 as well. Nothing waits for the GPU while nothing changes.
+    If the set changes, `on_change` gets the index from 1 that each Gaussian, or its parent, had
+    before; 0 for those without a parent, and for all if another than the recipe's densifiers
+    changed the set. While nothing changes the host does not synchronise with the GPU.
     """
+    # Number the Gaussians of all densifiers in the expert's order.
     before = [densifier.parameters["means"] for densifier in recipe.densifiers]
     counts = [len(means) for means in before]
     total = sum(counts)
     numbers = torch.arange(1, total + 1, device=before[0].device)
     for densifier, own in zip(recipe.densifiers, numbers.split(counts), strict=True):
-        densifier.statistics[SOURCE] = own
+        densifier.statistics[PARENT] = own
     yield
-    sources = [densifier.statistics.pop(SOURCE, numbers[:0]) for densifier in recipe.densifiers]
+    # Densification replaces parameters; the same objects mean the same Gaussians.
+    parents = [densifier.statistics.pop(PARENT, numbers[:0]) for densifier in recipe.densifiers]
     after = [densifier.parameters["means"] for densifier in recipe.densifiers]
     count = recipe.expert.num_gaussians
     if count == total and all(old is new for old, new in zip(before, after, strict=True)):
         return
-    together = torch.cat(sources)
+    together = torch.cat(parents)
     on_change(together if len(together) == count else together.new_zeros(count))
 
 
 @torch.no_grad()
-def follow(
-    rows: GaussianParams,
+def take_from_parents(
+    weights: GaussianParams,
     optimizers: Iterable[Optimizer],
-    sources: Int[Tensor, "N"],
+    parents: Int[Tensor, "N"],
     initial: dict[str, float],
 ) -> None:
-    """Give parameters the rows that Gaussians come from (`followed`), with their optimisers' state.
+    """Give each Gaussian the weights and optimiser state of its parent (see `track_parents`).
 
-    Rows of Gaussians without a source begin with the `initial` value and no moments.
+    Gaussians without a parent begin with the `initial` value and no moments.
     """
     optimizers = list(optimizers)
-    for name, old in list(rows.items()):
-        new = Parameter(_taken(old, sources, initial[name]))
-        replace_parameter(optimizers, old, new, partial(_taken, sources=sources, first=0.0))
-        rows[name] = new
+    for name, old in list(weights.items()):
+        new = Parameter(_taken(old, parents, initial[name]))
+        replace_parameter(optimizers, old, new, partial(_taken, parents=parents, initial=0.0))
+        weights[name] = new
 
 
-def _taken(values: Tensor, sources: Int[Tensor, "N"], first: float) -> Tensor:
-    """Rows by their numbers from 1; for the number 0 a row of `first`."""
-    return torch.cat([values.new_full((1, *values.shape[1:]), first), values])[sources]
+def _taken(values: Tensor, parents: Int[Tensor, "N"], initial: float) -> Tensor:
+    """Values by index from 1; `initial` for the index 0."""
+    return torch.cat([values.new_full((1, *values.shape[1:]), initial), values])[parents]

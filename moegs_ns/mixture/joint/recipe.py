@@ -1,4 +1,4 @@
-"""How experts and router are trained together, which MoE-GS compares with (appendix B.1)."""
+"""Joint training of experts and router, which MoE-GS compares with (appendix B.1)."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from moegs_ns.experts.recipe import Recipe
-from moegs_ns.mixture.joint.parent_tracking import follow, followed
+from moegs_ns.mixture.joint.parent_tracking import take_from_parents, track_parents
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.recipe import RouterRecipe
 from moegs_ns.routers import Router
@@ -26,25 +26,23 @@ Value = TypeVar("Value")
 
 
 class MixtureSupervision(Supervision):
-    """Leaves the comparison with training images to the mixture; what a recipe adds stays."""
+    """Drops the experts' own photometric loss: the mixture's image has it. Regularizers stay."""
 
     def errors(
         self, parts: Sequence[TrainingRender], ssim_lambda: float, step: int
     ) -> PhotometricErrors:
         """See base; all are 0."""
-        nothing = parts[0].image.new_zeros(sum(len(part.indices) for part in parts))
-        return PhotometricErrors(nothing.sum(), nothing, None)
+        zeros = parts[0].image.new_zeros(sum(len(part.indices) for part in parts))
+        return PhotometricErrors(zeros.sum(), zeros, None)
 
 
 class JointRecipe(nn.Module):
-    """Every expert by its own recipe and the router, all on the same image.
+    """The router and every expert's own recipe, all on the same image.
 
-    Images come in shuffled passes, one per step. Recipes that choose images, by their errors or by
-    the frames that they have come to, do not choose here, and those of several images per step see
-    one. The loss is that of the mixture's image: what experts learn of it, and where they grow,
-    goes with their gates. Their own terms are added to it, but for those that compare images.
-    The router's weights follow every change of the experts' Gaussians: clones, children and
-    converted ones have those of their parents, others begin anew.
+    Images come in shuffled passes, one per step; recipes' own samplers and batch sizes are not
+    used. The loss is that of the mixture's image, so experts learn and grow in proportion to their
+    gates; their regularizers are added. Router weights follow densification: clones, children and
+    converted Gaussians take those of their parents, others start from the initial ones.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class JointRecipe(nn.Module):
 
     @property
     def experts(self) -> dict[str, Recipe]:
-        """The experts' recipes by the experts' names, in the order of their gates."""
+        """The experts' recipes by name, in the order of their gates."""
         return dict(zip(self.names, cast(list[Recipe], list(self.expert_recipes)), strict=True))
 
     @property
@@ -71,13 +69,13 @@ class JointRecipe(nn.Module):
         return self._mixture[0].router
 
     def make_sampler(self, table: FrameTable) -> Sampler:
-        """The one sampler of training images, which this recipe keeps and saves."""
+        """The one sampler of training images, which the router's recipe keeps and saves."""
         for recipe in self.experts.values():
             recipe.share_images(table)
         return self.router_recipe.make_sampler(table)
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """The router's groups, and each expert's with `prefix` before their names."""
+        """The router's groups, and each expert's under `prefix`."""
         groups = self.router.parameter_groups()
         for name, recipe in self.experts.items():
             own = recipe.parameter_groups()
@@ -87,7 +85,7 @@ class JointRecipe(nn.Module):
     def attach(
         self, optimizers: Mapping[str, Optimizer], schedulers: Mapping[str, LRScheduler]
     ) -> None:
-        """Hand over the optimisers, which are rewritten together with the sets of Gaussians."""
+        """Hand over the optimisers, whose state changes with the sets of Gaussians."""
         self._router_optimizers = [optimizers[name] for name in self.router.parameter_groups()]
         for name, recipe in self.experts.items():
             recipe.attach(without_prefix(optimizers, name))
@@ -102,7 +100,7 @@ class JointRecipe(nn.Module):
     def before_step(self, step: int) -> None:
         """Bring all experts into their states at `step`."""
         for k, recipe in enumerate(self.experts.values()):
-            with followed(recipe, partial(self._follow, k)):
+            with track_parents(recipe, partial(self._update_weights, k)):
                 recipe.before_step(step)
 
     def loss_terms(
@@ -114,8 +112,7 @@ class JointRecipe(nn.Module):
     ) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised.
 
-        `parts` are what each expert drew, `image` and `gates` the mixture's, as the router's recipe
-        takes them.
+        `parts` are the experts' renders, `image` and `gates` the mixture's, as in `RouterRecipe`.
         """
         losses = self.router_recipe.loss_terms(image, parts[0].target[0], gates)
         for (name, recipe), part in zip(self.experts.items(), parts, strict=True):
@@ -126,21 +123,22 @@ class JointRecipe(nn.Module):
     def after_step(self, step: int, parts: Sequence[TrainingRender]) -> None:
         """Let every recipe collect statistics and change its set of Gaussians."""
         for k, (recipe, part) in enumerate(zip(self.experts.values(), parts, strict=True)):
-            with followed(recipe, partial(self._follow, k)):
+            with track_parents(recipe, partial(self._update_weights, k)):
                 recipe.after_backward(step, [part])
                 recipe.after_step(step)
 
-    def _follow(self, k: int, sources: Int[Tensor, "N"]) -> None:
-        follow(self.router.rows[k], self._router_optimizers, sources, self.router.initial_weights)
+    def _update_weights(self, k: int, parents: Int[Tensor, "N"]) -> None:
+        weights, initial = self.router.gaussian_weights[k], self.router.initial_weights
+        take_from_parents(weights, self._router_optimizers, parents, initial)
 
 
 def prefix(name: str) -> str:
-    """What the names of an expert's groups of parameters begin with in a joint training."""
+    """Prefix of an expert's parameter groups in joint training."""
     return f"{name}."
 
 
 def without_prefix(values: Mapping[str, Value], name: str) -> dict[str, Value]:
-    """What belongs to the groups of an expert, by the names that its own recipe gives them."""
+    """The entries of an expert's parameter groups, under its own recipe's names."""
     return {
         group.removeprefix(prefix(name)): value
         for group, value in values.items()

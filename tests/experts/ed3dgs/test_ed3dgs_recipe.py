@@ -8,7 +8,7 @@ from ed3dgs_helpers import build
 from tolerances import FORWARD
 from training_helpers import drawn, train_step
 
-from moegs_ns.cuda_graphs.graphed import PATIENCE
+from moegs_ns.cuda_graphs.graphed import WARMUP_CALLS
 from moegs_ns.experts.ed3dgs import recipe as recipe_module
 from moegs_ns.experts.ed3dgs.embedding_smoothness import embedding_roughness
 from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig
@@ -283,19 +283,19 @@ class TestTraining:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_replayed_terms_are_those_of_the_set_as_it_is(device):
+def test_graphed_terms_are_those_of_the_set_as_it_is(device):
     """While Gaussians move, after the set has changed, and with the pairs of a checkpoint."""
     expert, recipe, _ = build(budget=0.001)
     expert.to(device)
     rows = expert.gauss_params
     rows["embeddings"].data.normal_()
     was_recorded = []
-    for step in range(4 * PATIENCE):
-        if step == 2 * PATIENCE:
+    for step in range(4 * WARMUP_CALLS):
+        if step == 2 * WARMUP_CALLS:
             rows.select_(torch.arange(25, device=device))
             recipe._forget_neighbours()
-        if step == 3 * PATIENCE + 2:
-            was_recorded.append(recipe._replayed_terms.recording is not None)
+        if step == 3 * WARMUP_CALLS + 2:
+            was_recorded.append(recipe._graphed_terms.graph is not None)
             state = recipe.get_extra_state()
             state["neighbours"] |= {"roots": 2.0 * state["neighbours"]["roots"]}
             recipe.set_extra_state(state)
@@ -305,7 +305,7 @@ def test_replayed_terms_are_those_of_the_set_as_it_is(device):
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value)
         rows["embeddings"].data.add_(0.1 * torch.randn_like(rows["embeddings"]))
-    was_recorded.append(recipe._replayed_terms.recording is not None)
+    was_recorded.append(recipe._graphed_terms.graph is not None)
     assert was_recorded == [device == "cuda", False]
 
 

@@ -30,7 +30,7 @@ class TestBacktracking:
         )
         projection = apply_eps2d(projection, 0.1, True)
         # One channel per Gaussian shows its contributions to all pixels.
-        channels = torch.eye(part.seen.count)[projection.gaussian_ids]
+        channels = torch.eye(part.render.projected.count)[projection.gaussian_ids]
         size = part.view.width, part.view.height
         ids = torch.zeros_like(projection.gaussian_ids)
         weights, _ = rasterize(projection, channels, ids, 1, *size)

@@ -50,7 +50,7 @@ class TestExpert:
         rows = torch.arange(expert.num_gaussians)
         keep = {"static": rows < STATIC, "dynamic": rows >= STATIC, "none": rows < 0}[which]
         part = drawn(expert.select(keep))
-        assert part.seen.count == int(keep.sum())
+        assert part.render.projected.count == int(keep.sum())
         assert part.image.isfinite().all()
 
     @pytest.mark.parametrize("num_frames", [1, 2])
@@ -149,7 +149,7 @@ class TestConversion:
         lengths = expert.gauss_params["displacements"].norm(dim=-1)
         away = expert.gauss_params["means"].norm(dim=-1)
         scores = lengths / away**2
-        is_visible = part.splat.radii[0] > 0
+        is_visible = part.render.radii[0] > 0
         assert scores[chosen].min() > scores[~chosen & is_visible].max()
         assert int(chosen.sum()) == -(-int(is_visible.sum()) * 4 // 10)
 

@@ -47,11 +47,10 @@ def build(color: str = "full", count: int = 24, **options):
 def drawn(expert, target: torch.Tensor | None = None, **view_options) -> TrainingRender:
     """One view of the expert; its target is black where none is given."""
     view = make_view(1, **view_options)
-    seen = project(expert.at(view.time), view)
-    result = rasterize([seen], view).only()
+    result = rasterize([project(expert.at(view.time), view)], view).only()
     image = finish_image(expert, result, view, expert.background)
     target = torch.zeros_like(image) if target is None else target
-    return TrainingRender(seen, result, view, image, target, torch.zeros(1, dtype=torch.long))
+    return TrainingRender(result, view, image, target, torch.zeros(1, dtype=torch.long))
 
 
 class TestColors:
@@ -147,7 +146,7 @@ class TestGuidedSampling:
         rows, columns = torch.nonzero(is_sampled, as_tuple=True)
         expected = torch.stack([columns, rows], dim=1).repeat(2, 1) + 0.5
         torch.testing.assert_close(pixels, expected, atol=1e-2, rtol=0.0)
-        farthest = float(part.splat.depth[part.splat.alpha > 0.5].amax())
+        farthest = float(part.render.depth[part.render.alpha > 0.5].amax())
         half = len(xyz) // 2
         torch.testing.assert_close(seen[:half, 2], torch.full((half,), 0.5 * farthest))
         torch.testing.assert_close(seen[half:, 2], torch.full((half,), 2.0 * farthest))

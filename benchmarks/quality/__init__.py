@@ -1,0 +1,1 @@
+"""What mixtures, pruning, distillation and routers score on held-out views."""

@@ -1,0 +1,156 @@
+"""Train experts side by side, then routers over them, and score all on held-out cameras.
+
+    python -m benchmarks.quality.mixtures --name basketball --data DATA/panoptic_basketball \
+        --parser panoptic-data --parser-options="--frames 0 66" --budget 0.2
+
+With `--joint` each mixture is also trained jointly, for as many steps as the two stages take
+together: those of its longest expert, then those of the router. Experts keep their schedules.
+Beside the table of runs, NAME_gains tells what mixtures gain over the best of their experts.
+"""
+
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+
+import tyro
+from nerfstudio.configs.method_configs import all_methods
+
+from benchmarks.quality.gains import Pair, gain_rows
+from benchmarks.quality.image_sheets import save_sheet
+from benchmarks.tables import free_memory
+from benchmarks.trainings import Trainings, num_gpus, own_options, report
+from moegs_ns.launch.jobs import TrainingJob, progress_of, run_side_by_side, train_side_by_side
+from moegs_ns.reports.scores import Score, print_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixtures(Trainings):
+    """One or more mixtures per seed on one scene."""
+
+    methods: tuple[str, ...] = ("moegs-stg", "moegs-4dgaussians")
+    """Experts."""
+    mixtures: tuple[str, ...] = ()
+    """Experts of each mixture, joined by commas; by default one of all, if there are several."""
+    budget: float = 0.2
+    """Fraction of the published steps of the experts."""
+    router_budget: float = 1.0
+    """Fraction of the published steps of the router."""
+    expert_options: tuple[str, ...] = ()
+    """Further options of single experts, each 'METHOD: options', or of all, 'all: options'."""
+    router_options: str = ""
+    """Further options of the router's training."""
+    joint: bool = False
+    """Also train every mixture jointly (moegs-joint), which shows every image to all experts."""
+    seeds_at_once: int = 1
+    """Seeds whose experts are trained side by side."""
+    one_by_one: bool = False
+    """One training on each GPU at a time instead of all side by side, so that times count."""
+
+    def main(self) -> None:
+        """Train, score, write."""
+        started = time.perf_counter()
+        scores: dict[Path, Score] = {}
+        pairs: list[Pair] = []
+        for first in range(0, len(self.seeds), self.seeds_at_once):
+            seeds = self.seeds[first : first + self.seeds_at_once]
+            # First stage: the experts of these seeds.
+            stages = {seed: self.experts(seed) for seed in seeds}
+            trained = self.train([each for stage in stages.values() for each in stage.values()])
+            # Second stage: routers, and joint trainings, whose experts are all there.
+            mixtures = [
+                (router, experts)
+                for seed in seeds
+                for router, experts in self.routers(seed, stages[seed])
+                if all(expert in trained for expert in experts)
+            ]
+            routers = self.train([router for router, _ in mixtures])
+            self.score_all([*trained, *routers], scores)
+            for router, experts in mixtures:
+                if router not in routers:
+                    continue
+                own = tuple(scores[each.folder] for each in experts)
+                pairs.append(Pair(scores[router.folder], own))
+                self.write(gain_rows(pairs), "_gains")
+                if self.images_dir is not None:
+                    sheet = self.images_dir / f"{self.name}_{router.folder.name}.jpg"
+                    save_sheet(router.config_path, sheet)
+            print_scores(list(scores.values()))
+            free_memory()
+        print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+
+    def train(self, trainings: Sequence[TrainingJob]) -> list[TrainingJob]:
+        """Those of them that are finished after training what is missing.
+
+        One that fails is reported, and costs no other its score.
+        """
+        missing = [each for each in trainings if not progress_of(each.folder).is_finished]
+        for each in missing:
+            print("ns-train", shlex.join(each.args()), flush=True)
+        shared = math.ceil(len(missing) / num_gpus()) or 1
+        try:
+            train_side_by_side(missing, at_once=1 if self.one_by_one else shared)
+        except RuntimeError as error:
+            print(f"Left out of the tables: {error}", flush=True)
+        return [each for each in trainings if progress_of(each.folder).is_finished]
+
+    def score_all(self, trained: Sequence[TrainingJob], scores: dict[Path, Score]) -> None:
+        """Score runs in processes of their own, one on each GPU at a time.
+
+        The table is written with each new score, so that nothing is lost if the time runs out.
+        """
+        writing = Lock()
+
+        def score(run: TrainingJob, index: int) -> None:
+            row = report(run.folder, index)
+            with writing:
+                scores[run.folder] = Score(**row)
+                self.write([asdict(each) for each in scores.values()])
+
+        run_side_by_side([partial(score, run) for run in trained])
+        for run in trained:  # in the order of the trainings, not that of the ends
+            scores[run.folder] = scores.pop(run.folder)
+        self.write([asdict(each) for each in scores.values()])
+
+    def experts(self, seed: int) -> dict[str, TrainingJob]:
+        """Trainings of one seed's experts by method."""
+        own = own_options(self.expert_options, self.methods, "--expert-options")
+        return {method: self.job(method, f"seed-{seed}", seed, own[method]) for method in own}
+
+    def routers(
+        self, seed: int, experts: dict[str, TrainingJob]
+    ) -> list[tuple[TrainingJob, list[TrainingJob]]]:
+        """Trainings of one seed's mixtures, each with its experts."""
+        found = []
+        everything = (",".join(self.methods),) if len(self.methods) > 1 else ()
+        for mixture in self.mixtures or everything:
+            names = mixture.split(",")
+            members = [experts[method] for method in names]
+            options = ["--experts", *(str(each.config_path) for each in members)]
+            options += shlex.split(self.router_options)
+            name = f"seed-{seed}-{'-'.join(m.removeprefix('moegs-') for m in names)}"
+            router = self.job("moegs-router", name, seed, options, budget=self.router_budget)
+            found.append((router, members))
+            if self.joint:
+                found.append((self.joint_training(names, seed, name), members))
+        return found
+
+    def joint_training(self, members: Sequence[str], seed: int, name: str) -> TrainingJob:
+        """The joint training of a mixture in as many steps as its two stages."""
+        router_steps = all_methods["moegs-router"].max_num_iterations * self.router_budget
+        longest = max(all_methods[method].max_num_iterations for method in members)
+        # Given as steps of the full recipe, of which the budget takes a fraction.
+        steps = longest + round(router_steps / self.budget)
+        options = ["--experts", *members, "--max-num-iterations", str(steps)]
+        own = own_options(self.expert_options, self.methods, "--expert-options")
+        given = [f"{method}: {shlex.join(own[method])}" for method in members if own[method]]
+        options += ["--expert-options", *given] if given else []
+        return self.job("moegs-joint", name, seed, options)
+
+
+if __name__ == "__main__":
+    tyro.cli(Mixtures, description=__doc__).main()

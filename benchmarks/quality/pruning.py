@@ -1,0 +1,143 @@
+"""Prune a trained mixture by every criterion and score it on held-out views.
+
+    python -m benchmarks.quality.pruning --name pruning --run outputs/benchmark/NAME/moegs-router/seed-0
+
+One-shot pruning is measured as it is, without training afterwards. With `--rounds 1 5` each
+criterion and ratio is also pruned by `ns-train`, in one and in five rounds, with the router trained
+on:
+
+    python -m benchmarks.quality.pruning --name pruning_trained --run RUN --rounds 1 5 --criteria \\
+        gate-gradient gated-contribution --parser panoptic-data --parser-options="--frames 0 66"
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
+from benchmarks.trainings import Scene, Trainings
+from moegs_ns.cameras import single_views
+from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.launch.jobs import train_side_by_side
+from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
+from moegs_ns.mixture.prune import prune
+from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.reports.scores import Score, print_scores, score_pipeline, score_run
+from moegs_ns.runs.checkpoint import Run, open_run
+
+METHOD = "moegs-router"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning(Trainings):
+    """Every criterion at every ratio, on one trained mixture."""
+
+    run: Path
+    """config.yml or folder of the mixture's run."""
+    ratios: tuple[float, ...] = (0.25, 0.55, 0.75, 0.9)
+    """Fractions of the Gaussians to remove; nothing removed is always measured."""
+    criteria: tuple[CriterionName, ...] = tuple(CRITERIA)
+    per_expert: bool = False
+    """Remove the same fraction of every expert."""
+    max_views: int | None = None
+    """Training images to measure importance on, spread evenly; None for all."""
+    rounds: tuple[int, ...] = ()
+    """Also prune by `ns-train` in so many rounds, with the router trained in between."""
+    scene: Annotated[Scene, tyro.conf.arg(name="")] = Scene(Path(), "n3v-data")
+    """Of these trainings; their data is always that of the run."""
+    budget: float = 1.0
+    """Fraction of the published steps of the router that these trainings get."""
+
+    def main(self) -> None:
+        """Measure, prune, score, write."""
+        self.write_each(self.rows(open_run(self.run)))
+
+    def rows(self, run: Run) -> Iterator[dict[str, Any]]:
+        """Rows of the table, the mixture as it is first."""
+        pipeline = load_pipeline(run)
+        model = pipeline.model
+        if not isinstance(model, MixtureModel):
+            raise SystemExit(f"Expected the run of a mixture, but {run.config_path} is none.")
+        whole = model.mixture
+        sheet = ImageSheet(self.sheet_path())
+        index = middle_index(pipeline)
+        score = score_pipeline(run, pipeline)
+        print_scores([score])
+        yield row_of(score, "none", 0.0)
+        unpruned = run_images(pipeline, index, with_experts=False)
+        for criterion in self.criteria:
+            shown = {"truth": unpruned["truth"], "0 %": unpruned["image"]}
+            importance = self.measure(model, criterion, pipeline.datamanager.train_dataset.cameras)
+            for ratio in self.ratios:
+                try:
+                    model.mixture = prune(whole, self.choose(importance, ratio))
+                except ValueError as error:
+                    print(f"{criterion} at {ratio:g} is left out: {error}")
+                    continue
+                score = score_pipeline(run, pipeline)
+                yield row_of(score, criterion, ratio, saturated=importance.saturated_fraction)
+                image = run_images(pipeline, index, with_experts=False)["image"]
+                shown[f"{100 * ratio:g} %"] = image
+                for count in self.rounds:
+                    yield row_of(self.train(criterion, ratio, count), criterion, ratio, count)
+            model.mixture = whole
+            sheet.add(criterion, shown)
+
+    def measure(self, model: MixtureModel, criterion: CriterionName, cameras: Any) -> Importance:
+        """Importance of every Gaussian by a criterion."""
+        views = single_views(cameras, model.device, self.max_views)
+        return CRITERIA[criterion].measure(model.mixture, views, self.seeds[0])
+
+    def choose(self, importance: Importance, ratio: float):
+        """Which Gaussians stay at a ratio."""
+        counts = [len(values) for values in importance.values]
+        if self.per_expert:
+            return importance.best_per_expert([round((1.0 - ratio) * count) for count in counts])
+        return importance.best(round((1.0 - ratio) * sum(counts)))
+
+    def train(self, criterion: CriterionName, ratio: float, rounds: int) -> Score:
+        """Prune in rounds by `ns-train` and score the run."""
+        options = [
+            "--router", str(self.run), "--prune-ratio", str(ratio), "--prune-criterion", criterion,
+            "--prune-rounds", str(rounds), "--prune-per-expert", str(self.per_expert),
+        ]  # fmt: skip
+        if self.max_views is not None:
+            options += ["--pipeline.model.prune.max-views", str(self.max_views)]
+        datamanager = open_run(self.run).config.pipeline.datamanager
+        data = datamanager.data or datamanager.dataparser.data
+        on_its_data = replace(self, scene=replace(self.scene, data=data))
+        name = f"{criterion}-{ratio:g}-{rounds}"
+        training = on_its_data.job(METHOD, name, self.seeds[0], options)
+        train_side_by_side([training])
+        return score_run(open_run(training.folder))
+
+
+def row_of(
+    score: Score,
+    criterion: str,
+    ratio: float,
+    rounds: int = 0,
+    saturated: float | None = None,
+) -> dict[str, Any]:
+    """One row; 0 rounds stand for one-shot pruning without training afterwards."""
+    own = {
+        "criterion": criterion,
+        "ratio": ratio,
+        "rounds": rounds,
+        "saturated_fraction": saturated,
+    }
+    values = asdict(score)
+    if saturated is None:
+        reasons = [
+            values["reason"],
+            "saturated_fraction: measured by gate-gradient in one shot only",
+        ]
+        values["reason"] = "; ".join(reason for reason in reasons if reason)
+    return own | values
+
+
+if __name__ == "__main__":
+    tyro.cli(Pruning, description=__doc__).main()

@@ -1,0 +1,1 @@
+"""What one operation, one training step or one frame costs."""

@@ -1,0 +1,83 @@
+"""E-D3DGS's embedding smoothness: one difference of embeddings a pair against sparse products.
+
+    python -m benchmarks.speed.embedding_smoothness --counts 20000 100000
+
+Points lie on two walls a few units apart, so that all twenty neighbours are within reach.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks.speed.timing import Timing, time_calls, time_in_turns
+from benchmarks.tables import RESULTS, Table
+from moegs_ns.experts.ed3dgs.embedding_smoothness import (
+    Neighbours,
+    find_neighbours,
+    plain_roughness,
+    sparse_roughness,
+)
+
+NEIGHBOURS, EMBEDDING_SIZE = 20, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingSmoothness(Table):
+    """Milliseconds of the search for neighbours, and of value and gradient, both ways in turns."""
+
+    counts: tuple[int, ...] = (20_000, 100_000, 250_000)
+    """Gaussians of each row."""
+    repeats: int = 20
+    """Timed calls."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to compute."""
+    name: str = "embedding_smoothness"
+    results_dir: Path = RESULTS / "synthetic"
+
+    def main(self) -> None:
+        """Measure every count and write the table."""
+        self.write_each(self.measure(count) for count in self.counts)
+
+    def measure(self, count: int) -> dict[str, Any]:
+        """One row."""
+        generator = torch.Generator().manual_seed(0)
+        means = two_walls(count, generator).to(self.device)
+        search = partial(find_neighbours, means, NEIGHBOURS, 1.0)
+        searching, neighbours = time_calls(search, 3, warmup=1), search()
+        embeddings = torch.randn(count, EMBEDDING_SIZE, generator=generator).to(self.device)
+        embeddings.requires_grad_()
+        ways = {"plain": plain_roughness, "sparse": sparse_roughness}
+        calls = {n: partial(value_and_gradient, w, embeddings, neighbours) for n, w in ways.items()}
+        row: dict[str, Any] = {"device": self.device, "gaussians": count}
+        row |= {"pairs": len(neighbours.others), "search_ms": searching.median}
+        times = time_in_turns(calls, self.repeats)
+        timings = {name: Timing.of(values) for name, values in times.items()}
+        for name, timing in timings.items():
+            row |= timing.columns(f"{name}_")
+        return row | {"times_faster": timings["plain"].median / timings["sparse"].median}
+
+
+def two_walls(count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
+    """Points spread evenly over two squares four units wide, a hundredth of a unit thick."""
+    means = 4.0 * torch.rand(count, 3, generator=generator) - 2.0
+    thin = 0.01 * torch.randn(count, generator=generator)
+    means[: count // 2, 2] = thin[: count // 2]
+    means[count // 2 :, 0] = thin[count // 2 :]
+    return means
+
+
+def value_and_gradient(
+    way: Callable[[Tensor, Neighbours], Tensor], embeddings: Tensor, neighbours: Neighbours
+) -> None:
+    """What a training step computes."""
+    torch.autograd.grad(way(embeddings, neighbours), embeddings)
+
+
+if __name__ == "__main__":
+    tyro.cli(EmbeddingSmoothness, description=__doc__).main()

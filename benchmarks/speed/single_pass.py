@@ -1,0 +1,147 @@
+"""One pass over all experts against one pass each, on CUDA, equal up to 1e-5.
+
+python -m benchmarks.speed.single_pass
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+
+from benchmarks.speed.timing import forward_view, random_gaussians, time_calls
+from benchmarks.tables import RESULTS, Table
+from moegs_ns.cameras import View
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.splatting import render, render_experts
+
+LEAVES = ("means", "quats", "scales", "opacities", "sh")
+IMAGES = ("rgb", "alpha", "depth", "features")
+LARGEST_DIFFERENCE = 1e-5
+LARGEST_FRACTION_OF_FLIPS = 1e-4
+"""Pixels beyond `LARGEST_DIFFERENCE` are flips at a threshold of opacity; at most this fraction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinglePass(Table):
+    """What to render and how often."""
+
+    name: str = "single_pass"
+    results_dir: Path = RESULTS / "synthetic"
+    width: int = 1352
+    height: int = 1014
+    gaussians: tuple[int, ...] = (150_000, 40_000)
+    """Gaussians of each expert."""
+    experts: tuple[int, ...] = (2, 4)
+    features: int = 3
+    """Router channels beside colour; depth is always rendered too."""
+    repeats: int = 30
+    seed: int = 0
+
+    def main(self) -> None:
+        """Time forward and backward; check that the images agree."""
+        if not torch.cuda.is_available():
+            raise SystemExit("The single pass is measured on CUDA, and no CUDA device was found.")
+        self.write_each(
+            row
+            for gaussians in self.gaussians
+            for experts in self.experts
+            for row in self.measure(gaussians, experts, "cuda")
+        )
+
+    def measure(self, gaussians: int, experts: int, device: str) -> Iterator[dict]:
+        """One row for each of forward, backward to features, and backward to everything."""
+        generator = torch.Generator().manual_seed(self.seed)
+        view = forward_view(self.width, self.height, device)
+        parts = [random_gaussians(gaussians, view, generator) for _ in range(experts)]
+        features = [torch.rand(gaussians, self.features, generator=generator) for _ in parts]
+        frozen = Experts(parts, [values.to(device) for values in features], view)
+        agreement = compare(frozen)
+        for name in (
+            "forward", "forward + backward to features", "forward + backward to everything"
+        ):  # fmt: skip
+            scene, leaves = _attach(frozen, name)
+            one = time_calls(_step(scene.together, leaves), self.repeats)
+            many = time_calls(_step(scene.apart, leaves), self.repeats)
+            print(
+                f"{experts} x {gaussians}, {name}: one pass {one.median:.3f} ms, "
+                f"{experts} passes {many.median:.3f} ms"
+            )
+            yield {
+                "pass": name, "experts": experts, "gaussians_each": gaussians,
+                **one.columns("single_"), **many.columns("separate_"),
+                "times_faster": round(many.median / one.median, 3), **agreement,
+                "width": self.width, "height": self.height, "channels": 3 + self.features + 1,
+            }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Experts and their router features before one camera."""
+
+    experts: list[Gaussians]
+    features: list[Tensor]
+    view: View
+
+    def together(self) -> tuple[Tensor, ...]:
+        """All images of all experts in one pass, each with a leading expert axis."""
+        rendered = render_experts(self.experts, self.view, self.features)
+        return tuple(getattr(rendered, name) for name in IMAGES)
+
+    def apart(self) -> tuple[Tensor, ...]:
+        """The same images, one expert after the other."""
+        rendered = [
+            render(expert, self.view, features)
+            for expert, features in zip(self.experts, self.features, strict=True)
+        ]
+        return tuple(torch.stack([getattr(one, name) for one in rendered]) for name in IMAGES)
+
+
+def compare(scene: Experts) -> dict[str, float]:
+    """Largest difference of any image, pixels that flipped at a threshold counted apart.
+
+    Raises:
+        AssertionError: more pixels differ by 1e-5 than flips explain.
+    """
+    largest, flipped = 0.0, 0.0
+    for one, many in zip(scene.together(), scene.apart(), strict=True):
+        difference = (one - many).abs().amax(dim=-1)
+        is_flipped = ~(difference <= LARGEST_DIFFERENCE)
+        largest = max(largest, difference[~is_flipped].max().item())
+        flipped = max(flipped, is_flipped.float().mean().item())
+    assert flipped <= LARGEST_FRACTION_OF_FLIPS, (
+        f"{flipped:.2e} of the pixels differ by more than {LARGEST_DIFFERENCE}."
+    )
+    return {"largest_difference": largest, "flipped_share": flipped}
+
+
+def _attach(scene: Experts, name: str) -> tuple[Experts, list[Tensor]]:
+    """The scene with gradients for what the pass needs, and these leaves."""
+    if name == "forward":
+        return scene, []
+    features = [values.clone().requires_grad_() for values in scene.features]
+    if name.endswith("to features"):
+        return replace(scene, features=features), features
+    leaves, experts = [*features], []
+    for expert in scene.experts:
+        own = {field: getattr(expert, field).clone().requires_grad_() for field in LEAVES}
+        experts.append(replace(expert, **own))
+        leaves += own.values()
+    return replace(scene, experts=experts, features=features), leaves
+
+
+def _step(render: Callable[[], tuple[Tensor, ...]], leaves: list[Tensor]) -> Callable[[], object]:
+    def step() -> object:
+        images = render()
+        if not leaves:
+            return images
+        loss = torch.stack([(image * image).mean() for image in images]).sum()
+        return torch.autograd.grad(loss, leaves)
+
+    return step
+
+
+if __name__ == "__main__":
+    tyro.cli(SinglePass, description=__doc__).main()

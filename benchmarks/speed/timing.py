@@ -1,0 +1,125 @@
+"""Timing, and random scenes.
+
+Times are wall-clock, synchronised with the device, after warm-up calls; every figure comes with its
+spread and the number of repeats.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from moegs_ns.cameras import UNKNOWN_ID, View
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.splatting.spherical_harmonics import num_bases
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock milliseconds of repeated calls."""
+
+    median: float
+    fastest: float
+    slowest: float
+    repeats: int
+
+    @staticmethod
+    def of(milliseconds: Sequence[float]) -> "Timing":
+        """Of single calls."""
+        median = statistics.median(milliseconds)
+        return Timing(median, min(milliseconds), max(milliseconds), len(milliseconds))
+
+    def columns(self, prefix: str = "") -> dict[str, float | int]:
+        """The same as columns of a row."""
+        return {
+            f"{prefix}median_ms": round(self.median, 4),
+            f"{prefix}min_ms": round(self.fastest, 4),
+            f"{prefix}max_ms": round(self.slowest, 4),
+            f"{prefix}n": self.repeats,
+        }
+
+
+def synchronize() -> None:
+    """Wait for the device; does nothing without CUDA."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> Timing:
+    """Call `function` again and again; the `warmup` first calls do not count."""
+    if repeats < 1:
+        raise ValueError(f"Timing expected at least one repeat, got {repeats}.")
+    for _ in range(warmup):
+        function()
+    durations = []
+    for _ in range(repeats):
+        synchronize()
+        start = time.perf_counter()
+        function()
+        synchronize()
+        durations.append(1e3 * (time.perf_counter() - start))
+    return Timing.of(durations)
+
+
+def time_in_turns(
+    calls: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds of calls made in turns, so that a busy moment of the machine meets all of them;
+    the first round does not count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for is_counted in [False] + [True] * repeats:
+        for name, call in calls.items():
+            time = time_calls(call, 1, warmup=0).median
+            if is_counted:
+                times[name].append(time)
+    return times
+
+
+def random_gaussians(
+    count: int,
+    view: View,
+    generator: torch.Generator,
+    *,
+    degree: int = 3,
+    mean_pixels: float = 2.0,
+) -> Gaussians:
+    """Gaussians that fill the image of the first camera, 2 to 8 units ahead of it.
+
+    Standard deviations are half to one and a half times `mean_pixels` on the screen.
+    """
+    device, focal = view.viewmats.device, float(view.Ks[0, 0, 0])
+    uniform = torch.rand(count, 7, generator=generator)
+    depths = 2.0 + 6.0 * uniform[:, 2]
+    across = 1.1 * depths / focal
+    x = (uniform[:, 0] - 0.5) * view.width * across
+    y = (uniform[:, 1] - 0.5) * view.height * across
+    means = torch.stack([x, y, depths], dim=-1)
+    quats = torch.randn(count, 4, generator=generator)
+    sh = 0.3 * torch.randn(count, num_bases(degree), 3, generator=generator)
+    scales = mean_pixels * (0.5 + uniform[:, 3:6]) * (depths / focal)[:, None]
+    return Gaussians(
+        means=means.to(device),
+        quats=torch.nn.functional.normalize(quats, dim=-1).to(device),
+        scales=scales.to(device),
+        opacities=(0.1 + 0.85 * uniform[:, 6]).to(device),
+        sh=sh.to(device),
+    )
+
+
+def forward_view(width: int, height: int, device: str = "cpu") -> View:
+    """One camera at the origin that looks along z."""
+    focal = 0.9 * width
+    K = torch.tensor([[focal, 0, 0.5 * width], [0, focal, 0.5 * height], [0, 0, 1]])
+    unknown = torch.full((1,), UNKNOWN_ID, device=device)
+    return View(
+        viewmats=torch.eye(4, device=device)[None],
+        Ks=K[None].to(device),
+        width=width,
+        height=height,
+        times=torch.zeros(1, device=device),
+        camera_ids=unknown,
+        frame_ids=unknown,
+    )

@@ -1,0 +1,59 @@
+"""What all benchmarks share: the table that they write, row by row, beside the command."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks import ROOT
+from moegs_ns.evaluation.tables import Row, write_results
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A benchmark that writes one table."""
+
+    name: str
+    """Name of the results file."""
+    results_dir: Path = RESULTS
+    """Folder of the table."""
+
+    def main(self) -> None:
+        """Measure and write."""
+        raise NotImplementedError
+
+    def write(self, rows: Sequence[Row], suffix: str = "") -> None:
+        """Write the rows as JSON and, beside it, as a Markdown table."""
+        write_results(self.results_dir / f"{self.name}{suffix}.json", rows, command())
+
+    def write_each(self, rows: Iterable[Row | None]) -> None:
+        """Write the table anew after every row, so that nothing is lost if the time runs out, and
+        print it at the end. None stands for a row that could not be made."""
+        known = []
+        for row in rows:
+            if row is not None:
+                known.append(row)
+                self.write(known)
+        if known:
+            print((self.results_dir / f"{self.name}.md").read_text(), flush=True)
+
+
+def command() -> str:
+    """The command line of this process, as it is to be typed at the root of the checkout."""
+    script, args = Path(sys.argv[0]).resolve(), sys.argv[1:]
+    if script.is_relative_to(ROOT / "benchmarks"):
+        args = ["-m", ".".join(script.relative_to(ROOT).with_suffix("").parts), *args]
+    else:
+        args = sys.argv
+    return shlex.join(["python", *args])
+
+
+def free_memory() -> None:
+    """Give the GPU's cached memory back before the next run is opened."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

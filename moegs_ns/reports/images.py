@@ -1,0 +1,113 @@
+"""Images of an analysis: trajectories over a view, gates over time, best experts and errors."""
+
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from jaxtyping import Float
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from moegs_ns.cameras import View
+from moegs_ns.engine.pipeline import MoegsPipeline
+from moegs_ns.evaluation.motion import Trajectories
+from moegs_ns.evaluation.routing import routing_maps
+from moegs_ns.evaluation.tables import Row
+from moegs_ns.models.mixture_model import EXPERT_COLORS, MixtureModel
+from moegs_ns.reports.held_out import evenly_spaced, held_out
+
+ERROR_GAIN = 4.0
+"""Factor of the brightness of errors."""
+PANEL = 3.0
+"""Width of a panel in inches."""
+
+
+@torch.no_grad()
+def save_trajectories(
+    path: Path, pipeline: MoegsPipeline, experts: dict[str, Trajectories]
+) -> None:
+    """The visible steps of each expert's trajectories over the middle held-out image."""
+    view, target, _ = held_out(pipeline, len(pipeline.datamanager.eval_dataset) // 2)
+    figure = _figure(1, len(experts), view)
+    for index, (name, paths) in enumerate(experts.items()):
+        axes = figure.add_subplot(1, len(experts), index + 1)
+        axes.imshow((0.4 * target + 0.6).cpu().numpy())
+        pixels, depths = pixels_of(paths.means, view)
+        is_shown = paths.is_step_visible & (depths[1:] > 0) & (depths[:-1] > 0)
+        segments = torch.stack([pixels[:-1][is_shown], pixels[1:][is_shown]], dim=1)
+        color = EXPERT_COLORS[index % len(EXPERT_COLORS)]
+        axes.add_collection(LineCollection(list(segments.cpu().numpy()), colors=[color], lw=0.8))
+        axes.set(title=name, xlim=(0, view.width), ylim=(view.height, 0))
+        axes.axis("off")
+    _save(figure, path)
+
+
+def pixels_of(
+    points: Float[Tensor, "*s 3"], view: View
+) -> tuple[Float[Tensor, "*s 2"], Float[Tensor, "*s"]]:
+    """Pixels and depths of points in the first camera of a view."""
+    in_camera = points @ view.viewmats[0, :3, :3].T + view.viewmats[0, :3, 3]
+    homogeneous = in_camera @ view.Ks[0].T
+    return homogeneous[..., :2] / homogeneous[..., 2:], in_camera[..., 2]
+
+
+def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:
+    """Mean gates, entropy and PSNR of held-out images over time, averaged over cameras."""
+    frames = sorted({row["frame"] for row in rows})
+
+    def over_time(key: str) -> list[float]:
+        return [fmean(row[key] for row in rows if row["frame"] == frame) for frame in frames]
+
+    figure = Figure(figsize=(3 * PANEL, 2 * PANEL), layout="constrained")
+    gates, scores = figure.subplots(2, 1, sharex=True)
+    for index, name in enumerate(names):
+        color = EXPERT_COLORS[index % len(EXPERT_COLORS)]
+        gates.plot(frames, over_time(f"gate_{name}"), color=color, label=f"gate of {name}")
+        gates.plot(frames, over_time(f"best_{name}"), color=color, ls=":", label=f"{name} is best")
+        scores.plot(frames, over_time(f"psnr_{name}"), color=color, label=name)
+    gates.plot(frames, over_time("entropy"), color="gray", label="entropy of the gates")
+    for key, style in (("mixture", "-"), ("oracle", "--"), ("best_blend", ":")):
+        scores.plot(frames, over_time(f"psnr_{key}"), color="black", ls=style, label=key)
+    gates.set(ylabel="fraction", ylim=(0, 1))
+    scores.set(ylabel="PSNR (dB)", xlabel="frame")
+    for axes in (gates, scores):
+        axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+@torch.no_grad()
+def save_routing(path: Path, pipeline: MoegsPipeline, model: MixtureModel, num_views: int) -> None:
+    """A row per held-out image: truth, mixture, its error, largest gate, best expert, entropy."""
+    titles = ("truth", "mixture", f"error x {ERROR_GAIN:g}", "largest gate", "best expert")
+    titles = (*titles, "entropy of the gates")
+    colors = torch.tensor(EXPERT_COLORS, device=pipeline.device)
+    indices = evenly_spaced(len(pipeline.datamanager.eval_dataset), num_views)
+    figure = None
+    for row, index in enumerate(indices):
+        view, target, _ = held_out(pipeline, index)
+        figure = figure or _figure(len(indices), len(titles), view)
+        render = model.mixture.render(view)
+        maps = routing_maps(render.images, render.gates, render.rgb, target)
+        gate, best = (colors[value.argmax(0) % len(colors)] for value in (maps.gates, maps.best))
+        entropy = maps.entropy[..., None].expand(-1, -1, 3)
+        error = ERROR_GAIN * (render.rgb - target).abs()
+        panels = (target, render.rgb, error, gate, best, entropy)
+        for column, image in enumerate(panels):
+            axes = figure.add_subplot(len(indices), len(titles), row * len(titles) + column + 1)
+            axes.imshow(image.clamp(0, 1).cpu().numpy())
+            axes.axis("off")
+            if row == 0:
+                axes.set_title(titles[column], fontsize=8)
+    assert figure is not None
+    _save(figure, path)
+
+
+def _figure(rows: int, columns: int, view: View) -> Figure:
+    height = PANEL * view.height / view.width + 0.3
+    return Figure(figsize=(PANEL * columns, height * rows), layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
