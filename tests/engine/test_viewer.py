@@ -168,7 +168,7 @@ viewer.render_statemachines[0].start()
 assert drawn.wait(60)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent,
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1] / "helpers",
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
