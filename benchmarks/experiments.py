@@ -3,7 +3,7 @@
     python -m benchmarks.experiments reference method+smoke --data DATA --out outputs/tables
 
 Experiments run one after the other, those joined by + at once, on all GPUs there are. Tables go to
-OUT/<scene>, row by row, and the log of each experiment to OUT/NAME.log. Runs that are finished are found
+OUT/<scene>, row by row, and the log of each experiment to OUT/NAME.log. Finished runs are found
 again under RUNS/<scene>, so that the same command goes on after an interruption. Options such as
 --budget take the place of what the experiment has.
 """
@@ -42,6 +42,8 @@ from moegs_ns.launch.jobs import run_module, visible_devices
 
 STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"
 COLORS = "--pipeline.model.color-correction True"
+BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-stg")
+"""Runs of `corrected` whose frames are timed."""
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
 
 
@@ -122,7 +124,7 @@ class Options:
         frames = f"--frames {first} {last} {more}".strip()
         return Scene(self.data / "panoptic_basketball", "panoptic-data", frames)
 
-    def places(self, scene: str) -> dict[str, Path]:
+    def places(self, scene: str) -> dict[str, Any]:
         """Where tables, images and runs of a scene are."""
         out = self.out / scene
         return {"results_dir": out, "images_dir": out, "output_dir": self.runs / scene}
@@ -134,6 +136,8 @@ class Options:
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "methods" in given:
             given.setdefault("mixtures", ())
+        if isinstance(benchmark, RouterVariants | Pruning):
+            given.pop("budget", None)  # Theirs is that of routers.
         own = {each.name for each in fields(benchmark)}
         return replace(benchmark, **{k: v for k, v in given.items() if k in own})
 
@@ -184,9 +188,11 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "basketball": _in_turns("two experts at a fifth of the steps and their mixture",
                                 Mixtures(name="mixture", scene=clip, **places)),
         "before_after": _in_turns(
-            "after corrected: training steps of all methods, and frames of runs; nothing beside it",
-            StepAndFrame(scene=whole, methods=(STG, FOURD, EX4D, ED3D), results_dir=o.out / "machine",
-                         runs=(runs / "corrected" / STG / "seed-0",)),
+            "after corrected: a training step of every method, frames of runs; nothing beside it",
+            StepAndFrame(
+                scene=whole, methods=(STG, FOURD, EX4D, ED3D), results_dir=o.out / "machine",
+                runs=tuple(runs / "corrected" / name for name in BEFORE_AFTER),
+            ),
         ),
     }  # fmt: skip
     return {
@@ -369,6 +375,7 @@ class Runner:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.devices = visible_devices()
         self._starting = Lock()
 
     def run(self, name: str, experiment: Experiment) -> bool:
@@ -394,17 +401,18 @@ class Runner:
 
     def run_chain(self, step: Step, index: int, chain: Sequence[Benchmark], log: Path) -> bool:
         """Run benchmarks one after the other; whether all ended well."""
-        devices = visible_devices() if step.one_gpu_each and is_bound(chain) else []
-        device = devices[index % len(devices)] if devices else None
+        devices = self.devices if step.one_gpu_each and is_bound(chain) else []
+        device = devices[index % len(devices)] if devices else ",".join(self.devices)
         codes = [self.run_process(benchmark, device, log) for benchmark in chain]
         return not any(codes)
 
-    def run_process(self, benchmark: Benchmark, device: str | None, log: Path) -> int | None:
-        """Run a benchmark in a process that sees one GPU or all; its exit status."""
+    def run_process(self, benchmark: Benchmark, devices: str, log: Path) -> int | None:
+        """Run a benchmark in a process that sees some of the GPUs; its exit status."""
         process = multiprocessing.get_context("spawn").Process(
-            target=logged_main, args=(benchmark, log, device)
+            target=logged_main, args=(benchmark, log)
         )
-        with self._starting:
+        with self._starting:  # An import may initialise CUDA, after which it is too late.
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices
             process.start()
         process.join()
         if process.exitcode:
@@ -417,10 +425,8 @@ def is_bound(chain: Sequence[Benchmark]) -> bool:
     return all(isinstance(each, Pruning | Depth) for each in chain)
 
 
-def logged_main(benchmark: Benchmark, log: Path, device: str | None) -> None:
+def logged_main(benchmark: Benchmark, log: Path) -> None:
     """What a process does: everything that it and its children print is added to the log."""
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
     with log.open("a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

@@ -1,4 +1,4 @@
-"""Trainings of benchmarks: their scene, the one place where jobs are built, training and scoring."""
+"""Trainings of benchmarks: their scene, the one place where jobs are built, and their scores."""
 
 import json
 import shlex
@@ -63,7 +63,7 @@ class Trainings(Table):
         budget: float | None = None,
         parser_options: Sequence[str] = (),
     ) -> TrainingJob:
-        """A training on the scene; `name` is that of its folder, `budget` by default the table's."""
+        """A training on the scene; `name` is that of its folder, `budget` else the table's."""
         return TrainingJob(
             method=method,
             options=(*options, *shlex.split(self.train_options)),
@@ -83,7 +83,7 @@ class Trainings(Table):
 
 
 def report(folder: Path, index: int) -> Row:
-    """What `moegs report` says of a run, in a process of its own on the GPU that is dealt to `index`.
+    """What `moegs report` says of a run, in a process of its own on the GPU dealt to `index`.
 
     Raises:
         RuntimeError: it failed; what it printed is beside its table in the run's folder.

@@ -57,7 +57,7 @@ class Distillation(Trainings):
         """Train, score, write."""
         if unknown := set(self.supervisions) - set(SUPERVISIONS):
             raise ValueError(f"Expected supervisions {list(SUPERVISIONS)}, got {sorted(unknown)}.")
-        jobs = {key: self.student(*key) for key in self.keys()}
+        jobs = {key: self.student(*key) for key in self.settings()}
         done = train_and_report_all(list(jobs.values()), self.at_once or 2 * num_gpus())
         rows = []
         for (_, supervision, _), row in zip(jobs, done, strict=True):
@@ -69,7 +69,7 @@ class Distillation(Trainings):
         if self.images_dir is not None:
             self.save_images(self.sheet_path())
 
-    def keys(self) -> list[tuple[str, str, int]]:
+    def settings(self) -> list[tuple[str, str, int]]:
         """Method, supervision and seed of every student."""
         return [
             (method, supervision, seed)

@@ -1,6 +1,6 @@
 """Prune a trained mixture by every criterion and score it on held-out views.
 
-    python -m benchmarks.quality.pruning --name pruning --run outputs/benchmark/NAME/moegs-router/seed-0
+    python -m benchmarks.quality.pruning --name pruning --run RUNS/NAME/moegs-router/seed-0
 
 One-shot pruning is measured as it is, without training afterwards. With `--rounds 1 5` each
 criterion and ratio is also pruned by `ns-train`, in one and in five rounds, with the router trained
@@ -29,6 +29,7 @@ from moegs_ns.reports.scores import Score, print_scores, score_pipeline, score_r
 from moegs_ns.runs.checkpoint import Run, open_run
 
 METHOD = "moegs-router"
+THAT_OF_THE_RUN = Scene(Path(), "n3v-data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Pruning(Trainings):
     """Training images to measure importance on, spread evenly; None for all."""
     rounds: tuple[int, ...] = ()
     """Also prune by `ns-train` in so many rounds, with the router trained in between."""
-    scene: Annotated[Scene, tyro.conf.arg(name="")] = Scene(Path(), "n3v-data")
+    scene: Annotated[Scene, tyro.conf.arg(name="")] = THAT_OF_THE_RUN
     """Of these trainings; their data is always that of the run."""
     budget: float = 1.0
     """Fraction of the published steps of the router that these trainings get."""

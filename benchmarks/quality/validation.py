@@ -24,8 +24,8 @@ class Validation(Trainings):
     """Train every variant and score it on the validation cameras."""
 
     variants: tuple[str, ...]
-    """Each 'NAME: METHOD [options] | [options of the parser]'; --budget and --machine.seed among the
-    options take the place of the table's."""
+    """Each 'NAME: METHOD [options] | [options of the parser]'; its --budget and --machine.seed
+    take the place of the table's."""
     val_cameras: tuple[int, ...]
     """Training cameras that are kept back."""
     seeds: tuple[int, ...] = (42,)

@@ -8,6 +8,7 @@ Points lie on two walls a few units apart, so that all twenty neighbours are wit
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch

@@ -4,9 +4,9 @@
         --parser panoptic-data --parser-options="--frames 0 66" \
         --methods moegs-stg moegs-ex4dgs --runs RUN RUN
 
-Every method is trained anew. The device is synchronised only at the ends of blocks of steps, so that the
-host may run ahead within one, as it does in training; `training_step` synchronises every step
-and profiles. Frames are rendered one at a time, each synchronised, as `moegs report` does.
+Every method is trained anew. The device is synchronised only at the ends of blocks of steps, so
+that the host may run ahead within one, as it does in training; `training_step` synchronises every
+step and profiles. Frames are rendered one at a time, each synchronised, as `moegs report` does.
 """
 
 import time

@@ -7,7 +7,7 @@ import contextlib
 import shlex
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from benchmarks.quality.pruning import Pruning
 from benchmarks.quality.router_variants import RouterVariants
 from benchmarks.quality.validation import Validation
 from benchmarks.speed.compact_run import Write
+from benchmarks.speed.embedding_smoothness import EmbeddingSmoothness
 from benchmarks.speed.single_pass import SinglePass
 from benchmarks.speed.step_and_frame import StepAndFrame
 from benchmarks.speed.training_step import TrainingStep
@@ -61,7 +62,7 @@ def jobs_of(benchmark: Benchmark) -> list[TrainingJob]:
         experts = benchmark.experts(seed=0)
         return [*experts.values(), *(router for router, _ in benchmark.routers(0, experts))]
     if isinstance(benchmark, Distillation):
-        return [benchmark.student(*key) for key in benchmark.keys()]
+        return [benchmark.student(*key) for key in benchmark.settings()]
     if isinstance(benchmark, Validation):
         return list(benchmark.jobs().values())
     if isinstance(benchmark, RouterVariants):
@@ -213,27 +214,18 @@ class TestScoresOverSeveralGpus:
         assert "config.yml" in (tmp_path / "run" / "scores.log").read_text()
 
 
-@dataclass(frozen=True)
-class Said:
-    """A benchmark that prints its name, or fails."""
-
-    name: str
-
-    def main(self) -> None:
-        """Print or fail."""
-        if self.name == "failure":
-            raise ValueError("as it should")
-        print(self.name)
-
-
 def test_processes_log_beside_the_tables_and_a_failure_stops_no_other(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    experiment = Experiment(
-        "", (Step(((Said("failure"), Said("first")),)), Step(((Said("last"),),)))
+    failing = Depth(runs=(tmp_path / "nowhere",), results_dir=tmp_path)
+    first, last = (
+        EmbeddingSmoothness(name=name, counts=(99,), repeats=1, device="cpu", results_dir=tmp_path)
+        for name in ("first", "last")
     )
+    experiment = Experiment("", (Step(((failing, first),)), Step(((last,),))))
     assert not Runner(tmp_path).run("table", experiment)
     log = (tmp_path / "table.log").read_text()
-    assert "as it should" in log and log.index("first") < log.index("last")
+    assert "Expected the config.yml" in log and log.count("| cpu | 99 |") == 2
+    assert (tmp_path / "first.md").is_file() and (tmp_path / "last.md").is_file()
 
 
 def test_work_that_is_bound_to_a_gpu_gets_one_that_may_be_used(tmp_path: Path, monkeypatch):

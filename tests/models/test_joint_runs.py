@@ -253,7 +253,7 @@ class TestMistakes:
     def test_the_volume_router(self):
         config = joint_config("stg")
         config.pipeline.model.router = VolumeRouterConfig()
-        with pytest.raises(ValueError, match="Volume Router draws all Gaussians as one set"):
+        with pytest.raises(ValueError, match="Volume Router renders all Gaussians as one set"):
             config.pipeline.model.check(config)
 
     def test_resuming_something_else(self, tiny_runs: TinyRuns):
