@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tile_lists import tiles_of, uncut
 from tolerances import EXACT, GRADIENT, assert_gradients_agree
 from toys import LEAVES, make_gaussians, make_view
 
+from benchmarks.speed.tile_lists import tiles_of, uncut
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import (
     ProjectedGaussians,
