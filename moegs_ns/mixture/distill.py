@@ -17,8 +17,7 @@ from moegs_ns.training.losses import (
     unweighted_distillation_loss,
 )
 from moegs_ns.training.schedules import scaled_steps
-from moegs_ns.training.supervision import Supervision
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import Supervision, TrainingRender
 
 
 @dataclass

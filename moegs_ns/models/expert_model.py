@@ -30,7 +30,7 @@ from moegs_ns.models.resume import resume_expert
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass

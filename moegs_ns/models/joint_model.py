@@ -16,7 +16,7 @@ from moegs_ns.models.joint_config import JointModelConfig
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 class JointModel(MixtureModel):

@@ -26,7 +26,7 @@ from moegs_ns.runs.checkpoint import (
 )
 from moegs_ns.runs.compact import RECIPE
 from moegs_ns.scene import SceneInfo
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 def prepare_distillation(student: ExpertModelConfig) -> None:

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
-from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
-from moegs_ns.experts.fourdgaussians.hexplane import HexPlaneLevel, axis_grid
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig, HexPlaneLevel, axis_grid
 from moegs_ns.experts.stg.expert import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 

@@ -17,7 +17,7 @@ from moegs_ns.training.schedules import (
     multiply_learning_rate,
     scaled_steps,
 )
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 def assert_consistent(expert, optimizers, statistics):

@@ -19,7 +19,7 @@ from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.splatting import project, rasterize
 from moegs_ns.training.samplers import SameTimeSampler
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)
 GUIDED = GuidedSamplingConfig(start=0)
