@@ -130,7 +130,7 @@ class TestKeeping:
             drawn.append(camera)
             return torch.full((view.height, view.width, 4), 10 * camera, dtype=torch.uint8)
 
-        monkeypatch.setattr(Teacher, "_draw", draw)
+        monkeypatch.setattr(Teacher, "_render", draw)
         config = DistillationConfig(gate="stg", cache_gb=num_bytes / 1e9)
         return Teacher(config, scene=None), drawn  # pyright: ignore[reportArgumentType]
 
