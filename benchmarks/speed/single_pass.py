@@ -118,7 +118,8 @@ def step(render_images: Callable[[], tuple[Tensor, ...]], leaves: list[Tensor]) 
     """Render, and pull gradients of all images to the leaves."""
     images = render_images()
     if leaves:
-        torch.autograd.grad(sum(image.square().mean() for image in images), leaves)
+        loss = torch.stack([image.square().mean() for image in images]).sum()
+        torch.autograd.grad(loss, leaves)
 
 
 def compare(scene: Experts) -> dict[str, float]:
