@@ -4,12 +4,12 @@ from typing import Any
 
 from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConfig
-from nerfstudio.models.base_model import ModelConfig
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.pipeline import MoegsPipelineConfig
 from moegs_ns.engine.trainer import MoegsTrainerConfig
+from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.training.optimizers import FusedAdam, FusedRAdam
 from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
@@ -47,7 +47,7 @@ def gaussian_optimizers(
 
 def trainer_config(
     method_name: str,
-    model: ModelConfig,
+    model: GaussianModelConfig,
     optimizers: dict[str, Any],
     steps: int,
     datamanager: MoegsDataManagerConfig | None = None,
