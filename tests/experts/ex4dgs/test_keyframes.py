@@ -8,6 +8,7 @@ import torch
 from tolerances import FORWARD
 
 from moegs_ns.experts.ex4dgs.keyframes import (
+    FadeIn,
     catmull_rom,
     extrapolate,
     extrapolate_quats,
@@ -139,8 +140,8 @@ class TestRotations:
 
 class TestOpacity:
     def share(self, instant, centers=(2.0, 4.0), log_widths=(0.0, 0.5), **options):
-        values = [torch.tensor([pair], dtype=torch.float64) for pair in (centers, log_widths)]
-        return plateau(torch.tensor(instant).double(), *values, 0.1, **options).item()
+        first, second = (torch.tensor([p], dtype=torch.float64) for p in (centers, log_widths))
+        return plateau(torch.tensor(instant).double(), first, second, 0.1, **options).item()
 
     def test_it_is_full_between_the_centres_and_a_bell_beyond(self):
         for instant in (2.0, 2.5, 4.0):
@@ -178,7 +179,8 @@ def test_gradients_are_exact(generator):
     assert torch.autograd.gradcheck(lambda k: slerp(k, where), (quats,))
     centers = torch.tensor([[2.0, 4.0], [3.0, 5.0], [0.5, 1.0]]).double().requires_grad_()
     log_widths = torch.randn(3, 2, generator=generator).double().requires_grad_()
-    for fade_in in ("earlier", "later"):
+    choices: tuple[FadeIn, ...] = ("earlier", "later")
+    for fade_in in choices:
         assert torch.autograd.gradcheck(
             lambda c, v, f=fade_in: plateau(torch.tensor(2.3).double(), c, v, 0.1, f),
             (centers, log_widths),
