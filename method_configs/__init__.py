@@ -1,1 +1,1 @@
-"""Configurations of the methods that `ns-train` lists, one file per method."""
+"""Configurations of the methods that `ns-train` lists, one file per family."""

@@ -3,13 +3,18 @@
 from typing import Any
 
 from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
+from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConfig
+from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.pipeline import MoegsPipelineConfig
 from moegs_ns.engine.trainer import MoegsTrainerConfig
+from moegs_ns.experts.base import ExpertConfig
+from moegs_ns.experts.recipe import RecipeConfig
 from moegs_ns.models.base import GaussianModelConfig
+from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.training.optimizers import FusedAdam, FusedRAdam
 from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
@@ -30,19 +35,39 @@ def radam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[s
 
 
 def gaussian_optimizers(
-    position_schedule: LogLinearSchedulerConfig, log_scale_lr: float
+    position_schedule: LogLinearSchedulerConfig, scales_lr: float
 ) -> dict[str, Any]:
     """Groups that every family has; position rates are per unit of the scene's extent."""
     return {
         "means": adam(1.6e-4, position_schedule),
         "quats": adam(1e-3),
-        "scales": adam(log_scale_lr),
+        "scales": adam(scales_lr),
         "opacities": adam(0.05),
         "sh0": adam(2.5e-3),
         "shN": adam(2.5e-3 / 20),
         "camera_opt": adam(1e-4, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=30000)),
         "color_correction": adam(1e-3),
     }
+
+
+def expert_method(
+    name: str,
+    description: str,
+    expert: ExpertConfig,
+    recipe: RecipeConfig,
+    optimizers: dict[str, Any],
+    steps: int,
+    datamanager: MoegsDataManagerConfig | None = None,
+) -> MethodSpecification:
+    """A method that trains one expert."""
+    model = ExpertModelConfig(expert=expert, recipe=recipe)
+    config = trainer_config(name, model, optimizers, steps, datamanager)
+    return MethodSpecification(config, description)
+
+
+def dnerf() -> MoegsDataManagerConfig:
+    """D-NeRF's layout; its scenes start from 2000 random points."""
+    return MoegsDataManagerConfig(dataparser=DNeRFDataParserConfig(), num_random_points=2000)
 
 
 def trainer_config(
@@ -67,7 +92,7 @@ def trainer_config(
             model=model,
         ),
         optimizers=optimizers,
-        # To read what is logged is to wait for the GPU.
+        # Logged values are read from the GPU, which synchronises.
         logging=LoggingConfig(steps_per_log=50),
         # Frusta of one physical camera coincide at all frames, so a few images are enough.
         viewer=ViewerConfig(max_num_display_images=32, default_composite_depth=False),

@@ -136,7 +136,7 @@ def test_optional_libraries_are_not_imported_with_the_package():
     code = (
         "import sys\n"
         "for name in ('numba', 'av', 'pycolmap'): sys.modules[name] = None\n"
-        "import moegs_ns.scripts.main, moegs_ns.method_configs.moegs_router\n"
+        "import moegs_ns.scripts.main, moegs_ns.method_configs.mixture\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

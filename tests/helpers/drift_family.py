@@ -1,21 +1,19 @@
 """A family of experts from outside the package, as another project would define and register it.
 
-Nothing of the package knows it; it leans on what `Expert`, `Recipe` and `ExpertModelConfig` offer
-to everybody. Its method has a name of its own, without the prefix of ours, and no entry point:
+Nothing of the package knows it; it leans on what `Expert`, `Recipe` and `expert_method` offer to
+everybody. Its method has a name of its own, without the prefix of ours, and no entry point:
 nerfstudio finds it through `NERFSTUDIO_METHOD_CONFIGS=drift=drift_family:method`.
 """
 
 from dataclasses import dataclass, field
 
 import torch
-from moegs_ns.method_configs.shared import adam, gaussian_optimizers, trainer_config
-from nerfstudio.plugins.types import MethodSpecification
+from moegs_ns.method_configs.shared import adam, expert_method, gaussian_optimizers
 from torch import Tensor
 
 from moegs_ns.experts import Expert, ExpertConfig
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 from moegs_ns.training.schedules import LogLinearSchedulerConfig
@@ -66,13 +64,11 @@ class DriftRecipe(Recipe):
         return self.sampler
 
 
-method = MethodSpecification(
-    config=trainer_config(
-        "drift",
-        ExpertModelConfig(expert=DriftExpertConfig(), recipe=DriftRecipeConfig()),
-        gaussian_optimizers(LogLinearSchedulerConfig(), log_scale_lr=5e-3)
-        | {"velocities": adam(1e-3)},
-        steps=1000,
-    ),
-    description="Expert of another project: Gaussians that drift.",
+method = expert_method(
+    "drift",
+    "Expert of another project: Gaussians that drift.",
+    DriftExpertConfig(),
+    DriftRecipeConfig(),
+    gaussian_optimizers(LogLinearSchedulerConfig(), scales_lr=5e-3) | {"velocities": adam(1e-3)},
+    steps=1000,
 )

@@ -104,7 +104,7 @@ def test_transparent_pixels_do_not_count():
 
 def test_cameras_of_different_instants_are_refused():
     view = replace(side_by_side(), frame_ids=torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="one instant"):
+    with pytest.raises(ValueError, match="must show one time"):
         multiview_depth_consistency(torch.ones(2, 29, 37, 1).double(), view)
 
 

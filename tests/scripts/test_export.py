@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from compact_run import Compare, Write
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.utils.eval_utils import eval_setup
 from tiny import TinyRuns, train_tiny, working_directory
@@ -18,6 +17,7 @@ from tolerances import EXACT
 from torch import Tensor
 from torchvision.io import read_image, write_png
 
+from benchmarks.speed.compact_run import Compare, Write
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tile_lists import tiles_of, uncut
 from tolerances import EXACT, GRADIENT, assert_gradients_agree
 from toys import LEAVES, make_gaussians, make_view
 
+from benchmarks.speed.tile_lists import tiles_of, uncut
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import (
     ProjectedGaussians,

@@ -20,7 +20,6 @@ from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import smoothness_penalty
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.schedules import is_due
 from moegs_ns.training.training_render import TrainingRender
 
 
@@ -35,7 +34,7 @@ class ED3DGSRecipeConfig(RecipeConfig):
     """The same between bursts, published as 0: then only L1 counts."""
     densification: DensificationConfig = field(
         default_factory=lambda: DensificationConfig(
-            start=5000, stop=79900, every=100, gradient_threshold=3e-4
+            refine_start_iter=5000, refine_stop_iter=79900, grow_grad2d=3e-4
         )
     )
     """When Gaussians are added and removed, which goes on until the end."""
@@ -161,9 +160,7 @@ class ED3DGSRecipe(Recipe):
 
     def after_step(self, step: int) -> None:
         """See base."""
-        grow = self.config.densification
-        every, start, stop = (self.steps(n) for n in (grow.every, grow.start, grow.stop))
-        if not is_due(step + 1, every, start, stop):
+        if not self.is_refinement_due(step + 1):
             return
         self.densifier.grow(self._forget_neighbours)
         if self.densifier.prune():

@@ -40,12 +40,12 @@ class Ex4DGSExpertConfig(ExpertConfig):
     time_padding: int = 2
     """Frames, in such clips, before the first one that keys cover too; 3 for Technicolor."""
     extra_width: float = 3.0
-    """Frames, in such clips, that the bells of opacity over time gain as full width at half
-    maximum."""
+    """Frames, in such clips, that both sides of the temporal opacity window gain as full width at
+    half maximum."""
     eps2d: float = 0.1
     """Variance in square pixels of the 2-D kernel; opacity is lowered to make up for it."""
-    fade_in: keyframes.FadeIn = "earlier"
-    """Centre that opacity is measured from before both centres; the release takes the later one,
+    as_released: bool = False
+    """Fade in by the later of the two centres of opacity, as the released code does by mistake,
     which makes Gaussians appear with a jump."""
 
 
@@ -145,12 +145,12 @@ class Ex4DGSExpert(Expert):
         static, dynamic = self.gauss_params, self.key_gauss_params
         instant = self.in_keys(frame)
         place = keyframes.key_place(instant, dynamic.num_keys)
-        visible = keyframes.plateau(
+        visible = keyframes.opacity_window(
             instant,
             dynamic["opacity_centers"],
             dynamic["opacity_log_widths"],
             self.config.extra_width / self.config.key_interval / FULL_WIDTH,
-            self.config.fade_in,
+            as_released=self.config.as_released,
         )
         drifted = static["means"] + static["displacements"] * (frame / self.duration)
         means = torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], place)])

@@ -5,7 +5,6 @@ stands at instant k.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,9 +13,6 @@ from torch import Tensor
 LARGEST_COSINE = 1.0 - 1e-6
 """Rotations that are closer than this angle are weighted as if they were this far apart, where
 the sine and its inverse are still accurate; the difference is below rounding."""
-
-FadeIn = Literal["earlier", "later"]
-"""Which of the two centres of an opacity the time before both is measured to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,22 +77,23 @@ def same_side(quats: Float[Tensor, "*s 4"], like: Float[Tensor, "*s 4"]) -> Floa
     return torch.where((quats * like).sum(-1, keepdim=True) < 0, -quats, quats)
 
 
-def plateau(
+def opacity_window(
     instant: Float[Tensor, ""],
     centers: Float[Tensor, "N 2"],
     log_widths: Float[Tensor, "N 2"],
     extra_width: float,
-    fade_in: FadeIn = "earlier",
+    *,
+    as_released: bool = False,
 ) -> Float[Tensor, "N"]:
-    """Share of its opacity that a Gaussian shows: 1 between its two centres, bells outside.
+    """Temporal opacity window, a factor of the opacity: 1 between a Gaussian's two centres.
 
-    A bell is exp(-(distance / width)^2) with the first width before both centres and the second
+    Outside it is exp(-(distance / width)^2) with the first width before both centres and the second
     after them; `extra_width` is added to both. The released code measures the time before both
-    centres to the later one (`fade_in="later"`), which makes a step at the earlier one.
+    centres to the later one, which makes a step at the earlier one.
     """
     early, late = centers.amin(-1), centers.amax(-1)
     widths = log_widths.exp() + extra_width
-    start = early if fade_in == "earlier" else late
+    start = late if as_released else early
     before = torch.where(instant < early, start - instant, 0.0)
     after = torch.where(instant > late, instant - late, 0.0)
     return torch.exp(-((before / widths[:, 0]) ** 2) - (after / widths[:, 1]) ** 2)

@@ -36,6 +36,10 @@ LOG_OFFSET = 1e-3
 """Displacement, in scene extents, below which pulling it to zero loses its force."""
 MIN_DISPLACEMENT = 1e-6
 """Displacement, in scene extents, from which a Gaussian counts as moving."""
+RELEASED_WIDTH = 100.0
+"""Initial width of temporal opacity windows, in units of the frames from the best one to either
+end, that comes to what the release does: it means 1 but mistakes it for a logarithm, which
+overflows."""
 
 
 @dataclass
@@ -51,9 +55,6 @@ class GrowthConfig(PrintableConfig):
     stop: int = 12800
     """Step by which all frames are drawn; longer clips than the published ones, which have 300
     frames, are extended by more at once."""
-    keep_speed: bool = True
-    """Whether static Gaussians keep their speed when the clip gets longer; in the release their
-    displacement is then spread over more frames."""
 
 
 @dataclass
@@ -67,10 +68,6 @@ class ConversionConfig(PrintableConfig):
     at once. It waits for an image of the latest frames."""
     share: float = 0.02
     """Share of the visible static Gaussians that a conversion makes dynamic."""
-    width: float = 1.0
-    """Initial widths of opacity over time, in units of the frames from the best one to either end.
-    The release means 1, but mistakes it for a logarithm, which overflows; 100 comes to the same,
-    opaque at all times, without that."""
 
 
 @dataclass
@@ -78,13 +75,20 @@ class Ex4DGSRecipeConfig(RecipeConfig):
     """The recipe published for N3V; Technicolor differs in numbers that are fields here."""
 
     _target: type = field(default_factory=lambda: Ex4DGSRecipe)
+    as_released: bool = False
+    """Repeat what the released code does by mistake: static Gaussians slow down when the clip gets
+    longer, as their displacement is spread over more frames, and temporal opacity windows of
+    converted Gaussians begin open at all times."""
     densification: DensificationConfig = field(
         default_factory=lambda: DensificationConfig(
-            start=500, stop=30000, every=300, gradient_threshold=2e-4, prune_opacity=0.01
+            refine_stop_iter=30000,
+            refine_every=300,
+            grow_grad2d=2e-4,
+            prune_opa=0.01,
         )
     )
     """When Gaussians are added and removed, and which of the static ones."""
-    dynamic_gradient_threshold: float = 1e-4
+    dynamic_grow_grad2d: float = 1e-4
     """Mean screen gradient from which a dynamic Gaussian is refined."""
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     """How the clip is revealed."""
@@ -117,9 +121,7 @@ class Ex4DGSRecipe(Recipe):
         if self.ex4dgs.num_dynamic == 0:
             first_frames = config.growth.start_keys * self.ex4dgs.interval
             self.ex4dgs.start_with(min(first_frames, self.last_frame))
-        settings = replace(
-            config.densification, gradient_threshold=config.dynamic_gradient_threshold
-        )
+        settings = replace(config.densification, grow_grad2d=config.dynamic_grow_grad2d)
         self.dynamic = DynamicDensifier(
             settings, self.ex4dgs.key_gauss_params, self.densifier.extent, self.generator
         )
@@ -182,7 +184,7 @@ class Ex4DGSRecipe(Recipe):
         """See base."""
         losses = super().loss_terms(step, parts)
         prune = self.config.error_prune
-        period = prune.every_rounds * self.steps(self.config.densification.every)
+        period = prune.every_rounds * self.steps(self.config.densification.refine_every)
         is_judging = step >= self.steps(prune.start) - period
         for part in parts:
             losses["photometric"] = losses["photometric"] + backtracking.tracing_loss(
@@ -234,18 +236,22 @@ class Ex4DGSRecipe(Recipe):
 
     def after_step(self, step: int) -> None:
         """See base."""
-        config, done = self.config, step + 1
-        grow = config.densification
-        every, start, stop = (self.steps(n) for n in (grow.every, grow.start, grow.stop))
-        is_dense = is_due(done, every, start, stop)
+        done, refine = step + 1, self.config.densification
+        is_dense = self.is_refinement_due(done)
         part, self._part = self._part, None
+        # Static Gaussians become dynamic before the round that may clone or prune them.
         if part is not None and self._is_conversion_due(done, part, is_dense):
             self.convert(part)
         if is_dense:
             self._densify(done)
-        adjust_stop = self.steps(grow.stop - config.adjust_lead) if grow.stop else 0
-        if is_due(done, 4 * every, start, adjust_stop):
+        # Temporal opacity windows are put right every four rounds.
+        every, start = self.steps(refine.refine_every), self.steps(refine.refine_start_iter)
+        stop = refine.refine_stop_iter and self.steps(
+            refine.refine_stop_iter - self.config.adjust_lead
+        )
+        if is_due(done, 4 * every, start, stop):
             adjust_windows(self.ex4dgs)
+        # At the end of a pass prune what hardly showed; then reveal more of the clip.
         self._count_pass(done)
         self._grow_if_due(done)
 
@@ -276,7 +282,7 @@ class Ex4DGSRecipe(Recipe):
             expert,
             is_converted,
             statistics["best_frames"],
-            self.config.conversion.width,
+            RELEASED_WIDTH if self.config.as_released else 1.0,
         )
         self.dynamic.append(rows, statistics)
         self.densifier.remove(is_converted)
@@ -306,7 +312,7 @@ class Ex4DGSRecipe(Recipe):
         for densifier in self.densifiers:
             densifier.prune()
             backtracking.reset_radii(densifier.statistics)
-        period = prune.every_rounds * self.steps(self.config.densification.every)
+        period = prune.every_rounds * self.steps(self.config.densification.refine_every)
         if done % period == 0:
             if done > self.steps(prune.start):
                 for densifier in self.densifiers:
@@ -360,7 +366,7 @@ class Ex4DGSRecipe(Recipe):
         """Draw frames up to `last_frame` from now on."""
         expert = self.ex4dgs
         extend_keys(expert, self.dynamic, last_frame)
-        if self.config.growth.keep_speed:
+        if not self.config.as_released:
             expert.gauss_params["displacements"].data *= last_frame / expert.duration
         expert.duration = float(last_frame)
         if self.sampler is not None:

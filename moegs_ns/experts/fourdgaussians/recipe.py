@@ -16,7 +16,7 @@ from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import SSIM_LAMBDA, smoothness_penalty
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.schedules import clear_moments, is_due
+from moegs_ns.training.schedules import clear_moments
 from moegs_ns.training.training_render import TrainingRender
 
 
@@ -35,9 +35,7 @@ class HexPlaneRecipeConfig(RecipeConfig):
     views: int = 2
     """Images per step, of any time; published as 2 or 4 for N3V and 1 for other scenes."""
     densification: DensificationConfig = field(
-        default_factory=lambda: DensificationConfig(
-            start=500, stop=10000, every=100, gradient_threshold=5e-4
-        )
+        default_factory=lambda: DensificationConfig(refine_stop_iter=10000, grow_grad2d=5e-4)
     )
     """When Gaussians are added, counted from the beginning of each stage. The structural term makes
     larger gradients than L1 alone, for which a threshold of 2e-4 is published; 5e-4 gained 0.55 dB
@@ -74,7 +72,10 @@ class HexPlaneRecipe(Recipe):
     def resets_opacities(self) -> bool:
         """See base."""
         config = self.config
-        return config.reset_every is not None and config.reset_every <= config.densification.stop
+        return (
+            config.reset_every is not None
+            and config.reset_every <= config.densification.refine_stop_iter
+        )
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
@@ -126,16 +127,12 @@ class HexPlaneRecipe(Recipe):
         return torch.stack(terms).sum()
 
     def after_step(self, step: int) -> None:
-        """See base."""
-        is_fine = step >= self.coarse_steps
-        done = step + 1 - (self.coarse_steps if is_fine else 0)
-        grow = self.config.densification
-        if is_due(done, self.steps(grow.every), self.steps(grow.start), self.steps(grow.stop)):
+        """See base; each stage has a clock of its own."""
+        done = step + 1 - (self.coarse_steps if step >= self.coarse_steps else 0)
+        if self.is_refinement_due(done):
             self.densifier.grow()
             if self.expert.num_gaussians > self.config.prune_above:
                 self.densifier.prune()
-        reset_every = self.config.reset_every
-        if reset_every is not None and is_due(
-            done, self.steps(reset_every), 0, self.steps(grow.stop)
-        ):
+        reset_every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
+        if reset_every is not None and self.is_due(done, reset_every, 0, stop):
             self.densifier.reset_opacities()

@@ -20,7 +20,6 @@ from moegs_ns.experts.stg.guided_sampling import (
 from moegs_ns.scene import FrameTable, InitialPoints
 from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.samplers import SameTimeSampler, Sampler
-from moegs_ns.training.schedules import is_due
 from moegs_ns.training.training_render import TrainingRender
 
 
@@ -30,7 +29,7 @@ class STGRecipeConfig(RecipeConfig):
 
     _target: type = field(default_factory=lambda: STGRecipe)
     densification: DensificationConfig = field(
-        default_factory=lambda: DensificationConfig(start=500, stop=1700, every=100)
+        default_factory=lambda: DensificationConfig(refine_stop_iter=1700)
     )
     """When Gaussians are added."""
     prune_stop: int = 7000
@@ -115,13 +114,14 @@ class STGRecipe(Recipe):
 
     def after_step(self, step: int) -> None:
         """See base."""
-        config, grow, done = self.config, self.config.densification, step + 1
-        every, growth_stop = self.steps(grow.every), self.steps(grow.stop)
-        if is_due(done, every, self.steps(grow.start), growth_stop):
+        config, done = self.config, step + 1
+        refine = config.densification
+        # Early on clone and split, then only prune, with resets of opacity in between.
+        if self.is_refinement_due(done):
             self.densifier.grow(self.redraw_time_centers)
-        if is_due(done, every, growth_stop, self.steps(config.prune_stop)):
+        if self.is_due(done, refine.refine_every, refine.refine_stop_iter, config.prune_stop):
             self.densifier.prune()
-        if is_due(done, self.steps(config.reset_every), 0, self.steps(config.reset_stop)):
+        if self.is_due(done, config.reset_every, 0, config.reset_stop):
             self.densifier.reset_opacities()
         self._prune_places(done)
 

@@ -19,10 +19,14 @@ from moegs_ns.training.losses import photometric_errors, smoothness_penalty, str
 
 def eager(**options) -> DensificationConfig:
     """A round after every step that judges what it has seen once."""
-    return DensificationConfig(start=0, stop=10**6, every=1, min_observations=1, **options)
+    return DensificationConfig(
+        refine_start_iter=0, refine_stop_iter=10**6, refine_every=1, min_observations=1, **options
+    )
 
 
-REGULAR = DensificationConfig(start=5000, stop=10**6, every=10**4, max_gaussians=90)
+REGULAR = DensificationConfig(
+    refine_start_iter=5000, refine_stop_iter=10**6, refine_every=10**4, max_gaussians=90
+)
 """A round every ten steps at a thousandth of the recipe, and few Gaussians."""
 
 
@@ -145,7 +149,7 @@ class TestNeighbours:
     def test_they_are_searched_when_the_set_changes_only(self, monkeypatch):
         searches = self.count_searches(monkeypatch)
         expert, recipe, optimizers = build(budget=0.001, densification=eager())
-        recipe.config.densification.gradient_threshold = torch.inf
+        recipe.config.densification.grow_grad2d = torch.inf
         for step in range(4):
             train_step(expert, recipe, optimizers, step)
         assert searches == [30]
@@ -153,7 +157,7 @@ class TestNeighbours:
         for step in range(4, 7):
             train_step(expert, recipe, optimizers, step)
         assert searches == [30, 29]
-        recipe.config.densification.gradient_threshold = 0.0
+        recipe.config.densification.grow_grad2d = 0.0
         for step in range(7, 9):
             train_step(expert, recipe, optimizers, step)
         assert searches[2] > 29
@@ -162,9 +166,9 @@ class TestNeighbours:
         """The release looks at their number; one may have come for one that went."""
         searches = self.count_searches(monkeypatch)
         expert, recipe, optimizers = build(budget=0.001, densification=eager())
-        recipe.config.densification.gradient_threshold = torch.inf
+        recipe.config.densification.grow_grad2d = torch.inf
         train_step(expert, recipe, optimizers, 0)
-        recipe.config.densification.gradient_threshold = 1.0
+        recipe.config.densification.grow_grad2d = 1.0
         expert.gauss_params["scales"].data[:] = -9.0
         recipe.densifier.statistics["gradients"][3] = 10.0
         recipe.densifier.statistics["counts"][3] = 1.0
@@ -220,7 +224,7 @@ class TestRows:
         assert torch.equal(found, expected)
 
     def test_the_cap_is_kept(self):
-        settings = eager(gradient_threshold=0.0, max_gaussians=40)
+        settings = eager(grow_grad2d=0.0, max_gaussians=40)
         expert, recipe, optimizers = build(budget=0.001, densification=settings)
         for step in range(8):
             train_step(expert, recipe, optimizers, step)
@@ -363,7 +367,7 @@ def test_options_that_no_step_could_follow_are_refused(options, message):
 def test_the_defaults_are_the_published_numbers():
     config = ED3DGSRecipeConfig()
     grow = config.densification
-    assert (grow.start, grow.every, grow.gradient_threshold, grow.prune_opacity) == (
+    assert (grow.refine_start_iter, grow.refine_every, grow.grow_grad2d, grow.prune_opa) == (
         5000, 100, 3e-4, 0.005,
     )  # fmt: skip
     assert (config.weight_embedding, config.num_neighbours, config.weight_opacity) == (1, 20, 1e-4)

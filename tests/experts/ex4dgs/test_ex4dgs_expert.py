@@ -8,7 +8,6 @@ from training_helpers import FRAMES, cloud, drawn, scene
 
 from moegs_ns.experts.ex4dgs.error_backtracking import UNSEEN
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
-from moegs_ns.experts.ex4dgs.recipe import ConversionConfig, GrowthConfig
 
 
 class TestExpert:
@@ -123,7 +122,7 @@ class TestConversion:
         return expert, recipe, optimizers
 
     def test_motion_stays_the_same_at_every_frame(self):
-        expert, recipe, optimizers = self.moving(conversion=ConversionConfig(width=1e4))
+        expert, recipe, optimizers = self.moving(as_released=True)
         before = {frame: expert.at(torch.tensor(frame / 30)) for frame in (0, 3, 7, 10)}
         part = drawn(expert)
         is_moved = recipe._fastest(part)
@@ -235,7 +234,7 @@ class TestGrowth:
         assert log_widths[1].tolist() == [3.0, 1.0]
 
     def test_the_released_drift_slows_down(self):
-        expert, recipe, _ = build(growth=GrowthConfig(keep_speed=False))
+        expert, recipe, _ = build(as_released=True)
         expert.gauss_params["displacements"].data.normal_()
         before = expert.at(torch.tensor(10 / 30)).means - expert.gauss_params["means"]
         recipe.grow(20)

@@ -8,12 +8,11 @@ import torch
 from tolerances import FORWARD
 
 from moegs_ns.experts.ex4dgs.keyframes import (
-    FadeIn,
     catmull_rom,
     extrapolate,
     extrapolate_quats,
     key_place,
-    plateau,
+    opacity_window,
     slerp,
 )
 
@@ -141,7 +140,7 @@ class TestRotations:
 class TestOpacity:
     def share(self, instant, centers=(2.0, 4.0), log_widths=(0.0, 0.5), **options):
         first, second = (torch.tensor([p], dtype=torch.float64) for p in (centers, log_widths))
-        return plateau(torch.tensor(instant).double(), first, second, 0.1, **options).item()
+        return opacity_window(torch.tensor(instant).double(), first, second, 0.1, **options).item()
 
     def test_it_is_full_between_the_centres_and_a_bell_beyond(self):
         for instant in (2.0, 2.5, 4.0):
@@ -161,9 +160,9 @@ class TestOpacity:
             assert self.share(instant) == self.share(instant, centers=(4.0, 2.0))
 
     def test_the_released_fade_in_is_measured_to_the_later_centre(self):
-        assert self.share(1.5, fade_in="later") == pytest.approx(math.exp(-((2.5 / 1.1) ** 2)))
-        assert self.share(2.0, fade_in="later") == 1.0
-        assert self.share(5.0, fade_in="later") == self.share(5.0)
+        assert self.share(1.5, as_released=True) == pytest.approx(math.exp(-((2.5 / 1.1) ** 2)))
+        assert self.share(2.0, as_released=True) == 1.0
+        assert self.share(5.0, as_released=True) == self.share(5.0)
 
     @pytest.mark.parametrize("instant", [1.2, 3.0, 5.5])
     def test_equal_centres_make_one_bell(self, instant):
@@ -179,10 +178,11 @@ def test_gradients_are_exact(generator):
     assert torch.autograd.gradcheck(lambda k: slerp(k, where), (quats,))
     centers = torch.tensor([[2.0, 4.0], [3.0, 5.0], [0.5, 1.0]]).double().requires_grad_()
     log_widths = torch.randn(3, 2, generator=generator).double().requires_grad_()
-    choices: tuple[FadeIn, ...] = ("earlier", "later")
-    for fade_in in choices:
+    for as_released in (False, True):
         assert torch.autograd.gradcheck(
-            lambda c, v, f=fade_in: plateau(torch.tensor(2.3).double(), c, v, 0.1, f),
+            lambda c, v, f=as_released: opacity_window(
+                torch.tensor(2.3).double(), c, v, 0.1, as_released=f
+            ),
             (centers, log_widths),
         )
 
@@ -206,4 +206,4 @@ def test_nothing_interpolates_to_nothing():
     assert at(catmull_rom, torch.zeros(0, 4, 3), 1.5).shape == (0, 3)
     assert at(slerp, torch.zeros(0, 4, 4), 1.5).shape == (0, 4)
     empty = torch.zeros(0, 2)
-    assert plateau(torch.tensor(1.0), empty, empty, 0.1).shape == (0,)
+    assert opacity_window(torch.tensor(1.0), empty, empty, 0.1).shape == (0,)
