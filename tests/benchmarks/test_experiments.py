@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import tyro
@@ -93,7 +94,7 @@ def test_every_stage_and_every_kind_of_benchmark_is_there():
 
 def test_no_two_tables_are_written_to_one_file():
     tables = [
-        each.results_dir / each.name
+        cast(Any, each).results_dir / cast(Any, each).name
         for experiment in KNOWN.values()
         for each in experiment.benchmarks()
         if hasattr(each, "results_dir")
@@ -194,7 +195,7 @@ class TestScoresOverSeveralGpus:
         monkeypatch.setattr(mixtures, "Score", lambda method: f"score of {method}")
         monkeypatch.setattr(mixtures, "asdict", lambda score: score)
         monkeypatch.setattr(Mixtures, "write", lambda _, rows: tables.append(rows))
-        scores = {Path("before"): "score of an earlier seed"}
+        scores: Any = {Path("before"): "score of an earlier seed"}
         table.score_all([first, second], scores)
         assert sorted(indices.values()) == [0, 1]
         assert list(scores) == [Path("before"), first.folder, second.folder]

@@ -5,7 +5,7 @@ import torch
 from mixture_helpers import brute_gates, brute_weights, mix, mixture, views
 from tolerances import EXACT, FORWARD, GRADIENT
 
-from moegs_ns.mixture.importance import CRITERIA, SATURATED, Importance
+from moegs_ns.mixture.importance import CRITERIA, SATURATED, CriterionName, Importance
 from moegs_ns.mixture.pruning_schedule import PruneReport, prune
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
@@ -162,7 +162,7 @@ class TestCriteria:
         assert all(parameter.grad is None for parameter in mixed.parameters())
 
     @pytest.mark.parametrize("name", ["contribution", "gated-contribution"])
-    def test_what_is_drawn_by_nobody_costs_nothing(self, name: str):
+    def test_what_is_drawn_by_nobody_costs_nothing(self, name: CriterionName):
         """Removing all Gaussians without a contribution leaves every image as it was."""
         mixed = mixture(*COUNTS)
         mixed.experts[0].gauss_params["opacities"].data[3] = -100.0

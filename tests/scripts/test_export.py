@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -127,7 +128,8 @@ class TestRuns:
         with typed(["ns-viewer", "--load-config", str(config)]):
             _, pipeline, checkpoint, step = eval_setup(config, test_mode="test")
         assert checkpoint.parent.parent == config.parent
-        assert step == 49 and pipeline.model.mixture.num_gaussians > 0
+        mixture: Any = pipeline.model.mixture
+        assert step == 49 and mixture.num_gaussians > 0
 
     def test_videos_and_tables_are_made_of_it(self, exported, tmp_path: Path):
         config = exported["moegs-stg"]
