@@ -10,7 +10,7 @@ The second, anywhere, opens the compact run and renders the same held-out views.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -71,7 +71,7 @@ class Compare(Table):
         """Render, compare, write."""
         self.write_each(self.row(folder) for folder in self.folders)
 
-    def row(self, folder: Path) -> dict[str, object]:
+    def row(self, folder: Path) -> dict[str, Any]:
         """Figures of one carried run."""
         record = json.loads((folder / RECORD).read_text())
         run = open_run(folder / COMPACT)

@@ -127,7 +127,9 @@ def stg_expert(color: Literal["sh", "lite", "full"]):
 
 
 @pytest.mark.parametrize("colors", [("lite", "full"), ("full", "sh", "lite"), ("sh", "lite")])
-def test_experts_with_different_channels_keep_their_own(colors: tuple[str, ...]):
+def test_experts_with_different_channels_keep_their_own(
+    colors: tuple[Literal["sh", "lite", "full"], ...],
+):
     """Three channels of one beside nine of another: each is shaded by its own alone."""
     experts = [stg_expert(color) for color in colors]
     images = mixture(*experts).render(view()).images

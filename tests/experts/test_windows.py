@@ -304,7 +304,11 @@ class TestPosesOfWindows:
 
     def test_they_count_wherever_they_were_learned(self, monkeypatch):
         monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.place, run.place))
-        for modes in (("off", "SO3xR3"), ("SO3xR3", "off")):
+        orders: tuple[tuple[Literal["off", "SO3xR3"], ...], ...] = (
+            ("off", "SO3xR3"),
+            ("SO3xR3", "off"),
+        )
+        for modes in orders:
             assert self.source(*modes).model_config().camera_optimizer.mode == "SO3xR3"
         assert self.source("off", "off").model_config().camera_optimizer.mode == "off"
 

@@ -2,7 +2,7 @@
 
 import shutil
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -139,7 +139,9 @@ class TestCorrections:
                 corrections.zero_grad()
                 loss = sum((k + 1) * image.square().sum() for k, image in enumerate(seen))
                 loss.backward()
-                gradients = [leaf.grad.clone() for leaf in (*images, corrections.color)]
+                gradients = [
+                    cast(torch.Tensor, leaf.grad).clone() for leaf in (*images, corrections.color)
+                ]
                 found.append([*(image.detach().clone() for image in seen), *gradients])
                 for image in images:
                     image.grad = None
@@ -282,10 +284,11 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
     )
     teacher = Teacher(DistillationConfig(teacher=config), model.mixture.experts[0].scene)
     clear = 0.2 * torch.randn(learned.shape)
-    for one in (model, teacher.model):
+    models: tuple[Any, ...] = (model, teacher.model)
+    for one in models:
         one.corrections.experts[0].color.copy_(clear)
     trained = model.get_outputs(camera)["rgb"][0].clamp(0, 1)
-    shown = teacher._draw(view_from_cameras(camera))[..., :3] / 255.0
+    shown = teacher._render(view_from_cameras(camera))[..., :3] / 255.0
     assert (shown - trained).abs().max() <= 0.6 / 255.0
     assert (shown - outside).abs().max() > 10.0 / 255.0
     # Without the expert's colours, training shows what everybody else sees.

@@ -67,11 +67,11 @@ def test_a_compact_run_is_compared_where_it_was_carried_to(tiny_runs: TinyRuns, 
     Write(run, written, views=2).main()
     shutil.rmtree(run)
     written.rename(carried)
-    row = Compare((carried,), data=data).row(carried)
+    row = Compare(folders=(carried,), data=data).row(carried)
     assert row["images"] == 2 and abs(row["psnr_cost"]) < 0.05 and row["near_share"] > 0.999
     picture = carried / "0.png"
     write_png(255 - read_image(str(picture)), str(picture))
-    assert Compare((carried,), data=data).row(carried)["near_share"] < 0.6
+    assert Compare(folders=(carried,), data=data).row(carried)["near_share"] < 0.6
 
 
 class TestRuns:
