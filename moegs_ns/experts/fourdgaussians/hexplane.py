@@ -103,7 +103,9 @@ def axis_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
 
 
 @cache
-@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+@torch.inference_mode(
+    False
+)  # Cached tensors must allow gradients whatever the mode of the first call.
 def _space_axes(device: torch.device) -> Int[Tensor, "6"]:
-    """Kept on the device, since a copy would take as long as what it is needed for."""
+    """Cached on the device, since a copy would take as long as its use."""
     return torch.tensor(SPACE_AXES, device=device)

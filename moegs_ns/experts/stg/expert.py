@@ -1,4 +1,4 @@
-"""Spacetime Gaussians (Li et al., CVPR 2024): polynomial motion and a bell of opacity over time."""
+"""Spacetime Gaussians (Li et al., CVPR 2024): polynomial motion, Gaussian opacity over time."""
 
 import math
 from collections.abc import Hashable
@@ -71,7 +71,6 @@ class STGExpert(Expert):
         }
 
     def initial_colors(self, points: InitialPoints) -> dict[str, Tensor]:
-        """See base."""
         return COLORS[self.config.color].initial_parameters(points, self.config.sh_degree)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
@@ -95,7 +94,6 @@ class STGExpert(Expert):
 
     @property
     def graph_key(self) -> Hashable | None:
-        """See base."""
         return self.active_sh_degree
 
     def shade(
