@@ -1,4 +1,4 @@
-"""Guided sampling (Li et al., CVPR 2024): new Gaussians along the rays of badly rendered regions."""
+"""Guided sampling (Li et al., CVPR 2024): new Gaussians along rays of badly rendered regions."""
 
 from dataclasses import dataclass, field
 
