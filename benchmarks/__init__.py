@@ -13,3 +13,5 @@ _paths = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) 
 if str(ROOT) not in _paths:
     os.environ["PYTHONPATH"] = os.pathsep.join([*_paths, str(ROOT)])
 os.environ["PYTHONSAFEPATH"] = "1"
+
+import nerfstudio.configs.method_configs  # noqa: E402, F401  first: see moegs_ns/scripts/main.py

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Protocol
@@ -34,7 +35,6 @@ from benchmarks.quality.router_variants import RouterVariants
 from benchmarks.quality.validation import Validation
 from benchmarks.speed.compact_run import Write
 from benchmarks.speed.single_pass import SinglePass
-from benchmarks.speed.step_and_frame import StepAndFrame
 from benchmarks.speed.training_step import TrainingStep
 from benchmarks.tables import RESULTS
 from benchmarks.trainings import Scene
@@ -84,9 +84,13 @@ class Experiment:
 
     def benchmarks(self) -> Iterator[Benchmark]:
         """Everything that it runs."""
-        for step in self.steps:
-            for chain in step.chains:
-                yield from chain
+        return (each for step in self.steps for chain in step.chains for each in chain)
+
+    def mapped(self, change: Callable[[Benchmark], Benchmark]) -> "Experiment":
+        """The same with every benchmark changed."""
+        chains = [tuple(tuple(map(change, chain)) for chain in step.chains) for step in self.steps]
+        steps = (replace(step, chains=own) for step, own in zip(self.steps, chains, strict=True))
+        return replace(self, steps=tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -189,26 +193,24 @@ def experiments(o: Options) -> dict[str, Experiment]:
                                 Mixtures(name="mixture", scene=clip, **places)),
         "before_after": _in_turns(
             "after corrected: a training step of every method, frames of runs; nothing beside it",
-            StepAndFrame(
-                scene=whole, methods=(STG, FOURD, EX4D, ED3D), results_dir=o.out / "machine",
+            TrainingStep(
+                name="step_and_frame", warmup=300, steps=300, block=30, profiled=0,
+                command=tuple(step_command(m, whole) for m in (STG, FOURD, EX4D, ED3D)),
                 runs=tuple(runs / "corrected" / name for name in BEFORE_AFTER),
+                results_dir=o.out / "machine",
             ),
         ),
     }  # fmt: skip
-    return {
-        name: replace(
-            each,
-            steps=tuple(
-                replace(step, chains=tuple(tuple(map(o.applied, c)) for c in step.chains))
-                for step in each.steps
-            ),
-        )
-        for name, each in found.items()
-    }
+    return {name: each.mapped(o.applied) for name, each in found.items()}
 
 
 def _in_turns(about: str, *benchmarks: Benchmark) -> Experiment:
     return Experiment(about, (Step((benchmarks,)),))
+
+
+def step_command(method: str, scene: Scene) -> str:
+    """What would follow `ns-train`."""
+    return f"{method} --data {scene.data} {scene.parser} {scene.parser_options}"
 
 
 def _reference(o: Options) -> Experiment:
@@ -336,9 +338,7 @@ def _sharing(o: Options) -> Experiment:
             TrainingStep(
                 name=f"sharing_{name}_{method}", warmup=400, steps=1500, profiled=0,
                 results_dir=o.out / "machine",
-                command=(
-                    f"moegs-{method} --data {scene.data} {' '.join(scene.parser_args)}",
-                ),
+                command=(step_command(f"moegs-{method}", scene),),
             )
             for method in ("stg", "ex4dgs", "ed3dgs")
         )  # fmt: skip
@@ -387,24 +387,22 @@ class Runner:
         for step in experiment.steps:
             try:
                 with step.around(), ThreadPoolExecutor(step.at_once or len(step.chains)) as pool:
-                    chains = enumerate(step.chains)
-                    jobs = [partial(self.run_chain, step, i, chain, log) for i, chain in chains]
-                    is_well &= all(list(pool.map(lambda job: job(), jobs)))
+                    run = partial(self.run_chain, log, step)
+                    is_well &= all(list(pool.map(run, count(), step.chains)))
             except RuntimeError as error:
                 print(error, flush=True)
                 is_well = False
-        print(
-            f"{time.strftime('%T')} {name} ends {'well' if is_well else 'with failures'}",
-            flush=True,
-        )
+        how = "well" if is_well else "with failures"
+        print(f"{time.strftime('%T')} {name} ends {how}", flush=True)
         return is_well
 
-    def run_chain(self, step: Step, index: int, chain: Sequence[Benchmark], log: Path) -> bool:
+    def run_chain(self, log: Path, step: Step, index: int, chain: Sequence[Benchmark]) -> bool:
         """Run benchmarks one after the other; whether all ended well."""
-        devices = self.devices if step.one_gpu_each and is_bound(chain) else []
-        device = devices[index % len(devices)] if devices else ",".join(self.devices)
-        codes = [self.run_process(benchmark, device, log) for benchmark in chain]
-        return not any(codes)
+        devices = ",".join(self.devices)
+        # What computes in its own process needs a GPU to itself.
+        if step.one_gpu_each and self.devices and isinstance(chain[0], Pruning | Depth):
+            devices = self.devices[index % len(self.devices)]
+        return not any([self.run_process(benchmark, devices, log) for benchmark in chain])
 
     def run_process(self, benchmark: Benchmark, devices: str, log: Path) -> int | None:
         """Run a benchmark in a process that sees some of the GPUs; its exit status."""
@@ -420,31 +418,12 @@ class Runner:
         return process.exitcode
 
 
-def is_bound(chain: Sequence[Benchmark]) -> bool:
-    """Whether a chain computes in its own process, so that it needs a GPU to itself."""
-    return all(isinstance(each, Pruning | Depth) for each in chain)
-
-
 def logged_main(benchmark: Benchmark, log: Path) -> None:
     """What a process does: everything that it and its children print is added to the log."""
     with log.open("a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     benchmark.main()
-
-
-def chosen(known: Sequence[str], names: Sequence[str]) -> list[list[str]]:
-    """Groups of names that run at once.
-
-    Raises:
-        ValueError: there is no such experiment.
-    """
-    groups = [group.split("+") for group in names]
-    if unknown := [name for group in groups for name in group if name not in known]:
-        raise ValueError(
-            f"Expected experiments out of {', '.join(known)}; got {', '.join(unknown)}."
-        )
-    return groups
 
 
 def main(options: Options) -> int:
@@ -454,10 +433,10 @@ def main(options: Options) -> int:
         for name, experiment in known.items():
             print(f"{name:<13} {experiment.about}")
         return 0
-    try:
-        groups = chosen(list(known), options.names)
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    groups = [group.split("+") for group in options.names]
+    if unknown := [name for group in groups for name in group if name not in known]:
+        wrong = f"Expected experiments out of {', '.join(known)}; got {', '.join(unknown)}."
+        print(wrong, file=sys.stderr)
         return 2
     runner, is_well = Runner(options.out), True
     for group in groups:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from benchmarks import ROOT
 from moegs_ns.evaluation.tables import Row, write_results
 
@@ -51,9 +49,3 @@ def command() -> str:
     else:
         args = sys.argv
     return shlex.join(["python", *args])
-
-
-def free_memory() -> None:
-    """Give the GPU's cached memory back before the next run is opened."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -5,7 +5,6 @@ from typing import Any
 from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, RAdamOptimizerConfig
-from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
@@ -14,6 +13,7 @@ from moegs_ns.engine.pipeline import MoegsPipelineConfig
 from moegs_ns.engine.trainer import MoegsTrainerConfig
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.experts.recipe import RecipeConfig
+from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.training.optimizers import FusedAdam, FusedRAdam
 from moegs_ns.training.schedules import LogLinearSchedulerConfig
@@ -72,7 +72,7 @@ def dnerf() -> MoegsDataManagerConfig:
 
 def trainer_config(
     method_name: str,
-    model: ModelConfig,
+    model: GaussianModelConfig,
     optimizers: dict[str, Any],
     steps: int,
     datamanager: MoegsDataManagerConfig | None = None,

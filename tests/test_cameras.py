@@ -80,6 +80,7 @@ def test_view_from_nerfstudio_cameras():
 
 def test_doubles_among_the_numbers_do_not_make_a_view_of_doubles():
     cameras = make_cameras()
+    assert cameras.times is not None
     cameras.times = cameras.times.double()
     view = view_from_cameras(cameras)
     assert view.viewmats.dtype == view.Ks.dtype == view.times.dtype == torch.float32

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
 
-from benchmarks.tables import Table, free_memory
+from benchmarks.tables import Table
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.reports.depth_consistency import depth_rows
@@ -45,7 +46,7 @@ class Depth(Table):
             for row in depth_rows(pipeline, self.frames, self.cameras, self.fuse_views):
                 yield own | {"run": run.config.timestamp} | row
             del pipeline
-            free_memory()
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
 from benchmarks.trainings import Trainings, num_gpus, own_options, train_and_report_all
 from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, progress_of
 from moegs_ns.runs.checkpoint import open_run
 
@@ -66,8 +66,8 @@ class Distillation(Trainings):
                 # Written after every student, so that nothing is lost if the time runs out.
                 self.write(rows, "_runs")
                 self.write(summary(rows))
-        if self.images_dir is not None:
-            self.save_images(self.sheet_path())
+        if path := self.sheet_path():
+            self.save_images(path)
 
     def settings(self) -> list[tuple[str, str, int]]:
         """Method, supervision and seed of every student."""
@@ -86,7 +86,7 @@ class Distillation(Trainings):
         name = f"{supervision.replace(', ', '-')}-seed-{seed}"
         return self.job(method, name, seed, (*options, *SUPERVISIONS[supervision], *own))
 
-    def save_images(self, path: Path | None) -> None:
+    def save_images(self, path: Path) -> None:
         """One row per family: truth, teacher, and the students of the first seed by supervision."""
         sheet, teacher = ImageSheet(path), load_pipeline(open_run(self.teacher))
         index = middle_index(teacher)
@@ -101,40 +101,36 @@ class Distillation(Trainings):
             sheet.add(method, shown)
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Row]) -> list[Row]:
     """Means over seeds by family and supervision, with the spread of PSNR; the gain in it is over
     plain students of the same seeds."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["method"], row["supervision"]), []).append(row)
     found = []
     for (method, supervision), group in groups.items():
-        means = {name: _mean([row[name] for row in group]) for name in FIGURES}
         plain = {row["seed"]: row["psnr"] for row in groups.get((method, "ground-truth"), [])}
         scores = [row["psnr"] for row in group]
         gains = [row["psnr"] - plain[row["seed"]] for row in group if row["seed"] in plain]
-        gain = statistics.mean(gains) if gains else None
+        reasons = [
+            group[0]["reason"],
+            "psnr_spread: one seed" if len(group) == 1 else "",
+            "" if gains else "gain: ground-truth was not trained with these seeds",
+        ]
         found.append(
-            {"method": method, "kind": group[0]["kind"], "supervision": supervision, **means}
+            {"method": method, "kind": group[0]["kind"], "supervision": supervision}
+            | {name: _mean([row[name] for row in group]) for name in FIGURES}
             | {"psnr_spread": statistics.stdev(scores) if len(scores) > 1 else None}
-            | {"gain": gain, "n": len(group), "seeds": [row["seed"] for row in group]}
-            | {"options": group[0]["options"], "reason": _reason(group, bool(gains))}
+            | {"gain": _mean(gains), "n": len(group), "seeds": [row["seed"] for row in group]}
+            | {"options": group[0]["options"], "reason": "; ".join(filter(None, reasons))}
         )
     return found
 
 
-def _mean(values: Sequence[float | None]) -> Any:
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None unless all are known."""
     known = [value for value in values if value is not None]
-    return statistics.mean(known) if len(known) == len(values) else None
-
-
-def _reason(group: Sequence[dict[str, Any]], has_plain: bool) -> str:
-    reasons = [group[0]["reason"]]
-    if len(group) == 1:
-        reasons.append("psnr_spread: one seed")
-    if not has_plain:
-        reasons.append("gain: ground-truth was not trained with these seeds")
-    return "; ".join(reason for reason in reasons if reason)
+    return statistics.mean(known) if known and len(known) == len(values) else None
 
 
 if __name__ == "__main__":

@@ -14,19 +14,25 @@ it differs a little from the mean over images that other tables show.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 import tyro
 from jaxtyping import Bool, Float
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from benchmarks.tables import Table, free_memory
+from benchmarks.tables import Table
+from moegs_ns.data.frames.dataset import FrameDataset
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.evaluation.tables import Row
+from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.runs.checkpoint import open_run
 
 SHIFTS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
@@ -58,13 +64,10 @@ class CameraError:
         self.still_squared += float(squared[~is_moving[..., 0]].sum())
         self.still_pixels += int((~is_moving).sum())
         inner = target[1:-1, 1:-1]
-        height, width = inner.shape[:2]
-        self.shifted += torch.stack(
-            [
-                (image[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] - inner).square().sum()
-                for dy, dx in SHIFTS
-            ]
-        ).double().cpu()  # fmt: skip
+        # All windows of the image, shift by shift.
+        windows = image.unfold(0, len(inner), 1).unfold(1, inner.shape[1], 1).flatten(0, 1)
+        shifted = [(window.permute(1, 2, 0) - inner).square().sum() for window in windows]
+        self.shifted += torch.stack(shifted).double().cpu()
         known = torch.cat([image, torch.ones_like(image[..., :1])], dim=-1).reshape(-1, 4).double()
         wanted = target.reshape(-1, 3).double()
         self.normal += (known.T @ known).cpu()
@@ -104,7 +107,7 @@ class ErrorCauses(Table):
         """Render, compare, write."""
         self.write_each(self.all_rows())
 
-    def all_rows(self) -> Iterator[dict[str, Any]]:
+    def all_rows(self) -> Iterator[Row]:
         """Rows of every run."""
         for path in self.runs:
             run = open_run(path)
@@ -112,57 +115,56 @@ class ErrorCauses(Table):
             own = {"method": run.config.method_name, "run": run.config.timestamp}
             yield from [own | row for row in self.rows(pipeline)]
             del pipeline
-            free_memory()
+            torch.cuda.empty_cache()
 
     @torch.no_grad()
-    def rows(self, pipeline: MoegsPipeline) -> Iterator[dict[str, Any]]:
-        """Rows of one run: its cameras, then their mean."""
-        errors: dict[int, CameraError] = {}
-        manager = pipeline.datamanager
-        camera_ids = manager.eval_dataset.frame_table.camera_ids
-        for index, (camera, batch) in enumerate(manager.fixed_indices_eval_dataloader):
-            image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
-            target = target_image(batch, pipeline.device)
-            of_camera = errors.setdefault(int(camera_ids[index]), CameraError())
-            of_camera.add(image, target, batch["is_moving"])
-        found = {camera: error.figures() for camera, error in sorted(errors.items())}
-        training = self.training_figures(pipeline)
-        unknown = dict.fromkeys(training)
-        reason = f"{', '.join(training)}: given for all cameras together"
-        for camera, figures in found.items():
-            yield {"camera": camera} | rounded(figures) | unknown | {"reason": reason}
-        yield {"camera": "all"} | rounded(mean_figures(found.values()) | training) | {"reason": ""}
+    def rows(self, pipeline: MoegsPipeline) -> Iterator[Row]:
+        """Rows of one run: its cameras, then their mean beside that of training cameras.
 
-    def training_figures(self, pipeline: MoegsPipeline) -> dict[str, float]:
-        """Of training cameras, rendered without what was learned for them alone.
-
-        Those of a run with colour correction differ from their images by their own colours, so
-        that overfitting shows where colours are right.
+        Training cameras are rendered without what was learned for them alone. Those of a run with
+        colour correction differ from their images by their own colours, so that overfitting shows
+        where colours are right.
         """
-        dataset = pipeline.datamanager.train_dataset
-        chosen = torch.linspace(0, len(dataset) - 1, min(self.train_views, len(dataset)))
-        errors: dict[int, CameraError] = {}
-        for row in chosen.round().long().tolist():
-            camera = dataset.cameras[row : row + 1].to(pipeline.device)
-            image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
-            target = torch.from_numpy(dataset.get_numpy_image(row)).to(pipeline.device)
-            target = target_image({"image": target}, pipeline.device)
-            of_camera = errors.setdefault(int(dataset.frame_table.camera_ids[row]), CameraError())
-            of_camera.add(image, target, torch.zeros_like(target[..., :1], dtype=torch.bool))
-        mean = mean_figures([error.figures() for error in errors.values()])
-        return {f"{name}_training": mean[name] for name in ("psnr", "psnr_right_colors")}
+        manager, train = pipeline.datamanager, pipeline.datamanager.train_dataset
+
+        def train_item(index: int) -> tuple[Cameras, dict[str, Any]]:
+            image = torch.from_numpy(train.get_numpy_image(index))
+            return train.cameras[index : index + 1].to(pipeline.device), {"image": image}
+
+        indices = range(len(manager.eval_dataset))
+        found = figures_by_camera(pipeline, manager.eval_dataset, manager.eval_item, indices)
+        indices = evenly_spaced(len(train), self.train_views)
+        mean = mean_figures(figures_by_camera(pipeline, train, train_item, indices).values())
+        training = {f"{name}_training": mean[name] for name in ("psnr", "psnr_right_colors")}
+        unknown, reason = dict.fromkeys(training), "given for all cameras together"
+        for camera, figures in found.items():
+            row = {"camera": camera} | mean_figures([figures]) | unknown
+            yield row | {"reason": f"{', '.join(training)}: {reason}"}
+        yield {"camera": "all"} | mean_figures(found.values()) | training | {"reason": ""}
+
+
+def figures_by_camera(
+    pipeline: MoegsPipeline,
+    dataset: FrameDataset,
+    item: Callable[[int], tuple[Cameras, dict[str, Any]]],
+    indices: Sequence[int],
+) -> dict[int, dict[str, float]]:
+    """Figures of every camera of some images; nothing moves where a batch does not tell."""
+    errors: defaultdict[int, CameraError] = defaultdict(CameraError)
+    for index in indices:
+        camera, batch = item(index)
+        image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
+        target = target_image(batch, pipeline.device)
+        still = torch.zeros_like(target[..., :1], dtype=torch.bool)
+        error = errors[int(dataset.frame_table.camera_ids[index])]
+        error.add(image, target, batch.get("is_moving", still))
+    return {camera: error.figures() for camera, error in sorted(errors.items())}
 
 
 def mean_figures(figures: Collection[dict[str, float]]) -> dict[str, float]:
     """Means over cameras."""
-    return {
-        name: sum(each[name] for each in figures) / len(figures) for name in next(iter(figures))
-    }
-
-
-def rounded(figures: dict[str, float]) -> dict[str, float]:
-    """Figures as a table shows them."""
-    return {name: round(value, 3) for name, value in figures.items()}
+    names = next(iter(figures))
+    return {name: round(fmean(each[name] for each in figures), 3) for name in names}
 
 
 if __name__ == "__main__":

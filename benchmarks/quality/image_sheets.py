@@ -3,11 +3,10 @@
 python -m benchmarks.quality.image_sheets --config RUN/config.yml --output sheet.jpg
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
 from jaxtyping import Float
@@ -32,17 +31,21 @@ class ImageSheet:
 
     path: Path | None
     """None for no file."""
-    rows: list[Float[Tensor, "h w 3"]] = field(default_factory=list)
+    rows: list[list[Image.Image]] = field(default_factory=list)
 
     def add(self, label: str, images: Mapping[str, Float[Tensor, "H W 3"]]) -> None:
         """Add a row; its label and the names of the images are written into them."""
         if self.path is None:
             return
         names = [f"{label}: {name}" if n == 0 else name for n, name in enumerate(images)]
-        named = zip(names, images.values(), strict=True)
-        self.rows.append(torch.cat([_titled(_shrink(image), name) for name, image in named], dim=1))
+        self.rows.append([_titled(*pair) for pair in zip(images.values(), names, strict=True)])
+        heights = [max(image.height for image in row) for row in self.rows]
+        sheet = Image.new("RGB", (WIDTH * max(map(len, self.rows)), sum(heights)))
+        for n, row in enumerate(self.rows):
+            for column, image in enumerate(row):
+                sheet.paste(image, (WIDTH * column, sum(heights[:n])))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(_bytes(_padded(self.rows)).numpy()).save(self.path, quality=85)
+        sheet.save(self.path, quality=85)
 
 
 def error(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float[Tensor, "H W 3"]:
@@ -54,7 +57,7 @@ def error(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float
 def run_images(
     pipeline: MoegsPipeline, index: int, *, with_experts: bool = True
 ) -> dict[str, Float[Tensor, "H W 3"]]:
-    """Truth, picture and error of held-out image `index`; of a mixture also gates and argmax gate,
+    """Truth, image and error of held-out image `index`; of a mixture also gates and argmax gate,
     and its experts with their errors."""
     camera, batch = pipeline.datamanager.eval_item(index)
     outputs = pipeline.model.get_outputs_for_camera(camera)
@@ -79,27 +82,12 @@ def save_sheet(config: Path, output: Path, rows: int = 8) -> None:
         sheet.add(str(index), run_images(pipeline, index))
 
 
-def _shrink(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
-    height = round(image.shape[0] * WIDTH / image.shape[1])
-    planar = image.detach().cpu().permute(2, 0, 1)[None].float()
-    return torch.nn.functional.interpolate(planar, (height, WIDTH), mode="area")[0].permute(1, 2, 0)
-
-
-def _titled(image: Float[Tensor, "h w 3"], title: str) -> Float[Tensor, "h w 3"]:
-    titled = Image.fromarray(_bytes(image).numpy())
-    ImageDraw.Draw(titled).text((4, 2), title, fill="white", stroke_fill="black", stroke_width=1)
-    return torch.from_numpy(np.array(titled)) / 255.0
-
-
-def _bytes(image: Float[Tensor, "h w 3"]) -> Tensor:
-    return (image.clamp(0, 1) * 255).round().byte()
-
-
-def _padded(rows: Sequence[Float[Tensor, "h w 3"]]) -> Float[Tensor, "h2 w2 3"]:
-    """Rows below each other, short ones filled with black."""
-    width = max(row.shape[1] for row in rows)
-    pad = torch.nn.functional.pad
-    return torch.cat([pad(row, (0, 0, 0, width - row.shape[1])) for row in rows])
+def _titled(values: Float[Tensor, "H W 3"], title: str) -> Image.Image:
+    image = Image.fromarray((values.detach().clamp(0, 1) * 255).round().byte().cpu().numpy())
+    height = round(image.height * WIDTH / image.width)
+    image = image.resize((WIDTH, height), Image.Resampling.BOX)
+    ImageDraw.Draw(image).text((4, 2), title, fill="white", stroke_fill="black", stroke_width=1)
+    return image
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ on:
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -21,11 +21,12 @@ from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
 from benchmarks.trainings import Scene, Trainings
 from moegs_ns.cameras import single_views
 from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import train_side_by_side
-from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
-from moegs_ns.mixture.prune import prune
+from moegs_ns.mixture.importance import CRITERIA, CriterionName
+from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule, prune
 from moegs_ns.models.mixture_model import MixtureModel
-from moegs_ns.reports.scores import Score, print_scores, score_pipeline, score_run
+from moegs_ns.reports.scores import Score, print_scores, score_run
 from moegs_ns.runs.checkpoint import Run, open_run
 
 METHOD = "moegs-router"
@@ -56,7 +57,7 @@ class Pruning(Trainings):
         """Measure, prune, score, write."""
         self.write_each(self.rows(open_run(self.run)))
 
-    def rows(self, run: Run) -> Iterator[dict[str, Any]]:
+    def rows(self, run: Run) -> Iterator[Row]:
         """Rows of the table, the mixture as it is first."""
         pipeline = load_pipeline(run)
         model = pipeline.model
@@ -65,20 +66,24 @@ class Pruning(Trainings):
         whole = model.mixture
         sheet = ImageSheet(self.sheet_path())
         index = middle_index(pipeline)
-        score = score_pipeline(run, pipeline)
+        score = score_run(run, pipeline)
         print_scores([score])
         yield row_of(score, "none", 0.0)
         unpruned = run_images(pipeline, index, with_experts=False)
         for criterion in self.criteria:
             shown = {"truth": unpruned["truth"], "0 %": unpruned["image"]}
-            importance = self.measure(model, criterion, pipeline.datamanager.train_dataset.cameras)
+            cameras = pipeline.datamanager.train_dataset.cameras
+            views = single_views(cameras, model.device, self.max_views)
+            importance = CRITERIA[criterion].measure(whole, views, self.seeds[0])
             for ratio in self.ratios:
                 try:
-                    model.mixture = prune(whole, self.choose(importance, ratio))
+                    config = PruneConfig(ratio, per_expert=self.per_expert)
+                    once = PruningSchedule(config, budget=1.0, seed=self.seeds[0])
+                    model.mixture = prune(whole, once.choose(importance))
                 except ValueError as error:
                     print(f"{criterion} at {ratio:g} is left out: {error}")
                     continue
-                score = score_pipeline(run, pipeline)
+                score = score_run(run, pipeline)
                 yield row_of(score, criterion, ratio, saturated=importance.saturated_fraction)
                 image = run_images(pipeline, index, with_experts=False)["image"]
                 shown[f"{100 * ratio:g} %"] = image
@@ -86,18 +91,6 @@ class Pruning(Trainings):
                     yield row_of(self.train(criterion, ratio, count), criterion, ratio, count)
             model.mixture = whole
             sheet.add(criterion, shown)
-
-    def measure(self, model: MixtureModel, criterion: CriterionName, cameras: Any) -> Importance:
-        """Importance of every Gaussian by a criterion."""
-        views = single_views(cameras, model.device, self.max_views)
-        return CRITERIA[criterion].measure(model.mixture, views, self.seeds[0])
-
-    def choose(self, importance: Importance, ratio: float):
-        """Which Gaussians stay at a ratio."""
-        counts = [len(values) for values in importance.values]
-        if self.per_expert:
-            return importance.best_per_expert([round((1.0 - ratio) * count) for count in counts])
-        return importance.best(round((1.0 - ratio) * sum(counts)))
 
     def train(self, criterion: CriterionName, ratio: float, rounds: int) -> Score:
         """Prune in rounds by `ns-train` and score the run."""
@@ -117,27 +110,14 @@ class Pruning(Trainings):
 
 
 def row_of(
-    score: Score,
-    criterion: str,
-    ratio: float,
-    rounds: int = 0,
-    saturated: float | None = None,
-) -> dict[str, Any]:
+    score: Score, criterion: str, ratio: float, rounds: int = 0, saturated: float | None = None
+) -> Row:
     """One row; 0 rounds stand for one-shot pruning without training afterwards."""
-    own = {
-        "criterion": criterion,
-        "ratio": ratio,
-        "rounds": rounds,
-        "saturated_fraction": saturated,
-    }
-    values = asdict(score)
+    missing = "saturated_fraction: measured by gate-gradient in one shot only"
     if saturated is None:
-        reasons = [
-            values["reason"],
-            "saturated_fraction: measured by gate-gradient in one shot only",
-        ]
-        values["reason"] = "; ".join(reason for reason in reasons if reason)
-    return own | values
+        score = replace(score, reason="; ".join(filter(None, (score.reason, missing))))
+    own = {"criterion": criterion, "ratio": ratio, "rounds": rounds}
+    return own | {"saturated_fraction": saturated} | asdict(score)
 
 
 if __name__ == "__main__":

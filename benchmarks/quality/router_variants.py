@@ -24,7 +24,7 @@ from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.reports.fusion import fused_psnr, measured, mixture_model
 from moegs_ns.reports.held_out import held_out
-from moegs_ns.reports.scores import score_pipeline, score_run
+from moegs_ns.reports.scores import score_run
 from moegs_ns.runs.checkpoint import open_run
 
 SHAPE = "moegs-router --pipeline.model.router."
@@ -84,7 +84,7 @@ class RouterVariants(Trainings):
         name, _, _ = parsed(text)
         run = open_run(self.variant(text, seed).folder)
         pipeline = load_pipeline(run)
-        row = {"variant": name} | asdict(score_pipeline(run, pipeline))
+        row = {"variant": name} | asdict(score_run(run, pipeline))
         print(f"{name}, seed {seed}: {row['psnr']:.2f} dB", flush=True)
         yield row
         index = middle_index(pipeline)

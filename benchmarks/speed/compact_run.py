@@ -10,7 +10,7 @@ The second, anywhere, opens the compact run and renders the same held-out views.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -20,6 +20,7 @@ from benchmarks.tables import Table
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.evaluation.tables import hardware
 from moegs_ns.reports.compact_export import near_share, render_views, write_compact
+from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.runs.checkpoint import open_run
 
 RECORD = "pictures.json"
@@ -44,8 +45,7 @@ class Write:
         run = open_run(self.run)
         size, _ = write_compact(run, self.folder / COMPACT, measure=False)
         pipeline = load_pipeline(run)
-        last = len(pipeline.datamanager.eval_dataset) - 1
-        rows = torch.linspace(0, last, self.views).round().long().tolist()
+        rows = evenly_spaced(len(pipeline.datamanager.eval_dataset), self.views)
         with torch.no_grad():
             images, psnr = render_views(pipeline, rows)
         for row, image in zip(rows, images, strict=True):
@@ -71,7 +71,7 @@ class Compare(Table):
         """Render, compare, write."""
         self.write_each(self.row(folder) for folder in self.folders)
 
-    def row(self, folder: Path) -> dict[str, object]:
+    def row(self, folder: Path) -> dict[str, Any]:
         """Figures of one carried run."""
         record = json.loads((folder / RECORD).read_text())
         run = open_run(folder / COMPACT)

@@ -57,11 +57,9 @@ class EmbeddingSmoothness(Table):
         calls = {n: partial(value_and_gradient, w, embeddings, neighbours) for n, w in ways.items()}
         row: dict[str, Any] = {"device": self.device, "gaussians": count}
         row |= {"pairs": len(neighbours.others), "search_ms": searching.median}
-        times = time_in_turns(calls, self.repeats)
-        timings = {name: Timing.of(values) for name, values in times.items()}
-        for name, timing in timings.items():
-            row |= timing.columns(f"{name}_")
-        return row | {"times_faster": timings["plain"].median / timings["sparse"].median}
+        plain, sparse = map(Timing.of, time_in_turns(calls, self.repeats).values())
+        row |= plain.columns("plain_") | sparse.columns("sparse_")
+        return row | {"times_faster": plain.median / sparse.median}
 
 
 def two_walls(count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:

@@ -5,7 +5,9 @@ python -m benchmarks.speed.single_pass
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 import tyro
@@ -19,6 +21,7 @@ from moegs_ns.splatting import render, render_experts
 
 LEAVES = ("means", "quats", "scales", "opacities", "sh")
 IMAGES = ("rgb", "alpha", "depth", "features")
+PASSES = ("forward", "forward + backward to features", "forward + backward to everything")
 LARGEST_DIFFERENCE = 1e-5
 LARGEST_FRACTION_OF_FLIPS = 1e-4
 """Pixels beyond `LARGEST_DIFFERENCE` are flips at a threshold of opacity; at most this fraction."""
@@ -59,12 +62,10 @@ class SinglePass(Table):
         features = [torch.rand(gaussians, self.features, generator=generator) for _ in parts]
         frozen = Experts(parts, [values.to(device) for values in features], view)
         agreement = compare(frozen)
-        for name in (
-            "forward", "forward + backward to features", "forward + backward to everything"
-        ):  # fmt: skip
-            scene, leaves = _attach(frozen, name)
-            one = time_calls(_step(scene.together, leaves), self.repeats)
-            many = time_calls(_step(scene.apart, leaves), self.repeats)
+        for name in PASSES:
+            scene, leaves = frozen.attached(name)
+            one = time_calls(partial(step, scene.together, leaves), self.repeats)
+            many = time_calls(partial(step, scene.apart, leaves), self.repeats)
             print(
                 f"{experts} x {gaussians}, {name}: one pass {one.median:.3f} ms, "
                 f"{experts} passes {many.median:.3f} ms"
@@ -90,13 +91,35 @@ class Experts:
         rendered = render_experts(self.experts, self.view, self.features)
         return tuple(getattr(rendered, name) for name in IMAGES)
 
-    def apart(self) -> tuple[Tensor, ...]:
+    def apart(self, backend: ModuleType | None = None) -> tuple[Tensor, ...]:
         """The same images, one expert after the other."""
         rendered = [
-            render(expert, self.view, features)
+            render(expert, self.view, features, backend=backend)
             for expert, features in zip(self.experts, self.features, strict=True)
         ]
         return tuple(torch.stack([getattr(one, name) for one in rendered]) for name in IMAGES)
+
+    def attached(self, name: str) -> tuple["Experts", list[Tensor]]:
+        """The scene with gradients for what a pass needs, and these leaves."""
+        if name == "forward":
+            return self, []
+        features = [values.clone().requires_grad_() for values in self.features]
+        if name.endswith("to features"):
+            return replace(self, features=features), features
+        leaves, experts = [*features], []
+        for expert in self.experts:
+            own = {field: getattr(expert, field).clone().requires_grad_() for field in LEAVES}
+            experts.append(replace(expert, **own))
+            leaves += own.values()
+        return replace(self, experts=experts, features=features), leaves
+
+
+def step(render_images: Callable[[], tuple[Tensor, ...]], leaves: list[Tensor]) -> None:
+    """Render, and pull gradients of all images to the leaves."""
+    images = render_images()
+    if leaves:
+        loss = torch.stack([image.square().mean() for image in images]).sum()
+        torch.autograd.grad(loss, leaves)
 
 
 def compare(scene: Experts) -> dict[str, float]:
@@ -115,32 +138,6 @@ def compare(scene: Experts) -> dict[str, float]:
         f"{flipped:.2e} of the pixels differ by more than {LARGEST_DIFFERENCE}."
     )
     return {"largest_difference": largest, "flipped_share": flipped}
-
-
-def _attach(scene: Experts, name: str) -> tuple[Experts, list[Tensor]]:
-    """The scene with gradients for what the pass needs, and these leaves."""
-    if name == "forward":
-        return scene, []
-    features = [values.clone().requires_grad_() for values in scene.features]
-    if name.endswith("to features"):
-        return replace(scene, features=features), features
-    leaves, experts = [*features], []
-    for expert in scene.experts:
-        own = {field: getattr(expert, field).clone().requires_grad_() for field in LEAVES}
-        experts.append(replace(expert, **own))
-        leaves += own.values()
-    return replace(scene, experts=experts, features=features), leaves
-
-
-def _step(render: Callable[[], tuple[Tensor, ...]], leaves: list[Tensor]) -> Callable[[], object]:
-    def step() -> object:
-        images = render()
-        if not leaves:
-            return images
-        loss = torch.stack([(image * image).mean() for image in images]).sum()
-        return torch.autograd.grad(loss, leaves)
-
-    return step
 
 
 if __name__ == "__main__":

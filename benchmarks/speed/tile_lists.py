@@ -23,7 +23,6 @@ from benchmarks.speed.timing import time_in_turns
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View, single_views
 from moegs_ns.engine.pipeline import load_pipeline
-from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.runs.checkpoint import open_run
@@ -68,17 +67,17 @@ class TileLists(Table):
         if not isinstance(pipeline.model, ExpertModel):
             raise ValueError(f"--runs expects runs of experts, got a mixture's: {run}.")
         expert, cameras = pipeline.model.expert, pipeline.datamanager.eval_dataset.cameras
-        views = [
-            enlarged(view, self.scale)
-            for view in single_views(cameras, pipeline.device, self.views)
-        ]
-        frames = [Frame(expert, view) for view in views]
+        single = single_views(cameras, pipeline.device, self.views)
+        views = [enlarged(view, self.scale) for view in single]
+        with torch.no_grad():
+            frames = [Frame(expert.at(view.time), view, expert.near) for view in views]
         row: dict[str, Any] = {
             "run": str(run), "gaussians": expert.num_gaussians,
             "width": views[0].width, "height": views[0].height, "views": len(views),
         }  # fmt: skip
         for name, way in WAYS.items():
-            row[f"pairs_{name}"] = sum(frame.pairs(way) for frame in frames) // len(views)
+            pairs = sum(int(tiles_of(frame.projected(way), frame.view).sum()) for frame in frames)
+            row[f"pairs_{name}"] = pairs // len(views)
         row["pairs_share"] = row["pairs_after"] / row["pairs_before"]
         for kind in (Frame.forward, Frame.backward):
             times: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -92,32 +91,27 @@ class TileLists(Table):
         return row | {"n": self.repeats * len(views)}
 
 
+@dataclass(frozen=True)
 class Frame:
     """An expert's Gaussians at the time of one camera."""
 
-    def __init__(self, expert: Expert, view: View) -> None:
-        with torch.no_grad():
-            self.gaussians = expert.at(view.time)
-        self.view, self.near = view, expert.near
+    gaussians: Gaussians
+    view: View
+    near: float
 
-    def projected(self, gaussians: Gaussians, way: Way) -> ProjectedGaussians:
+    def projected(self, way: Way) -> ProjectedGaussians:
         """The Gaussians on the image plane."""
-        return way(project(gaussians, self.view, near=self.near))
-
-    @torch.no_grad()
-    def pairs(self, way: Way) -> int:
-        """Pairs of Gaussian and tile that are sorted."""
-        return int(tiles_of(self.projected(self.gaussians, way), self.view).sum())
+        return way(project(self.gaussians, self.view, near=self.near))
 
     @torch.no_grad()
     def forward(self, way: Way) -> None:
         """Project and rasterize."""
-        rasterize([self.projected(self.gaussians, way)], self.view)
+        rasterize([self.projected(way)], self.view)
 
     def backward(self, way: Way) -> None:
         """Project, rasterize, and pull gradients to everything."""
         leaves = {n: getattr(self.gaussians, n).detach().requires_grad_() for n in LEAVES}
-        projected = self.projected(replace(self.gaussians, **leaves), way)
+        projected = replace(self, gaussians=replace(self.gaussians, **leaves)).projected(way)
         output = rasterize([projected], self.view).only()
         torch.autograd.grad(output.rgb.square().mean(), list(leaves.values()))
 

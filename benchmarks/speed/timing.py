@@ -13,6 +13,7 @@ import torch
 
 from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.gaussians import Gaussians
+from moegs_ns.reports.scores import synchronize
 from moegs_ns.splatting.spherical_harmonics import num_bases
 
 
@@ -39,12 +40,6 @@ class Timing:
             f"{prefix}max_ms": round(self.slowest, 4),
             f"{prefix}n": self.repeats,
         }
-
-
-def synchronize() -> None:
-    """Wait for the device; does nothing without CUDA."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> Timing:
@@ -113,13 +108,8 @@ def forward_view(width: int, height: int, device: str = "cpu") -> View:
     """One camera at the origin that looks along z."""
     focal = 0.9 * width
     K = torch.tensor([[focal, 0, 0.5 * width], [0, focal, 0.5 * height], [0, 0, 1]])
-    unknown = torch.full((1,), UNKNOWN_ID, device=device)
+    unknown = torch.full((1,), UNKNOWN_ID)
     return View(
-        viewmats=torch.eye(4, device=device)[None],
-        Ks=K[None].to(device),
-        width=width,
-        height=height,
-        times=torch.zeros(1, device=device),
-        camera_ids=unknown,
-        frame_ids=unknown,
-    )
+        viewmats=torch.eye(4)[None], Ks=K[None], width=width, height=height, times=torch.zeros(1),
+        camera_ids=unknown, frame_ids=unknown,
+    ).to(device)  # fmt: skip

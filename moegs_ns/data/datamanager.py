@@ -21,11 +21,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
 from moegs_ns.data.frames.dataset import (
     FrameDataset,
-    TrainingClock,
     describe_val_cameras,
     frame_table,
     split_cameras,
-    training_clock,
     warn_without_times,
     with_image_ids,
 )
@@ -101,7 +99,6 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._sampler: Sampler | None = None
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
-        self._clock: TrainingClock | None = None
         self._views: View | None = None
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
@@ -130,7 +127,6 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         # Number cameras and frames, whichever parser the outputs come from.
         outputs = with_image_ids(self.train_dataparser_outputs)
         self._check_cameras(outputs)
-        self._clock = training_clock(outputs)
         notes = [warn_without_times(outputs)]
         # Take the validation cameras out.
         if self.config.val_cameras:
@@ -160,7 +156,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         outputs = self._val_outputs
         if outputs is None:
             outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
-            outputs = with_image_ids(outputs, self._clock)
+            outputs = with_image_ids(outputs, self.train_dataparser_outputs)
             self._check_cameras(outputs)
         outputs.metadata["scene"] = self.train_dataparser_outputs.metadata["scene"]
         return self._dataset(outputs)

@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from moegs_ns.demo.tracing import Rays, trace
+from moegs_ns.cameras import llff_from_opengl
+from moegs_ns.data.camera_paths import look_at
+from moegs_ns.demo.tracing import Rays
+from moegs_ns.demo.world import trace, trace_still
 
 SUPERSAMPLING = 3
 NUM_POINTS = 4000
@@ -49,16 +52,15 @@ class DemoRig:
 
     def poses_bounds(self) -> Float[np.ndarray, "C 17"]:
         """LLFF rows: columns (down, right, back, centre, size and focal length), near, far."""
-        right, down, forward = (self.rotations[:, :, i] for i in range(3))
-        count = len(self.positions)
-        size_focal = np.tile([self.height, self.width, self.focal], (count, 1)).astype(np.float64)
-        columns = np.stack([down, right, -forward, self.positions, size_focal], axis=-1)
-        bounds = np.tile(np.array(_NEAR_FAR), (count, 1))
-        return np.concatenate([columns.reshape(count, 15), bounds], axis=1)
+        columns = np.empty((len(self.positions), 3, 5))
+        opengl = np.dstack([self.rotations * [1, -1, -1], self.positions])
+        columns[:, :, :4] = llff_from_opengl(opengl)
+        columns[:, :, 4] = self.height, self.width, self.focal
+        return np.hstack([columns.reshape(-1, 15), np.tile(_NEAR_FAR, (len(columns), 1))])
 
 
 def demo_rig(num_cameras: int, width: int, height: int) -> DemoRig:
-    """Cameras on an arc in two alternating rows; camera 0 stands amid the others."""
+    """Cameras on an arc in two alternating rows; camera 0 stands between the others."""
     others = num_cameras - 1
     angles = np.concatenate([[0.04], np.linspace(-0.52, 0.52, others)])
     heights = np.concatenate([[1.45], np.where(np.arange(others) % 2 == 0, 1.1, 1.8)])
@@ -66,11 +68,8 @@ def demo_rig(num_cameras: int, width: int, height: int) -> DemoRig:
     positions = np.stack(
         [radii * np.sin(angles), _TARGET[1] - radii * np.cos(angles), heights], axis=1
     )
-    forward = _TARGET - positions
-    forward /= np.linalg.norm(forward, axis=1, keepdims=True)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    rotations = np.stack([right, np.cross(forward, right), forward], axis=-1)
+    opengl = look_at(positions, _TARGET, np.array([0.0, 0.0, 1.0]))
+    rotations = opengl[:, :, :3] * [1, -1, -1]
     focal = width / 2 / np.tan(_FIELD_OF_VIEW / 2)
     return DemoRig(rotations, positions, float(focal), width, height)
 
@@ -127,12 +126,11 @@ def render_clip(rig: DemoRig, camera: int, num_frames: int) -> UInt8[np.ndarray,
     """All frames of one camera."""
     rays = rig.rays(camera, SUPERSAMPLING)
     clip = np.empty((num_frames, rig.height, rig.width, 3), dtype=np.uint8)
-    still = trace(rays, None)
+    still = trace_still(rays)
     for frame in range(num_frames):
-        colors = trace(rays, frame / max(num_frames - 1, 1), still=still).colors
+        colors = trace(rays, frame / max(num_frames - 1, 1), still).colors
         blocks = colors.reshape(rig.height, SUPERSAMPLING, rig.width, SUPERSAMPLING, 3)
-        mean = blocks.mean((1, 3))
-        clip[frame] = np.clip(mean * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        clip[frame] = np.clip(blocks.mean((1, 3)) * 255.0 + 0.5, 0, 255).astype(np.uint8)
     return clip
 
 
@@ -143,12 +141,12 @@ def _surface_points(
     xyz, rgb, moving = [], [], []
     for camera in range(1, len(rig.positions)):
         rays = rig.rays(camera, 1)
-        hits = trace(rays, 0.0, still=trace(rays, None))
+        hits = trace(rays, 0.0, trace_still(rays))
         xyz.append(rays.origin + rays.directions * hits.depths[:, None])
         rgb.append(hits.colors)
         moving.append(hits.is_moving)
     points, colors, is_moving = (np.concatenate(parts) for parts in (xyz, rgb, moving))
-    # Moving things are small in the image; a quarter of the points makes them start as well.
+    # Moving shapes are small in the image; a quarter of the points covers them.
     weights = np.where(is_moving, 0.25 / max(is_moving.sum(), 1), 0.75 / (~is_moving).sum())
     count = min(num_points, len(points))
     chosen = random.choice(len(points), size=count, replace=False, p=weights / weights.sum())

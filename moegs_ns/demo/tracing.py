@@ -1,13 +1,15 @@
 """Analytic ray tracing for the demo scene: planes, boxes and spheres with procedural textures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Albedo [n, 3] from points in the object's own frame and its outward normals there."""
+Wall = tuple[int, float, float, Texture]
+"""A plane across an axis, seen from inside: axis, offset, inward sign and texture."""
 
 _LIGHT = np.array([-1.6, -2.4, 2.9], dtype=np.float32)
 _MISS = np.float32(np.inf)
@@ -23,14 +25,14 @@ class Rays:
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What the rays meet first."""
+    """The nearest surface along each ray."""
 
     depths: Float[np.ndarray, "R"]
     colors: Float[np.ndarray, "R 3"]
     is_moving: Bool[np.ndarray, "R"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Sphere:
     """A ball; `rotation` turns its texture."""
 
@@ -39,15 +41,17 @@ class Sphere:
     texture: Texture
     shine: float = 0.35
     glow: float = 0.0
-    rotation: np.ndarray | None = None
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
 
     @property
     def reach(self) -> float:
-        """Radius of a ball round the centre that holds everything."""
+        """Radius of the bounding sphere round the centre."""
         return self.radius
 
-    def meet(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Depth (infinite for a miss) and normal in the object's own frame."""
+    def intersect(
+        self, origin: np.ndarray, directions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Depth (infinite for a miss) and normal in the world."""
         offset = origin - self.center
         along = directions @ offset
         root = along**2 - (offset @ offset - self.radius**2)
@@ -57,23 +61,25 @@ class Sphere:
         return depth, (offset + directions * safe) / self.radius
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Box:
     """A box with half sides `half`, turned by `rotation`."""
 
     center: np.ndarray
     half: np.ndarray
     texture: Texture
-    rotation: np.ndarray
     shine: float = 0.5
     glow: float = 0.0
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
 
     @property
     def reach(self) -> float:
-        """Radius of a ball round the centre that holds everything."""
+        """Radius of the bounding sphere round the centre."""
         return float(np.linalg.norm(self.half))
 
-    def meet(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def intersect(
+        self, origin: np.ndarray, directions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Depth (infinite for a miss) and normal in the world."""
         local_origin = (origin - self.center) @ self.rotation
         local = directions @ self.rotation
@@ -82,34 +88,15 @@ class Box:
         entry, leave = np.minimum(one, two), np.maximum(one, two)
         depth, axis = entry.max(1), entry.argmax(1)
         hit = (depth < leave.min(1)) & (depth > 0)
-        rows = np.arange(len(local))
-        normal = np.zeros_like(local)
-        normal[rows, axis] = -np.sign(local[rows, axis])
+        normal = np.where(axis[:, None] == np.arange(3), -np.sign(local), 0.0)
         return np.where(hit, depth, _MISS), normal @ self.rotation.T
 
 
 Shape = Sphere | Box
 
 
-def trace(rays: Rays, time: float | None, still: Hits | None = None) -> Hits:
-    """First hits at a time; at no time (None) the room alone.
-
-    `still` is the room's own trace, which spares doing it again for every frame.
-    """
-    from moegs_ns.demo import world as demo_world
-
-    if time is None:
-        hits = _trace_room(rays, demo_world.ROOM)
-        return _lay_over(rays, hits, demo_world.still_shapes(), moving=False)
-    if still is None:
-        still = trace(rays, None)
-    shapes = demo_world.moving_shapes(time)
-    shaded = Hits(still.depths, _with_shadows(rays, still, shapes), still.is_moving)
-    return _lay_over(rays, shaded, shapes, moving=True)
-
-
-def _trace_room(rays: Rays, room: tuple[tuple[int, float, float, Texture], ...]) -> Hits:
-    """Walls: planes across an axis, seen from inside, as (axis, offset, inward sign, texture)."""
+def trace_room(rays: Rays, room: tuple[Wall, ...]) -> Hits:
+    """The walls alone."""
     count = len(rays.directions)
     depths = np.full(count, _MISS, dtype=np.float32)
     colors = np.zeros((count, 3), dtype=np.float32)
@@ -128,35 +115,50 @@ def _trace_room(rays: Rays, room: tuple[tuple[int, float, float, Texture], ...])
     return Hits(depths, colors, np.zeros(count, dtype=bool))
 
 
-def _lay_over(rays: Rays, hits: Hits, shapes: list[Shape], moving: bool) -> Hits:
-    """Things in front of what was hit so far."""
+def trace_shapes(rays: Rays, hits: Hits, shapes: list[Shape], moving: bool) -> Hits:
+    """Shapes in front of earlier hits."""
     depths, colors, is_moving = hits.depths.copy(), hits.colors.copy(), hits.is_moving.copy()
     for shape in shapes:
-        # Only rays that pass the ball round the shape are worth the exact test.
+        # Test only the rays that pass through the bounding sphere.
         offset = (shape.center - rays.origin).astype(np.float32)
         along = rays.directions @ offset
-        near = (offset @ offset - along**2 < shape.reach**2) & (along > 0)
-        rows = np.flatnonzero(near)
+        rows = np.flatnonzero((offset @ offset - along**2 < shape.reach**2) & (along > 0))
         if not len(rows):
             continue
         directions = rays.directions[rows]
-        depth, normal = shape.meet(rays.origin, directions)
+        depth, normal = shape.intersect(rays.origin, directions)
+        # Keep and shade the hits that are nearer than earlier ones.
         front = depth < depths[rows]
-        rows, directions, normal = rows[front], directions[front], normal[front]
-        depth = depth[front]
+        rows, directions, normal, depth = (
+            values[front] for values in (rows, directions, normal, depth)
+        )
         points = rays.origin + directions * depth[:, None]
-        turn = np.eye(3) if shape.rotation is None else shape.rotation
-        albedo = shape.texture((points - shape.center) @ turn, normal @ turn)
+        albedo = shape.texture((points - shape.center) @ shape.rotation, normal @ shape.rotation)
         shaded = _shade(albedo, points, normal, directions, shape.shine)
         colors[rows] = shaded * (1 - shape.glow) + albedo * shape.glow
         depths[rows], is_moving[rows] = depth, moving
     return Hits(depths, colors, is_moving)
 
 
+def with_shadows(rays: Rays, hits: Hits, shapes: list[Shape]) -> Hits:
+    """Soft dark spots on the floor below shapes, which make their motion visible."""
+    heights = rays.origin[2] + rays.directions[:, 2] * hits.depths
+    floor = np.flatnonzero(heights < 0.01)
+    points = rays.origin + rays.directions[floor] * hits.depths[floor, None]
+    light = np.ones(len(floor), dtype=np.float32)
+    for shape in shapes:
+        distance = np.linalg.norm(points[:, :2] - shape.center[:2], axis=1)
+        strength = 0.45 * (1 - shape.glow) / (1 + 1.5 * shape.center[2])
+        light *= 1 - strength * np.exp(-((distance / (1.1 * shape.reach)) ** 2))
+    colors = hits.colors.copy()
+    colors[floor] *= light[:, None]
+    return Hits(hits.depths, colors, hits.is_moving)
+
+
 def _shade(
     albedo: np.ndarray, points: np.ndarray, normal: np.ndarray, view: np.ndarray, shine: float
 ) -> np.ndarray:
-    """Ambient, diffuse and a highlight that moves with the viewer."""
+    """Ambient, diffuse and a highlight that moves with the viewer (Blinn-Phong)."""
     to_light = _LIGHT - points
     to_light /= np.linalg.norm(to_light, axis=1, keepdims=True)
     half = to_light - view
@@ -165,18 +167,3 @@ def _shade(
     highlight = shine * np.maximum((normal * half).sum(1), 0) ** 40
     lit = albedo * (0.42 + 0.62 * diffuse)[:, None] + highlight[:, None]
     return np.clip(lit, 0, 1).astype(np.float32)
-
-
-def _with_shadows(rays: Rays, still: Hits, shapes: list[Shape]) -> np.ndarray:
-    """Soft dark spots on the floor under things; they make the eye believe the motion."""
-    points_z = rays.origin[2] + rays.directions[:, 2] * still.depths
-    floor = np.flatnonzero(points_z < 0.01)
-    points = rays.origin + rays.directions[floor] * still.depths[floor, None]
-    light = np.ones(len(floor), dtype=np.float32)
-    for shape in shapes:
-        distance = np.linalg.norm(points[:, :2] - shape.center[:2], axis=1)
-        strength = 0.45 * (1 - shape.glow) / (1 + 1.5 * shape.center[2])
-        light *= 1 - strength * np.exp(-((distance / (1.1 * shape.reach)) ** 2))
-    colors = still.colors.copy()
-    colors[floor] *= light[:, None]
-    return colors

@@ -6,10 +6,9 @@ from typing import Any, Literal
 import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
-from torch.cuda.amp.grad_scaler import GradScaler
 
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
-from moegs_ns.engine.viewer import OneImagePerPose, RenderThreads, StartingView
+from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
@@ -47,15 +46,11 @@ class MoegsPipeline(VanillaPipeline):
         config: MoegsPipelineConfig,
         device: str,
         test_mode: Literal["test", "val", "inference"] = "val",
-        world_size: int = 1,
-        local_rank: int = 0,
-        grad_scaler: GradScaler | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        super().__init__(config, device, test_mode, **kwargs)
         # nerfstudio's viewer finds its controls among the pipeline's attributes.
-        cameras = self.datamanager.train_dataset.cameras
-        self.starting_view = StartingView(cameras)
-        self.training_images = OneImagePerPose(cameras)
+        self.training_cameras = TrainingCameras(self.datamanager.train_dataset.cameras)
         self.render_threads = RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)

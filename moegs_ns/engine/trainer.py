@@ -20,24 +20,23 @@ from nerfstudio.utils import writer
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.engine.pipeline import MoegsPipeline, MoegsPipelineConfig
-from moegs_ns.models.resume import checkpoint_to_resume, earlier_record, remaining_steps
+from moegs_ns.models.resume import check_resumed_checkpoint, remaining_steps
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     TRAINING_RECORD,
     model_dir,
     named_config_path,
     newest_checkpoint,
+    training_record,
 )
 from moegs_ns.training.schedules import scaled_steps
 
 ANOTHER_FOLDER = "name another --output-dir"
 """What to do if a run's files cannot be written."""
+_NAMES = writer.EventName
 STEP_TIMES = {
-    event.value
-    for event in (
-        writer.EventName.ITER_TRAIN_TIME, writer.EventName.TRAIN_RAYS_PER_SEC, writer.EventName.ETA,
-    )
-}  # fmt: skip
+    name.value for name in (_NAMES.ITER_TRAIN_TIME, _NAMES.TRAIN_RAYS_PER_SEC, _NAMES.ETA)
+}
 """What nerfstudio logs of every step."""
 STEPS_PER_CHECK = 50
 """Steps between two checks that the loss is finite; each check synchronises with the GPU."""
@@ -122,7 +121,6 @@ class MoegsOptimizers(Optimizers):
     steps_per_log: int = 1
 
     def scheduler_step_all(self, step: int) -> None:
-        """Step all schedules."""
         for name, scheduler in self.schedulers.items():
             scheduler.step()
             if step % self.steps_per_log == 0:
@@ -152,7 +150,7 @@ class MoegsTrainer(Trainer):
         return optimizers
 
     def _load_checkpoint(self) -> None:
-        checkpoint_to_resume(self.config)
+        check_resumed_checkpoint(self.config)
         super()._load_checkpoint()
 
     def train(self) -> None:
@@ -228,7 +226,9 @@ class MoegsTrainer(Trainer):
     def _after_train(self) -> None:
         """Write the run's training.json; the seconds of resumed sessions are added up."""
         seconds = time.perf_counter() - self._started
-        earlier = earlier_record(self.config, self.base_dir) if self._start_step else {}
+        load_dir = self.config.load_dir
+        resumed = self.base_dir if load_dir is None else Path(load_dir).parent
+        earlier = training_record(resumed) if self._start_step else {}
         cameras = self.pipeline.datamanager.train_dataset.cameras
         record = {
             "seconds": earlier.get("seconds", 0.0) + seconds,

@@ -18,21 +18,29 @@ JOIN_TIMEOUT = 10.0
 """Seconds that a command waits for an image that is being rendered before it exits."""
 
 
-class StartingView(ViewerControl):
-    """Puts each new client at the first training camera, just in front of its image.
+class TrainingCameras(ViewerControl):
+    """Puts each new client at the first training camera; shows one training image per pose.
 
     Scenes keep the coordinates of their data set, so that the viewer's default pose may be inside a
-    wall or look away from everything. From the camera's own position the training image that the
-    viewer shows in its frustum would hide the scene.
+    wall or look away from everything. Clients start just in front of the image that the viewer
+    shows in the camera's frustum: from the camera's own position it would hide the scene.
+
+    nerfstudio shows 512 images, evenly over the data set. The frames of a fixed camera share one
+    frustum, where all but one are hidden or flicker; each costs time and traffic when the viewer
+    opens. Images are in the order of their cameras, so that as many images as there are poses,
+    evenly over the data set, are one of each. Fewer, or all (-1), stay as requested.
     """
 
     def __init__(self, cameras: Cameras) -> None:
         self.camera_to_world: Float[np.ndarray, "3 4"] = cameras.camera_to_worlds[0].cpu().numpy()
         self.field_of_view = 2.0 * np.arctan(float(cameras.height[0]) / 2 / float(cameras.fy[0]))
         self.image_distance = _image_distance(cameras)
+        self.num_poses = len(torch.unique(cameras.camera_to_worlds.flatten(1), dim=0))
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
+        config = viewer.config
+        config.max_num_display_images = min(config.max_num_display_images, self.num_poses)
         viewer.viser_server.on_client_connect(self.move_camera)
 
     def move_camera(self, client: Any) -> None:
@@ -49,25 +57,6 @@ class StartingView(ViewerControl):
             client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO + ahead * turned[:, 2]
             client.camera.wxyz = viser.transforms.SO3.from_matrix(turned).wxyz
             client.camera.fov = self.field_of_view
-
-
-class OneImagePerPose(ViewerControl):
-    """Shows one training image per pose, not hundreds of a clip on top of each other.
-
-    nerfstudio shows 512 images, evenly over the data set. The frames of a fixed camera share one
-    frustum, where all but one are hidden or flicker; each costs time and traffic when the viewer
-    opens. Images are in the order of their cameras, so that as many images as there are poses,
-    evenly over the data set, are one of each. Fewer, or all (-1), stay as requested.
-    """
-
-    def __init__(self, cameras: Cameras) -> None:
-        poses = cameras.camera_to_worlds.reshape(len(cameras), -1)
-        self.num_poses = len(torch.unique(poses, dim=0))
-
-    def _setup(self, viewer: "Viewer") -> None:
-        super()._setup(viewer)
-        config = viewer.config
-        config.max_num_display_images = min(config.max_num_display_images, self.num_poses)
 
 
 class RenderThreads(ViewerControl):

@@ -4,8 +4,7 @@ Every map is along the optical axis in world units, and 0 where a pixel's total 
 one half: expected and median depth exist in the same pixels of a set of Gaussians.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,66 +29,47 @@ BORDER_PIXELS = 1e-3
 """Rounding by which points may leave the outermost pixel centres."""
 
 
-class Depth(ABC):
+@dataclass(frozen=True)
+class Depth:
     """A definition of the depth of a pixel."""
 
     name: str
-
-    @abstractmethod
-    def of_set(self, gaussians: Gaussians, view: View, near: float) -> Float[Tensor, "C H W 1"]:
-        """Of one set of Gaussians in all cameras of a view."""
-
-    @abstractmethod
-    def of_mixture(self, mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
-        """Of a mixture in a view of one camera."""
+    of_set: Callable[[Gaussians, View, float], Float[Tensor, "C H W 1"]]
+    """Of one set of Gaussians in all cameras of a view, from a near plane on."""
+    of_mixture: Callable[[Mixture, View], Float[Tensor, "H W 1"]]
+    """Of a mixture in a view of one camera."""
 
 
-class ExpectedDepth(Depth):
-    """Mean of the depths of Gaussians, weighted by T·alpha and divided by the opacity.
+def expected_of_set(gaussians: Gaussians, view: View, near: float) -> Float[Tensor, "C H W 1"]:
+    """Mean of the depths of Gaussians, weighted by T·alpha and divided by the opacity."""
+    rendered = render(gaussians, view, near=near)
+    return torch.where(rendered.alpha >= SOLID, rendered.depth, 0.0)
 
-    Of a mixture the mean over the experts, weighted by gates and opacities; the Volume Router's
-    mixture is one set.
+
+def expected_of_mixture(mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
+    """Mean over the experts, weighted by gates and opacities; the Volume Router's is one set."""
+    rendered = mixture.render(view)
+    return torch.where(rendered.accumulation >= SOLID, rendered.depth, 0.0)
+
+
+def median_of_mixture(mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
+    """That of the expert with the largest gate; the Volume Router's mixture is one set.
+
+    A mean over the experts would lie between their surfaces, where there is nothing, which is what
+    the median is there to avoid; and where experts are opaque and one gate exceeds one half, its
+    expert's surface is the median of all Gaussians that the pixel is blended of.
     """
-
-    name = "expected"
-
-    def of_set(self, gaussians: Gaussians, view: View, near: float) -> Float[Tensor, "C H W 1"]:
-        """See base."""
-        rendered = render(gaussians, view, near=near)
-        return torch.where(rendered.alpha >= SOLID, rendered.depth, 0.0)
-
-    def of_mixture(self, mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
-        """See base."""
-        rendered = mixture.render(view)
-        return torch.where(rendered.accumulation >= SOLID, rendered.depth, 0.0)
+    gaussians = mixture.gaussians(view.time)
+    if isinstance(mixture, VolumeMixture):
+        return _depth_of_parts(MEDIAN, mixture.modulated(gaussians, view), mixture, view)[0]
+    argmax_gate = mixture.render(view, gaussians=gaussians).gates.argmax(0, keepdim=True)
+    medians = median_depth_experts(gaussians, view, near=mixture.near)[:, 0]
+    return medians.gather(0, argmax_gate)[0]
 
 
-class MedianDepth(Depth):
-    """Depth at which accumulated opacity reaches one half; see `splatting.median_depth`.
-
-    Of a mixture that of the expert with the largest gate. A mean over the experts would lie between
-    their surfaces, where there is nothing, which is what the median is there to avoid; and where
-    experts are opaque and one gate exceeds one half, its expert's surface is the median of all
-    Gaussians that the pixel is blended of. The Volume Router's mixture is one set.
-    """
-
-    name = "median"
-
-    def of_set(self, gaussians: Gaussians, view: View, near: float) -> Float[Tensor, "C H W 1"]:
-        """See base."""
-        return median_depth(gaussians, view, near=near)
-
-    def of_mixture(self, mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
-        """See base."""
-        gaussians = mixture.gaussians(view.time)
-        if isinstance(mixture, VolumeMixture):
-            return _depth_of_parts(self, mixture.modulated(gaussians, view), mixture, view)[0]
-        argmax_gate = mixture.render(view, gaussians=gaussians).gates.argmax(0, keepdim=True)
-        medians = median_depth_experts(gaussians, view, near=mixture.near)[:, 0]
-        return medians.gather(0, argmax_gate)[0]
-
-
-DEPTHS: tuple[Depth, ...] = (ExpectedDepth(), MedianDepth())
+EXPECTED = Depth("expected", expected_of_set, expected_of_mixture)
+MEDIAN = Depth("median", lambda g, view, near: median_depth(g, view, near=near), median_of_mixture)
+DEPTHS = (EXPECTED, MEDIAN)
 
 
 @torch.no_grad()
@@ -142,11 +122,7 @@ class DepthConsistency:
     """Solid pixels of all pairs that were compared."""
 
 
-def multiview_depth_consistency(
-    depths: Float[Tensor, "C H W 1"],
-    view: View,
-    alphas: Float[Tensor, "C H W 1"] | None = None,
-) -> DepthConsistency:
+def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) -> DepthConsistency:
     """Mean reprojection error of depth over all ordered pairs of views at one instant (Eq. 16).
 
     Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
@@ -161,12 +137,9 @@ def multiview_depth_consistency(
         depths: along the optical axis in world units, expected (divided by alpha) or median, which
             the paper does not say; not positive where there is no surface to compare.
         view: cameras of the depth maps.
-        alphas: opacity; pixels below `SOLID` are not solid. None for depths that are 0 there.
     """
     view.assert_one_time()
     is_solid = depths[..., 0] > 0
-    if alphas is not None:
-        is_solid = is_solid & (alphas[..., 0] >= SOLID)
     # NaN spreads through interpolation to all points next to a pixel that is not solid.
     inverse = torch.where(is_solid, 1.0 / depths[..., 0], torch.nan)
     # Unproject all pixels, then compare each view's points with all other views.

@@ -1,7 +1,6 @@
 """How an expert moves its Gaussians: trajectories and their speed, curvature and coherence."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor
 from moegs_ns.experts.base import Expert
 
 MIN_OPACITY = 0.05
-"""A Gaussian counts at an instant from this opacity on; hidden ones may be anywhere."""
+"""A Gaussian counts at a time from this opacity on; hidden ones may be anywhere."""
 MOVING_SHARE = 0.01
-"""Gaussians whose visible path is longer than this share of the scene's extent are moving."""
+"""Gaussians whose visible path is longer than this fraction of the scene's extent are moving."""
 STILL_STEP = 1e-6
-"""Steps shorter than this share of the extent have no direction."""
+"""Steps shorter than this fraction of the extent have no direction."""
 NUM_NEIGHBOURS = 8
 NUM_COHERENCE_STEPS = 8
 """Steps over which neighbours are compared, spread over the clip."""
@@ -23,11 +22,11 @@ NUM_COHERENCE_STEPS = 8
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Places of chosen Gaussians of one expert over time, in the world."""
+    """Positions of chosen Gaussians of one expert over time, in the world."""
 
     times: Float[Tensor, "T"]
     rows: Int[Tensor, "n"]
-    """Rows of the expert's full set."""
+    """Indices into the expert's full set."""
     means: Float[Tensor, "T n 3"]
     is_visible: Bool[Tensor, "T n"]
 
@@ -65,12 +64,12 @@ class MotionReport:
     coherence: float
     """Mean cosine between a Gaussian's step and the mean step of its neighbours; 1 is aligned."""
     difference: float
-    """Mean difference between these two, as a share of the sum of their lengths; 0 is equal."""
+    """Mean difference between these two, as a fraction of the sum of their lengths; 0 is equal."""
 
 
 @torch.no_grad()
 def state_at(expert: Expert, time: Tensor) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, "N"]]:
-    """Places of an expert's full set at one instant, and which of them are visible."""
+    """Positions of an expert's full set at one time, and which of them are visible."""
     gaussians = expert.at(time)
     is_visible = gaussians.opacities >= MIN_OPACITY
     if gaussians.ids is None:
@@ -158,13 +157,14 @@ def turning(paths: Trajectories, extent: float) -> tuple[float, float]:
 def neighbour_coherence(expert: Expert, paths: Trajectories, extent: float) -> tuple[float, float]:
     """Mean cosine and mean relative difference between steps of Gaussians and of neighbours."""
     cosines, differences = [], []
-    for step in _spread(len(paths.times) - 1, NUM_COHERENCE_STEPS):
+    num_steps = len(paths.times) - 1
+    spread = torch.linspace(0, num_steps - 1, min(num_steps, NUM_COHERENCE_STEPS))
+    for step in spread.long().tolist():
         before, after = (state_at(expert, paths.times[step + k]) for k in (0, 1))
         shown = torch.nonzero(before[1] & after[1])[:, 0]
         moved = after[0] - before[0]
-        is_own = paths.is_step_visible[step]
-        is_own = is_own & (moved[paths.rows].norm(dim=-1) > STILL_STEP * extent)
-        rows = paths.rows[is_own]
+        is_long = moved[paths.rows].norm(dim=-1) > STILL_STEP * extent
+        rows = paths.rows[paths.is_step_visible[step] & is_long]
         if len(rows) == 0 or len(shown) < 2:
             continue
         around = moved[shown[neighbours(before[0][shown], before[0][rows])]].mean(1)
@@ -185,11 +185,6 @@ def neighbours(points: Float[Tensor, "M 3"], queries: Float[Tensor, "n 3"]) -> I
     search = NearestNeighbors(n_neighbors=count).fit(points.cpu().numpy())
     found = search.kneighbors(queries.cpu().numpy(), return_distance=False)
     return torch.from_numpy(found[:, 1:]).to(points.device)
-
-
-def _spread(length: int, count: int) -> Sequence[int]:
-    """At most `count` numbers below `length`, evenly spread."""
-    return torch.linspace(0, length - 1, min(length, count)).long().tolist() if length > 0 else []
 
 
 def _mean(values: Tensor) -> float:

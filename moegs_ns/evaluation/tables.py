@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -60,36 +61,27 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def hardware() -> str:
     """Name of the device that computes, and the number of CPU cores."""
-    cores = f"{os.cpu_count()} CPU cores"
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, {cores}"
-    return f"{_processor()}, {cores}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return f"{device}, {os.cpu_count()} CPU cores"
 
 
 def commit() -> str:
     """Short hash of the checkout, with + for uncommitted changes; 'unknown' outside one."""
     if "MOEGS_COMMIT" in os.environ:
         return os.environ["MOEGS_COMMIT"]
+    git = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
-        git = ["git", "-C", os.fspath(Path(__file__).parent)]
-        short = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        )
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        )
+        return subprocess.check_output(
+            git, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return short.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:(.*)", info.read_text() if info.is_file() else "", re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:
@@ -100,8 +92,7 @@ def _version(package: str) -> str | None:
 
 
 def _finite(value: Any) -> Any:
-    is_number = isinstance(value, float)
-    return None if is_number and not math.isfinite(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

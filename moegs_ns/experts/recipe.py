@@ -19,8 +19,7 @@ from moegs_ns.training.densification import DensificationConfig, Densifier, chec
 from moegs_ns.training.losses import SSIM_LAMBDA
 from moegs_ns.training.samplers import Sampler
 from moegs_ns.training.schedules import is_due, multiply_learning_rate, scaled_steps
-from moegs_ns.training.supervision import Supervision
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import Supervision, TrainingRender
 
 
 @dataclass

@@ -142,7 +142,7 @@ def environment_of(slot: int) -> dict[str, str]:
     """Environment of the process in a slot of several in parallel: GPUs are dealt out."""
     devices = visible_devices()
     own = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
-    return dict(os.environ) | own
+    return os.environ | own
 
 
 def visible_devices() -> list[str]:
@@ -195,14 +195,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         CONSOLE.print(f"Waiting for another command, which trains {folder}.", soft_wrap=True)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def train_side_by_side(

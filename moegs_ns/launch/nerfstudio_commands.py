@@ -1,4 +1,4 @@
-"""nerfstudio's commands inside this process, as if they had been typed."""
+"""nerfstudio's commands inside this process, with arguments instead of a command line."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,8 +8,7 @@ from importlib import import_module
 
 @contextmanager
 def typed(command: Sequence[str]) -> Iterator[None]:
-    """Put `command` in the place of the command line, which nerfstudio parses and which names the
-    run that is opened (see `named_config_path`)."""
+    """Replace `sys.argv`, which nerfstudio parses, and in which `named_config_path` looks."""
     before = sys.argv
     sys.argv = list(command)
     try:

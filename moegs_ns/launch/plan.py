@@ -1,6 +1,5 @@
 """What `moegs train` is going to train: steps, time and disk, estimated from earlier runs."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
 from moegs_ns.launch.jobs import Progress, TrainingJob, progress_of
-from moegs_ns.runs.checkpoint import TRAINING_RECORD
+from moegs_ns.runs.checkpoint import TRAINING_RECORD, training_record
 from moegs_ns.training.schedules import scaled_steps
 
 BYTES_PER_MB = 1e6
@@ -50,16 +49,17 @@ class PlannedTraining:
         return None if self.speed is None else left * self.speed.seconds_per_step
 
 
-def parse(training: TrainingJob) -> Any:
-    """The config that `ns-train` will parse from a job's arguments: a misspelt option ends here."""
+def parse(args: Sequence[str]) -> Any:
+    """The config that `ns-train` will parse from its arguments: a misspelt option ends here."""
+    # Imports all methods, which the command has done before.
     from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
-    return tyro.cli(AnnotatedBaseConfigUnion, args=training.args(), prog="ns-train")  # type: ignore[arg-type]
+    return tyro.cli(AnnotatedBaseConfigUnion, args=args, prog="ns-train")  # type: ignore[arg-type]
 
 
 def planned(training: TrainingJob) -> PlannedTraining:
     """Parse the arguments of the training, and look at the disk."""
-    config = parse(training)
+    config = parse(training.args())
     total = scaled_steps(config.max_num_iterations, config.pipeline.model.budget)
     return PlannedTraining(training, progress_of(training.folder), total, known_speed(training))
 
@@ -74,7 +74,7 @@ def known_speed(training: TrainingJob) -> Speed | None:
     for source, folder in folders.items():
         speeds, sizes = [], []
         for path in training.output_dir.glob(f"{folder}/*/{TRAINING_RECORD}"):
-            record = json.loads(path.read_text())
+            record = training_record(path)
             is_alike = record["device"].startswith("cuda") == torch.cuda.is_available()
             if is_alike and record["steps"] > 0:
                 speeds.append(record["seconds"] / record["steps"])
@@ -113,23 +113,17 @@ def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> N
     for name in ("training", "state", "steps", "time left", "checkpoint", "estimated from"):
         table.add_column(name, justify="left" if name in ("training", "state") else "right")
     for each in (*experts, router):
-        speed, megabytes = each.speed, None if each.speed is None else each.speed.megabytes
+        speed, progress = each.speed, each.progress
+        state = f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
         table.add_row(
             f"{each.training.method} (seed {each.training.seed})",
-            state_of(each.progress),
+            "finished" if progress.is_finished else state,
             f"{each.total:,}",
             duration(each.seconds),
-            "unknown" if megabytes is None else f"{megabytes:.0f} MB",
+            "unknown" if speed is None or speed.megabytes is None else f"{speed.megabytes:.0f} MB",
             "no earlier run" if speed is None else speed.source,
         )
     CONSOLE.print(table)
-
-
-def state_of(progress: Progress) -> str:
-    """How far a run has come, for the table."""
-    if progress.is_finished:
-        return "finished"
-    return f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
 
 
 def duration(seconds: float | None) -> str:

@@ -1,5 +1,6 @@
 """Distillation: a trained mixture teaches one expert, whose architecture stays (Eq. 11)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,7 @@ from moegs_ns.training.losses import (
     unweighted_distillation_loss,
 )
 from moegs_ns.training.schedules import scaled_steps
-from moegs_ns.training.supervision import Supervision
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import Supervision, TrainingRender
 
 
 @dataclass
@@ -105,24 +105,16 @@ class Distillation(Supervision):
         with torch.no_grad():
             plain = super().errors(parts, ssim_lambda, step)
         num_views = sum(len(part.indices) for part in parts)
-        losses = [
-            self._loss(part, ssim_lambda, step) * (len(part.indices) / num_views) for part in parts
-        ]
+        options = {"ssim_lambda": ssim_lambda, "normalize": self.config.normalize}
+        losses = []
+        for part in parts:
+            targets = self.teacher(part)
+            self._observe(part, targets)
+            loss = distilled_loss(part.image, part.target, targets, self.lam(step), **options)
+            losses.append(loss * (len(part.indices) / num_views))
         return replace(plain, loss=torch.stack(losses).sum())
 
-    def _loss(self, part: TrainingRender, ssim_lambda: float, step: int) -> Float[Tensor, ""]:
-        targets = self.teacher(part)
-        with torch.no_grad():
-            self._observe(part, targets)
-        return distilled_loss(
-            part.image,
-            part.target,
-            targets,
-            self.lam(step),
-            ssim_lambda=ssim_lambda,
-            normalize=self.config.normalize,
-        )
-
+    @torch.no_grad()
     def _observe(self, part: TrainingRender, targets: TeacherTargets) -> None:
         errors = (targets.image - part.target).square().mean(dim=(1, 2, 3)).sum()
         gates = errors.new_zeros(()) if targets.gate is None else targets.gate.mean((1, 2, 3)).sum()
@@ -131,7 +123,6 @@ class Distillation(Supervision):
         self._images += len(part.indices)
 
     def state(self) -> dict[str, Any]:
-        """See base."""
         return {"images": self._images, "sums": self._sums}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -141,17 +132,14 @@ class Distillation(Supervision):
 
     def report(self) -> dict[str, Any]:
         """See base. PSNR in dB and mean gate are over `images`, which count repeats."""
-        config, has_images = self.config, self._images > 0
-        error, gate = (self._sums / max(1, self._images)).tolist()
-        psnr = -10.0 * torch.tensor(error).log10()
+        config, images = self.config, self._images
+        error, gate = (self._sums / max(1, images)).tolist()
         report = {
-            "teacher": str(config.teacher),
-            "gate": config.gate,
-            "weighting": config.weighting,
-            "images": self._images,
-            "teacher_psnr": float(psnr) if has_images and error > 0.0 else None,
-            "mean_gate": gate if has_images and config.gate is not None else None,
-        }
+            "teacher": str(config.teacher), "gate": config.gate, "weighting": config.weighting,
+            "images": images,
+            "teacher_psnr": -10.0 * math.log10(error) if images and error > 0.0 else None,
+            "mean_gate": gate if images and config.gate is not None else None,
+        }  # fmt: skip
         return {"distillation": report}
 
 

@@ -12,6 +12,8 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import joint_composite, refuse_shading
 
+FUSION = "Fusion makes one set of Gaussians of all experts"
+
 
 def fused_parts(
     mixture: Mixture, responsibilities: Sequence[Float[Tensor, "_"]], time: Float[Tensor, ""]
@@ -21,17 +23,12 @@ def fused_parts(
     Raises:
         ValueError: an expert decodes colours per pixel, which no set of Gaussians can do.
     """
-    check_fusible(mixture)
+    refuse_shading(mixture.experts, FUSION)
     parts = []
     for part, values in zip(mixture.gaussians(time), responsibilities, strict=True):
         own = values.to(part.opacities)[slice(None) if part.ids is None else part.ids]
         parts.append(replace(part, opacities=part.opacities * own))
     return parts
-
-
-def check_fusible(mixture: Mixture) -> None:
-    """Raise ValueError if an expert decodes colours per pixel."""
-    refuse_shading(mixture.experts, "Fusion makes one set of Gaussians of all experts")
 
 
 def fuse(

@@ -1,7 +1,6 @@
 """Importance of Gaussians to a mixture: the criteria that pruning ranks them by."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,21 +54,17 @@ class Importance:
         return masks
 
 
-class Criterion(ABC):
+@dataclass(frozen=True)
+class Criterion:
     """A way to rank Gaussians, and what it needs of the mixture."""
 
-    needs_gates = True
+    measure: Callable[[Mixture, Iterable[View], int], Importance]
+    """Importance of every Gaussian on views, each of one camera on the mixture's device, with a
+    seed. Raises ValueError if the mixture lacks what the criterion needs, or there are no views."""
+    needs_gates: bool = True
     """Whether gates per pixel are needed, which the Volume Router's mixture lacks."""
-    needs_weights = False
+    needs_weights: bool = False
     """Whether weights per Gaussian are needed, which the Pixel Router lacks."""
-
-    @abstractmethod
-    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
-        """Importance of every Gaussian on `views`, each of one camera on the mixture's device.
-
-        Raises:
-            ValueError: the mixture lacks what the criterion needs, or there are no views.
-        """
 
     def check(self, router: RouterConfig) -> None:
         """Raise ValueError if mixtures with such a router lack what is needed."""
@@ -79,92 +74,67 @@ class Criterion(ABC):
             raise ValueError(NO_WEIGHTS)
 
 
-class GateGradient(Criterion):
+@torch.no_grad()
+def gate_gradient(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
     """Gradient of the gates in the per-Gaussian weights (Eq. 10), at the blend's temperature.
 
     Mean over views of the L2 norm, over a Gaussian's weights w, w_dir and w_time, of the gradient
     of Σ_u G_k(u), the gate of its own expert summed over the pixels. It vanishes where gates are
     saturated, which may be where one expert alone carries the image.
     """
-
-    needs_weights = True
-
-    @torch.no_grad()
-    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
-        """See base."""
-        if not mixture.router.has_weights:
-            raise ValueError(NO_WEIGHTS)
-        totals, saturated = zeros_per_gaussian(mixture), []
-        for view, gaussians, render in rendered_views(mixture, views):
-            # From gates to rendered features, to each Gaussian's features, to its weights.
-            maps, gates = own_gate_gradients(mixture, render.rendered.features[:, 0], view)
-            sums = weighted_contributions(gaussians, view, maps[:, None], near=mixture.near)
-            for k, part in enumerate(gaussians):
-                norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)
-                totals[k] += norms[:, None]
-            saturated.append(float((gates.amax(0) > SATURATED).double().mean()))
-        count = len(saturated)
-        return Importance([total[:, 0] / count for total in totals], sum(saturated) / count)
+    if not mixture.router.has_weights:
+        raise ValueError(NO_WEIGHTS)
+    totals, saturated = zeros_per_gaussian(mixture), []
+    for view, gaussians, render in rendered_views(mixture, views):
+        # From gates to rendered features, to each Gaussian's features, to its weights.
+        maps, gates = own_gate_gradients(mixture, render.rendered.features[:, 0], view)
+        sums = weighted_contributions(gaussians, view, maps[:, None], near=mixture.near)
+        for k, part in enumerate(gaussians):
+            norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)
+            totals[k] += norms[:, None]
+        saturated.append(float((gates.amax(0) > SATURATED).double().mean()))
+    count = len(saturated)
+    return Importance([total[:, 0] / count for total in totals], sum(saturated) / count)
 
 
-class GatedContribution(Criterion):
-    """Σ_u G·T·alpha (Eq. 13)."""
-
-    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
-        """See base."""
-        return Importance(responsibilities(mixture, views).gated)
-
-
-class Contribution(Criterion):
-    """Σ_u T·alpha (Eq. 12), whatever the gates."""
-
-    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
-        """See base."""
-        return Importance(responsibilities(mixture, views).contributions)
-
-
-class Opacity(Criterion):
+@torch.no_grad()
+def opacity(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
     """The largest opacity at any time of the views."""
-
-    needs_gates = False
-
-    @torch.no_grad()
-    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
-        """See base."""
-        times = {float(view.time): view.time for view in views}
-        if not times:
-            raise ValueError(NO_VIEWS)
-        largest = [zeros[:, 0] for zeros in zeros_per_gaussian(mixture)]
-        for time in times.values():
-            for values, part in zip(largest, mixture.gaussians(time), strict=True):
-                ids = slice(None) if part.ids is None else part.ids
-                values[ids] = torch.maximum(values[ids], part.opacities.double())
-        return Importance(largest)
+    times = {float(view.time): view.time for view in views}
+    if not times:
+        raise ValueError(NO_VIEWS)
+    largest = [zeros[:, 0] for zeros in zeros_per_gaussian(mixture)]
+    for time in times.values():
+        for values, part in zip(largest, mixture.gaussians(time), strict=True):
+            ids = slice(None) if part.ids is None else part.ids
+            values[ids] = torch.maximum(values[ids], part.opacities.double())
+    return Importance(largest)
 
 
-class Random(Criterion):
+def random(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
     """Uniform random numbers: the baseline of any criterion."""
-
-    needs_gates = False
-
-    def measure(self, mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
-        """See base."""
-        generator = torch.Generator().manual_seed(seed)
-        return Importance(
-            [
-                torch.rand(len(zeros), generator=generator, dtype=torch.double).to(zeros)
-                for zeros in zeros_per_gaussian(mixture)
-            ]
-        )
+    generator = torch.Generator().manual_seed(seed)
+    return Importance(
+        [
+            torch.rand(len(zeros), generator=generator, dtype=torch.double).to(zeros)
+            for zeros in zeros_per_gaussian(mixture)
+        ]
+    )
 
 
 CriterionName = Literal["gate-gradient", "gated-contribution", "contribution", "opacity", "random"]
 CRITERIA: dict[CriterionName, Criterion] = {
-    "gate-gradient": GateGradient(),
-    "gated-contribution": GatedContribution(),
-    "contribution": Contribution(),
-    "opacity": Opacity(),
-    "random": Random(),
+    "gate-gradient": Criterion(gate_gradient, needs_weights=True),
+    # Σ_u G·T·alpha (Eq. 13)
+    "gated-contribution": Criterion(
+        lambda m, views, _: Importance(responsibilities(m, views).gated)
+    ),
+    # Σ_u T·alpha (Eq. 12), whatever the gates
+    "contribution": Criterion(
+        lambda m, views, _: Importance(responsibilities(m, views).contributions)
+    ),
+    "opacity": Criterion(opacity, needs_gates=False),
+    "random": Criterion(random, needs_gates=False),
 }
 """The criteria by their names on the command line."""
 

@@ -1,7 +1,8 @@
-"""When Gaussians of a mixture are pruned while its router is trained, and by what rule."""
+"""Gate-aware pruning: a mixture without its least important Gaussians, and when it is pruned."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ from torch.optim import Optimizer
 from moegs_ns.cameras import single_views
 from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.mixture.mixture import Mixture
-from moegs_ns.mixture.prune import PruneReport, hand_over, prune
+from moegs_ns.mixture.volume_mixture import mixture_of
+from moegs_ns.routers import Router
+from moegs_ns.training.optimizers import replace_parameter
 from moegs_ns.training.schedules import scaled_steps
 
 
@@ -48,11 +51,10 @@ class PruneConfig:
 
     def summary(self) -> list[str]:
         """For the options of a table of results; empty if nothing is removed."""
-        if self.ratio is not None:
-            return [f"pruned {self.ratio:.0%} by {self.criterion}"]
-        if self.threshold is not None:
-            return [f"pruned below {self.threshold:g} by {self.criterion}"]
-        return []
+        if not self.is_asked:
+            return []
+        what = f"below {self.threshold:g}" if self.ratio is None else f"{self.ratio:.0%}"
+        return [f"pruned {what} by {self.criterion}"]
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
@@ -112,6 +114,30 @@ def check_rounds(config: PruneConfig, steps: int, budget: float) -> None:
         )
 
 
+@dataclass(frozen=True)
+class PruneReport:
+    """What a pruning did; counts are those of each expert."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    saturated_fraction: float | None
+    """See `Importance`."""
+
+    @staticmethod
+    def of(importance: Importance, keep: Sequence[Bool[Tensor, "_"]]) -> "PruneReport":
+        """The report of keeping the marked Gaussians."""
+        return PruneReport(
+            before=tuple(len(mask) for mask in keep),
+            after=tuple(int(mask.sum()) for mask in keep),
+            saturated_fraction=importance.saturated_fraction,
+        )
+
+    @property
+    def removed_fraction(self) -> float:
+        """Of the Gaussians of all experts."""
+        return 1.0 - sum(self.after) / max(1, sum(self.before))
+
+
 class PruningSchedule(nn.Module):
     """Prunes a mixture in rounds while its router is trained, and records the rounds.
 
@@ -167,9 +193,10 @@ class PruningSchedule(nn.Module):
             f"{name} {before:,} to {after:,}"
             for name, before, after in zip(names, report.before, report.after, strict=True)
         )
-        saturated = ""
-        if report.saturated_fraction is not None:
-            saturated = f"; {report.saturated_fraction:.0%} of the pixels had a saturated gate"
+        fraction = report.saturated_fraction
+        saturated = (
+            f"; {fraction:.0%} of the pixels had a saturated gate" if fraction is not None else ""
+        )
         return (
             f"Pruning round {len(self.reports)} of {self.config.rounds} by "
             f"{self.config.criterion}: {report.removed_fraction:.1%} of the Gaussians removed "
@@ -183,3 +210,37 @@ class PruningSchedule(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore `get_extra_state`."""
         self.reports = [PruneReport(**report) for report in state["reports"]]
+
+
+def prune(mixture: Mixture, keep: Sequence[Bool[Tensor, "_"]]) -> Mixture:
+    """A new mixture of the marked Gaussians alone, in their old order.
+
+    Raises:
+        ValueError: nothing would be left of an expert.
+    """
+    for index, (expert, mask) in enumerate(zip(mixture.experts, keep, strict=True)):
+        if expert.num_gaussians and not bool(mask.any()):
+            raise ValueError(
+                f"Expected to keep some Gaussians of every expert, but nothing would be left of "
+                f"expert {index + 1}, {type(expert).__name__} ({expert.num_gaussians:,} "
+                "Gaussians): prune less, take the same share of each expert (--prune-per-expert "
+                "True), or mix without this expert."
+            )
+    experts = [expert.select(mask) for expert, mask in zip(mixture.experts, keep, strict=True)]
+    pruned = mixture_of(experts, mixture.router.select(keep), mixture.temperature)
+    return pruned.train(mixture.training)
+
+
+def hand_over(
+    optimizers: dict[str, Optimizer],
+    before: Router,
+    after: Router,
+    keep: Sequence[Bool[Tensor, "_"]],
+) -> None:
+    """Let optimisers train a pruned router in the place of the one that `keep` was applied to."""
+    pairs = zip(before.gaussian_weights, after.gaussian_weights, keep, strict=True)
+    for old, new, mask in pairs:
+        for name in old:
+            replace_parameter(optimizers.values(), old[name], new[name], itemgetter(mask))
+    for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
+        replace_parameter(optimizers.values(), old, new)

@@ -6,9 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import torch
 import tyro
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.base_model import Model, ModelConfig
+from torch import Tensor
+
+from moegs_ns.cameras import View, view_from_cameras
 
 
 @dataclass
@@ -53,25 +59,44 @@ class GaussianModelConfig(ModelConfig):
 class GaussianModel(Model):
     """A model that trains Gaussians or what mixes them."""
 
+    def training_outputs(self, view: View) -> dict[str, Any]:
+        """Images of a training view and what the losses need beside them."""
+        raise NotImplementedError
+
+    def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Named images of one camera, of the Gaussians within a box if there is one."""
+        raise NotImplementedError
+
+    def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
+        """Outputs of a batch of cameras when training, every image of one camera otherwise."""
+        if self.training:
+            return self.training_outputs(view_from_cameras(ray_bundle))
+        return self.get_outputs_for_camera(ray_bundle)
+
+    @torch.no_grad()
+    def get_outputs_for_camera(
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> dict[str, Tensor]:
+        """Outputs of one camera, cropped to a box at the camera's time."""
+        view = view_from_cameras(camera).to(self.device)
+        with no_tracing():
+            return self.view_outputs(view, obb_box)
+
     def begin_training(self) -> None:
         """Load what the training starts from; the pipeline moves it to the device then."""
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """What this kind of model writes into the run's training.json.
+        """What the run's training.json says of the model: here where its points came from.
 
         Args:
             earlier: the record of the run that was resumed; empty for a new one.
         """
-        raise NotImplementedError
+        origin = (self.kwargs.get("metadata") or {}).get("points3D_origin")
+        return {"initial_points": earlier.get("initial_points", origin)}
 
     def size_report(self) -> str:
         """How many Gaussians there are and which option bounds them; for lack of memory."""
         raise NotImplementedError
-
-    def origin_of_points(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """Record of the points that the first session of the training started from."""
-        origin = (self.kwargs.get("metadata") or {}).get("points3D_origin")
-        return {"initial_points": earlier.get("initial_points", origin)}
 
 
 @contextmanager

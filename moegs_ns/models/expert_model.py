@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
     TrainingCallback,
@@ -18,19 +17,19 @@ from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
 from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
-from moegs_ns.mixture.distill import DistillationConfig
+from moegs_ns.mixture.distill import Distillation, DistillationConfig
 from moegs_ns.mixture.mixture import finish_image, training_camera, within
-from moegs_ns.models.base import GaussianModel, GaussianModelConfig, no_tracing
+from moegs_ns.models.base import GaussianModel, GaussianModelConfig
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.resume import resume_expert
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass
@@ -83,17 +82,18 @@ class ExpertModel(GaussianModel):
 
     def begin_training(self) -> None:
         """Open the teacher, if there is one."""
-        from moegs_ns.models.teacher import distillation_of
+        from moegs_ns.models.teacher import Teacher
 
-        if self.config.distillation.teacher is not None:
-            self.recipe.supervision = distillation_of(self.config, scene_of(self.kwargs))
+        options = self.config.distillation
+        if options.teacher is not None:
+            teacher = Teacher(options, scene_of(self.kwargs))
+            self.recipe.supervision = Distillation(options, teacher, self.config.budget)
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """Where the points came from, and what the supervision tells."""
-        return self.origin_of_points(earlier) | self.recipe.supervision.report()
+        return super().training_record(earlier) | self.recipe.supervision.report()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """Groups of the recipe and of the cameras' corrections."""
         return self.recipe.parameter_groups() | self.corrections.parameter_groups()
 
     def get_training_callbacks(
@@ -116,12 +116,6 @@ class ExpertModel(GaussianModel):
         self.recipe.after_backward(step, self._parts)
         self._parts = []
         self.recipe.after_step(step)
-
-    def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
-        """Outputs of a batch of cameras when training, of one camera otherwise."""
-        if self.training:
-            return self.training_outputs(view_from_cameras(ray_bundle))
-        return self.get_outputs_for_camera(ray_bundle)
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The training images, rendered time by time."""
@@ -157,17 +151,7 @@ class ExpertModel(GaussianModel):
         image = finish_image(self.expert, output, view, self.expert.background)
         return {"rgb": image[0], "depth": output.depth[0], "accumulation": output.alpha[0]}
 
-    @torch.no_grad()
-    def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None
-    ) -> dict[str, Tensor]:
-        """Outputs of one camera, cropped to a box at the camera's time."""
-        view = view_from_cameras(camera).to(self.device)
-        with no_tracing():
-            return self.view_outputs(view, obb_box)
-
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """Figures for the log of the training."""
         target = target_image(batch, self.device)
         return {
             "psnr": scalar_psnr(outputs["rgb"], target),
@@ -201,7 +185,6 @@ class ExpertModel(GaussianModel):
         return metrics, {"img": torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)}
 
     def size_report(self) -> str:
-        """How many Gaussians there are and which option bounds them."""
         cap = self.config.recipe.densification.max_gaussians
         return (
             f"{self.expert.num_gaussians:,} Gaussians (cap {cap:,}); lower "

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,14 +72,14 @@ class ExpertSource:
         )
 
 
-def expert_source(word: str) -> ExpertSource:
-    """What a word of `--experts` stands for.
+def expert_source(name: str) -> ExpertSource:
+    """What a name in `--experts` stands for.
 
     Raises:
         FileNotFoundError: it is the path of a run that does not exist.
         ValueError: it is neither a run nor a method, or its windows do not follow each other.
     """
-    paths = split_windows(word)
+    paths = split_windows(name)
     if len(paths) == 1 and is_run(paths[0]):
         return ExpertSource((expert_run(paths[0]),))
     if len(paths) > 1:
@@ -86,18 +87,18 @@ def expert_source(word: str) -> ExpertSource:
         check_windows(runs)
         return ExpertSource(tuple(runs))
     methods = expert_methods()
-    if word.removeprefix(PREFIX) in methods:
-        return ExpertSource(method=methods[word.removeprefix(PREFIX)])
-    if Path(word).exists() or os.sep in word or Path(word).suffix in (".yml", ".yaml"):
-        return ExpertSource((expert_run(Path(word)),))
+    if name.removeprefix(PREFIX) in methods:
+        return ExpertSource(method=methods[name.removeprefix(PREFIX)])
+    if Path(name).exists() or os.sep in name or Path(name).suffix in (".yml", ".yaml"):
+        return ExpertSource((expert_run(Path(name)),))
     hint = ""
-    if word.endswith("-data"):
+    if name.endswith("-data"):
         hint = (
             " The name of the dataparser was read as an expert: put another option between them, "
-            f"as in --experts A/config.yml --data D {word}."
+            f"as in --experts A/config.yml --data D {name}."
         )
     raise ValueError(
-        f"Expected trained runs (their {CONFIG_NAME}) or methods in --experts, but '{word}' is "
+        f"Expected trained runs (their {CONFIG_NAME}) or methods in --experts, but '{name}' is "
         f"neither; the methods are {', '.join(sorted(methods))}.{hint}"
     )
 
@@ -122,10 +123,10 @@ def is_run(path: Path) -> bool:
     return path.is_file() or (path / CONFIG_NAME).is_file()
 
 
-def split_windows(word: str) -> list[Path]:
-    """The runs of a word; a `+` within a folder's name does not separate."""
+def split_windows(names: str) -> list[Path]:
+    """The runs between the `+` of a name; a `+` within a folder's name does not separate."""
     paths, begun = [], ""
-    for part in word.split(JOINT):
+    for part in names.split(JOINT):
         begun = f"{begun}{JOINT}{part}" if begun else part
         if is_run(Path(begun)):
             paths.append(Path(begun))
@@ -135,19 +136,49 @@ def split_windows(word: str) -> list[Path]:
 
 
 def expert_run(path: Path) -> Run:
-    """The run of a single expert.
+    """The run of a single expert; see `run_of`."""
+    remedy = "name runs of moegs-stg, moegs-4dgaussians or another expert"
+    return run_of(ExpertModelConfig, path, "runs of single experts in --experts", remedy)
+
+
+def run_of(kind: type, path: Path, expected: str, remedy: str) -> Run:
+    """The run at a path.
 
     Raises:
-        ValueError: it is that of something else.
+        ValueError: its model is not of a kind; says what was `expected` and the `remedy`.
     """
     run = open_run(path)
-    if not isinstance(run.config.pipeline.model, ExpertModelConfig):
+    if not isinstance(run.config.pipeline.model, kind):
         raise ValueError(
-            f"Expected runs of single experts in --experts, but {run.config_path} is a run of "
-            f"'{run.config.method_name}'; name runs of moegs-stg, moegs-4dgaussians or another "
-            "expert."
+            f"Expected {expected}, but {run.config_path} is a run of '{run.config.method_name}'; "
+            f"{remedy}."
         )
     return run
+
+
+def options_by_method(texts: Sequence[str], experts: Sequence[str]) -> dict[str, list[str]]:
+    """The arguments in each 'NAME: options' of --expert-options, by the method's name.
+
+    Raises:
+        ValueError: one is for none of the experts.
+    """
+    methods = [expert_source(expert).method for expert in experts]
+    options: dict[str, list[str]] = {}
+    for text in texts:
+        name, colon, own = text.partition(":")
+        method = expert_source(name.strip()).method if colon else ""
+        if not method or method not in methods:
+            raise ValueError(
+                "--expert-options expects 'NAME: options' with a method of --experts, got "
+                f"'{text}'; name one of {', '.join(experts)} before a colon."
+            )
+        options.setdefault(method, []).extend(shlex.split(own))
+    return options
+
+
+def configured_frames(config: Any) -> Window | None:
+    """First and last frame that a training's --frames names; None for the whole recording."""
+    return getattr(config.pipeline.datamanager.dataparser, "frames", None)
 
 
 def trained_frames(run: Run) -> Window:
@@ -156,15 +187,14 @@ def trained_frames(run: Run) -> Window:
     Raises:
         ValueError: it was trained without --frames.
     """
-    frames = getattr(run.config.pipeline.datamanager.dataparser, "frames", None)
+    frames = configured_frames(run.config)
     if frames is None:
         raise ValueError(
             f"Expected runs of windows, trained with --frames FIRST LAST, between the "
             f"'{JOINT}' in --experts, but {run.config_path} was trained on the whole recording; "
             "name it alone, or train it on a window."
         )
-    first, last = frames
-    return first, last
+    return frames
 
 
 def check_windows(runs: Sequence[Run]) -> None:
@@ -221,20 +251,14 @@ def check_same_scene(
 ) -> None:
     """Raise ValueError unless what a run stored was trained on this scene and these frames."""
     path, num_frames = run.config_path, int(stored["num_frames"])
-    frames = getattr(run.config.pipeline.datamanager.dataparser, "frames", None)
-    first_frame = 0 if frames is None else frames[0]
+    first_frame = (configured_frames(run.config) or (0,))[0]
     if num_frames != scene.num_frames:
         raise ValueError(
             f"Expected {role} of this clip of {scene.num_frames} frames, but {path} was trained "
             f"on {num_frames}; train everything that is to work together on the same frames."
         )
-    if first_frame != scene.first_frame:
-        raise ValueError(
-            f"Expected {role} of this clip, frames {scene.first_frame} to "
-            f"{scene.first_frame + num_frames - 1}, but {path} was trained on frames {first_frame} "
-            f"to {first_frame + num_frames - 1}; train everything that is to work together on the "
-            "same frames."
-        )
+    wanted = (scene.first_frame, scene.first_frame + num_frames - 1)
+    check_frames((first_frame, first_frame + num_frames - 1), wanted, path, role)
     center = torch.tensor(scene.center)
     moved = float((stored["scene_center"] - center).norm())
     grown = abs(float(stored["scene_extent"]) - scene.extent)
@@ -243,4 +267,14 @@ def check_same_scene(
             f"Expected {role} of this scene (cameras within {scene.extent:.4g} of their middle), "
             f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
             f"{moved:.4g} away); use the same data and training cameras for all."
+        )
+
+
+def check_frames(frames: Window, wanted: Window, path: Path, role: str = "experts") -> None:
+    """Raise ValueError unless the run at a path was trained on the wanted frames."""
+    if tuple(frames) != tuple(wanted):
+        raise ValueError(
+            f"Expected {role} of this clip, frames {wanted[0]} to {wanted[1]}, but {path} was "
+            f"trained on frames {frames[0]} to {frames[1]}; train everything that is to work "
+            "together on the same frames."
         )

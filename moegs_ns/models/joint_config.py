@@ -1,6 +1,5 @@
 """Options of a joint training: methods whose configurations become part of one run's."""
 
-import shlex
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +8,19 @@ from typing import Annotated, Any
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
+from moegs_ns.launch.plan import parse
 from moegs_ns.mixture.joint.recipe import prefix
 from moegs_ns.mixture.pruning_schedule import PruneConfig
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.models.expert_sources import expert_source, method_config, unique_names
+from moegs_ns.models.expert_sources import (
+    expert_source,
+    method_config,
+    options_by_method,
+    unique_names,
+)
 from moegs_ns.models.mixture_config import MixtureModelConfig
-from moegs_ns.models.resume import LONGEST, resume_joint
+from moegs_ns.models.resume import LONGEST, resume_mixture
 from moegs_ns.routers import VolumeRouterConfig
 
 
@@ -36,8 +41,8 @@ class JointModelConfig(MixtureModelConfig):
     another option between this list and the name of the dataparser, as in
     `--experts stg 4dgaussians --data D n3v-data`."""
     expert_options: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expert-options"])] = ()
-    """Options of the models and optimisers of single experts, each 'NAME: options' as they would be
-    typed, for example 'stg: --pipeline.model.recipe.densification.max-gaussians 50000'."""
+    """Options of the models and optimisers of single experts, each 'NAME: options' as on the
+    command line, for example 'stg: --pipeline.model.recipe.densification.max-gaussians 50000'."""
     expert_budget: tyro.conf.Suppress[float] = 1.0
     """Unused, since all share one budget."""
     mixture_run: tyro.conf.Suppress[Path | None] = None
@@ -49,7 +54,12 @@ class JointModelConfig(MixtureModelConfig):
         """Check the options, and copy in what decides the training of the experts: their models,
         their optimisers under names of their own, and the number of steps unless one is given."""
         GaussianModelConfig.check(self, config)
-        resume_joint(config, JointModelConfig)
+        earlier = resume_mixture(config, JointModelConfig, "a joint training")
+        if earlier is not None:
+            self.expert_options = earlier.pipeline.model.expert_options
+            config.optimizers = earlier.optimizers | config.optimizers
+            if config.max_num_iterations == LONGEST:
+                config.max_num_iterations = earlier.max_num_iterations
         self.check_options(config)
         if self.expert_models:
             return
@@ -73,33 +83,25 @@ class JointModelConfig(MixtureModelConfig):
         """The configurations of the methods to train together, with the options of each.
 
         Raises:
-            ValueError: there are none, a word is no method, or options are for no expert.
+            ValueError: there are none, a name is no method, or options are for no expert.
         """
         if not self.experts:
             raise ValueError(
                 "moegs-joint expects the methods to train together, got none; add --experts stg "
                 "4dgaussians before --data."
             )
-        methods = []
-        for name in map(str, self.experts):
-            method = expert_source(name).method
-            if not method:
-                raise ValueError(
-                    f"moegs-joint expects methods to train together in --experts, but {name} is a "
-                    "trained run; name its method, or mix trained runs with moegs-router."
-                )
-            methods.append(method)
-        own: dict[str, list[str]] = {method: [] for method in methods}
-        for text in self.expert_options:
-            name, colon, options = text.partition(":")
-            method = expert_source(name.strip()).method if colon else ""
-            if method not in own:
-                raise ValueError(
-                    "--expert-options expects 'NAME: options' with the name of one of the experts "
-                    f"({', '.join(map(str, self.experts))}), got '{text}'."
-                )
-            own[method] += shlex.split(options)
-        return [_method_config(method, own[method]) for method in methods]
+        methods = [expert_source(str(name)).method for name in self.experts]
+        if "" in methods:
+            raise ValueError(
+                "moegs-joint expects methods to train together in --experts, but "
+                f"{self.experts[methods.index('')]} is a trained run; name its method, or mix "
+                "trained runs with moegs-router."
+            )
+        own = options_by_method(self.expert_options, [str(name) for name in self.experts])
+        return [
+            parse([method, *own[method]]) if method in own else deepcopy(method_config(method))
+            for method in methods
+        ]
 
 
 def check_trains_jointly(name: str, model: ExpertModelConfig) -> None:
@@ -112,12 +114,3 @@ def check_trains_jointly(name: str, model: ExpertModelConfig) -> None:
             f"{name} asks for {asked}; switch that off, or train the expert alone and mix it with "
             "moegs-router."
         )
-
-
-def _method_config(method: str, options: list[str]) -> Any:
-    if not options:
-        return deepcopy(method_config(method))
-    # Imports all methods, which the command has done before.
-    from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
-
-    return tyro.cli(AnnotatedBaseConfigUnion, args=[method, *options])  # type: ignore[arg-type]

@@ -10,13 +10,14 @@ from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import target_image
 from moegs_ns.mixture.joint.recipe import JointRecipe
 from moegs_ns.mixture.mixture import training_camera
+from moegs_ns.models.base import GaussianModel
 from moegs_ns.models.camera_corrections import UNCORRECTED, ExpertCorrections
 from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
 from moegs_ns.models.joint_config import JointModelConfig
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 class JointModel(MixtureModel):
@@ -36,8 +37,8 @@ class JointModel(MixtureModel):
         seed = run_seed()
         recipes = [
             # Experts of one method would stay alike with one seed.
-            config.recipe.setup(expert=expert, budget=self.config.budget, seed=seed + place)
-            for place, (config, expert) in enumerate(zip(configs, experts, strict=True))
+            config.recipe.setup(expert=expert, budget=self.config.budget, seed=seed + index)
+            for index, (config, expert) in enumerate(zip(configs, experts, strict=True))
         ]
         named = dict(zip(self.config.expert_names, recipes, strict=True))
         self.recipe = JointRecipe(self.config.recipe.setup(seed=seed), named, self.mixture)
@@ -47,20 +48,17 @@ class JointModel(MixtureModel):
         self._parts: list[TrainingRender] = []
 
     def begin_training(self) -> None:
-        """See base; there is nothing to load, as the experts begin from the initial points."""
+        """Load nothing: the experts begin from the initial points."""
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """Where the points came from."""
-        return self.origin_of_points(earlier)
+        return GaussianModel.training_record(self, earlier)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """The groups of the router and of all experts."""
         return self.recipe.parameter_groups()
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Runs all recipes before and after every step."""
         self.shares.values = []  # They are those of the gates as they were before.
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
@@ -101,13 +99,13 @@ class JointModel(MixtureModel):
         return {"rgb": render.rgb[None], "gates": gates, "parts": parts}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """See base; also the size of every expert and its share of the image."""
+        """See base; also the size of every expert and its mean gate."""
         metrics = super().get_metrics_dict(outputs, batch)
         if "parts" not in outputs:
             return metrics
-        shares = outputs["gates"][0].detach().mean(dim=(1, 2, 3))
+        gates = outputs["gates"][0].detach().mean(dim=(1, 2, 3))
         for k, name in enumerate(self.config.expert_names):
-            metrics[f"gate_{name}"] = shares[k]
+            metrics[f"gate_{name}"] = gates[k]
             metrics[f"gaussian_count_{name}"] = self.mixture.experts[k].num_gaussians
         return metrics
 
@@ -129,7 +127,6 @@ class JointModel(MixtureModel):
         return self.recipe.loss_terms(self.step, self._parts, image, gates)
 
     def size_report(self) -> str:
-        """How many Gaussians there are and which option bounds them."""
         return (
             f"{self.mixture.num_gaussians:,} Gaussians in {len(self.mixture.experts)} experts; "
             "train fewer experts together, or lower their caps (--expert-options 'NAME: "

@@ -1,6 +1,7 @@
 """Options of a mixture: completed, checked, and the experts that it names trained and embedded."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,11 @@ from typing import Annotated, Any
 
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
+from moegs_ns.launch.cli_args import option_args, parser_args
+from moegs_ns.launch.jobs import TrainingJob, expert_trainings, progress_of, train
 from moegs_ns.mixture.importance import CRITERIA
 from moegs_ns.mixture.pruning_schedule import PruneConfig, check_request, check_rounds
 from moegs_ns.mixture.recipe import RouterRecipeConfig
@@ -17,16 +22,19 @@ from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
     ExpertSource,
+    check_frames,
+    configured_frames,
+    expert_run,
     expert_source,
     method_config,
+    run_of,
     split_windows,
     trained_frames,
     unique_names,
 )
 from moegs_ns.models.resume import resume_mixture, take_over
-from moegs_ns.models.two_stage import train_missing_experts
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
-from moegs_ns.runs.checkpoint import open_run, training_record
+from moegs_ns.runs.checkpoint import training_record
 from moegs_ns.scene import SceneInfo
 from moegs_ns.training.schedules import scaled_steps
 
@@ -72,7 +80,7 @@ class MixtureModelConfig(GaussianModelConfig):
     def check(self, config: TrainerConfig) -> None:
         """See base; also looks at the experts, as far as their configurations tell."""
         super().check(config)
-        resume_mixture(config, MixtureModelConfig)
+        resume_mixture(config, MixtureModelConfig, "a mixture", ", or mix it: --experts RUN")
         self.check_options(config)
         if self.expert_models:
             return
@@ -102,10 +110,13 @@ class MixtureModelConfig(GaussianModelConfig):
     def check_experts(self, config: TrainerConfig, sources: Sequence[ExpertSource]) -> None:
         """Raise ValueError if runs were trained on other frames than this clip's, or the Volume
         Router gets an expert that decodes colours per pixel."""
-        datamanager: Any = config.pipeline.datamanager
-        frames = getattr(datamanager.dataparser, "frames", None)
+        frames = configured_frames(config)
         for source in sources:
-            _check_frames(source, frames)
+            own = [configured_frames(run.config) for run in source.runs]
+            # Without --frames it is the whole recording, whose length is not known yet.
+            if frames is not None and own and None not in own:
+                trained = (trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1])
+                check_frames(trained, frames, source.runs[0].config_path)
         if isinstance(self.router, VolumeRouterConfig):
             models = [
                 source.model_config()
@@ -120,7 +131,7 @@ class MixtureModelConfig(GaussianModelConfig):
 
         Raises:
             FileNotFoundError: a run does not exist.
-            ValueError: nothing is named, or a word is neither a run nor a method.
+            ValueError: nothing is named, or a name is neither a run nor a method.
         """
         if not self.experts:
             raise ValueError(
@@ -140,16 +151,11 @@ class MixtureModelConfig(GaussianModelConfig):
 
     def _embed_mixture(self, path: Path) -> TrainerConfig:
         """Copy what describes a trained mixture into this config; the config of its run."""
-        run = open_run(path)
-        source = run.config.pipeline.model
-        if not isinstance(source, MixtureModelConfig):
-            raise ValueError(
-                f"Expected the run of a mixture in --router, but {run.config_path} is a run of "
-                f"'{run.config.method_name}'; train a moegs-router over it first."
-            )
+        remedy = "train a moegs-router over it first"
+        run = run_of(MixtureModelConfig, path, "the run of a mixture in --router", remedy)
         self.mixture_run = run.config_path.resolve()
         for name in ("expert_models", "expert_names", "router", "temperature"):
-            setattr(self, name, getattr(source, name))
+            setattr(self, name, getattr(run.config.pipeline.model, name))
         return run.config
 
     def expert_seconds(self) -> float | None:
@@ -163,16 +169,69 @@ class MixtureModelConfig(GaussianModelConfig):
         return sum(known) if known and len(known) == len(seconds) else None
 
 
-def _check_frames(source: ExpertSource, frames: tuple[int, int] | None) -> None:
-    own = [
-        getattr(run.config.pipeline.datamanager.dataparser, "frames", None) for run in source.runs
+def train_missing_experts(
+    config: TrainerConfig, sources: Sequence[ExpertSource]
+) -> list[ExpertSource]:
+    """Train the experts that a router's config names by method, one after the other.
+
+    Finished runs of the same settings are taken as they are, interrupted ones go on.
+
+    Returns:
+        The runs of all experts, in order.
+
+    Raises:
+        RuntimeError: a training failed.
+    """
+    methods = [source.method for source in sources]
+    if not any(methods):
+        return list(sources)
+    jobs = expert_trainings(training_template(config), methods)
+    for number, job in enumerate(jobs, 1):
+        if job is None:
+            continue
+        progress = progress_of(job.folder)
+        title = f"Expert {number} of {len(jobs)}"
+        if progress.is_finished:
+            CONSOLE.print(f"{title}: {job.folder} is finished.")
+            continue
+        resumed = f" from step {progress.steps:,}" if progress.checkpoint else ""
+        CONSOLE.rule(f"{title}: {job.method}{resumed}")
+        CONSOLE.print(shlex.join(["ns-train", *job.args()]))
+        train(job)
+    CONSOLE.rule(f"The router of {len(sources)} experts")
+    return [
+        source if job is None else ExpertSource((expert_run(job.config_path),))
+        for source, job in zip(sources, jobs, strict=True)
     ]
-    if frames is None or not own or None in own:
-        return  # Without --frames it is the whole recording, whose length is not known yet.
-    first, last = trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1]
-    if (first, last) != tuple(frames):
-        raise ValueError(
-            f"Expected experts of this clip, frames {frames[0]} to {frames[1]}, but "
-            f"{source.runs[0].config_path} was trained on frames {first} to {last}; train "
-            "everything that is to work together on the same frames."
-        )
+
+
+def training_template(config: TrainerConfig) -> TrainingJob:
+    """What the trainings of a router's experts take over from its config: data, seed, folder."""
+    config.set_experiment_name()
+    model: Any = config.pipeline.model
+    datamanager = config.pipeline.datamanager
+    assert config.experiment_name is not None
+    assert isinstance(datamanager, MoegsDataManagerConfig), type(datamanager)
+    return TrainingJob(
+        method="",
+        options=tuple(
+            option_args(
+                datamanager,
+                MoegsDataManagerConfig(),
+                "pipeline.datamanager.",
+                skip=["data", "dataparser"],
+            )
+        ),
+        data=Path(datamanager.data or datamanager.dataparser.data),
+        parser=tuple(parser_args(datamanager.dataparser)),
+        budget=model.expert_budget,
+        seed=config.machine.seed,
+        output_dir=config.output_dir,
+        experiment=config.experiment_name,
+        without_effect=(
+            *("--vis", config.vis, "--viewer.quit-on-train-completion", "True"),
+            *("--steps-per-save", str(config.steps_per_save)),
+            *("--steps-per-eval-image", str(config.steps_per_eval_image)),
+            *("--machine.device-type", config.machine.device_type),
+        ),
+    )

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
     TrainingCallback,
@@ -17,7 +16,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from moegs_ns.cameras import View, one_frame_apart, view_from_cameras
+from moegs_ns.cameras import View, one_frame_apart
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
@@ -25,7 +24,7 @@ from moegs_ns.mixture.mixture import Mixture, MixtureRender, training_camera
 from moegs_ns.mixture.pruning_schedule import PruningSchedule
 from moegs_ns.mixture.recipe import RouterRecipe
 from moegs_ns.mixture.volume_mixture import mixture_of
-from moegs_ns.models.base import GaussianModel, no_tracing
+from moegs_ns.models.base import GaussianModel
 from moegs_ns.models.camera_corrections import ExpertCorrections
 from moegs_ns.models.expert_model import scene_of
 from moegs_ns.models.expert_sources import check_same_scene, load_expert, run_states
@@ -135,12 +134,6 @@ class MixtureModel(GaussianModel):
         """The router's groups; the experts are frozen and in none."""
         return self.mixture.router.parameter_groups()
 
-    def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
-        """The mixture's image when training, every named image of one camera otherwise."""
-        if self.training:
-            return self.training_outputs(view_from_cameras(ray_bundle))
-        return self.get_outputs_for_camera(ray_bundle)
-
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The mixture's image of a training view, and the gates that the recipe looks at."""
         view = view.to(self.device)
@@ -171,7 +164,7 @@ class MixtureModel(GaussianModel):
         return self._named(self._recorded(view))
 
     def _recorded(self, view: View) -> MixtureRender:
-        """The mixture at the time, from the place and in the colours of a training camera."""
+        """The mixture with a training camera's time, pose and colours."""
         own_views = self.corrections.views(view)
         render = self.mixture.render(view, camera=training_camera(view), own_views=own_views)
         return replace(render, rgb=self.corrections.recolored(render, view))
@@ -189,17 +182,7 @@ class MixtureModel(GaussianModel):
             outputs[f"gate_{name}"] = render.gates[k]
         return outputs
 
-    @torch.no_grad()
-    def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None
-    ) -> dict[str, Tensor]:
-        """Outputs of one camera, cropped to a box at the camera's time."""
-        view = view_from_cameras(camera).to(self.device)
-        with no_tracing():
-            return self.view_outputs(view, obb_box)
-
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """Figures for the log of the training."""
         return {"psnr": scalar_psnr(outputs["rgb"], target_image(batch, self.device))}
 
     def get_loss_dict(
@@ -217,7 +200,7 @@ class MixtureModel(GaussianModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Quality of the mixture and of each expert, their mean gates, and pictures of all.
+        """Quality of the mixture and of each expert, their mean gates, and images of all.
 
         `psnr_oracle` takes the best expert at every pixel: no gate can choose better, though a
         blend can.
@@ -241,7 +224,6 @@ class MixtureModel(GaussianModel):
         return metrics, images
 
     def size_report(self) -> str:
-        """How many Gaussians there are and which option bounds them."""
         return (
             f"{self.mixture.num_gaussians:,} Gaussians in {len(self.mixture.experts)} experts; "
             "mix fewer experts, or experts trained with a lower "

@@ -1,10 +1,10 @@
 """Resuming a training, from the command to the record that it leaves.
 
-1. The options that the command leaves open are those of the run in --load-dir: `resume_expert`,
-   `resume_mixture`, `resume_joint`, called by the models' `check` before anything is written.
-2. Its checkpoint is found and looked at before nerfstudio loads it: `checkpoint_to_resume`.
+1. The options that the command leaves open are those of the run in --load-dir: `resume_expert`
+   and `resume_mixture`, called by the models' `check` before anything is written.
+2. Its checkpoint is found and looked at before nerfstudio loads it: `check_resumed_checkpoint`.
 3. The training stops at the same total of steps as an uninterrupted one: `remaining_steps`.
-4. Its time and origin go on in the record of the new run: `earlier_record`.
+4. Its time and origin go on in the record of the new run: `MoegsTrainer._after_train`.
 """
 
 from importlib.metadata import version
@@ -21,7 +21,6 @@ from moegs_ns.runs.checkpoint import (
     find_config,
     newest_checkpoint,
     read_config,
-    training_record,
 )
 from moegs_ns.runs.compact import is_compact
 
@@ -40,44 +39,35 @@ def resume_expert(config: TrainerConfig) -> None:
         model.distillation = getattr(earlier, "distillation", model.distillation)
 
 
-def resume_mixture(config: TrainerConfig, kind: type) -> None:
+def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str = "") -> Any:
     """A resumed mixture keeps its experts and, where the command leaves them open, its options.
 
     Args:
-        kind: class of the configs of mixtures.
+        kind: class of the model's config.
+        wanted: what is trained, for the message.
+        remedy: what else can be done with another run.
+
+    Returns:
+        The earlier run's config; None where the command resumes nothing or names experts.
 
     Raises:
         ValueError: the run to resume is one of something else.
     """
     model: Any = config.pipeline.model
     if config.load_dir is None or model.experts or model.mixture_run is not None:
-        return
-    earlier = _earlier_config(config, kind, "a mixture", ", or mix it: --experts RUN")
-    _copy(earlier.pipeline.model, model, "experts", "expert_models", "expert_names")
-    if earlier.pipeline.model.mixture_run is not None:
-        _copy(earlier.pipeline.model, model, "mixture_run", "prune")
+        return None
+    earlier = read_config(find_config(Path(config.load_dir).parent))
+    before = earlier.pipeline.model
+    if not isinstance(before, kind):
+        raise ValueError(
+            f"Expected the run of {wanted} in --load-dir, but {config.load_dir} is that of "
+            f"'{earlier.method_name}'; resume it with that method{remedy}."
+        )
+    pruned = () if before.mixture_run is None else ("mixture_run", "prune")
+    for name in ("experts", "expert_models", "expert_names", *pruned):
+        setattr(model, name, getattr(before, name))
     take_over(config, earlier)
-
-
-def resume_joint(config: TrainerConfig, kind: type) -> None:
-    """A resumed joint training keeps what was embedded in its config when it was started.
-
-    Args:
-        kind: class of the configs of joint trainings.
-
-    Raises:
-        ValueError: the run to resume is one of something else.
-    """
-    model: Any = config.pipeline.model
-    if config.load_dir is None or model.experts:
-        return
-    earlier = _earlier_config(config, kind, "a joint training")
-    names = ("experts", "expert_models", "expert_names", "expert_options")
-    _copy(earlier.pipeline.model, model, *names)
-    take_over(config, earlier)
-    config.optimizers = earlier.optimizers | config.optimizers
-    if config.max_num_iterations == LONGEST:
-        config.max_num_iterations = earlier.max_num_iterations
+    return earlier
 
 
 def take_over(config: TrainerConfig, earlier: TrainerConfig) -> None:
@@ -87,7 +77,7 @@ def take_over(config: TrainerConfig, earlier: TrainerConfig) -> None:
     model, default, before = (each.pipeline.model for each in (config, method, earlier))
     for name in ("router", "temperature", "recipe"):
         if getattr(model, name) == getattr(default, name):
-            _copy(before, model, name)
+            setattr(model, name, getattr(before, name))
     config.optimizers = {
         group: earlier.optimizers.get(group, settings)
         if settings == method.optimizers.get(group)
@@ -96,18 +86,14 @@ def take_over(config: TrainerConfig, earlier: TrainerConfig) -> None:
     }
 
 
-def checkpoint_to_resume(config: TrainerConfig) -> Path | None:
-    """The checkpoint that the training goes on from; None for a new one.
-
-    Raises:
-        ValueError: it is damaged, or that of a compact run.
-    """
+def check_resumed_checkpoint(config: TrainerConfig) -> None:
+    """Raise ValueError if the checkpoint to go on from is damaged, or that of a compact run."""
     path = config.load_checkpoint
     if config.load_dir is not None:
         folder, step = Path(config.load_dir), config.load_step
         path = newest_checkpoint(folder) if step is None else folder / f"step-{step:09d}.ckpt"
     if path is None or not path.is_file():
-        return path
+        return
     check_whole(path)
     # Mapped, not read: the state of the optimisers is large.
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -116,7 +102,6 @@ def checkpoint_to_resume(config: TrainerConfig) -> Path | None:
             f"Expected a run whose training can go on, but {path} is that of a compact one, which "
             "has no state of the optimisers; resume the run that it was exported from."
         )
-    return path
 
 
 def remaining_steps(total: int, start: int) -> int:
@@ -126,25 +111,3 @@ def remaining_steps(total: int, start: int) -> int:
     """
     numbers = tuple(int(part) for part in version("nerfstudio").split(".")[:3] if part.isdigit())
     return total if numbers > (1, 1, 5) else max(0, total - start)
-
-
-def earlier_record(config: TrainerConfig, folder: Path) -> dict[str, Any]:
-    """Record of the sessions that a resumed training goes on from; `folder` is that of its run."""
-    return training_record(folder if config.load_dir is None else Path(config.load_dir).parent)
-
-
-def _earlier_config(config: TrainerConfig, kind: type, wanted: str, remedy: str = "") -> Any:
-    """Config of the run in --load-dir, whose model has to be of a kind."""
-    assert config.load_dir is not None
-    earlier = read_config(find_config(Path(config.load_dir).parent))
-    if not isinstance(earlier.pipeline.model, kind):
-        raise ValueError(
-            f"Expected the run of {wanted} in --load-dir, but {config.load_dir} is that of "
-            f"'{earlier.method_name}'; resume it with that method{remedy}."
-        )
-    return earlier
-
-
-def _copy(source: Any, target: Any, *names: str) -> None:
-    for name in names:
-        setattr(target, name, getattr(source, name))

@@ -1,6 +1,5 @@
 """The teacher of a distillation: a trained mixture, opened when its first image is wanted."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 
@@ -12,21 +11,20 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import quantize
 from moegs_ns.experts.base import ExpertConfig
-from moegs_ns.mixture.distill import Distillation, DistillationConfig, TeacherTargets
+from moegs_ns.mixture.distill import DistillationConfig, TeacherTargets
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.models.expert_sources import check_same_scene
+from moegs_ns.models.expert_sources import check_same_scene, run_of
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.runs.checkpoint import (
-    TRAINING_RECORD,
     Run,
     find_config,
-    open_run,
     stored_scene,
+    training_record,
     without_prefix,
 )
 from moegs_ns.runs.compact import RECIPE
 from moegs_ns.scene import SceneInfo
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 def prepare_distillation(student: ExpertModelConfig) -> None:
@@ -48,9 +46,9 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
     # Colours may be corrected: images of truth, teacher and student are as the camera records them.
     if student.camera_optimizer.mode != "off":
         raise ValueError(
-            "A teacher draws cameras where its experts have learned them to be, but this training "
-            "corrects poses anew; switch --pipeline.model.camera-optimizer.mode off, or train "
-            "without --teacher."
+            "A teacher renders cameras where its experts have learned them to be, but this "
+            "training corrects poses anew; switch --pipeline.model.camera-optimizer.mode off, or "
+            "train without --teacher."
         )
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()
@@ -77,13 +75,8 @@ def open_teacher(path: Path) -> Run:
             f"Expected a trained mixture to distil from, but there is no {path}; check --teacher. "
             "A student needs its teacher until its training is finished, not afterwards."
         ) from None
-    run = open_run(path)
-    if not isinstance(run.config.pipeline.model, MixtureModelConfig):
-        raise ValueError(
-            f"Expected the run of a mixture in --teacher, but {run.config_path} is a run of "
-            f"'{run.config.method_name}'; name a run of moegs-router."
-        )
-    return run
+    remedy = "name a run of moegs-router"
+    return run_of(MixtureModelConfig, path, "the run of a mixture in --teacher", remedy)
 
 
 def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
@@ -107,23 +100,23 @@ def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
         for name, expert in zip(model.expert_names, model.expert_models, strict=True)
         if type(expert.expert) is family
     ]
-    if len(matching) == 1:
-        return matching[0]
-    kind = family.__name__.removesuffix("Config")
-    if matching:
+    if len(matching) > 1:
         raise ValueError(
             f"The teacher {teacher.config_path} has several experts of the student's family "
             f"({', '.join(matching)}); say whose gate to use with --teacher-gate."
         )
-    raise ValueError(
-        f"Expected a teacher with an expert of the student's family ({kind}), but "
-        f"{teacher.config_path} mixes {names}; name the gate to use with --teacher-gate, or do "
-        "without gates (--pipeline.model.distillation.weighting unweighted)."
-    )
+    if not matching:
+        kind = family.__name__.removesuffix("Config")
+        raise ValueError(
+            f"Expected a teacher with an expert of the student's family ({kind}), but "
+            f"{teacher.config_path} mixes {names}; name the gate to use with --teacher-gate, or do "
+            "without gates (--pipeline.model.distillation.weighting unweighted)."
+        )
+    return matching[0]
 
 
 class Teacher:
-    """Draws training images of the teacher, each once as long as there is memory to keep it.
+    """Renders training images of the teacher, each once as long as there is memory to keep it.
 
     Images and gates are rounded to 8 bits whether they are kept or not, as the training images are.
     It is no module, so that the student's checkpoint holds nothing of it.
@@ -141,11 +134,11 @@ class Teacher:
         return len(self._kept)
 
     def __call__(self, part: TrainingRender) -> TeacherTargets:
-        """What the teacher shows where the student has just drawn something."""
+        """What the teacher shows in the images that the student has just rendered."""
         device = part.target.device
         shown = [
-            self._image(index, part.view.select(torch.tensor([place]))).to(device)
-            for place, index in enumerate(part.indices.tolist())
+            self._image(index, part.view.select(torch.tensor([row]))).to(device)
+            for row, index in enumerate(part.indices.tolist())
         ]
         channels = torch.stack(shown).float() / 255.0
         has_gate = self.config.gate is not None
@@ -155,14 +148,14 @@ class Teacher:
         """Colour, and the gate if there is one, of the training image number `index`."""
         if index in self._kept:
             return self._kept[index]
-        image = self._draw(view)
+        image = self._render(view)
         if image.numel() <= self._bytes_left:
             self._bytes_left -= image.numel()
             self._kept[index] = image.cpu()
         return image
 
     @torch.no_grad()
-    def _draw(self, view: View) -> UInt8[Tensor, "H W D"]:
+    def _render(self, view: View) -> UInt8[Tensor, "H W D"]:
         self._check_size(view)
         # As this camera records it, like the ground truth that it is mixed with.
         outputs = self.model.to(view.viewmats.device).recorded_outputs(view)
@@ -205,17 +198,10 @@ class Teacher:
 
     def _check_size(self, view: View) -> None:
         """Raise ValueError unless the teacher was trained on images of this size."""
-        record = self.run.config_path.parent / TRAINING_RECORD
-        size = json.loads(record.read_text()).get("image_size") if record.is_file() else None
+        size = training_record(self.run.config_path).get("image_size")
         if size is not None and size != [view.width, view.height]:
             raise ValueError(
                 f"Expected a teacher of images of {view.width}x{view.height} pixels, but "
                 f"{self.run.config_path} was trained on {size[0]}x{size[1]}; use the same data and "
                 "parser options for both."
             )
-
-
-def distillation_of(student: ExpertModelConfig, scene: SceneInfo) -> Distillation:
-    """The supervision of a student that has a teacher."""
-    config = student.distillation
-    return Distillation(config, Teacher(config, scene), student.budget)

@@ -38,7 +38,7 @@ def motion_rows(
         generator = torch.Generator().manual_seed(seed)
         report, trajectories[name] = analyse_motion(expert, clip, count, generator)
         figures = asdict(report)
-        is_whole = all(math.isfinite(value) for value in figures.values())
+        is_whole = all(map(math.isfinite, figures.values()))
         reason = "" if is_whole else "nothing visible moves (far enough)"
         rows.append({"expert": name} | figures | {"reason": reason})
     return rows, trajectories
@@ -90,11 +90,10 @@ def routing_row(sums: RoutingFigures, names: list[str]) -> Row:
     errors = (sums.mixture_error, sums.oracle_error, sums.blend_error)
     mixture, oracle, blend = (float(sums.psnr(error)) for error in errors)
     best = max(experts)
-    reasons = []
-    if not oracle > best:
-        reasons.append("shares: the best expert is best at every pixel")
-    if not math.isfinite(blend):
-        reasons.append("PSNR: there is no error")
+    reasons = [
+        "" if oracle > best else "shares: the best expert is best at every pixel",
+        "" if math.isfinite(blend) else "PSNR: there is no error",
+    ]
     row: Row = {f"psnr_{name}": value for name, value in zip(names, experts, strict=True)}
     row |= {
         "psnr_mixture": mixture,
@@ -109,4 +108,4 @@ def routing_row(sums: RoutingFigures, names: list[str]) -> Row:
     for k, name in enumerate(names):
         row[f"gate_{name}"] = float(sums.gates[k] / sums.pixels)
         row[f"best_{name}"] = float(sums.best[k] / sums.pixels)
-    return row | {"reason": "; ".join(reasons)}
+    return row | {"reason": "; ".join(filter(None, reasons))}

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.image_metrics import psnr, target_image
+from moegs_ns.evaluation.image_metrics import psnr, quantize, target_image
 from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.reports.scores import BYTES_PER_MB
 from moegs_ns.runs.checkpoint import (
@@ -119,7 +119,8 @@ def measured_size(bytes_before: int, compact: dict[str, Any]) -> Size:
     for name, value in state.items():
         if name.endswith(f"{ROWS}means"):
             # An expert may have several sets: kinds of Gaussians, or windows of the clip.
-            per_expert[_expert_of(name)] += _num_rows(value)
+            found = re.match(r"(mixture\.expert_modules\.\d+|expert)\.", name)
+            per_expert[found.group() if found else name] += _num_rows(value)
     counts = list(per_expert.values())
     # Entries with a row per Gaussian, router weights included, grow with their number.
     per_gaussian = {
@@ -136,12 +137,6 @@ def measured_size(bytes_before: int, compact: dict[str, Any]) -> Size:
         mb_after=after / BYTES_PER_MB,
         mb_per_150k=(after - growing + growing * growth) / len(counts) / BYTES_PER_MB,
     )
-
-
-def _expert_of(name: str) -> str:
-    """Prefix of the state of the expert that an entry belongs to."""
-    found = re.match(r"(mixture\.expert_modules\.\d+|expert)\.", name)
-    return name if found is None else found.group()
 
 
 def _num_rows(entry: Any) -> int:
@@ -196,8 +191,7 @@ def render_views(
     images, scores = [], []
     for index in indices:
         camera, batch = pipeline.datamanager.eval_item(index)
-        rgb = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0.0, 1.0)
-        image = (rgb * 255.0).round().to(torch.uint8)
-        images.append(image.cpu())
-        scores.append(float(psnr(image.float() / 255.0, target_image(batch, image.device))))
+        rgb = quantize(pipeline.model.get_outputs_for_camera(camera)["rgb"])
+        images.append((255.0 * rgb).round().byte().cpu())
+        scores.append(float(psnr(rgb, target_image(batch, rgb.device))))
     return images, fmean(scores)

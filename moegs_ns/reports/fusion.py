@@ -9,8 +9,9 @@ from jaxtyping import Float
 from moegs_ns.cameras import single_views
 from moegs_ns.engine.pipeline import MoegsPipeline
 from moegs_ns.evaluation.image_metrics import psnr, quantize
-from moegs_ns.mixture.fuse import check_fusible, fused_image
+from moegs_ns.mixture.fuse import FUSION, fused_image
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
+from moegs_ns.mixture.volume_mixture import refuse_shading
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import held_out
 
@@ -38,7 +39,8 @@ def stored_or_measured(
         ValueError: the mixture cannot be fused.
     """
     model = mixture_model(pipeline)
-    check_fusible(model.mixture)  # Before the training views are rendered, which takes a while.
+    # Before the training views are rendered, which takes a while.
+    refuse_shading(model.mixture.experts, FUSION)
     if model.shares.values and max_views is None:
         return model.shares.values
     return measured(pipeline, max_views).values

@@ -79,27 +79,31 @@ def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:
 @torch.no_grad()
 def save_routing(path: Path, pipeline: MoegsPipeline, model: MixtureModel, num_views: int) -> None:
     """A row per held-out image: truth, mixture, its error, largest gate, best expert, entropy."""
-    titles = ("truth", "mixture", f"error x {ERROR_GAIN:g}", "largest gate", "best expert")
-    titles = (*titles, "entropy of the gates")
+    titles = (
+        "truth",
+        "mixture",
+        f"error x {ERROR_GAIN:g}",
+        "largest gate",
+        "best expert",
+        "entropy of the gates",
+    )
     colors = torch.tensor(EXPERT_COLORS, device=pipeline.device)
     indices = evenly_spaced(len(pipeline.datamanager.eval_dataset), num_views)
-    figure = None
-    for row, index in enumerate(indices):
-        view, target, _ = held_out(pipeline, index)
-        figure = figure or _figure(len(indices), len(titles), view)
+    items = [held_out(pipeline, index) for index in indices]
+    figure = _figure(len(items), len(titles), items[0][0])
+    grid = figure.subplots(len(items), len(titles), squeeze=False)
+    for row, (view, target, _) in zip(grid, items, strict=True):
         render = model.mixture.render(view)
         maps = routing_maps(render.images, render.gates, render.rgb, target)
         gate, best = (colors[value.argmax(0) % len(colors)] for value in (maps.gates, maps.best))
         entropy = maps.entropy[..., None].expand(-1, -1, 3)
         error = ERROR_GAIN * (render.rgb - target).abs()
         panels = (target, render.rgb, error, gate, best, entropy)
-        for column, image in enumerate(panels):
-            axes = figure.add_subplot(len(indices), len(titles), row * len(titles) + column + 1)
+        for axes, image in zip(row, panels, strict=True):
             axes.imshow(image.clamp(0, 1).cpu().numpy())
             axes.axis("off")
-            if row == 0:
-                axes.set_title(titles[column], fontsize=8)
-    assert figure is not None
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=8)
     _save(figure, path)
 
 

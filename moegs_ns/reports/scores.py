@@ -57,13 +57,12 @@ class Score:
     """Why figures are missing."""
 
 
-def score_run(run: Run) -> Score:
-    """Render every held-out view of a run and measure it."""
-    return score_pipeline(run, load_pipeline(run))
+def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
+    """Render every held-out view of a run and measure it.
 
-
-def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
-    """See `score_run`; the pipeline's model may have been changed since it was loaded."""
+    A pipeline's model may have been changed since it was loaded; without one the run is loaded.
+    """
+    pipeline = pipeline or load_pipeline(run)
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
     model, record = pipeline.model, training_record(run.config_path)
     parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
@@ -78,7 +77,7 @@ def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
         gaussians=parameters.num_gaussians,
         mb=_megabytes(parameters),
         train_seconds=record.get("seconds"),
-        fps=render_fps(pipeline),
+        fps=1.0 / statistics.median(frame_seconds(pipeline)),
         seed=run.config.machine.seed,
         images=len(pipeline.datamanager.eval_dataset),
         options=_options(run),
@@ -90,20 +89,19 @@ def score_pipeline(run: Run, pipeline: MoegsPipeline) -> Score:
 
 
 @torch.no_grad()
-def render_fps(pipeline: MoegsPipeline) -> float:
-    """Frames per second over held-out cameras, each at another time."""
+def frame_seconds(pipeline: MoegsPipeline, count: int = TIMED_FRAMES) -> list[float]:
+    """Of synchronised renders of at most `count` held-out cameras, each at another time."""
     cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
-    count = min(len(cameras), TIMED_FRAMES)
-    indices = torch.linspace(0, len(cameras) - 1, count).long().tolist()
-    single = [cameras[index : index + 1] for index in indices]
+    indices = torch.linspace(0, len(cameras) - 1, min(len(cameras), count)).long().tolist()
     seconds = []
-    for camera in single[:WARM_UP_FRAMES] + single:
-        _synchronize()
+    for index in indices[:WARM_UP_FRAMES] + indices:
+        camera = cameras[index : index + 1]
+        synchronize()
         started = time.perf_counter()
         pipeline.model.get_outputs_for_camera(camera)
-        _synchronize()
+        synchronize()
         seconds.append(time.perf_counter() - started)
-    return 1.0 / statistics.median(seconds[len(single[:WARM_UP_FRAMES]) :])
+    return seconds[-len(indices) :]
 
 
 COLUMNS = {
@@ -117,9 +115,9 @@ TEXT_COLUMNS = ("method", "kind", "options")
 
 def print_scores(scores: list[Score]) -> None:
     """One table on the terminal; the number of images is in its title if it is that of all."""
-    counts, title, columns = {score.images for score in scores}, "Held-out views", dict(COLUMNS)
-    if len(counts) == 1:
-        title = f"{title} ({scores[0].images} images)"
+    title, columns = "Held-out views", dict(COLUMNS)
+    if len({score.images for score in scores}) == 1:
+        title += f" ({scores[0].images} images)"
         del columns["images"]
     # Few lines between columns, so that the last one has room for words.
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -128,38 +126,30 @@ def print_scores(scores: list[Score]) -> None:
         justify = "left" if name in TEXT_COLUMNS else "right"
         table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
     for score in scores:
-        values = {name: getattr(score, name) for name in columns}
-        table.add_row(
-            *(
-                "-" if values[name] is None else escape(layout.format(values[name]))
-                for name, layout in columns.items()
-            )
-        )
+        values = ((layout, getattr(score, name)) for name, layout in columns.items())
+        table.add_row(*("-" if v is None else escape(layout.format(v)) for layout, v in values))
     CONSOLE.print(table)
 
 
 def _missing(score: Score) -> str:
+    spent = (
+        "the record of its training does not tell it"
+        if score.kind == "mixture"
+        else "an expert has none of its own"
+    )
     reasons = {
         "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
         "train_seconds": "train_seconds: the run has no training record",
         "psnr_oracle": "psnr_oracle: one expert is its own oracle",
-        "expert_seconds": "expert_seconds: "
-        + (
-            "the record of its training does not tell it"
-            if score.kind == "mixture"
-            else "an expert has none of its own"
-        ),
+        "expert_seconds": f"expert_seconds: {spent}",
         "psnr_dynamic": "psnr_dynamic: nothing moves in the held-out views",
     }
-    values = {name: getattr(score, name) for name in reasons}
-    return "; ".join(
-        reasons[name]
-        for name, value in values.items()
-        if value is None or (isinstance(value, float) and math.isnan(value))
-    )
+    values = ((getattr(score, name), reason) for name, reason in reasons.items())
+    return "; ".join(reason for value, reason in values if value is None or math.isnan(value))
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for the device; does nothing without CUDA."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -183,16 +173,15 @@ def _distillation(model: Any) -> DistillationConfig:
 
 def _options(run: Run) -> str:
     """Options that a reader of the row needs: budget, frames, validation cameras and the like."""
-    config: Any = run.config
-    options = [f"budget {config.pipeline.model.budget:g}"]
-    frames = getattr(config.pipeline.datamanager.dataparser, "frames", None)
-    if frames is not None:
+    model: Any = run.config.pipeline.model
+    datamanager: Any = run.config.pipeline.datamanager
+    options = [f"budget {model.budget:g}"]
+    if frames := getattr(datamanager.dataparser, "frames", None):
         options.append(f"frames {frames[0]}-{frames[1]}")
-    if config.pipeline.datamanager.val_cameras:
-        options.append(f"validation cameras {config.pipeline.datamanager.val_cameras}")
-    if isinstance(config.pipeline.model, MixtureModelConfig):
-        options.append(f"experts {', '.join(config.pipeline.model.expert_names)}")
-        options += config.pipeline.model.prune.summary()
-    elif getattr(config.pipeline.model, "color_correction", False):
+    if datamanager.val_cameras:
+        options.append(f"validation cameras {datamanager.val_cameras}")
+    if isinstance(model, MixtureModelConfig):
+        options += [f"experts {', '.join(model.expert_names)}", *model.prune.summary()]
+    elif getattr(model, "color_correction", False):
         options.append("color correction")
-    return ", ".join(options + _distillation(config.pipeline.model).summary())
+    return ", ".join(options + _distillation(model).summary())

@@ -129,10 +129,7 @@ def newest_checkpoint(folder: Path) -> Path:
 def check_whole(path: Path) -> None:
     """Raise ValueError if a checkpoint file is cut short or is not one."""
     if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"The checkpoint {path} is damaged ({path.stat().st_size} bytes, not a torch file); "
-            "restore it from a copy, or train the run anew."
-        )
+        raise _damaged(path, f"{path.stat().st_size} bytes, not a torch file")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -141,10 +138,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"The checkpoint {path} is damaged ({str(error).splitlines()[0]}); "
-            "restore it from a copy, or train the run anew."
-        ) from error
+        raise _damaged(path, str(error).splitlines()[0]) from error
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"The checkpoint {path} is damaged ({reason}); restore it from a copy, or train the run "
+        "anew."
+    )
 
 
 def model_state(stored: dict[str, Any]) -> dict[str, Any]:
@@ -153,14 +154,11 @@ def model_state(stored: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is in a compact encoding of another version.
     """
-    state = {_name_in_model(name): value for name, value in stored.items()}
-    return decode_state(state) if is_compact(state) else state
-
-
-def _name_in_model(stored: str) -> str:
-    name = stored.removeprefix("module.").removeprefix(MODEL_PREFIX)
     before, now = RENAMED
-    return now + name.removeprefix(before) if name.startswith(before) else name
+    names = [name.removeprefix("module.").removeprefix(MODEL_PREFIX) for name in stored]
+    names = [now + each.removeprefix(before) if each.startswith(before) else each for each in names]
+    state = dict(zip(names, stored.values(), strict=True))
+    return decode_state(state) if is_compact(state) else state
 
 
 def named_config_path() -> Path | None:

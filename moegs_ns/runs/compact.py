@@ -5,21 +5,19 @@ the entry itself or an encoded tensor: a dictionary with the columns' `origin` a
 `bits` of a code, the `shape`, and the deflated `codes`, column after column, low bytes before high
 ones. A value is `origin + step * code`.
 
-The precision of a tensor follows from what every expert promises of its `gauss_params` (one row per
-Gaussian, gsplat's names) and from the spread of its values, never from the family:
+The precision of a tensor depends on its name in `gauss_params` (one entry per Gaussian, gsplat's
+names) and on the spread of its values, never on the family:
 
-- `means` get all 16 bits within their bounding box. Half floats would do worse: 5 units from the
-  origin they are 4 mm apart where the unit is a metre, 16 bits over a room of 10 m are 0.15 mm.
-- `sh0` and `shN` are colours, which are shown in 8 bits, so steps finer than `SH_STEP` are wasted.
-  `shN` gets 8 bits. `sh0`, 3 of 48 numbers, gets 16, since one odd Gaussian would coarsen the base
-  colour of all.
+- `means` get 16 bits within their bounding box: 0.15 mm over a room of 10 m, where half floats are
+  4 mm apart 5 units from the origin.
+- `sh0` and `shN` are colours, shown in 8 bits, so steps finer than `SH_STEP` are wasted. `shN` gets
+  8 bits; `sh0`, 3 of 48 numbers, gets 16, as one odd Gaussian would coarsen the base colour of all.
 - Everything else gets `SPREAD_STEPS` steps to a standard deviation, per column of `gauss_params`
-  and over the whole of other tensors: the precision of half floats for the larger values. Unlike
-  them it does not coarsen far from zero (instants late in a clip), and it spends nothing on values
-  near zero, so that it deflates better: 26 half floats and 48 bytes would make 15 MB of 150,000
-  Gaussians.
-- Outliers beyond 16 bits turn a tensor into half floats, if those can hold it, else it stays.
-- Small tensors outside of `gauss_params` stay: buffers that describe the scene, biases, small nets.
+  and over the whole of other tensors: as precise as half floats for the larger values, also far
+  from zero (times late in a clip), and better to deflate near zero: 26 half floats and 48 bytes
+  would make 15 MB of 150,000 Gaussians.
+- A tensor with outliers beyond 16 bits is stored as half floats if those can hold it, else as it
+  is; so are small tensors outside of `gauss_params`: scene buffers, biases, small nets.
 """
 
 import math
@@ -46,9 +44,9 @@ LARGEST_GROWTH = 4.0
 SMALLEST_CODED = 4096
 """Numbers that a tensor outside of `gauss_params` must have to be worth coding."""
 OUTLIERS = 1e-3
-"""Share of the smallest and largest values that do not count for the spread."""
+"""Fraction of the smallest and largest values that do not count for the spread."""
 TAILS = (0.0, 1e-4, 1e-3)
-"""Shares of the smallest and largest harmonics that may be clipped for the sake of the others."""
+"""Fractions of the smallest and largest harmonics that may be clipped for the others' sake."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Precision:
     growth: float = math.inf
     """How many times larger a step may become for all values to fit the bits."""
     tails: tuple[float, ...] = (0.0,)
-    """Shares of each end of a column that may be clipped; the one of least squared error is."""
+    """Fractions of each end of a column that may be clipped; the one of least squared error is."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,8 @@ def encode(name: str, values: Tensor) -> Tensor | dict[str, Any]:
     Raises:
         ValueError: it holds numbers that are not finite.
     """
-    is_rows = ROWS in name
-    is_worth_it = values.numel() > 0 if is_rows else values.numel() >= SMALLEST_CODED
+    is_gaussians = ROWS in name
+    is_worth_it = values.numel() > 0 if is_gaussians else values.numel() >= SMALLEST_CODED
     # Tensors that stay are copied, as a view would be written with all that it is a view of.
     if not (values.is_floating_point() and is_worth_it):
         return values.detach().clone()
@@ -126,8 +124,8 @@ def encode(name: str, values: Tensor) -> Tensor | dict[str, Any]:
             f"Expected finite numbers to export, but '{name}' holds others; export an earlier "
             "checkpoint, or train the run anew."
         )
-    columns = values.detach().float().reshape(len(values) if is_rows else values.numel(), -1)
-    precision = precision_of(name.rpartition(ROWS)[2] if is_rows else "", columns)
+    columns = values.detach().float().reshape(len(values) if is_gaussians else values.numel(), -1)
+    precision = precision_of(name.rpartition(ROWS)[2] if is_gaussians else "", columns)
     coded = fixed_point(columns, precision)
     if bool((coded.step > precision.growth * precision.finest).any()):
         half = values.detach().half()
@@ -174,11 +172,11 @@ def fixed_point(columns: Float[Tensor, "N D"], precision: Precision) -> FixedPoi
         codes = ((columns - low) / step.where(step > 0, 1.0)).round().clamp(0, largest)
         candidates.append(FixedPoint(low.clone(), step, codes.int()))
     errors = torch.stack([(each.values() - columns).square().sum(0) for each in candidates])
-    chosen, places = errors.argmin(0), torch.arange(columns.shape[1])
+    chosen, index = errors.argmin(0), torch.arange(columns.shape[1])
     return FixedPoint(
-        torch.stack([each.origin for each in candidates])[chosen, places],
-        torch.stack([each.step for each in candidates])[chosen, places],
-        torch.stack([each.codes for each in candidates])[chosen, :, places].T,
+        torch.stack([each.origin for each in candidates])[chosen, index],
+        torch.stack([each.step for each in candidates])[chosen, index],
+        torch.stack([each.codes for each in candidates])[chosen, :, index].T,
     )
 
 

@@ -23,13 +23,13 @@ class StoredResponsibilities(nn.Module):
     A checkpoint has them only then, and checkpoints without them load as well.
     """
 
-    place: Tensor
+    location: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.values: list[Float[Tensor, "_"]] = []
         # A checkpoint is read to the CPU, wherever the model is by then.
-        self.register_buffer("place", torch.empty(0), persistent=False)
+        self.register_buffer("location", torch.empty(0), persistent=False)
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
@@ -40,18 +40,18 @@ class StoredResponsibilities(nn.Module):
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        for place, value in enumerate(self.values):
-            destination[f"{prefix}{place}"] = value
+        for index, value in enumerate(self.values):
+            destination[f"{prefix}{index}"] = value
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         names = sorted((name for name in state_dict if name.startswith(prefix)), key=len)
-        device = self.place.device
-        self.values = [state_dict[f"{prefix}{place}"].to(device) for place in range(len(names))]
+        device = self.location.device
+        self.values = [state_dict[f"{prefix}{index}"].to(device) for index in range(len(names))]
 
 
-def store_responsibilities(run: Run, shares: Sequence[Float[Tensor, "_"]]) -> None:
+def store_responsibilities(run: Run, responsibilities: Sequence[Float[Tensor, "_"]]) -> None:
     """Store the responsibilities of a mixture in the newest checkpoint of its run.
 
     Raises:
@@ -63,8 +63,8 @@ def store_responsibilities(run: Run, shares: Sequence[Float[Tensor, "_"]]) -> No
             f"Expected an ordinary run to keep responsibilities in, but {run.config_path} is a "
             "compact one; keep them in the run that it was made of, then export that again."
         )
-    for place, share in enumerate(shares):
-        checkpoint["pipeline"][f"{MODEL_PREFIX}{SHARES}.{place}"] = share.float().cpu()
+    for index, values in enumerate(responsibilities):
+        checkpoint["pipeline"][f"{MODEL_PREFIX}{SHARES}.{index}"] = values.float().cpu()
     # Not in the folder of checkpoints, where nerfstudio takes every name for a number of steps.
     folder = run.config_path.parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:

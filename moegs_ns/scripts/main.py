@@ -1,7 +1,6 @@
 """`moegs`: what nerfstudio's own commands do not offer."""
 
 import sys
-from typing import Annotated
 
 from moegs_ns.errors import one_sentence_errors, quiet_imports
 
@@ -20,16 +19,7 @@ with quiet_imports():
     from moegs_ns.scripts.report import Report
     from moegs_ns.scripts.train import Train
 
-Command = (
-    Annotated[Analyse, tyro.conf.subcommand("analyse")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Fuse, tyro.conf.subcommand("fuse")]
-    | Annotated[Prepare, tyro.conf.subcommand("prepare")]
-    | Annotated[Render, tyro.conf.subcommand("render")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-)
+Command = Analyse | Demo | Export | Fuse | Prepare | Render | Report | Train
 ALIASES = {"recipe": "train"}
 """Names of commands until version 0.1."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.scripts.render import RenderCameraPath
 from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -62,26 +61,20 @@ class Render:
 def read_rig(config) -> tuple[Rig, int, float]:
     """Physical training cameras, number of frames and frames per second of a run's data."""
     datamanager = config.pipeline.datamanager
-    parser_config = datamanager.dataparser
     if datamanager.data is not None:
-        parser_config.data = Path(datamanager.data)
-    outputs = parser_config.setup().get_dataparser_outputs(split="train")
+        datamanager.dataparser.data = Path(datamanager.data)
+    outputs = datamanager.dataparser.setup().get_dataparser_outputs(split="train")
     metadata = outputs.metadata
     ids = torch.as_tensor(metadata.get("camera_ids", range(len(outputs.cameras))))
     first_of_each = [int(torch.nonzero(ids == camera)[0]) for camera in ids.unique()]
     times = outputs.cameras.times
     distinct = 1 if times is None else len(times.unique())
     cameras = outputs.cameras[torch.tensor(first_of_each)]
-    rig = rig_from_cameras(cameras)
-    return rig, int(metadata.get("num_frames", distinct)), float(metadata.get("fps") or 0.0)
-
-
-def rig_from_cameras(cameras: Cameras) -> Rig:
-    """The rig of one camera each; size and field of view are those of the first."""
-    height = int(cameras.height[0])
-    return Rig(
-        camera_to_worlds=cameras.camera_to_worlds.numpy().astype(float),
-        fov=math.degrees(2.0 * math.atan(0.5 * height / float(cameras.fy[0]))),
-        width=int(cameras.width[0]),
-        height=height,
+    # Size and field of view are those of the first camera.
+    width, height, focal = (
+        float(value[0]) for value in (cameras.width, cameras.height, cameras.fy)
     )
+    fov = math.degrees(2.0 * math.atan(0.5 * height / focal))
+    poses = cameras.camera_to_worlds.numpy().astype(float)
+    rig = Rig(camera_to_worlds=poses, fov=fov, width=int(width), height=int(height))
+    return rig, int(metadata.get("num_frames", distinct)), float(metadata.get("fps") or 0.0)

@@ -32,7 +32,7 @@ from moegs_ns.launch.plan import (
     print_plan,
     stage_seconds,
 )
-from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source
+from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source, options_by_method
 from moegs_ns.reports.scores import print_scores, score_run
 from moegs_ns.runs.checkpoint import open_run
 
@@ -103,7 +103,7 @@ class Train:
         router = self.router_training(sources, trainings)
         stage = [planned(training) for training in trainings if training is not None]
         # Check the mixture as well before any expert is trained for it.
-        mixture = parse(router)
+        mixture = parse(router.args())
         mixture.pipeline.model.check_options(mixture)
         mixture.pipeline.model.check_experts(mixture, sources)
         self.print_plan(sources, stage, planned(router))
@@ -151,16 +151,7 @@ class Train:
 
     def trainings(self, sources: Sequence[ExpertSource]) -> list[TrainingJob | None]:
         """The training of each expert; None for those that are trained runs."""
-        own = {}
-        for text in self.expert_options:
-            name, colon, options = text.partition(":")
-            method = expert_source(name).method if colon else ""
-            if not method or method not in [source.method for source in sources]:
-                raise ValueError(
-                    "--expert-options expects 'NAME: options' with a method of --experts, got "
-                    f"'{text}'; name one of {', '.join(self.experts)} before a colon."
-                )
-            own[method] = shlex.split(options)
+        own = options_by_method(self.expert_options, self.experts)
         return expert_trainings(self.template(), [source.method for source in sources], own)
 
     def router_training(
@@ -203,7 +194,9 @@ class Train:
             f"Experts train {self.at_once} at a time on {device}. Time left in all: "
             f"{duration(total)} ({basis}), without start-up and the table at the end."
         )
-        free = shutil.disk_usage(_existing(training.output_dir)).free / 1e9
+        folders = (training.output_dir, *training.output_dir.parents)
+        existing = next(folder for folder in folders if folder.exists())
+        free = shutil.disk_usage(existing).free / 1e9
         megabytes = decoded_megabytes(self.dataparser, training.data)
         CONSOLE.print(
             f"Decoded images take {megabytes:,.1f} MB once; {training.output_dir} has "
@@ -227,8 +220,3 @@ def _print_end(training: TrainingJob, seconds: float) -> None:
     CONSOLE.print(
         f"{training.method} (seed {training.seed}): {duration(seconds)}, {training.folder / LOG}"
     )
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above a path that exists."""
-    return path if path.exists() else _existing(path.parent)

@@ -91,9 +91,7 @@ def similarity_map(
 
 
 @cache
-@torch.inference_mode(
-    False
-)  # Cached tensors must allow gradients whatever the mode of the first call.
+@torch.inference_mode(False)  # Cached tensors allow gradients even if first made without.
 def _gaussian_window(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 1 1 11"]:
     """One row of the window for each colour; cached, since making it costs as much as using it."""
     offsets = torch.arange(WINDOW, device=device, dtype=dtype) - WINDOW // 2

@@ -1,17 +1,31 @@
-"""What images an expert is trained against: the seam at which a teacher joins any recipe."""
+"""What a recipe sees of a training step, and what images the expert is trained against."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import cat_or_single
+from moegs_ns.splatting import RenderOutput
 from moegs_ns.training.losses import PhotometricErrors, photometric_errors
-from moegs_ns.training.training_render import TrainingRender
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRender:
+    """One time of a training step: what was rendered, and what it should look like."""
+
+    render: RenderOutput
+    view: View
+    image: Float[Tensor, "C H W 3"]
+    """Shaded and laid over the background."""
+    target: Float[Tensor, "C H W 3"]
+    indices: Int[Tensor, "C"]
+    """Rows of the frame table."""
 
 
 class Supervision:

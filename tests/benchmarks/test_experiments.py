@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import tyro
@@ -28,7 +29,6 @@ from benchmarks.quality.validation import Validation
 from benchmarks.speed.compact_run import Write
 from benchmarks.speed.embedding_smoothness import EmbeddingSmoothness
 from benchmarks.speed.single_pass import SinglePass
-from benchmarks.speed.step_and_frame import StepAndFrame
 from benchmarks.speed.training_step import TrainingStep
 from benchmarks.tables import command
 from benchmarks.trainings import Scene, report
@@ -79,7 +79,8 @@ def test_every_training_of_every_experiment_is_understood(name: str):
             assert config.data.is_relative_to("/scenes")
             assert job.folder.is_relative_to("/runs")
         if isinstance(benchmark, TrainingStep):
-            parse(*shlex.split(benchmark.command[0]))
+            for line in benchmark.command:
+                parse(*shlex.split(line))
 
 
 def test_every_stage_and_every_kind_of_benchmark_is_there():
@@ -87,13 +88,13 @@ def test_every_stage_and_every_kind_of_benchmark_is_there():
     kinds = {type(each) for experiment in KNOWN.values() for each in experiment.benchmarks()}
     assert kinds >= {
         Mixtures, Distillation, Validation, RouterVariants, Pruning, Depth, Write, SinglePass,
-        TrainingStep, StepAndFrame,
+        TrainingStep,
     }  # fmt: skip
 
 
 def test_no_two_tables_are_written_to_one_file():
     tables = [
-        each.results_dir / each.name
+        cast(Any, each).results_dir / cast(Any, each).name
         for experiment in KNOWN.values()
         for each in experiment.benchmarks()
         if hasattr(each, "results_dir")
@@ -194,7 +195,7 @@ class TestScoresOverSeveralGpus:
         monkeypatch.setattr(mixtures, "Score", lambda method: f"score of {method}")
         monkeypatch.setattr(mixtures, "asdict", lambda score: score)
         monkeypatch.setattr(Mixtures, "write", lambda _, rows: tables.append(rows))
-        scores = {Path("before"): "score of an earlier seed"}
+        scores: Any = {Path("before"): "score of an earlier seed"}
         table.score_all([first, second], scores)
         assert sorted(indices.values()) == [0, 1]
         assert list(scores) == [Path("before"), first.folder, second.folder]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.quality.gains import Pair, gain_rows
+from benchmarks.quality.mixtures import Pair, gain_rows
 from moegs_ns.reports.scores import Score
 
 

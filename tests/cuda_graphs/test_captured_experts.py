@@ -1,6 +1,7 @@
 """Captured graphs of experts: the same values and gradients as the calls that they stand for."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ex4dgs_helpers
 import pytest
@@ -254,6 +255,7 @@ def test_what_is_captured(family):
     ask = Graphed(build(family, "cuda"), "at")
 
     def call(times: int):
+        gaussians: Any = None
         for _ in range(times):
             (gaussians, _) = ask(asked_of("cuda"))
         return gaussians

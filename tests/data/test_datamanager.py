@@ -245,6 +245,7 @@ def test_scene_info(manager: MoegsDataManager):
     np.testing.assert_allclose(scene.center, (0.3, 0, 0), atol=1e-6)
     assert scene.extent == pytest.approx(0.11)
     places = manager.train_dataset.cameras.camera_to_worlds[:, :, 3]
+    assert manager.frame_table.positions is not None
     assert torch.equal(manager.frame_table.positions, places)
     assert manager.eval_dataset.metadata["scene"] == scene
     assert "frame_sources" not in manager.train_dataset.metadata

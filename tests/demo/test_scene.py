@@ -8,7 +8,8 @@ from data_helpers import TINY, open_scene, tiny_video_scene
 
 from moegs_ns.demo import world as demo_world
 from moegs_ns.demo.scene import demo_rig, render_clip, write_demo_scene
-from moegs_ns.demo.tracing import Box, Sphere, trace
+from moegs_ns.demo.tracing import Box, Sphere
+from moegs_ns.demo.world import trace, trace_still
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,9 @@ def test_still_and_moving_parts_are_visible_from_everywhere():
     rig = demo_rig(10, 48, 36)
     for camera in range(10):
         rays = rig.rays(camera, 1)
-        still = trace(rays, None)
+        still = trace_still(rays)
         assert np.isfinite(still.depths).all()
-        moving = [trace(rays, time, still=still).is_moving.mean() for time in (0.0, 0.5, 1.0)]
+        moving = [trace(rays, time, still).is_moving.mean() for time in (0.0, 0.5, 1.0)]
         assert 0.03 < min(moving) <= max(moving) < 0.5
 
 
@@ -91,7 +92,7 @@ def test_highlights_depend_on_the_viewer():
     center = demo_world.still_shapes()[1].center
     for camera in (1, 9):
         rays = rig.rays(camera, 1)
-        hits = trace(rays, None)
+        hits = trace_still(rays)
         points = rays.origin + rays.directions * hits.depths[:, None]
         on_ball = np.linalg.norm(points - center, axis=1) < 0.33
         brightest = hits.colors[on_ball].sum(1).argmax()

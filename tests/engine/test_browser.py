@@ -240,12 +240,14 @@ def test_six_thousand_frames_open_in_five_seconds(tmp_path: Path):
     with typed(["ns-viewer", "--load-config", str(config)]):
         _, pipeline, _, _ = eval_setup(config, test_mode="test")
     viewer = Viewer(ViewerConfig(websocket_port=PORT + 1), tmp_path / "log", scene, pipeline)
+    train_dataset = pipeline.datamanager.train_dataset
+    assert train_dataset is not None
     viewer.init_scene(
-        train_dataset=pipeline.datamanager.train_dataset,
+        train_dataset=train_dataset,
         train_state="completed",
         eval_dataset=pipeline.datamanager.eval_dataset,
     )
     waited = seconds_without_a_core() - waited
     seconds = time.perf_counter() - started - waited
-    assert len(pipeline.datamanager.train_dataset) == 19 * 300
+    assert len(train_dataset) == 19 * 300
     assert seconds < 5.0, f"opening took {seconds:.1f} s, and {waited:.1f} s of waiting for a core"

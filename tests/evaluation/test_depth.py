@@ -9,6 +9,8 @@ from toys import make_view
 from moegs_ns.cameras import View
 from moegs_ns.evaluation.depth import (
     DEPTHS,
+    EXPECTED,
+    MEDIAN,
     SOLID,
     Depth,
     expert_depth,
@@ -23,7 +25,6 @@ from moegs_ns.mixture.responsibilities import responsibilities
 from moegs_ns.routers import VolumeRouterConfig
 from moegs_ns.splatting import median_depth, render
 
-EXPECTED, MEDIAN = DEPTHS
 EITHER = pytest.mark.parametrize("depth", DEPTHS, ids=lambda depth: depth.name)
 
 

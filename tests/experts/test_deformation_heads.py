@@ -33,7 +33,7 @@ def arguments(device: str, count: int = 200, width: int = 16):
 def pulled(decode, given) -> tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]:
     """Outputs, and gradients of a sum that tells all of them apart."""
     outputs = decode(*given)
-    loss = sum((k + 1) * out.square().mean() for k, out in enumerate(outputs))
+    loss = sum(((k + 1) * out.square().mean() for k, out in enumerate(outputs)), torch.zeros(()))
     hidden, layers = given
     return outputs, torch.autograd.grad(loss, [hidden, *layers.parameters])
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
-from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
-from moegs_ns.experts.fourdgaussians.hexplane import HexPlaneLevel, axis_grid
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig, HexPlaneLevel, axis_grid
 from moegs_ns.experts.stg.expert import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -69,7 +68,7 @@ def test_an_expert_changes_continuously_with_time(expert):
 def test_every_parameter_receives_a_gradient(expert):
     gaussians = scrambled(expert).at(torch.tensor(0.3))
     values = (gaussians.means, gaussians.quats[:, :2], gaussians.scales, gaussians.opacities)
-    sum(value.square().sum() for value in (*values, gaussians.sh)).backward()
+    sum((value.square().sum() for value in (*values, gaussians.sh)), torch.zeros(())).backward()
     for name, parameter in expert.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
@@ -257,8 +256,8 @@ class TestHexPlane:
         expert.is_deforming, found = is_deforming, []
         times = [torch.tensor(t) for t in (0.2, 0.7)]
         for sets in (expert.at_all(times, [None, None]), [expert.at(time) for time in times]):
-            loss = sum((1 + k) * one.means.square().sum() + one.sh.sum() + one.opacities.sum()
-                       for k, one in enumerate(sets))  # fmt: skip
+            loss = sum(((1 + k) * one.means.square().sum() + one.sh.sum() + one.opacities.sum()
+                        for k, one in enumerate(sets)), torch.zeros(()))  # fmt: skip
             gradients = torch.autograd.grad(loss, list(expert.parameters()), allow_unused=True)
             found.append((sets, gradients))
         for one, other in zip(*(sets for sets, _ in found), strict=True):

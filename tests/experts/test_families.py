@@ -5,6 +5,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 
 import drift_family
 import pytest
@@ -14,6 +15,7 @@ from still_mixtures import mixture, view
 from tiny import TinyRuns, train_config
 
 from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import MoegsTrainerConfig
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.mixture.mixture import finish_image
 from moegs_ns.models.expert_sources import expert_methods, expert_source, unique_names
@@ -34,7 +36,9 @@ def router_over(experts: list[Path], scene: Path, output: Path, *, steps: int = 
 @pytest.fixture(scope="module")
 def drift(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("drift")
-    return train_config(drift_family.method.config, tiny_runs.scene, output, steps=20)
+    config = drift_family.method.config
+    assert isinstance(config, MoegsTrainerConfig)
+    return train_config(config, tiny_runs.scene, output, steps=20)
 
 
 def test_a_family_of_others_joins_a_mixture(tiny_runs: TinyRuns, drift: Path, tmp_path: Path):
@@ -112,7 +116,7 @@ def test_experts_that_hide_rows_get_the_gates_of_the_rows_they_show():
     assert not torch.allclose(mixed.render(late).gates, before)
 
 
-def stg_expert(color: str):
+def stg_expert(color: Literal["sh", "lite", "full"]):
     generator = torch.Generator().manual_seed(5)
     cloud = InitialPoints(
         torch.rand(25, 3, generator=generator) - 0.5, torch.rand(25, 3, generator=generator)
@@ -123,7 +127,9 @@ def stg_expert(color: str):
 
 
 @pytest.mark.parametrize("colors", [("lite", "full"), ("full", "sh", "lite"), ("sh", "lite")])
-def test_experts_with_different_channels_keep_their_own(colors: tuple[str, ...]):
+def test_experts_with_different_channels_keep_their_own(
+    colors: tuple[Literal["sh", "lite", "full"], ...],
+):
     """Three channels of one beside nine of another: each is shaded by its own alone."""
     experts = [stg_expert(color) for color in colors]
     images = mixture(*experts).render(view()).images

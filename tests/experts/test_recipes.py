@@ -1,6 +1,7 @@
 """Recipes: when schedules fire, and that parameters and optimisers are rewritten together."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from moegs_ns.training.schedules import (
     multiply_learning_rate,
     scaled_steps,
 )
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 def assert_consistent(expert, optimizers, statistics):
@@ -247,7 +248,9 @@ class TestHexPlaneRecipe:
 @pytest.mark.parametrize("config", [STGRecipeConfig, HexPlaneRecipeConfig])
 def test_what_resets_leave_must_not_be_pruned(config):
     family = "stg" if config is STGRecipeConfig else "4dgaussians"
-    never = {"reset_stop": 0} if config is STGRecipeConfig else {"reset_every": None}
+    never: dict[str, Any] = (
+        {"reset_stop": 0} if config is STGRecipeConfig else {"reset_every": None}
+    )
     greedy = replace(config().densification, prune_opa=0.01)
     with pytest.raises(ValueError, match=r"prune-opa expects less than 0\.01.*got 0\.01: "):
         build(family, recipe_config=config(densification=greedy))
@@ -278,7 +281,7 @@ def test_recipes_add_no_parameters_of_their_own():
     for family in FAMILIES:
         _, recipe, _ = build(family)
         assert not list(recipe.parameters())
-        assert TrainingRender.__dataclass_params__.frozen
+        assert cast(Any, TrainingRender).__dataclass_params__.frozen
 
 
 def test_a_random_background_is_new_at_every_step_but_for_transparent_images():

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from nerfstudio.configs.method_configs import all_methods
 from tiny import TinyRuns, train_config, train_tiny
 
 from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.experts.base import Expert
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.windows import WindowedExpert, joined_config
 from moegs_ns.launch.nerfstudio_commands import typed
@@ -55,6 +57,13 @@ def time_of(frame: float) -> torch.Tensor:
     return torch.tensor((frame - 50) / 9)
 
 
+def ids_at(expert: Expert, frame: float) -> list[int]:
+    """Ids of the Gaussians that the expert shows at a frame."""
+    ids = expert.at(time_of(frame)).ids
+    assert ids is not None
+    return ids.tolist()
+
+
 class TestExpert:
     @pytest.mark.parametrize(
         ("frame", "place", "local"),
@@ -76,15 +85,15 @@ class TestExpert:
     def test_ids_count_through_the_members(self):
         expert = windowed()
         assert expert.num_gaussians == 19 and expert.offsets == [0, 8, 13, 19]
-        assert expert.at(time_of(51)).ids.tolist() == list(range(8))
-        assert expert.at(time_of(54)).ids.tolist() == list(range(8, 13))
-        assert expert.at(time_of(57)).ids.tolist() == list(range(13, 19))
+        assert ids_at(expert, 51) == list(range(8))
+        assert ids_at(expert, 54) == list(range(8, 13))
+        assert ids_at(expert, 57) == list(range(13, 19))
 
     def test_ids_of_a_member_that_hides_rows(self):
         expert = windowed(
             *[DriftExpertConfig(blink=True)] * 2, windows=((50, 54), (55, 59)), counts=(8, 6)
         )
-        assert expert.at(time_of(59)).ids.tolist() == [8, 9, 10]
+        assert ids_at(expert, 59) == [8, 9, 10]
 
     @pytest.mark.parametrize("is_mask", [True, False])
     def test_select_keeps_the_same_rows_at_all_times(self, is_mask: bool):
@@ -96,7 +105,7 @@ class TestExpert:
         for frame in (50, 53, 54, 57):
             before, after = expert.at(time_of(frame)), selected.at(time_of(frame))
             torch.testing.assert_close(after.means, before.means[keep[before.ids]])
-        assert selected.at(time_of(54)).ids.tolist() == [3]
+        assert ids_at(selected, 54) == [3]
 
     def test_a_window_may_lose_all_its_rows(self):
         keep = torch.ones(19, dtype=torch.bool)
@@ -166,8 +175,8 @@ class TestWindows:
     )
     def test_gaps_and_overlaps(self, windows, message: str):
         with pytest.raises(ValueError, match=message):
-            check_windows([FakeRun(*window) for window in windows])
-        check_windows([FakeRun(0, 9), FakeRun(10, 10), FakeRun(11, 30)])
+            check_windows(cast(Any, [FakeRun(*window) for window in windows]))
+        check_windows(cast(Any, [FakeRun(0, 9), FakeRun(10, 10), FakeRun(11, 30)]))
 
     def test_a_plus_in_the_name_of_a_folder_does_not_separate(self, tmp_path: Path):
         runs = [tmp_path / "a+b" / name / "config.yml" for name in ("x", "y+z")]
@@ -280,7 +289,7 @@ class TestRuns:
 
 
 class TestPosesOfWindows:
-    def source(self, *modes: str) -> ExpertSource:
+    def source(self, *modes: Literal["off", "SO3xR3", "SE3"]) -> ExpertSource:
         runs = []
         for place, mode in enumerate(modes):
             model = replace(
@@ -295,7 +304,11 @@ class TestPosesOfWindows:
 
     def test_they_count_wherever_they_were_learned(self, monkeypatch):
         monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.place, run.place))
-        for modes in (("off", "SO3xR3"), ("SO3xR3", "off")):
+        orders: tuple[tuple[Literal["off", "SO3xR3"], ...], ...] = (
+            ("off", "SO3xR3"),
+            ("SO3xR3", "off"),
+        )
+        for modes in orders:
             assert self.source(*modes).model_config().camera_optimizer.mode == "SO3xR3"
         assert self.source("off", "off").model_config().camera_optimizer.mode == "off"
 

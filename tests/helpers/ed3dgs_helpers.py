@@ -1,5 +1,7 @@
 """What the tests of E-D3DGS share: a small expert with its recipe and optimisers."""
 
+from typing import Any
+
 import torch
 from training_helpers import cloud, scene, table
 
@@ -11,7 +13,7 @@ from moegs_ns.scene import SceneInfo
 def build_expert(count: int = 12, described: SceneInfo | None = None, **options) -> ED3DGSExpert:
     """An expert with small networks, whose embeddings of Gaussians and cameras all differ."""
     torch.manual_seed(0)
-    small = {"time_size": 24, "embedding_size": 6, "width": 16} | options
+    small: dict[str, Any] = {"time_size": 24, "embedding_size": 6, "width": 16} | options
     config = ED3DGSExpertConfig(near=0.0, **small)
     expert = config.setup(scene=described or scene(), points=cloud(count))
     expert.gauss_params["embeddings"].data.normal_()

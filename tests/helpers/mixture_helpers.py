@@ -1,5 +1,7 @@
 """What the tests of operations on mixtures share: tiny mixtures, and compositing by brute force."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from toys import make_view
@@ -80,8 +82,8 @@ def views(count: int = 3) -> list[View]:
 
 def brute_weights(gaussians: Gaussians, view: View) -> Tensor:
     """T·alpha [H, W, N] by a loop over sorted Gaussians (Eq. 5), one pixel grid at a time."""
-    fields = ("means", "quats", "scales", "opacities")
-    projected = project(*(getattr(gaussians, name) for name in fields), view)
+    g = gaussians
+    projected = project(g.means, g.quats, g.scales, g.opacities, view)
     projected = apply_eps2d(projected, gaussians.eps2d, gaussians.antialiased)
     y, x = torch.meshgrid(torch.arange(view.height), torch.arange(view.width), indexing="ij")
     transmittance = torch.ones(view.height, view.width)
@@ -114,7 +116,9 @@ def brute_weights(gaussians: Gaussians, view: View) -> Tensor:
 
 def brute_gates(mixed: Mixture, view: View) -> Tensor:
     """Gates [E, H, W] by plain formulas: Eq. 6 and 7 at every pixel, Eq. 8 over the experts."""
-    router, time = mixed.router, view.time
+    # A module's own attributes are Tensor | Module to a type checker.
+    router: Any = mixed.router
+    time = view.time
     origins, directions = (rays[0] for rays in view.rays())
     logits = []
     for rows, part in zip(router.gaussian_weights, mixed.gaussians(time), strict=True):

@@ -13,8 +13,9 @@ class Tolerance:
     rtol: float
     atol: float
 
-    def assert_close(self, actual: Tensor, expected: Tensor, what: str = "") -> None:
+    def assert_close(self, actual: Tensor | float | None, expected: Tensor, what: str = "") -> None:
         """Raise unless shapes, types and all values agree; NaN never agrees."""
+        assert isinstance(actual, Tensor), f"{what}: expected a tensor, got {actual!r}"
         torch.testing.assert_close(
             actual.cpu(), expected.cpu(), rtol=self.rtol, atol=self.atol,
             msg=lambda text: f"{what}: {text}",

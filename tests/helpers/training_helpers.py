@@ -10,7 +10,7 @@ from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.mixture.mixture import finish_image, training_camera
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.splatting import project, rasterize
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 FRAMES = 31
 TEMPLATE = TrainingJob(

@@ -1,6 +1,7 @@
 """Distillation: what the supervision of a taught expert is made of."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from moegs_ns.training.supervision import Supervision
 SSIM_LAMBDA = 0.2
 
 
-def part(image: torch.Tensor, target: torch.Tensor) -> SimpleNamespace:
+def part(image: torch.Tensor, target: torch.Tensor) -> Any:
     """What supervision reads of a training splat."""
     return SimpleNamespace(image=image, target=target, indices=torch.arange(len(image)))
 
@@ -94,6 +95,7 @@ def test_samplers_judge_images_by_the_ground_truth():
     seen = part(images(seed=0), images(seed=1))
     errors = distillation(images(seed=2), gates()).errors([seen], SSIM_LAMBDA, step=0)
     plain = photometric_errors(seen.image, seen.target, SSIM_LAMBDA)
+    assert errors.ssim is not None and plain.ssim is not None
     assert torch.equal(errors.l1, plain.l1) and torch.equal(errors.ssim, plain.ssim)
     assert float(errors.loss) != float(plain.loss)
 
@@ -130,7 +132,7 @@ class TestKeeping:
             drawn.append(camera)
             return torch.full((view.height, view.width, 4), 10 * camera, dtype=torch.uint8)
 
-        monkeypatch.setattr(Teacher, "_draw", draw)
+        monkeypatch.setattr(Teacher, "_render", draw)
         config = DistillationConfig(gate="stg", cache_gb=num_bytes / 1e9)
         return Teacher(config, scene=None), drawn  # pyright: ignore[reportArgumentType]
 
@@ -138,7 +140,8 @@ class TestKeeping:
         rows = torch.tensor(cameras)
         view = make_view(cameras=4).select(rows).to(device)
         target = torch.empty(0, device=device)
-        return teacher(SimpleNamespace(view=view, target=target, indices=100 + rows))
+        read: Any = SimpleNamespace(view=view, target=target, indices=100 + rows)
+        return teacher(read)
 
     def test_each_image_is_drawn_once(self, monkeypatch):
         teacher, drawn = self.teacher(1e9, monkeypatch)
@@ -147,7 +150,7 @@ class TestKeeping:
             assert targets.image[:, 0, 0, 0].tolist() == pytest.approx(
                 [c * 10 / 255 for c in cameras]
             )
-            assert targets.gate.shape == (2, 29, 37, 1)
+            assert targets.gate is not None and targets.gate.shape == (2, 29, 37, 1)
         assert drawn == [0, 1, 2] and teacher.num_kept == 3
 
     @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -162,6 +165,7 @@ class TestKeeping:
         teacher, drawn = self.teacher(2.5 * self.SIZE, monkeypatch)
         first, again = (self.show(teacher, 0, 1, 2) for _ in range(2))
         assert drawn == [0, 1, 2, 2] and teacher.num_kept == 2
+        assert first.gate is not None and again.gate is not None
         assert torch.equal(first.image, again.image) and torch.equal(first.gate, again.gate)
 
     def test_no_memory_at_all(self, monkeypatch):

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,8 @@ class TestCommand:
         pipeline = load_pipeline(open_run(tiny_runs.router))
         shares = measured(pipeline).values
         with torch.no_grad():
-            expected = fuse(pipeline.model.mixture, shares, torch.tensor(0.4))
+            mixed: Any = pipeline.model.mixture
+            expected = fuse(mixed, shares, torch.tensor(0.4))
         shown = expected.select(expected.opacities >= 1 / 255)
         vertex = plyfile.PlyData.read(str(output))["vertex"]
         assert 0 < vertex.count == len(shown) < len(expected)
@@ -140,12 +142,13 @@ class TestCommand:
         monkeypatch.setattr("moegs_ns.reports.fusion.responsibilities", None)
         Fuse(folder, tmp_path / "b.ply", time=0.5).main()
         kept = load_pipeline(open_run(folder))
-        for one, other in zip(kept.model.shares.values, shares, strict=True):
+        model: Any = kept.model
+        for one, other in zip(model.shares.values, shares, strict=True):
             FORWARD.assert_close(one, other.float())
         outputs = kept.model.get_outputs_for_camera(camera)
         view = view_from_cameras(camera)
         with torch.no_grad():
-            expected = fused_image(kept.model.mixture, shares, view)
+            expected = fused_image(model.mixture, shares, view)
         FORWARD.assert_close(outputs["fused"], expected)
         metrics, _ = kept.model.get_image_metrics_and_images(outputs, batch)
         assert 5.0 < metrics["psnr_fused"] < 60.0

@@ -14,7 +14,7 @@ from moegs_ns.experts.stg.recipe import STGRecipeConfig
 from moegs_ns.mixture.joint.parent_tracking import PARENT, take_from_parents, track_parents
 from moegs_ns.mixture.joint.recipe import JointRecipe
 from moegs_ns.mixture.mixture import Mixture
-from moegs_ns.mixture.prune import prune
+from moegs_ns.mixture.pruning_schedule import prune
 from moegs_ns.mixture.recipe import RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import mixture_of
 from moegs_ns.models.joint_config import check_trains_jointly

@@ -1,15 +1,21 @@
 """When a mixture is pruned while its router is trained, and what becomes of the optimisers."""
 
+from typing import Any
+
 import pytest
 import torch
 from mixture_helpers import mixture, views
 from tolerances import EXACT, FORWARD
+from torch.optim import Optimizer
 
 from moegs_ns.mixture import pruning_schedule as pruning
+from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule
 from moegs_ns.training.schedules import scaled_steps
 
 COUNTS = (40, 20)
+CAMERAS: Any = None
+"""Which the fixture replaces."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +30,21 @@ def schedule(budget: float = 1.0, **options) -> PruningSchedule:
     return PruningSchedule(config, budget=budget, seed=0)
 
 
-def trained():
+def trained() -> tuple[Mixture, dict[str, Optimizer]]:
     """A mixture whose router has been trained for a step, with its optimisers."""
     mixed = mixture(*COUNTS)
     groups = mixed.router.parameter_groups()
-    optimizers = {name: torch.optim.RAdam(group, lr=0.1) for name, group in groups.items()}
+    optimizers: dict[str, Optimizer] = {
+        name: torch.optim.RAdam(group, lr=0.1) for name, group in groups.items()
+    }
     step(mixed, optimizers)
     return mixed, optimizers
+
+
+def phi_weight(mixed: Mixture) -> torch.Tensor:
+    """The first layer's weight of the router's network."""
+    router: Any = mixed.router
+    return router.phi[0].weight
 
 
 def step(mixed, optimizers) -> None:
@@ -44,7 +58,7 @@ def step(mixed, optimizers) -> None:
 def run(rounds: PruningSchedule, mixed, optimizers):
     """The mixture after every round in its turn, and what the rounds did."""
     for _ in range(rounds.config.rounds):
-        mixed = rounds.run_round(mixed, None, optimizers)
+        mixed = rounds.run_round(mixed, CAMERAS, optimizers)
     return mixed, rounds.reports
 
 
@@ -54,19 +68,19 @@ def test_rounds_take_place_before_their_steps(budget: float):
     every, happened = scaled_steps(1000, budget), []
     for number in range(5 * every):
         if rounds.is_due(number):
-            mixed = rounds.run_round(mixed, None, optimizers)
+            mixed = rounds.run_round(mixed, CAMERAS, optimizers)
             happened.append(number)
     assert happened == [0, every, 2 * every]
 
 
 def test_a_resumed_schedule_goes_on_where_it_stopped():
     rounds, (mixed, optimizers) = schedule(ratio=0.5, rounds=2), trained()
-    mixed = rounds.run_round(mixed, None, optimizers)
+    mixed = rounds.run_round(mixed, CAMERAS, optimizers)
     again = schedule(ratio=0.5, rounds=2)
     again.load_state_dict(rounds.state_dict())
     assert again.reports == rounds.reports
     assert not again.is_due(999) and again.is_due(1000)
-    mixed = again.run_round(mixed, None, optimizers)
+    mixed = again.run_round(mixed, CAMERAS, optimizers)
     assert mixed.num_gaussians == 30 and not again.is_due(2000)
 
 
@@ -100,7 +114,7 @@ def test_optimisers_go_over_to_the_rows_that_stay_with_their_moments():
     mixed, optimizers = trained()
     weights, optimizer = mixed.router.gaussian_weights[0]["w"], optimizers["router_weights"]
     moments = optimizer.state[weights]["exp_avg"].clone()
-    phi = optimizers["router_phi"].state[mixed.router.phi[0].weight]["exp_avg"].clone()
+    phi = optimizers["router_phi"].state[phi_weight(mixed)]["exp_avg"].clone()
     assert moments.abs().max() > 0
     # As nerfstudio does, something holds the graph of the last step.
     held = mixed.render(views()[1]).rgb
@@ -110,7 +124,7 @@ def test_optimisers_go_over_to_the_rows_that_stay_with_their_moments():
     assert places == sorted(places) and 0 < len(places) < COUNTS[0]
     EXACT.assert_close(optimizer.state[fewer]["exp_avg"], moments[places])
     assert weights not in optimizer.state
-    network = optimizers["router_phi"].state[pruned.router.phi[0].weight]["exp_avg"]
+    network = optimizers["router_phi"].state[phi_weight(pruned)]["exp_avg"]
     EXACT.assert_close(network, phi)
     before = {name: value.detach().clone() for name, value in pruned.router.named_parameters()}
     step(pruned, optimizers)
@@ -137,7 +151,7 @@ def test_a_ratio_of_nothing_changes_nothing():
 
 def test_the_report_is_one_sentence():
     rounds, (mixed, optimizers) = schedule(ratio=0.5, criterion="gate-gradient"), trained()
-    rounds.run_round(mixed, None, optimizers)
+    rounds.run_round(mixed, CAMERAS, optimizers)
     text = rounds.describe(["stg", "hexplane"])
     assert "Pruning round 1 of 1 by gate-gradient: 50.0% of the Gaussians removed" in text
     assert "stg 40 to " in text and "of the pixels had a saturated gate" in text

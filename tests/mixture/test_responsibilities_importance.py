@@ -5,8 +5,8 @@ import torch
 from mixture_helpers import brute_gates, brute_weights, mix, mixture, views
 from tolerances import EXACT, FORWARD, GRADIENT
 
-from moegs_ns.mixture.importance import CRITERIA, SATURATED, Importance
-from moegs_ns.mixture.prune import PruneReport, prune
+from moegs_ns.mixture.importance import CRITERIA, SATURATED, CriterionName, Importance
+from moegs_ns.mixture.pruning_schedule import PruneReport, prune
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.splatting import render
@@ -16,7 +16,7 @@ COUNTS = (14, 9)
 
 
 def gate_importance(mixed, some_views) -> Importance:
-    return CRITERIA["gate-gradient"].measure(mixed, some_views, seed=0)
+    return CRITERIA["gate-gradient"].measure(mixed, some_views, 0)
 
 
 class TestResponsibilities:
@@ -140,8 +140,7 @@ class TestCriteria:
     def test_each_is_what_it_says(self):
         mixed = mixture(*COUNTS)
         measured = {
-            name: criterion.measure(mixed, iter(views()), seed=0)
-            for name, criterion in CRITERIA.items()
+            name: criterion.measure(mixed, iter(views()), 0) for name, criterion in CRITERIA.items()
         }
         sums = responsibilities(mixed, views())
         gate = gate_importance(mixed, views())
@@ -159,16 +158,16 @@ class TestCriteria:
     def test_measuring_leaves_no_gradients(self):
         mixed = mixture(*COUNTS)
         for criterion in CRITERIA.values():
-            criterion.measure(mixed, views(), seed=0)
+            criterion.measure(mixed, views(), 0)
         assert all(parameter.grad is None for parameter in mixed.parameters())
 
     @pytest.mark.parametrize("name", ["contribution", "gated-contribution"])
-    def test_what_is_drawn_by_nobody_costs_nothing(self, name: str):
+    def test_what_is_drawn_by_nobody_costs_nothing(self, name: CriterionName):
         """Removing all Gaussians without a contribution leaves every image as it was."""
         mixed = mixture(*COUNTS)
         mixed.experts[0].gauss_params["opacities"].data[3] = -100.0
         mixed.experts[1].gauss_params["means"].data[5, 2] = -9.0
-        importance = CRITERIA[name].measure(mixed, views(), seed=0)
+        importance = CRITERIA[name].measure(mixed, views(), 0)
         keep = importance.at_least(1e-12)
         assert PruneReport.of(importance, keep).after == (COUNTS[0] - 1, COUNTS[1] - 1)
         pruned = prune(mixed, keep)

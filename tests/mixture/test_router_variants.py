@@ -1,5 +1,7 @@
 """Routers that the Volume-aware Pixel Router is compared with, and its ablations."""
 
+from typing import Any
+
 import pytest
 import torch
 from mixture_helpers import SCENE, brute_weights, expert, mix, mixture, views
@@ -41,7 +43,8 @@ class TestVolumeRouter:
         parts = mixed.gaussians(view.time)
         modulated = mixed.modulated(parts, view)
         for k, (rows, part) in enumerate(zip(mixed.router.gaussian_weights, parts, strict=True)):
-            first, second, third = (layer.weight for layer in mixed.router.phi[::2])
+            router: Any = mixed.router
+            first, second, third = (layer.weight for layer in router.phi[::2])
             ray = part.means - view.positions[0]
             ray = ray / ray.norm(dim=-1, keepdim=True)
             origin = (view.positions[0] / SCENE.extent).expand_as(ray)
@@ -141,7 +144,8 @@ class TestPixelRouter:
     def test_logits_are_those_of_one_network(self):
         mixed, view = mixture(*COUNTS, router=PixelRouterConfig(hidden=(4,))), views()[1]
         origins, directions = (rays[0] for rays in view.rays())
-        first, second = mixed.router.phi[0], mixed.router.phi[2]
+        router: Any = mixed.router
+        first, second = router.phi[0], router.phi[2]
         values = torch.cat([origins[3, 4] / SCENE.extent, directions[3, 4], torch.tensor([0.5])])
         expected = second.weight @ (first.weight @ values + first.bias).relu() + second.bias
         empty = torch.zeros(2, *directions.shape[:2], 0)
@@ -153,10 +157,12 @@ class TestAblations:
     @pytest.mark.parametrize("weight", ["w_dir", "w_time"])
     def test_a_weight_is_really_gone(self, weight: str):
         option = {"w_dir": "direction_weights", "w_time": "time_weights"}[weight]
-        router = VolumeAwarePixelRouterConfig(**{option: False})
-        mixed = mixture(*COUNTS, router=router)
+        options: dict[str, Any] = {option: False}
+        config = VolumeAwarePixelRouterConfig(**options)
+        mixed = mixture(*COUNTS, router=config)
+        router: Any = mixed.router
         assert all(weight not in rows and len(rows) == 2 for rows in mixed.router.gaussian_weights)
-        assert mixed.router.phi[0].weight.shape[1] == 1 + 6
+        assert router.phi[0].weight.shape[1] == 1 + 6
         assert ("router_time" in mixed.router.parameter_groups()) == (weight == "w_dir")
         assert mixed.render(views()[1]).rgb.isfinite().all()
 
@@ -202,7 +208,7 @@ class TestGateChange:
 
     def test_the_loss_counts_the_change_of_the_gates(self, tiny_runs: TinyRuns):
         pipeline = load_pipeline(open_run(tiny_runs.router))
-        model = pipeline.model
+        model: Any = pipeline.model
         camera = pipeline.datamanager.train_dataset.cameras[2:3]
         batch = {"image": torch.zeros(1, 36, 48, 3)}
         losses = {}

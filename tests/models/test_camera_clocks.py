@@ -1,5 +1,7 @@
 """Experts whose training cameras run ahead or behind, in mixtures: only training views know it."""
 
+from typing import Any
+
 import pytest
 import torch
 from mixture_helpers import expert, mix, views
@@ -74,7 +76,9 @@ def test_routers_and_students_see_clocks_and_held_out_views_do_not(
     monkeypatch.setattr(Mixture, "render", render)
     monkeypatch.setattr(Mixture, "gaussians", gaussians)
     pipeline = load_pipeline(open_run(tiny_runs.router))
-    model, cameras = pipeline.model, pipeline.datamanager.train_dataset.cameras
+    model: Any = pipeline.model
+    cameras = pipeline.datamanager.train_dataset.cameras
+    assert cameras.metadata is not None
     number = int(cameras.metadata["camera_id"][7])
     model.get_outputs_for_camera(cameras[7:8])
     model.recorded_outputs(view_from_cameras(cameras[7:8]))

@@ -2,6 +2,7 @@
 
 import shutil
 from copy import deepcopy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ class TestMovedViews:
         """Compared with finite differences of the picture's mean."""
         generator = torch.Generator().manual_seed(0)
         gaussians = make_gaussians(generator, 64)
-        corrections = CameraCorrections(ON, False, scene())
+        corrections: Any = CameraCorrections(ON, False, scene())
 
         def brightness() -> torch.Tensor:
             view = corrections.correct_poses(make_view(1))
@@ -73,7 +74,7 @@ class TestMovedViews:
 
 class TestCorrections:
     def test_switched_off_they_are_nothing(self):
-        corrections = CameraCorrections(OFF, False, scene())
+        corrections: Any = CameraCorrections(OFF, False, scene())
         view, image = make_view(2), torch.rand(2, 4, 4, 3)
         assert corrections.correct_poses(view) is view
         assert corrections.correct_colors(image, view) is image
@@ -82,7 +83,7 @@ class TestCorrections:
         assert not corrections.state_dict()
 
     def test_one_physical_camera_has_one_correction_at_all_times(self):
-        corrections = CameraCorrections(ON, True, scene(camera_ids=(3, 7, 9)))
+        corrections: Any = CameraCorrections(ON, True, scene(camera_ids=(3, 7, 9)))
         corrections.color.data.normal_()
         assert corrections.poses.pose_adjustment.shape == (3, 6)
         view = make_view(3)
@@ -94,7 +95,7 @@ class TestCorrections:
         assert not torch.allclose(seen[0], seen[1])
 
     def test_the_mean_of_all_cameras_keeps_its_colours(self):
-        corrections = CameraCorrections(OFF, True, scene())
+        corrections: Any = CameraCorrections(OFF, True, scene())
         corrections.color.data.normal_()
         image = torch.rand(1, 4, 4, 3).expand(3, 4, 4, 3)
         seen = corrections.correct_colors(image, make_view(3))
@@ -103,7 +104,7 @@ class TestCorrections:
     @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
     def test_nothing_is_read_back_from_a_gpu(self, device):
         """Training steps would wait for it; tensors without values let nobody read them."""
-        corrections = CameraCorrections(OFF, True, scene()).to(device)
+        corrections: Any = CameraCorrections(OFF, True, scene()).to(device)
         view = make_view(3).to(device)
         image = torch.rand(3, 4, 4, 3, device=device)
         corrections.correct_colors(image, view)  # Cameras are looked up once.
@@ -120,7 +121,7 @@ class TestCorrections:
     @pytest.mark.parametrize("sizes", [(1,), (2, 1)])
     def test_all_images_of_a_step_are_corrected_at_once(self, device, sizes):
         """Equal to one after the other, forward and backward, with cameras that change."""
-        corrections = CameraCorrections(OFF, True, scene(camera_ids=(3, 7, 9))).to(device)
+        corrections: Any = CameraCorrections(OFF, True, scene(camera_ids=(3, 7, 9))).to(device)
         for step in range(WARMUP_CALLS + 3):
             corrections.color.data.normal_()
             views = [make_view(size).to(device) for size in sizes]
@@ -138,7 +139,9 @@ class TestCorrections:
                 corrections.zero_grad()
                 loss = sum((k + 1) * image.square().sum() for k, image in enumerate(seen))
                 loss.backward()
-                gradients = [leaf.grad.clone() for leaf in (*images, corrections.color)]
+                gradients = [
+                    cast(torch.Tensor, leaf.grad).clone() for leaf in (*images, corrections.color)
+                ]
                 found.append([*(image.detach().clone() for image in seen), *gradients])
                 for image in images:
                     image.grad = None
@@ -148,8 +151,8 @@ class TestCorrections:
         assert is_recorded == (device == "cuda")
 
     def test_a_copy_has_its_own_colours(self):
-        corrections = CameraCorrections(OFF, True, scene())
-        copied = deepcopy(corrections)
+        corrections: Any = CameraCorrections(OFF, True, scene())
+        copied: Any = deepcopy(corrections)
         copied.color.data.normal_()
         image, view = torch.rand(1, 4, 4, 3), make_view(1)
         (seen,) = copied.correct_all_colors([image], [view])
@@ -160,12 +163,13 @@ class TestCorrections:
 
     def test_an_affine_change_of_one_camera_is_found(self):
         """Two cameras see the same picture, one of them too green."""
-        corrections = CameraCorrections(OFF, True, scene(camera_ids=(0, 1)))
+        corrections: Any = CameraCorrections(OFF, True, scene(camera_ids=(0, 1)))
         picture = torch.rand(1, 8, 8, 3)
         target = torch.cat(
             [picture * torch.tensor([1.0, 0.9, 1.0]), picture * torch.tensor([1, 1.1, 1])]
         )
         optimizer = torch.optim.Adam(corrections.parameters(), lr=0.01)
+        seen = torch.full_like(target, torch.nan)
         for _ in range(300):
             optimizer.zero_grad()
             seen = corrections.correct_colors(picture.expand(2, 8, 8, 3), make_view(2))
@@ -176,14 +180,14 @@ class TestCorrections:
     def test_translations_are_counted_in_scene_extents(self):
         moves = []
         for extent in (1.0, 10.0):
-            corrections = CameraCorrections(ON, False, scene(extent))
+            corrections: Any = CameraCorrections(ON, False, scene(extent))
             corrections.poses.pose_adjustment.data[0, 0] = 0.01
             view = make_view(1)
             moves.append(corrections.correct_poses(view).positions - view.positions)
         torch.testing.assert_close(10 * moves[0], moves[1], atol=1e-6, rtol=1e-4)
 
     def test_a_camera_that_is_not_trained_on_is_refused(self):
-        corrections = CameraCorrections(ON, True, scene(camera_ids=(4, 5)))
+        corrections: Any = CameraCorrections(ON, True, scene(camera_ids=(4, 5)))
         with pytest.raises(ValueError, match="switch the corrections off"):
             corrections.correct_poses(make_view(1))
 
@@ -195,10 +199,11 @@ class TestColorsOfExperts:
         gates = torch.softmax(torch.randn(2, 4, 4, 1), 0)
         images = torch.rand(2, 4, 4, 3)
         rest = torch.rand(4, 4, 1)
-        return MixtureRender((gates * images).sum(0), gates, images, rest, rest, None)
+        unused: Any = None
+        return MixtureRender((gates * images).sum(0), gates, images, rest, rest, unused)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
-        colors = ExpertCorrections([(OFF, True)] * 2, scene())
+        colors: Any = ExpertCorrections([(OFF, True)] * 2, scene())
         for corrections in colors.experts:
             corrections.color.normal_()
         render, view = self.render(), make_view(3).select(torch.tensor([1]))
@@ -210,7 +215,7 @@ class TestColorsOfExperts:
         assert not torch.allclose(expected, render.rgb)
 
     def test_an_expert_without_them_is_blended_as_it_is(self):
-        colors = ExpertCorrections([UNCORRECTED, (OFF, True)], scene())
+        colors: Any = ExpertCorrections([UNCORRECTED, (OFF, True)], scene())
         colors.experts[1].color.normal_()
         render, view = self.render(), make_view(1)
         seen = colors.experts[1].correct_colors(render.images[1][None], view)[0]
@@ -220,19 +225,19 @@ class TestColorsOfExperts:
         assert plain.recolored(render, view) is render.rgb and not plain.state_dict()
 
     def test_of_several_windows_the_mean_counts(self):
-        colors = ExpertCorrections([(OFF, True)], scene())
+        colors: Any = ExpertCorrections([(OFF, True)], scene())
         first, second = torch.randn(2, 3, 3, 4)
         colors.load(0, [{"corrections.color": first}, {"corrections.color": second}, {}], "A+B+C")
         expected = (first - first.mean(0) + second - second.mean(0)) / 3
         torch.testing.assert_close(colors.experts[0].color, expected)
 
     def test_poses_are_the_mean_of_several_windows_too(self):
-        learned = ExpertCorrections([(ON, False), UNCORRECTED], scene())
+        learned: Any = ExpertCorrections([(ON, False), UNCORRECTED], scene())
         first, second = 0.01 * torch.randn(2, 3, 6)
         key = "corrections.poses.pose_adjustment"
         learned.load(0, [{key: first}, {key: second}], "A+B")
         view = make_view(3).select(torch.tensor([1]))
-        alone = CameraCorrections(ON, False, scene())
+        alone: Any = CameraCorrections(ON, False, scene())
         alone.poses.pose_adjustment.data.copy_((first + second) / 2)
         own, untouched = learned.views(view)
         torch.testing.assert_close(own.viewmats, alone.correct_poses(view).viewmats)
@@ -240,12 +245,12 @@ class TestColorsOfExperts:
         assert ExpertCorrections([UNCORRECTED] * 2, scene()).views(view) is None
 
     def test_poses_of_other_cameras_are_refused(self):
-        learned = ExpertCorrections([(ON, False)], scene())
+        learned: Any = ExpertCorrections([(ON, False)], scene())
         with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
             learned.load(0, [{"corrections.poses.pose_adjustment": torch.zeros(4, 6)}], "A")
 
     def test_colours_of_other_cameras_are_refused(self):
-        colors = ExpertCorrections([(OFF, True)], scene())
+        colors: Any = ExpertCorrections([(OFF, True)], scene())
         with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
             colors.load(0, [{"corrections.color": torch.zeros(4, 3, 4)}], "A")
 
@@ -256,12 +261,14 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
     corrected = train_tiny(
         "moegs-stg", tiny_runs.scene, tmp_path, "--pipeline.model.color-correction", "True"
     )
-    learned = load_pipeline(open_run(corrected)).model.corrections.color
+    corrected_model: Any = load_pipeline(open_run(corrected)).model
+    learned = corrected_model.corrections.color
     experts = ("--experts", str(corrected), tiny_runs.experts[1])
     config = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *experts)
     shutil.rmtree(corrected.parent)
     pipeline = load_pipeline(open_run(config))
-    model, camera = pipeline.model, pipeline.datamanager.train_dataset.cameras[0:1]
+    model: Any = pipeline.model
+    camera = pipeline.datamanager.train_dataset.cameras[0:1]
     torch.testing.assert_close(model.corrections.experts[0].color, learned - learned.mean(0))
     outside = model.get_outputs_for_camera(camera)["rgb"]
     trained = model.train().get_outputs(camera)["rgb"][0]
@@ -277,10 +284,11 @@ def test_a_router_learns_from_the_colours_that_its_experts_have_learned(
     )
     teacher = Teacher(DistillationConfig(teacher=config), model.mixture.experts[0].scene)
     clear = 0.2 * torch.randn(learned.shape)
-    for one in (model, teacher.model):
+    models: tuple[Any, ...] = (model, teacher.model)
+    for one in models:
         one.corrections.experts[0].color.copy_(clear)
     trained = model.get_outputs(camera)["rgb"][0].clamp(0, 1)
-    shown = teacher._draw(view_from_cameras(camera))[..., :3] / 255.0
+    shown = teacher._render(view_from_cameras(camera))[..., :3] / 255.0
     assert (shown - trained).abs().max() <= 0.6 / 255.0
     assert (shown - outside).abs().max() > 10.0 / 255.0
     # Without the expert's colours, training shows what everybody else sees.
@@ -294,10 +302,10 @@ def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
     """One expert is drawn as it was in its own training, beside another that knows no poses."""
     shaded = ("--pipeline.model.expert.color", "full")  # Its colours depend on the rays.
     corrected = train_tiny("moegs-stg", tiny_runs.scene, tmp_path, *OPTIONS, *shaded)
-    single = load_pipeline(open_run(corrected))
+    single: Any = load_pipeline(open_run(corrected))
     experts = ("--experts", str(corrected), tiny_runs.experts[1])
     config = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *experts, "--budget", "0.001")
-    model = load_pipeline(open_run(config)).model
+    model: Any = load_pipeline(open_run(config)).model
     expert = model.corrections.experts[0]
     assert torch.equal(expert.poses.pose_adjustment, single.model.corrections.poses.pose_adjustment)
     for corrections in (expert, single.model.corrections):
@@ -318,7 +326,8 @@ def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
 
 
 def test_mixtures_of_before_open_without_poses():
-    learned, before = (ExpertCorrections([(ON, True)], scene()) for _ in range(2))
+    learned: Any = ExpertCorrections([(ON, True)], scene())
+    before = ExpertCorrections([(ON, True)], scene())
     learned.experts[0].poses.pose_adjustment.data.normal_()
     stored = {name: value for name, value in before.state_dict().items() if "poses" not in name}
     learned.load_state_dict(stored)
@@ -341,7 +350,7 @@ def test_corrected_runs_train_save_open_and_leave_held_out_views_alone(
 ):
     config = train_tiny(method, tiny_runs.scene, tmp_path, *OPTIONS, "--budget", "0.004")
     pipeline = load_pipeline(open_run(config))
-    corrections = pipeline.model.corrections
+    corrections: Any = pipeline.model.corrections
     assert corrections.color.shape == (5, 3, 4)
     assert corrections.color.abs().max() > 0
     assert corrections.poses.pose_adjustment.abs().max() > 0

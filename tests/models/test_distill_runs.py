@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -135,10 +136,13 @@ def test_targets_are_what_the_teacher_shows(tiny_runs: TinyRuns):
     outputs = pipeline.model.get_outputs_for_camera(cameras)
     config = DistillationConfig(teacher=tiny_runs.router, gate="stg")
     view = view_from_cameras(cameras)
-    part = SimpleNamespace(view=view, target=batch["image"].float(), indices=batch["image_idx"])
+    part: Any = SimpleNamespace(
+        view=view, target=batch["image"].float(), indices=batch["image_idx"]
+    )
     targets = Teacher(config, scene_of(pipeline.model.kwargs))(part)
     close = {"atol": 0.5 / 255 + 1e-6, "rtol": 0}
     torch.testing.assert_close(targets.image[0], outputs["rgb"].clamp(0, 1), **close)
+    assert targets.gate is not None
     torch.testing.assert_close(targets.gate[0], outputs["gate_stg"], **close)
 
 
@@ -151,7 +155,15 @@ def test_a_compact_mixture_teaches_as_well(tiny_runs: TinyRuns, tmp_path: Path):
 
 
 class TestMessages:
-    def fail(self, runs: TinyRuns, output: Path, match: str, *options: str, kind=ValueError, **kw):
+    def fail(
+        self,
+        runs: TinyRuns,
+        output: Path,
+        match: str,
+        *options: str,
+        kind: type[Exception] = ValueError,
+        **kw,
+    ):
         method = kw.pop("method", "moegs-stg")
         with pytest.raises(kind, match=match):
             train_tiny(method, kw.pop("scene", runs.scene), output, *options, **kw)

@@ -17,7 +17,7 @@ from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 
-PACKAGE = Path(moegs_ns.__file__).parent
+PACKAGE = Path(str(moegs_ns.__file__)).parent
 EXPERT_LIMIT, ROUTER_LIMIT, VIEWER_LIMIT = 31, 31, 19
 """On the CPU; on a GPU backend_gsplat.py replaces backend_numba.py and numba_kernels.py."""
 

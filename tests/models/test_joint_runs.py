@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,8 @@ def joint_config(*experts: str, full_steps: int = FULL_STEPS) -> MoegsTrainerCon
 def watched_config() -> MoegsTrainerConfig:
     config = joint_config("stg", "4dgaussians")
     options = tuple(OBSERVE_LESS.format(name) for name in ("stg", "4dgaussians"))
-    config.pipeline.model.expert_options = options
+    model: Any = config.pipeline.model
+    model.expert_options = options
     return config
 
 
@@ -197,7 +199,8 @@ class TestOptions:
         monkeypatch.setenv("NERFSTUDIO_METHOD_CONFIGS", "drift=drift_family:method")
         for experts in (["drift"], ["ex4dgs", "drift", "drift", "ed3dgs"]):
             config = joint_config(*experts)
-            config.pipeline.model.recipe.weight_gate_change = 0.1
+            model: Any = config.pipeline.model
+            model.recipe.weight_gate_change = 0.1
             run = open_run(train_config(config, tiny_runs.scene, tmp_path, steps=6))
             pipeline = load_pipeline(run)
             camera, _ = pipeline.datamanager.eval_item(2)
@@ -222,9 +225,10 @@ class TestOptions:
     def test_options_of_single_experts(self):
         words = "stg: --pipeline.model.recipe.densification.max-gaussians 77 --max-num-iterations 9"
         config = joint_config("stg", "4dgaussians", full_steps=0)
-        config.pipeline.model.expert_options = (words,)
+        model: Any = config.pipeline.model
+        model.expert_options = (words,)
         config.pipeline.model.check(config)
-        caps = [m.recipe.densification.max_gaussians for m in config.pipeline.model.expert_models]
+        caps = [m.recipe.densification.max_gaussians for m in model.expert_models]
         assert caps == [77, 360000] and config.max_num_iterations == 17000
 
 
@@ -235,13 +239,14 @@ class TestMistakes:
             ([], (), "moegs-joint expects the methods to train together, got none; add --experts"),
             (["sgt"], (), "'sgt' is neither"),
             (["router"], (), "'router' is neither"),
-            (["stg"], ("ex4dgs: --x 1",), r"the name of one of the experts \(stg\), got 'ex4dgs"),
+            (["stg"], ("ex4dgs: --x 1",), "got 'ex4dgs: --x 1'; name one of stg before a"),
             (["stg"], ("--x 1",), r"expects 'NAME: options'"),
         ],
     )
     def test_experts_and_options(self, experts, options, message):
         config = joint_config(*experts)
-        config.pipeline.model.expert_options = options
+        model: Any = config.pipeline.model
+        model.expert_options = options
         with pytest.raises(ValueError, match=message):
             config.pipeline.model.check(config)
 
@@ -252,7 +257,8 @@ class TestMistakes:
 
     def test_the_volume_router(self):
         config = joint_config("stg")
-        config.pipeline.model.router = VolumeRouterConfig()
+        model: Any = config.pipeline.model
+        model.router = VolumeRouterConfig()
         with pytest.raises(ValueError, match="Volume Router renders all Gaussians as one set"):
             config.pipeline.model.check(config)
 

@@ -108,10 +108,10 @@ def test_a_checkpoint_of_another_method(tiny_runs: TinyRuns, tmp_path: Path):
 
 
 def test_no_memory_left_on_the_gpu(tiny_runs: TinyRuns, tmp_path: Path, monkeypatch):
-    def explode(self, camera):
+    def explode(self, view):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("moegs_ns.models.expert_model.ExpertModel.get_outputs", explode)
+    monkeypatch.setattr("moegs_ns.models.expert_model.ExpertModel.training_outputs", explode)
     with pytest.raises(RuntimeError, match=r"with [\d,]+ Gaussians \(cap 360,000\); lower"):
         train_tiny("moegs-stg", tiny_runs.scene, tmp_path)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import TinyRuns, train_tiny
 
+from moegs_ns.models.expert_sources import options_by_method
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 
 
@@ -61,7 +62,15 @@ def test_an_experts_run_is_no_mixture_to_resume(tiny_runs: TinyRuns, tmp_path: P
         train_tiny("moegs-router", tiny_runs.scene, tmp_path, "--load-dir", str(expert))
 
 
-def test_kept_shares_lie_where_the_model_does():
+def test_options_of_experts_are_told_apart_by_method():
+    options = options_by_method(["stg: --a 1", "moegs-stg:--b 'c d'"], ["ex4dgs", "stg"])
+    assert options == {"moegs-stg": ["--a", "1", "--b", "c d"]}
+    for text in ("--a 1", "4dgaussians: --a 1"):
+        with pytest.raises(ValueError, match=rf"got '{text}'; name one of ex4dgs, stg before"):
+            options_by_method([text], ["ex4dgs", "stg"])
+
+
+def test_kept_responsibilities_lie_where_the_model_does():
     """`meta` stands for a GPU: models are moved before their checkpoint is read to the CPU."""
     stored = StoredResponsibilities().to("meta")
     stored.load_state_dict({"0": torch.ones(3), "1": torch.ones(2)})

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ class TestPrunedRuns:
         assert {"psnr_stg", "gate_4dgaussians", "psnr_oracle"} <= set(after)
 
     def test_the_run_knows_what_was_done(self, orphan):
-        schedule = load_pipeline(open_run(orphan[0])).model.pruning
+        schedule: Any = load_pipeline(open_run(orphan[0])).model.pruning
         first, second = schedule.reports
         assert first.after == second.before
         assert first.removed_fraction == pytest.approx(1 - 0.5**0.5, abs=1e-3)

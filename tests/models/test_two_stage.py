@@ -124,6 +124,7 @@ class TestTrainings:
         assert [(each.method, each.seed) for each in made if each] == [
             ("moegs-stg", 4), ("moegs-ex4dgs", 4), ("moegs-stg", 5)
         ]  # fmt: skip
+        assert made[0] is not None and made[2] is not None and made[3] is not None
         assert made[0].options == made[3].options == ("--val-cameras", "3", "--x", "1")
         assert made[2].options == ("--val-cameras", "3")
 
@@ -337,12 +338,14 @@ def test_one_command_trains_both_stages_in_processes(tiny_runs: TinyRuns, tmp_pa
     command = [sys.executable, "-W", "ignore", "-m", "nerfstudio.scripts.train", "moegs-router"]
     options = ["--experts", "stg", "4dgaussians", "--expert-budget", "0.001", "--budget", "0.002"]
     place = ["--output-dir", "out", "--vis", "tensorboard", "--data", str(tiny_runs.scene)]
+    done = None
     for _ in range(2):
         done = subprocess.run(
             [*command, *options, *place, "n3v-data"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done is not None
     assert "Expert 2 of 2" in done.stdout and "is finished" in done.stdout
     runs = sorted((tmp_path / "out" / "scene").glob("*/*/training.json"))
     methods = [path.parent.parent.name for path in runs]

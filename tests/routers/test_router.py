@@ -1,5 +1,7 @@
 """Router field and mixture: properties of the gates."""
 
+from typing import Any
+
 import pytest
 import torch
 from still_mixtures import expert, mixture, view
@@ -89,7 +91,7 @@ def test_only_the_router_learns():
 
 
 def test_features_follow_equation_six():
-    router = mixture(expert(0, 30)).router
+    router: Any = mixture(expert(0, 30)).router
     rows, ids = router.weights[0], torch.tensor([4, 1])
     features = router.gaussian_features(0, ids, torch.tensor(0.25))
     expected = torch.stack([rows["w"], rows["w_dir"], 0.25 * rows["w_time"]], dim=-1)[ids]
@@ -97,7 +99,7 @@ def test_features_follow_equation_six():
 
 
 def test_logits_follow_equation_seven():
-    router = mixture(expert(0, 30), expert(1, 20)).router
+    router: Any = mixture(expert(0, 30), expert(1, 20)).router
     splatted, origins = torch.rand(2, 5, 6, 3), torch.rand(5, 6, 3)
     directions = torch.nn.functional.normalize(torch.randn(5, 6, 3), dim=-1)
     logits = router(splatted, origins, directions, torch.tensor(0.5))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -65,7 +66,8 @@ def test_a_mixture_that_has_no_fused_set_says_so(
     tiny_runs: TinyRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pipeline = load_pipeline(open_run(tiny_runs.router))
-    monkeypatch.setattr(type(pipeline.model.mixture.experts[0]), "has_shading", True)
+    mixture: Any = pipeline.model.mixture
+    monkeypatch.setattr(type(mixture.experts[0]), "has_shading", True)
     rows = depth_rows(pipeline, 1, 2)
     assert [row["depth"] for row in rows if row["name"] == "mixture"] == ["expected", "median"]
     write_results(tmp_path / "rows.json", rows, "test")
@@ -105,7 +107,8 @@ def test_usage_is_told_by_view_and_adds_up(analysed: Path):
 def test_pictures_show_something(analysed: Path, name: str):
     with Image.open(analysed / f"{name}.png") as picture:
         assert min(picture.size) > 100
-        assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+        colors = picture.convert("RGB").getcolors(1 << 24)
+        assert colors is not None and len(colors) > 50
 
 
 def test_an_expert_alone_has_motion_and_depth(tiny_runs: TinyRuns, tmp_path: Path):

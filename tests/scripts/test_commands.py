@@ -76,6 +76,7 @@ def test_a_fixed_camera_moves_time_only(rig: Rig):
 
 def test_nerfstudio_reads_the_paths_with_their_times(rig: Rig):
     cameras = get_path_from_json(camera_path_json(Orbit(), rig, 10, fps=5.0))
+    assert cameras.times is not None
     np.testing.assert_allclose(cameras.times[:, 0].numpy(), np.linspace(0, 1, 10), atol=1e-6)
     focal = 0.5 * 48 / np.tan(np.radians(25.0))
     np.testing.assert_allclose(cameras.fy.numpy(), focal, rtol=1e-5)

@@ -6,10 +6,10 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from compact_run import Compare, Write
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.utils.eval_utils import eval_setup
 from tiny import TinyRuns, train_tiny, working_directory
@@ -17,6 +17,7 @@ from tolerances import EXACT
 from torch import Tensor
 from torchvision.io import read_image, write_png
 
+from benchmarks.speed.compact_run import Compare, Write
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
@@ -66,11 +67,11 @@ def test_a_compact_run_is_compared_where_it_was_carried_to(tiny_runs: TinyRuns, 
     Write(run, written, views=2).main()
     shutil.rmtree(run)
     written.rename(carried)
-    row = Compare((carried,), data=data).row(carried)
+    row = Compare(folders=(carried,), data=data).row(carried)
     assert row["images"] == 2 and abs(row["psnr_cost"]) < 0.05 and row["near_share"] > 0.999
     picture = carried / "0.png"
     write_png(255 - read_image(str(picture)), str(picture))
-    assert Compare((carried,), data=data).row(carried)["near_share"] < 0.6
+    assert Compare(folders=(carried,), data=data).row(carried)["near_share"] < 0.6
 
 
 class TestRuns:
@@ -127,7 +128,8 @@ class TestRuns:
         with typed(["ns-viewer", "--load-config", str(config)]):
             _, pipeline, checkpoint, step = eval_setup(config, test_mode="test")
         assert checkpoint.parent.parent == config.parent
-        assert step == 49 and pipeline.model.mixture.num_gaussians > 0
+        mixture: Any = pipeline.model.mixture
+        assert step == 49 and mixture.num_gaussians > 0
 
     def test_videos_and_tables_are_made_of_it(self, exported, tmp_path: Path):
         config = exported["moegs-stg"]

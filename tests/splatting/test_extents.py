@@ -1,13 +1,14 @@
 """Lists of tiles leave out what is too faint to be drawn, and nothing else."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from tile_lists import tiles_of, uncut
 from tolerances import EXACT, GRADIENT, assert_gradients_agree
 from toys import LEAVES, make_gaussians, make_view
 
+from benchmarks.speed.tile_lists import tiles_of, uncut
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import (
     ProjectedGaussians,
@@ -19,7 +20,7 @@ from moegs_ns.splatting import (
 from moegs_ns.splatting.projection import MIN_ALPHA, alphas_at
 
 KERNELS = [backend_numba, pytest.param(backend_gsplat, marks=pytest.mark.gpu)]
-SIZE = {"width": 400, "height": 300}
+SIZE: dict[str, Any] = {"width": 400, "height": 300}
 
 
 def device_of(backend) -> str:
@@ -70,11 +71,11 @@ def test_lists_are_much_shorter(backend, generator):
     seen = project(gaussians, view, backend=backend)
 
     def length(seen: ProjectedGaussians) -> int:
-        projection, sizes = seen.projection, (view.width, view.height)
+        projection, width, height = seen.projection, view.width, view.height
         if backend is backend_gsplat:
-            pairs = backend_gsplat._sort(projection, projection.camera_ids, 1, *sizes)[1]
+            pairs = backend_gsplat._sort(projection, projection.camera_ids, 1, width, height)[1]
         else:
-            pairs = backend_numba._sort(projection, projection.camera_ids, (1, *sizes[::-1]))[0]
+            pairs = backend_numba._sort(projection, projection.camera_ids, (1, height, width))[0]
         assert len(pairs) == tiles_of(seen, view).sum(), "The benchmark counts otherwise."
         return len(pairs)
 

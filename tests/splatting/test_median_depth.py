@@ -172,8 +172,8 @@ def test_views_of_different_times_are_refused():
 
 
 def projected(gaussians: Gaussians, view: View) -> Projection:
-    names = ("means", "quats", "scales", "opacities")
-    return reference.project(*(getattr(gaussians, name) for name in names), view)
+    g = gaussians
+    return reference.project(g.means, g.quats, g.scales, g.opacities, view)
 
 
 def listed(

@@ -79,10 +79,12 @@ def splat_and_pull(
     splats = render_experts(attached, view.to(device), **arguments, backend=backend)
     images = {name: getattr(splats, name) for name in IMAGES}
     generator = torch.Generator().manual_seed(99)
-    loss = sum(
-        (image * torch.randn(image.shape, generator=generator, dtype=torch.float64).to(image)).sum()
+    weights = [
+        torch.randn(image.shape, generator=generator, dtype=torch.float64).to(image)
         for image in images.values()
-    )
+    ]
+    products = zip(images.values(), weights, strict=True)
+    loss = sum(((image * weight).sum() for image, weight in products), torch.zeros(()))
     grads = torch.autograd.grad(loss, list(leaves.values()))
     return images, dict(zip(leaves, grads, strict=True))
 
@@ -127,7 +129,7 @@ def test_numba_stops_where_the_twin_stops():
 def test_numba_pulls_channels_alone_as_it_pulls_them_with_geometry():
     gaussians, view, _ = make_case("plain", torch.float32)
     rows = backend_numba.project(
-        *(getattr(gaussians[0], n) for n in ("means", "quats", "scales", "opacities")), view
+        gaussians[0].means, gaussians[0].quats, gaussians[0].scales, gaussians[0].opacities, view
     )
     channels = torch.rand(len(rows.depths), 4, generator=torch.Generator().manual_seed(1))
     grads = []
@@ -234,7 +236,7 @@ def test_harmonics_of_captures_are_those_of_gsplat(degree, generator):
     for context in (nullcontext, capturing):
         leaves = [value.cuda().requires_grad_() for value in (gaussians.sh, gaussians.means)]
         with context():
-            colors = view_colors(*leaves, position)
+            colors = view_colors(leaves[0], leaves[1], position)
         found.append((colors, torch.autograd.grad(colors.square().sum(), leaves)))
     FORWARD.assert_close(found[1][0], found[0][0])
     for one, other in zip(found[1][1], found[0][1], strict=True):
@@ -262,6 +264,7 @@ def test_dilation_is_a_projection_with_that_kernel(generator):
         gaussians.means, covariance(gaussians.quats, gaussians.scales), view.viewmats, view.Ks,
         view.width, view.height, eps2d=0.1, calc_compensations=True,
     )  # fmt: skip
+    assert factors is not None
     index = rows.camera_ids, rows.gaussian_ids
     Tolerance(1e-3, 1e-5).assert_close(dilated.conics, conics[index], "two inversions of float32")
     expected = gaussians.opacities[rows.gaussian_ids] * factors[index]

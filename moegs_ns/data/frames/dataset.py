@@ -1,7 +1,7 @@
 """Images of one split, with camera and frame numbers, from any parser's outputs."""
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,21 +104,13 @@ class FrameDataset(InputDataset):
 # ---- camera and frame numbers ----
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingClock:
-    """The distinct training times of a parser that gives no frame numbers."""
-
-    times: Float[Tensor, "F"]
-    num_images: int
-
-
 def with_image_ids(
-    outputs: DataparserOutputs, clock: TrainingClock | None = None
+    outputs: DataparserOutputs, training: DataparserOutputs | None = None
 ) -> DataparserOutputs:
     """The same outputs with `camera_ids`, `frame_ids`, `num_frames`, `fps`, `frame_sources`.
 
     If a parser gives no camera ids, each image is its own camera, as of one moving camera. Frames
-    of evaluation images are counted on the `clock` of the training images, so that equal times
+    of evaluation images are counted by the times of the `training` images, so that equal times
     have equal frame numbers.
     """
     metadata: dict[str, Any] = dict(outputs.metadata)
@@ -127,15 +119,16 @@ def with_image_ids(
         metadata["frame_sources"] = [FrameSource(path) for path in outputs.image_filenames]
     if "camera_ids" not in metadata:
         # Evaluation images must not take the numbers of training cameras.
-        start = 0 if clock is None else clock.num_images
+        start = 0 if training is None else len(training.image_filenames)
         metadata["camera_ids"] = list(range(start, start + count))
     if "frame_ids" not in metadata:
         times = image_times(outputs)
-        if clock is None:
+        if training is None:
             frames, metadata["num_frames"] = frames_from_times(times)
         else:
-            frames = (times[:, None] - clock.times[None, :]).abs().argmin(1)
-            metadata["num_frames"] = len(clock.times)
+            known = torch.unique(image_times(training))
+            frames = (times[:, None] - known[None, :]).abs().argmin(1)
+            metadata["num_frames"] = len(known)
         metadata["frame_ids"] = frames.tolist()
     metadata.setdefault("num_frames", max(metadata["frame_ids"], default=0) + 1)
     metadata.setdefault("fps", 0.0)
@@ -146,12 +139,6 @@ def with_image_ids(
         **{key: torch.tensor(value).reshape(-1, 1) for key, value in ids.items()},
     }
     return replace(outputs, metadata=metadata, cameras=cameras)
-
-
-def training_clock(outputs: DataparserOutputs) -> TrainingClock:
-    """The clock of the outputs of the training split."""
-    times = image_times(outputs)
-    return TrainingClock(torch.unique(times), len(times))
 
 
 def image_times(outputs: DataparserOutputs) -> Float[Tensor, "M"]:

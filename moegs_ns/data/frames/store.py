@@ -13,6 +13,7 @@ import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,6 @@ class FrameStore:
         """
         self.sizes = sizes
         self._data, self._root = data, root
-        self._maps: list[np.ndarray] | None = None
         # Images of one video or folder form a group, in order of time.
         members: dict[Path, list[int]] = {}
         for index, source in enumerate(sources):
@@ -81,8 +81,6 @@ class FrameStore:
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """One image; a read-only view of the file, nothing is copied."""
         group, row = self._slots[index]
-        if self._maps is None:
-            self._maps = self._open()
         return self._maps[group][row]
 
     def gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
@@ -101,10 +99,10 @@ class FrameStore:
             FileNotFoundError: an image or video is missing.
             ValueError: an image or video is broken, sizes differ, or the disk is too full.
         """
-        if self._maps is None:
-            self._maps = self._open()
+        _ = self._maps
 
-    def _open(self) -> list[np.ndarray]:
+    @cached_property
+    def _maps(self) -> list[np.ndarray]:
         # Find the folder of each group; its name changes with everything that its bytes depend on.
         root = self._find_root()
         folders = [root / group.key(self._data) for group in self.groups]

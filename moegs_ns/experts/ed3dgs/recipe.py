@@ -20,7 +20,7 @@ from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import smoothness_penalty
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass

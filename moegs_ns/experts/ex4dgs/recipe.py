@@ -28,7 +28,7 @@ from moegs_ns.splatting import ProjectedGaussians
 from moegs_ns.training.densification import DensificationConfig, Densifier, screen_gradients
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 from moegs_ns.training.schedules import is_due
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 DYNAMIC = "dynamic_"
 """What the names of the parameter groups of dynamic Gaussians begin with."""

@@ -17,7 +17,7 @@ from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import SSIM_LAMBDA, smoothness_penalty
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 from moegs_ns.training.schedules import clear_moments
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass

@@ -19,8 +19,7 @@ from moegs_ns.routers import Router
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.losses import PhotometricErrors
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.supervision import Supervision
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import Supervision, TrainingRender
 
 Value = TypeVar("Value")
 

@@ -1,5 +1,7 @@
 """The E-D3DGS expert: embeddings of instants and Gaussians, decoders, clocks of cameras."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,7 @@ class TestTimeGrid:
         grid(instant, 2).sum().backward()
         assert instant.grad is not None
         # Two rows are the first and the last one.
+        assert grid.values.grad is not None
         assert grid.values.grad.abs().sum(1).nonzero()[:, 0].tolist() == [0, 5]
         slope = 1.0 * (grid.values[5] - grid.values[0]).sum()
         torch.testing.assert_close(instant.grad, slope)
@@ -53,7 +56,7 @@ class TestTimeGrid:
 class TestDecoders:
     def test_the_split_trunk_is_the_concatenated_layer(self):
         expert = build_expert()
-        decoder = expert.decoders["coarse"]
+        decoder: Any = expert.decoders["coarse"]
         cotangent = torch.randn(12, 16)
         results = []
         for is_split in (True, False):
@@ -79,7 +82,8 @@ class TestDecoders:
         gradients = []
         for results in (together, apart):
             cotangents = {n: torch.ones_like(v).cumsum(0) for n, v in results.items()}
-            total = sum((results[n] * cotangents[n]).sum() for n in results)
+            products = ((results[n] * cotangents[n]).sum() for n in results)
+            total = sum(products, torch.zeros(()))
             gradients.append(torch.autograd.grad(total, sources))
         for name, value in apart.items():
             FORWARD.assert_close(together[name], value, name)
@@ -91,7 +95,8 @@ class TestDecoders:
     def test_layers_begin_as_torch_makes_them(self):
         """Unlike 4DGaussians', whose weights are drawn from wider intervals."""
         expert = ED3DGSExpertConfig().setup(scene=scene())
-        weight = expert.decoders["fine"].trunk.weight
+        decoder: Any = expert.decoders["fine"]
+        weight = decoder.trunk.weight
         assert float(weight.abs().max()) == pytest.approx(288**-0.5, rel=0.01)
 
     def test_offsets_are_the_sum_of_both_decoders_in_raw_spaces(self):
@@ -99,7 +104,7 @@ class TestDecoders:
         instant = expert.instant(time)
         raw, sums = expert.gauss_params, {}
         for name, rows in (("coarse", expert.coarse_rows), ("fine", expert.fine_rows)):
-            decoder = expert.decoders[name]
+            decoder: Any = expert.decoders[name]
             seen = expert.time_grid(instant, rows)
             inputs = torch.cat([seen.expand(12, -1), raw["embeddings"]], dim=1)
             for head, layers in decoder.heads.items():
@@ -128,7 +133,8 @@ class TestDecoders:
 
     def test_heads_can_be_left_out(self):
         expert = build_expert(deform_opacity=False, deform_sh=False)
-        assert set(expert.decoders["fine"].heads) == {"means", "scales", "quats"}
+        decoder: Any = expert.decoders["fine"]
+        assert set(decoder.heads) == {"means", "scales", "quats"}
         gaussians = expert.at(torch.tensor(0.7))
         raw = expert.gauss_params
         torch.testing.assert_close(gaussians.opacities, raw["opacities"].sigmoid())
@@ -159,6 +165,7 @@ class TestClocks:
     def test_only_the_seen_camera_learns(self):
         expert = build_expert(described=scene(camera_ids=(2, 5, 400)))
         expert.at(torch.tensor(0.5), torch.tensor(5)).means.sum().backward()
+        assert expert.time_offsets.grad is not None
         assert expert.time_offsets.grad.nonzero().tolist() == [[1]]
 
     def test_unknown_cameras_are_all_alike(self):

@@ -313,7 +313,7 @@ def with_gradients(terms, rows) -> dict[str, torch.Tensor]:
     """Values of the terms, and gradients of their sum."""
     for parameter in rows.values():
         parameter.grad = None
-    sum(terms.values()).backward()
+    sum(terms.values(), torch.zeros(())).backward()
     values = {name: term.detach().clone() for name, term in terms.items()}
     return values | {n: rows[n].grad.clone() for n in ("embeddings", "opacities")}
 

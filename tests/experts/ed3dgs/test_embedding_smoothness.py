@@ -65,6 +65,7 @@ def test_equal_embeddings_cost_nothing_and_have_a_finite_slope(means):
     value = embedding_penalty(embeddings, find_neighbours(means, NEAREST, 1.0))
     value.backward()
     assert float(value) < 1e-9
+    assert embeddings.grad is not None
     assert embeddings.grad.isfinite().all() and float(embeddings.grad.abs().max()) == 0.0
 
 

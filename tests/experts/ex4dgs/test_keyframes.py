@@ -139,8 +139,8 @@ class TestRotations:
 
 class TestOpacity:
     def share(self, instant, centers=(2.0, 4.0), log_widths=(0.0, 0.5), **options):
-        values = [torch.tensor([pair], dtype=torch.float64) for pair in (centers, log_widths)]
-        return opacity_window(torch.tensor(instant).double(), *values, 0.1, **options).item()
+        first, second = (torch.tensor([p], dtype=torch.float64) for p in (centers, log_widths))
+        return opacity_window(torch.tensor(instant).double(), first, second, 0.1, **options).item()
 
     def test_it_is_full_between_the_centres_and_a_bell_beyond(self):
         for instant in (2.0, 2.5, 4.0):

@@ -1,5 +1,7 @@
 """The full and lite models of Spacetime Gaussians, and where their recipe adds and removes."""
 
+from typing import Any, Literal
+
 import pytest
 import torch
 from tiny import TinyRuns, train_tiny
@@ -19,13 +21,15 @@ from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.splatting import project, rasterize
 from moegs_ns.training.samplers import SameTimeSampler
-from moegs_ns.training.training_render import TrainingRender
+from moegs_ns.training.supervision import TrainingRender
 
 SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)
 GUIDED = GuidedSamplingConfig(start=0)
+UNUSED: Any = None
+"""Where a rendered view goes that is not looked at."""
 
 
-def build(color: str = "full", count: int = 24, **options):
+def build(color: Literal["sh", "lite", "full"] = "full", count: int = 24, **options):
     torch.manual_seed(0)
     cloud = InitialPoints(
         torch.rand(count, 3) + torch.tensor([0.0, 0.0, 3.0]), torch.rand(count, 3)
@@ -162,7 +166,7 @@ class TestGuidedSampling:
         guided, events = GuidedSampling(GUIDED, 4), []
         for step in range(0, 400, 10):
             current["camera"] = camera = (step // 10) % 4
-            if guided.is_wanted(step, 100, camera, None):
+            if guided.is_wanted(step, 100, camera, UNUSED):
                 events.append((camera, step))
         assert [camera for camera, _ in events] == [0, 2]
         assert all(step > 100 for _, step in events)
@@ -174,7 +178,7 @@ class TestGuidedSampling:
             "moegs_ns.experts.stg.guided_sampling.last_ssim", lambda part: next(values)
         )
         guided = GuidedSampling(GUIDED, 3)
-        assert not any(guided.is_wanted(500 + i, 100, i % 3, None) for i in range(12))
+        assert not any(guided.is_wanted(500 + i, 100, i % 3, UNUSED) for i in range(12))
 
     def test_new_gaussians_join_parameters_optimisers_and_statistics(self):
         expert, recipe, optimizers = build("full", count=400)
