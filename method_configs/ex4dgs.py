@@ -65,7 +65,7 @@ moegs_ex4dgs_n3v = ex4dgs_method(
     "Expert: Ex4DGS as released for N3V.",
     Ex4DGSExpertConfig(as_released=True),
     # No bound on pruning by errors was published.
-    Ex4DGSRecipeConfig(as_released=True, error_prune=ErrorPruneConfig(max_share=1.0)),
+    Ex4DGSRecipeConfig(as_released=True, error_prune=ErrorPruneConfig(max_fraction=1.0)),
     final_key_ratio=1.0,
 )
 

@@ -53,7 +53,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "moegs-ex4dgs-n3v": {
         "expert.as_released": True, "recipe.as_released": True,
-        "recipe.error_prune.max_share": 1.0,
+        "recipe.error_prune.max_fraction": 1.0,
         "dynamic_means.final_ratio": 1.0,
     },
     "moegs-ex4dgs-technicolor": {

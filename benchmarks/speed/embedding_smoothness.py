@@ -21,8 +21,8 @@ from benchmarks.tables import RESULTS, Table
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
     find_neighbours,
-    plain_roughness,
-    sparse_roughness,
+    reference_penalty,
+    sparse_penalty,
 )
 
 NEIGHBOURS, EMBEDDING_SIZE = 20, 32
@@ -53,7 +53,7 @@ class EmbeddingSmoothness(Table):
         searching, neighbours = time_calls(search, 3, warmup=1), search()
         embeddings = torch.randn(count, EMBEDDING_SIZE, generator=generator).to(self.device)
         embeddings.requires_grad_()
-        ways = {"plain": plain_roughness, "sparse": sparse_roughness}
+        ways = {"plain": reference_penalty, "sparse": sparse_penalty}
         calls = {n: partial(value_and_gradient, w, embeddings, neighbours) for n, w in ways.items()}
         row: dict[str, Any] = {"device": self.device, "gaussians": count}
         row |= {"pairs": len(neighbours.others), "search_ms": searching.median}

@@ -130,10 +130,10 @@ class _FusedHeads(torch.autograd.Function):
         rectified, active, weight, *weights = ctx.saved_tensors
         of_active, parts = torch.empty_like(active), active.chunk(len(weights), dim=-1)
         with precision(ctx.precision):
-            for gradient, own, place in zip(
+            for gradient, own, part in zip(
                 gradients, weights, of_active.chunk(len(weights), dim=-1), strict=True
             ):
-                torch.mm(gradient, own, out=place)
+                torch.mm(gradient, own, out=part)
             of_active = _through_relu(of_active, active)
             of_rectified = of_active @ weight
             pairs = list(zip(gradients, parts, strict=True))

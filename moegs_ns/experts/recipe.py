@@ -28,13 +28,13 @@ class RecipeConfig(InstantiateConfig):
 
     _target: type = field(default_factory=lambda: Recipe)
     ssim_lambda: float = SSIM_LAMBDA
-    """Weight of the structural term of the loss."""
+    """Weight of D-SSIM in the loss."""
     sh_degree_every: int = 1000
     """Steps after which colours gain one degree of spherical harmonics."""
     densification: DensificationConfig = field(default_factory=DensificationConfig)
     """When Gaussians are added and removed."""
     weight_opacity: float = 0.0
-    """Weight of the mean opacity, which thins out haze that few training views see."""
+    """Weight of the mean opacity, which thins out floaters that few training views see."""
     random_background: bool = False
     """Lay the Gaussians over a new random colour at every training step, so that nothing may stay
     transparent; for scenes in which every ray ends on a surface. Transparent images keep the colour
@@ -78,7 +78,7 @@ class Recipe(nn.Module):
 
     @property
     def densifiers(self) -> tuple[Densifier, ...]:
-        """Those of all Gaussians, in the order of the expert's rows."""
+        """Those of all Gaussians, in the order of the expert's Gaussians."""
         return (self.densifier,)
 
     def steps(self, full: int) -> int:
@@ -150,7 +150,7 @@ class Recipe(nn.Module):
         return torch.rand(3, generator=self.generator)
 
     def ssim_lambda(self, step: int) -> float:
-        """Weight of the structural term of the loss; it is not computed where this is 0."""
+        """Weight of D-SSIM in the loss; it is not computed where this is 0."""
         return self.config.ssim_lambda
 
     def before_step(self, step: int) -> None:
@@ -158,9 +158,9 @@ class Recipe(nn.Module):
         degree = step // self.steps(self.config.sh_degree_every)
         self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
 
-    def to_draw(self, seen: ProjectedGaussians) -> ProjectedGaussians:
-        """What is drawn of the expert in a training step."""
-        return seen
+    def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
+        """What a training step rasterizes of the expert."""
+        return projected
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised."""
@@ -171,7 +171,7 @@ class Recipe(nn.Module):
         return {"photometric": errors.loss} | self.regularizers()
 
     def regularizers(self) -> dict[str, Tensor]:
-        """Named losses of the Gaussians alone, whatever was drawn."""
+        """Named losses of the Gaussians alone, whatever was rendered."""
         if self.config.weight_opacity == 0.0:
             return {}
         opacities = self.expert.gauss_params["opacities"].sigmoid()

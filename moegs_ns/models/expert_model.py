@@ -127,7 +127,7 @@ class ExpertModel(GaussianModel):
         # Project all times at once, then rasterise each.
         projected = self.expert.project(views, [training_camera(one) for one in views])
         renders = [
-            rasterize([self.recipe.to_draw(one)], own).only()
+            rasterize([self.recipe.to_rasterize(one)], own).only()
             for one, own in zip(projected, views, strict=True)
         ]
         for output in renders:

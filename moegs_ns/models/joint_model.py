@@ -80,7 +80,7 @@ class JointModel(MixtureModel):
         view = view.to(self.device)
         # Let every recipe add its probes between projection and rasterisation.
         projected = [
-            recipe.to_draw(one)
+            recipe.to_rasterize(one)
             for recipe, one in zip(
                 self.recipe.experts.values(),
                 self.mixture.project(view, camera=training_camera(view)),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 SSIM_LAMBDA = 0.2
-"""Share of the structural term in the standard loss of Gaussian splatting."""
+"""Weight of D-SSIM in the standard loss of Gaussian splatting."""
 WINDOW = 11
 """Pixels along each edge of the window of SSIM."""
 
@@ -71,8 +71,8 @@ def similarity_map(
 ) -> Float[Tensor, "C H W 1"]:
     """SSIM at every pixel, averaged over colours; zeros lie around the images.
 
-    All moments are blurred in one convolution per axis: with small images the number of kernels
-    that are launched is what a training step costs.
+    All moments are blurred in one convolution per axis: training on small images is
+    launch-bound.
     """
     count = pred.shape[0]
     images = torch.stack([pred, target]).permute(0, 1, 4, 2, 3)
@@ -91,9 +91,9 @@ def similarity_map(
 
 
 @cache
-@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+@torch.inference_mode(False)  # Cached tensors allow gradients even if first made without.
 def _gaussian_window(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 1 1 11"]:
-    """One row of the window for each colour; kept, since making it costs as much as using it."""
+    """One row of the window for each colour; cached, since making it costs as much as using it."""
     offsets = torch.arange(WINDOW, device=device, dtype=dtype) - WINDOW // 2
     window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
     return (window / window.sum()).repeat(3, 1, 1, 1)
@@ -109,7 +109,7 @@ def distillation_loss(
 ) -> Float[Tensor, ""]:
     """Ground truth where the student's gate is high, the mixture's image where it is low (Eq. 11).
 
-    `lam` balances the two terms; `gate` in [0, 1] is the student's share in the teacher's mixture.
+    `lam` balances the two terms; `gate` in [0, 1] is the student's gate in the teacher's mixture.
     """
     trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
     doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher, ssim_lambda)
@@ -129,7 +129,7 @@ def unweighted_distillation_loss(
 
 
 def smoothness_penalty(values: Float[Tensor, "*s rows columns"]) -> Float[Tensor, ""]:
-    """Mean squared second difference of parameters along their rows, which may be instants."""
+    """Mean squared second difference of parameters along their rows, which may be times."""
     if values.shape[-2] < 3:
         return values.new_zeros(())
     bend = values[..., 2:, :] - 2.0 * values[..., 1:-1, :] + values[..., :-2, :]

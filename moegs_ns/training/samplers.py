@@ -111,7 +111,7 @@ class SeededSampler:
 class ShuffledSampler(SeededSampler):
     """Passes over all images in random order, without replacement within a pass.
 
-    With more than one view the images of a step show different times; such a batch is splatted
+    With more than one view the images of a step show different times; such a batch is rendered
     one image after the other.
     """
 

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def scaled_steps(steps: int, budget: float) -> int:
-    """`steps` of the published recipe at a share `budget` of it; at least 1."""
+    """`steps` of the published recipe at a fraction `budget` of it; at least 1."""
     return max(1, round(steps * budget))
 
 
@@ -29,14 +29,14 @@ class LogLinearSchedulerConfig(SchedulerConfig):
 
     _target: type = field(default_factory=lambda: LogLinearScheduler)
     final_ratio: float = 0.01
-    """Learning rate at `max_steps` as a share of the first one."""
+    """Learning rate at `max_steps` as a fraction of the first one."""
     max_steps: int = 30000
     """Steps of the decay; the rate stays constant afterwards."""
     restart_step: int = 0
     """Step at which the decay starts again from the first rate; 0 means never."""
 
     def scaled(self, budget: float) -> "LogLinearSchedulerConfig":
-        """The schedule of a run that gets a share `budget` of the steps."""
+        """The schedule of a run that gets a fraction `budget` of the steps."""
         restart = scaled_steps(self.restart_step, budget) if self.restart_step else 0
         return replace(self, max_steps=scaled_steps(self.max_steps, budget), restart_step=restart)
 
@@ -57,10 +57,9 @@ class LogLinearScheduler(Scheduler):
 
 
 class PlainLambdaLR(LambdaLR):
-    """torch's LambdaLR without its looks at how it is used, which cost more than a rate."""
+    """torch's LambdaLR without its checks of how it is used, which take longer than the rate."""
 
     def step(self, epoch: int | None = None) -> None:
-        """See torch."""
         if epoch is not None or self.last_epoch < 0:
             super().step(epoch)
             return

@@ -289,7 +289,7 @@ def test_a_deformation_that_is_turned_on_is_captured_once(device):
     ask, asked = Graphed(build("ed3dgs", device), "at"), asked_of(device)
     graphs = set()
     for step in range(2 * WARMUP_CALLS):
-        ask.expert.set_shares(0.1 * (step + 1), 0.05 * (step + 1))
+        ask.expert.set_weights(0.1 * (step + 1), 0.05 * (step + 1))
         with torch.no_grad():
             (found, _), (expected, _) = ask(asked), ask.plainly(asked)
         torch.testing.assert_close(found.means, expected.means)

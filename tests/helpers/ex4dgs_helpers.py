@@ -41,9 +41,9 @@ def build(
             dynamic, 3, generator=torch.Generator().manual_seed(1)
         )
         recipe.densifier.statistics["best_frames"][:] = 4.0
-        recipe.config.conversion.share = 1.0
+        recipe.config.conversion.fraction = 1.0
         assert recipe.convert(drawn(expert)) == dynamic
-        recipe.config.conversion.share = 0.02
+        recipe.config.conversion.fraction = 0.02
     for parameter in expert.parameters():
         parameter.grad = torch.full_like(parameter, 1e-3)
     for optimizer in optimizers.values():

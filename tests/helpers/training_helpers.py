@@ -40,13 +40,18 @@ def table(num_frames: int = FRAMES, cameras: int = 2) -> FrameTable:
 
 
 def drawn(
-    expert, frame: int = 5, index: int = 0, *, to_draw=lambda projected: projected, **view_options
+    expert,
+    frame: int = 5,
+    index: int = 0,
+    *,
+    to_rasterize=lambda projected: projected,
+    **view_options,
 ) -> TrainingRender:
     """One view of the expert at a frame; its target is a ramp of grey."""
     time = frame / max(1, expert.scene.num_frames - 1)
     view = make_view(1, **view_options)
     view = replace(view, times=torch.tensor([time]), frame_ids=torch.tensor([frame]))
-    projected = to_draw(project(expert.at(view.time, training_camera(view)), view))
+    projected = to_rasterize(project(expert.at(view.time, training_camera(view)), view))
     result = rasterize([projected], view).only()
     result.retain_screen_gradients()
     image = finish_image(expert, result, view, expert.background)
@@ -59,7 +64,7 @@ def train_step(expert, recipe, optimizers, step: int) -> float:
     recipe.before_step(step)
     (index,) = recipe.sampler.next(step)
     frame = int(recipe.sampler.table.frame_ids[index])
-    part = drawn(expert, frame, int(index), to_draw=recipe.to_draw)
+    part = drawn(expert, frame, int(index), to_rasterize=recipe.to_rasterize)
     losses = recipe.loss_terms(step, [part])
     for optimizer in optimizers.values():
         optimizer.zero_grad()

@@ -101,7 +101,7 @@ class TestSources:
         recipe.densifier.statistics["best_frames"][:] = 4.0
         recipe.dynamic.statistics["counts"][:] = 30.0
         recipe.dynamic.statistics["gradients"][2:5] = 30.0
-        recipe.config.conversion.share = 1.0
+        recipe.config.conversion.fraction = 1.0
         before, told = colors(expert), []
         with track_parents(recipe, told.append):
             assert recipe.convert(drawn(expert)) > 0

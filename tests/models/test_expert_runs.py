@@ -94,7 +94,7 @@ def test_training_lowers_the_error_and_passes_all_stages(place: Place):
     if place.family.method == "moegs-ex4dgs":
         assert expert.duration == 5.0 and expert.num_static > 0 and expert.num_dynamic > 0
     else:
-        assert expert.motion_share == expert.appearance_share == 1.0
+        assert expert.motion_weight == expert.appearance_weight == 1.0
         assert len(expert.time_offsets) == 5 and float(expert.time_offsets.abs().min()) > 0
         raw = expert.gauss_params["embeddings"]
         assert raw.shape == (expert.num_gaussians, 32) and float(raw.abs().max()) > 0

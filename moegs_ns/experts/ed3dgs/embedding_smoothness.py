@@ -152,7 +152,7 @@ def _nearest(
     return found.values, nearest.gather(1, found.indices)
 
 
-def embedding_roughness(
+def embedding_penalty(
     embeddings: Float[Tensor, "N G"], neighbours: Neighbours
 ) -> Float[Tensor, ""]:
     """Mean distance of the embeddings of neighbours, times the root of the pair's weight.
@@ -162,11 +162,13 @@ def embedding_roughness(
     if neighbours.total == 0:
         return embeddings.new_zeros(())
     has_products = embeddings.is_cuda or torch.backends.mkl.is_available()
-    measure = sparse_roughness if has_products else plain_roughness
+    measure = sparse_penalty if has_products else reference_penalty
     return measure(embeddings, neighbours) / neighbours.total
 
 
-def plain_roughness(embeddings: Float[Tensor, "N G"], neighbours: Neighbours) -> Float[Tensor, ""]:
+def reference_penalty(
+    embeddings: Float[Tensor, "N G"], neighbours: Neighbours
+) -> Float[Tensor, ""]:
     """The sum over all pairs, one difference of embeddings for each."""
     difference = embeddings.index_select(0, neighbours.rows) - embeddings.index_select(
         0, neighbours.others
@@ -174,16 +176,16 @@ def plain_roughness(embeddings: Float[Tensor, "N G"], neighbours: Neighbours) ->
     return (neighbours.roots * (difference.square().sum(-1) + TINY).sqrt()).sum()
 
 
-def sparse_roughness(embeddings: Float[Tensor, "N G"], neighbours: Neighbours) -> Float[Tensor, ""]:
-    """`plain_roughness` by sparse matrix products, which write one number a pair to memory, not G.
+def sparse_penalty(embeddings: Float[Tensor, "N G"], neighbours: Neighbours) -> Float[Tensor, ""]:
+    """`reference_penalty` by sparse matrix products, which write 1 number a pair, not G.
 
     Squared distances are expanded, and forces cancel where embeddings are nearly equal, hence in
     double precision: differences down to a millionth of the embeddings themselves are told.
     """
-    return cast(Tensor, _SparseRoughness.apply(embeddings, neighbours))
+    return cast(Tensor, _SparsePenalty.apply(embeddings, neighbours))
 
 
-class _SparseRoughness(torch.autograd.Function):
+class _SparsePenalty(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, embeddings: Tensor, neighbours: Neighbours) -> Tensor:
         centred = embeddings.double()

@@ -1,4 +1,4 @@
-"""Which images E-D3DGS trains on: far cameras, frames that are drawn badly, bursts of one frame."""
+"""Which images E-D3DGS trains on: far cameras, badly rendered frames, bursts of one frame."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +26,11 @@ class ErrorSamplingConfig(PrintableConfig):
     """Step up to which frames are drawn evenly; published as 60000 for Technicolor."""
     burst_every: int = 50
     """Steps from one burst to the next, at any budget. In a burst cameras change and the frame
-    stays, and the loss has its structural term."""
+    stays, and the loss includes D-SSIM."""
     burst_steps: int = 5
     """Steps of a burst. In the release a sixth one shows the same frame without that term."""
     far_quantile: float = 0.5
-    """A camera follows another one that is farther away than this share of the distances between
+    """A camera follows another one that is farther away than this fraction of the distances between
     all cameras, if there is one; the paper says 0.4."""
 
 
@@ -122,7 +122,7 @@ class ErrorSampler(SeededSampler):
 
     def _draw(self, step: int) -> int:
         self._update_errors(step)
-        rows = self._far_rows(self._rows_of_frame[self._draw_frame(step + 1)])
+        rows = self._far_images(self._rows_of_frame[self._draw_frame(step + 1)])
         return int(rows[torch.randint(len(rows), (), generator=self._generator)])
 
     def _update_errors(self, step: int) -> None:
@@ -132,7 +132,7 @@ class ErrorSampler(SeededSampler):
             self._errors[observation.rows] = observation.arrived()
 
     def _draw_frame(self, done: int) -> int:
-        """Place of a frame among the distinct ones."""
+        """Index of a frame among the distinct ones."""
         if self.schedule.keeps_frame(done) and self._last_row != NO_ROW:
             frame = int(self._frame_of_row[self._last_row])
             # A frame that one camera shows would be the same image again and again.
@@ -156,7 +156,7 @@ class ErrorSampler(SeededSampler):
             weights[self._is_drawn] = (errors - errors.amin()) / spread
         return weights
 
-    def _far_rows(self, rows: Int[Tensor, "V"]) -> Int[Tensor, "W"]:
+    def _far_images(self, rows: Int[Tensor, "V"]) -> Int[Tensor, "W"]:
         """Those of the images that another camera took, and far from the last one if any is."""
         if self._last_row == NO_ROW:
             return rows
@@ -198,7 +198,7 @@ class ErrorSampler(SeededSampler):
 
 def far_distance(table: FrameTable, quantile: float) -> float:
     """The given quantile of the distances between cameras, each taken where it is seen first; 0 for
-    a single camera or unknown places.
+    a single camera or unknown positions.
     """
     if table.positions is None or len(table) == 0:
         return 0.0

@@ -29,7 +29,7 @@ SHOWN_BY = {
     "opacities": ("motion", "appearance"),
     "sh": ("appearance",),
 }
-"""Which shares of the deformation scale the offsets of each raw parameter."""
+"""Which weights of the deformation scale the offsets of each raw parameter."""
 
 
 @dataclass
@@ -42,12 +42,12 @@ class ED3DGSExpertConfig(ExpertConfig):
     embedding_size: int = 32
     """Numbers of the embedding of each Gaussian."""
     time_size: int = 256
-    """Numbers of the embedding of an instant."""
+    """Numbers of the embedding of a time."""
     time_rows: int | None = None
-    """Instants whose embeddings are learned; None takes half the number of frames, as published
+    """Times whose embeddings are learned; None takes half the number of frames, as published
     for all multi-view scenes."""
     coarse_time_rows: int | None = None
-    """Instants that the coarse decoder, and at first the fine one, tells apart; None takes a tenth
+    """Times that the coarse decoder, and at first the fine one, tells apart; None takes a tenth
     of the number of frames."""
     time_spread: float = 0.01
     """Initial length of the embeddings of time, published as 0 for scenes other than N3V."""
@@ -64,7 +64,7 @@ class ED3DGSExpertConfig(ExpertConfig):
 class ED3DGSExpert(Expert):
     """Canonical Gaussians plus offsets of a coarse and a fine decoder, in raw spaces.
 
-    A decoder sees the `embeddings` [N, 32] of the Gaussians and the embedding of the instant, never
+    A decoder sees the `embeddings` [N, 32] of the Gaussians and the embedding of the time, never
     a position. Training cameras may be a little ahead or behind; `at` without a camera takes their
     mean. How much of the deformation is shown, and how finely time is told apart, grows during
     training and is saved.
@@ -72,15 +72,15 @@ class ED3DGSExpert(Expert):
 
     config: ED3DGSExpertConfig
     camera_ids: Int[Tensor, "M"]
-    shares: Float[Tensor, "2"]
-    """`motion_share` and `appearance_share`."""
+    weights: Float[Tensor, "2"]
+    """`motion_weight` and `appearance_weight`."""
 
     def __init__(
         self, config: ED3DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
     ) -> None:
         super().__init__(config, scene, points)
-        rows = rows_for(config.time_rows, scene.num_frames, share=2)
-        self.coarse_rows = rows_for(config.coarse_time_rows, scene.num_frames, share=10)
+        rows = rows_for(config.time_rows, scene.num_frames, frames=2)
+        self.coarse_rows = rows_for(config.coarse_time_rows, scene.num_frames, frames=10)
         check_config(config, rows, self.coarse_rows)
         self.time_grid = TimeGrid(rows, config.time_size, config.time_spread)
         self.decoders = nn.ModuleDict(
@@ -89,37 +89,35 @@ class ED3DGSExpert(Expert):
         ids = torch.tensor(scene.camera_ids, dtype=torch.long)
         self.register_buffer("camera_ids", ids, persistent=False)
         self.time_offsets = nn.Parameter(torch.zeros(len(ids)))
-        """How far each training camera is ahead, as a share of the clip."""
+        """How far each training camera is ahead, as a fraction of the clip."""
         self.fine_rows = rows
-        """Instants that the fine decoder tells apart now."""
-        self.motion_share = 1.0
-        """Share of the offsets of position and rotation that is shown, and of all others."""
-        self.appearance_share = 1.0
-        """Share of the offsets of colour that is shown, and of scale and opacity."""
-        self.register_buffer("shares", torch.ones(2), persistent=False)
+        """Times that the fine decoder tells apart now."""
+        self.motion_weight = 1.0
+        """Fraction of the offsets of position and rotation that is shown, and of all others."""
+        self.appearance_weight = 1.0
+        """Fraction of the offsets of colour that is shown, and of scale and opacity."""
+        self.register_buffer("weights", torch.ones(2), persistent=False)
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
         """See base; all Gaussians have the same embedding at first."""
         embeddings = torch.zeros(len(points), self.config.embedding_size)
         return super().initial_parameters(points, scene) | {"embeddings": embeddings}
 
-    def set_shares(self, motion: float, appearance: float) -> None:
+    def set_weights(self, motion: float, appearance: float) -> None:
         """How much of the deformation is shown from now on."""
-        if (motion, appearance) == (self.motion_share, self.appearance_share):
+        if (motion, appearance) == (self.motion_weight, self.appearance_weight):
             return
-        self.motion_share, self.appearance_share = motion, appearance
+        self.motion_weight, self.appearance_weight = motion, appearance
         with torch.no_grad():
-            for place, share in enumerate((motion, appearance)):
-                self.shares[place].fill_(share)
+            for index, weight in enumerate((motion, appearance)):
+                self.weights[index].fill_(weight)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
-        """See base."""
         return deformed(self, self.offsets(self.instant(time, camera)))
 
     @property
     def graph_key(self) -> Hashable | None:
-        """See base."""
-        is_shown = self.motion_share > 0.0, self.appearance_share > 0.0
+        is_shown = self.motion_weight > 0.0, self.appearance_weight > 0.0
         return self.active_sh_degree, self.fine_rows, *is_shown
 
     def instant(
@@ -136,21 +134,21 @@ class ED3DGSExpert(Expert):
         neutral = self.time_offsets.mean()
         if camera is None:
             return neutral
-        # Compared as a whole, not looked up, as a look-up would wait for the GPU.
+        # Compared as a whole: a look-up would synchronise with the host.
         is_camera = self.camera_ids == camera
         return torch.where(is_camera.any(), (self.time_offsets * is_camera).sum(), neutral)
 
     def offsets(self, instant: Float[Tensor, ""]) -> dict[str, Float[Tensor, "N _"]]:
         """Offsets of the raw parameters, the sum of both decoders, as far as they are shown."""
-        on_host = {"motion": self.motion_share, "appearance": self.appearance_share}
+        on_host = {"motion": self.motion_weight, "appearance": self.appearance_weight}
         shown = [name for name, kinds in SHOWN_BY.items() if all(on_host[kind] for kind in kinds)]
-        # Read where a recording can: it need not end because shares grow.
-        growing = dict(zip(on_host, self.shares, strict=True))
-        shares = {
+        # Read on the device, so that a captured graph stays valid while the weights grow.
+        growing = dict(zip(on_host, self.weights, strict=True))
+        weights = {
             name: reduce(torch.mul, (growing[kind] for kind in SHOWN_BY[name])) for name in shown
         }
-        if "means" in shares:
-            shares["means"] = shares["means"] * float(self.scene.extent / PUBLISHED_EXTENT)
+        if "means" in weights:
+            weights["means"] = weights["means"] * float(self.scene.extent / PUBLISHED_EXTENT)
         rows = {"coarse": self.coarse_rows, "fine": self.fine_rows}
         coarse, fine = (
             self.decoders[name](
@@ -158,22 +156,20 @@ class ED3DGSExpert(Expert):
             )
             for name in ("coarse", "fine")
         )
-        return {name: shares[name] * (coarse[name] + fine[name]) for name in coarse}
+        return {name: weights[name] * (coarse[name] + fine[name]) for name in coarse}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See base."""
         return super().get_extra_state() | {
             "fine_rows": self.fine_rows,
-            "motion_share": self.motion_share,
-            "appearance_share": self.appearance_share,
+            "motion_share": self.motion_weight,
+            "appearance_share": self.appearance_weight,
             "camera_ids": self.camera_ids.tolist(),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See base."""
         super().set_extra_state(state)
         self.fine_rows = int(state["fine_rows"])
-        self.set_shares(float(state["motion_share"]), float(state["appearance_share"]))
+        self.set_weights(float(state["motion_share"]), float(state["appearance_share"]))
         self.camera_ids = torch.tensor(state["camera_ids"], dtype=torch.long).to(self.camera_ids)
 
     def _load_from_state_dict(
@@ -187,23 +183,23 @@ class ED3DGSExpert(Expert):
 
 
 class TimeGrid(nn.Module):
-    """Embeddings of instants that are spread evenly over the clip."""
+    """Embeddings of times that are spread evenly over the clip."""
 
     def __init__(self, rows: int, size: int, spread: float) -> None:
         super().__init__()
         self.values = nn.Parameter(torch.randn(rows, size) * (spread / size**0.5))
 
-    def forward(self, instant: Float[Tensor, ""], rows: int) -> Float[Tensor, "D"]:
-        """The embedding of `instant` in [0, 1] if only `rows` instants were told apart.
+    def forward(self, time: Float[Tensor, ""], rows: int) -> Float[Tensor, "D"]:
+        """The embedding of `time` in [0, 1] if only `rows` times were told apart.
 
         The grid is resampled to that many rows, then interpolated; time turns round at both ends.
         """
         grid = self.values.T[None]
         if rows != grid.shape[-1]:
             grid = functional.interpolate(grid, size=rows, mode="linear", align_corners=True)
-        place = torch.stack([2.0 * instant - 1.0, torch.zeros_like(instant)])
+        position = torch.stack([2.0 * time - 1.0, torch.zeros_like(time)])
         return functional.grid_sample(
-            grid[:, :, None], place.reshape(1, 1, 1, 2), padding_mode="reflection",
+            grid[:, :, None], position.reshape(1, 1, 1, 2), padding_mode="reflection",
             align_corners=True,
         ).reshape(-1)  # fmt: skip
 
@@ -235,15 +231,15 @@ class EmbeddingDecoder(nn.Module):
     def hidden(
         self, embeddings: Float[Tensor, "N G"], time_embedding: Float[Tensor, "D"]
     ) -> Float[Tensor, "N W"]:
-        """The trunk; its share that depends on time is the same for all and computed once."""
+        """The trunk; its part that depends on time is the same for all and computed once."""
         of_time, of_gaussian = self.trunk.weight.tensor_split([self.time_size], dim=1)
         shared = functional.linear(time_embedding, of_time, self.trunk.bias)
         return functional.linear(embeddings, of_gaussian, shared)
 
 
-def rows_for(configured: int | None, num_frames: int, share: int) -> int:
-    """The configured number of instants, or else one per `share` frames and at least 2."""
-    return max(2, num_frames // share) if configured is None else configured
+def rows_for(configured: int | None, num_frames: int, frames: int) -> int:
+    """The configured number of times, or else one per `frames` frames and at least 2."""
+    return max(2, num_frames // frames) if configured is None else configured
 
 
 def check_config(config: ED3DGSExpertConfig, rows: int, coarse_rows: int) -> None:

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
-    embedding_roughness,
+    embedding_penalty,
     find_neighbours,
 )
 from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig, ErrorSchedule
@@ -29,7 +29,7 @@ class ED3DGSRecipeConfig(RecipeConfig):
 
     _target: type = field(default_factory=lambda: ED3DGSRecipe)
     ssim_lambda: float = 1 / 3
-    """Weight of the structural term of the loss in bursts, where that of L1 is the rest."""
+    """Weight of D-SSIM in the loss of bursts, where that of L1 is the rest."""
     ssim_lambda_between: float = 0.0
     """The same between bursts, published as 0: then only L1 counts."""
     densification: DensificationConfig = field(
@@ -48,7 +48,7 @@ class ED3DGSRecipeConfig(RecipeConfig):
     appearance_steps: int = 1000
     """Steps over which that is turned on; 0 as above."""
     time_growth_steps: int = 10000
-    """Steps over which the fine decoder comes to tell all instants apart; 0 for Technicolor, which
+    """Steps over which the fine decoder comes to tell all times apart; 0 for Technicolor, which
     starts with all."""
     weight_opacity: float = 1e-4
     """Weight of the mean opacity, as in the paper; in the release it is that of the sigmoid of the
@@ -95,7 +95,6 @@ class ED3DGSRecipe(Recipe):
         }
 
     def make_sampler(self, table: FrameTable) -> Sampler:
-        """See base."""
         seed = self.generator.initial_seed()
         quantile = self.config.sampling.far_quantile
         self.sampler = ErrorSampler(table, self.schedule, seed, quantile)
@@ -110,21 +109,21 @@ class ED3DGSRecipe(Recipe):
         """See base; sets how much of the deformation is shown and how finely it tells time."""
         super().before_step(step)
         config, expert = self.config, self.ed3dgs
-        motion = self._share(step, 0, config.motion_steps)
-        expert.set_shares(
-            motion, self._share(step, config.appearance_start, config.appearance_steps)
+        motion = self._progress(step, 0, config.motion_steps)
+        expert.set_weights(
+            motion, self._progress(step, config.appearance_start, config.appearance_steps)
         )
         coarse, rows = expert.coarse_rows, len(expert.time_grid.values)
-        grown = self._share(step, 0, config.time_growth_steps)
+        grown = self._progress(step, 0, config.time_growth_steps)
         expert.fine_rows = coarse + int((rows - coarse) * grown)
 
-    def _share(self, step: int, start: int, length: int) -> float:
+    def _progress(self, step: int, start: int, length: int) -> float:
         """How much of something that grows for `length` steps after `start` there is."""
         done = step + 1 - start * self.budget
         return min(1.0, max(0.0, done / (length * self.budget))) if length else float(done > 0.0)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
-        """See base; L1 has the same weight in all steps, the structural term comes on top."""
+        """See base; L1 has the same weight in all steps, D-SSIM comes on top."""
         losses, ssim_lambda = super().loss_terms(step, parts), self.ssim_lambda(step)
         if ssim_lambda > 0.0:
             losses["photometric"] = losses["photometric"] / (1.0 - ssim_lambda)
@@ -147,7 +146,7 @@ class ED3DGSRecipe(Recipe):
         terms, weight = super().regularizers(), self.config.weight_embedding
         if weight > 0.0:
             embeddings = self.expert.gauss_params["embeddings"]
-            terms["embedding"] = weight * embedding_roughness(embeddings, self.current_neighbours())
+            terms["embedding"] = weight * embedding_penalty(embeddings, self.current_neighbours())
         return list(terms.values())
 
     def current_neighbours(self) -> Neighbours:
@@ -159,7 +158,6 @@ class ED3DGSRecipe(Recipe):
         return self.neighbours
 
     def after_step(self, step: int) -> None:
-        """See base."""
         if not self.is_refinement_due(step + 1):
             return
         self.densifier.grow(self._forget_neighbours)
@@ -175,7 +173,6 @@ class ED3DGSRecipe(Recipe):
         return super().get_extra_state() | {"neighbours": pairs}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See base."""
         super().set_extra_state(state)
         pairs, device = state["neighbours"], self.expert.background.device
         self.neighbours = None

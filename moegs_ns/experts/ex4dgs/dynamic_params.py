@@ -14,11 +14,11 @@ from moegs_ns.training.densification import Densifier
 SHRINK = 1.6
 """How much smaller the children of a split Gaussian are."""
 EDGE = 0.5
-"""Distance in keys below which a centre of opacity lies at the end of the frames drawn so far."""
+"""Distance in keys below which a centre of opacity lies at the end of the frames trained so far."""
 MARGIN = 0.2
 """Distance in keys from these ends that adjusted centres keep."""
 SMALLEST_SPAN = 0.1
-"""Smallest width of a new bell, in keys."""
+"""Smallest width of a new temporal opacity window, in keys."""
 EDGE_LOG_WIDTH = 1.0
 SMALLEST_LOG_WIDTH = 0.5
 LARGEST_LOG_WIDTH = 4.0
@@ -30,11 +30,11 @@ class DynamicDensifier(Densifier):
     """Densification of Gaussians whose means and rotations have an axis of keys."""
 
     split_spread = 2.0
-    """Standard deviation of a child's place about its parent, in scales of the parent."""
+    """Standard deviation of a child's position about its parent, in scales of the parent."""
 
     @torch.no_grad()
     def split(self, is_split: Bool[Tensor, "N"]) -> None:
-        """See base; a child keeps its place relative to the rotating parent at all keys."""
+        """See base; a child keeps its position relative to the rotating parent at all keys."""
         parents = {name: value.detach()[is_split] for name, value in self.parameters.items()}
         sizes = parents["scales"].exp()
         draws = torch.randn(2, *sizes.shape, generator=self.generator).to(sizes)
@@ -73,7 +73,7 @@ class DynamicDensifier(Densifier):
 
 
 @torch.no_grad()
-def dynamic_rows(
+def dynamic_gaussians(
     expert: Ex4DGSExpert,
     is_converted: Bool[Tensor, "N"],
     best_frames: Float[Tensor, "n"],
@@ -82,7 +82,7 @@ def dynamic_rows(
     """Raw parameters of dynamic Gaussians that move exactly as the marked static ones do.
 
     They are opaque from half-way between the start and the frame that each one fits best to
-    half-way from there to the last frame drawn so far. The bells beyond are `width` times as wide
+    half-way from there to the last frame trained so far. Outside they fade `width` times as slowly
     as the frames from the best one to either end; the release takes the logarithm of a width for
     the width itself, which overflows and makes them opaque at all times.
     """
@@ -124,7 +124,7 @@ def extend_keys(expert: Ex4DGSExpert, dynamic: DynamicDensifier, last_frame: int
 @torch.no_grad()
 def adjust_windows(expert: Ex4DGSExpert) -> None:
     """Widen what fades at either end of the frames, where nothing tells when it should; keep all
-    centres a little inside and no bell too narrow.
+    centres a little inside and no window too narrow.
     """
     rows = expert.key_gauss_params
     start, end = expert.in_keys(0.0), expert.in_keys(expert.duration)
@@ -138,7 +138,7 @@ def adjust_windows(expert: Ex4DGSExpert) -> None:
 
 @torch.no_grad()
 def redraw_windows(expert: Ex4DGSExpert, rows: slice, generator: torch.Generator) -> None:
-    """Give new Gaussians centres near those of their parents and wide bells."""
+    """Give new Gaussians centres near those of their parents and wide windows."""
     start, end = expert.in_keys(0.0), expert.in_keys(expert.duration)
     centers = expert.key_gauss_params["opacity_centers"].data[rows]
     spread = (centers[:, :1] - centers[:, 1:]).abs() / 3.0

@@ -1,4 +1,4 @@
-"""Errors of pixels traced back to the Gaussians that drew them (Lee et al., NeurIPS 2024).
+"""Errors of pixels attributed to the Gaussians that contribute to them (Lee et al., NeurIPS 2024).
 
 A Gaussian's error in a view is the mean error of its pixels, weighted by how much it contributes to
 each (alpha times transmittance). The sums over pixels come with the step's own backward pass (see
@@ -24,7 +24,7 @@ PUBLISHED_HEIGHT = 1014.0
 MIN_WEIGHT = 0.01
 """Sum of contributions in a view from which its error may be the smallest one of a Gaussian."""
 SMALLEST_ALPHA = 1e-3
-"""Errors are shared among what covers a pixel; below this cover they fade out."""
+"""Errors are divided by the accumulation of a pixel; below this value they fade out."""
 UNSEEN = -1.0
 """Best frame of a Gaussian that has contributed to no view yet."""
 
@@ -40,9 +40,9 @@ class ErrorPruneConfig(PrintableConfig):
     max_l1: float = 0.08
     """Mean absolute error above which a Gaussian is removed."""
     min_ssim: float = 0.6
-    """Mean structural similarity below which a Gaussian is removed."""
-    max_share: float = 0.02
-    """Largest share of the Gaussians of either kind that a removal takes, worst first. Published
+    """Mean SSIM below which a Gaussian is removed."""
+    max_fraction: float = 0.02
+    """Largest fraction of the Gaussians of either kind that a removal takes, worst first. Published
     without it, but after few steps everything may be above the bounds."""
     visibility_start: int = 6000
     """Step after which every finished pass over the images removes what hardly showed in it."""
@@ -52,48 +52,48 @@ class ErrorPruneConfig(PrintableConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class TracedErrors:
-    """Sums over the pixels of one instant, weighted by each Gaussian's contributions."""
+class GaussianErrors:
+    """Sums over the pixels of one time, weighted by each Gaussian's contributions."""
 
     weights: Float[Tensor, "N"]
     """Sum of the contributions themselves."""
     l1: Float[Tensor, "N"]
     ssim: Float[Tensor, "N"]
 
-    def select(self, rows: slice) -> "TracedErrors":
+    def select(self, rows: slice) -> "GaussianErrors":
         """The sums of some Gaussians."""
-        return TracedErrors(self.weights[rows], self.l1[rows], self.ssim[rows])
+        return GaussianErrors(self.weights[rows], self.l1[rows], self.ssim[rows])
 
 
-def probed(projected: ProjectedGaussians) -> ProjectedGaussians:
+def with_probes(projected: ProjectedGaussians) -> ProjectedGaussians:
     """The same Gaussians with probe channels, whose gradients are sums over pixels."""
     return replace(projected, probes=zero_probes(projected.count, 3, like=projected.channels))
 
 
 def tracing_loss(part: TrainingRender, with_similarity: bool) -> Float[Tensor, ""]:
-    """Zero, whose gradient in the probe channels of `part` is what `traced_errors` reads.
+    """Zero, whose gradient in the probe channels of `part` is what `gaussian_errors` reads.
 
-    Structural similarity counts as 0 unless it is asked for, as it is costly.
+    SSIM counts as 0 unless it is asked for, as it is costly.
     """
     return traced(part.render.gaussian_features, error_maps(part, with_similarity))
 
 
 @torch.no_grad()
 def error_maps(part: TrainingRender, with_similarity: bool) -> Float[Tensor, "C H W 3"]:
-    """One, L1 and SSIM at every pixel, the latter two over the pixel's cover."""
+    """One, L1 and SSIM at every pixel, the latter two over the pixel's accumulation."""
     image, target = part.image.detach(), part.target
     l1 = (image - target).abs().mean(-1, keepdim=True)
     ssim = similarity_map(image, target) if with_similarity else torch.zeros_like(l1)
-    cover = part.render.alpha.detach().clamp(min=SMALLEST_ALPHA)
-    return torch.cat([torch.ones_like(l1), l1 / cover, ssim / cover], dim=-1)
+    accumulation = part.render.alpha.detach().clamp(min=SMALLEST_ALPHA)
+    return torch.cat([torch.ones_like(l1), l1 / accumulation, ssim / accumulation], dim=-1)
 
 
-def traced_errors(part: TrainingRender) -> TracedErrors | None:
+def gaussian_errors(part: TrainingRender) -> GaussianErrors | None:
     """What the backward pass has left in the probe channels; None if it has not been run."""
     probes = part.render.projected.probes
     if probes is None or probes.grad is None:
         return None
-    return TracedErrors(*probes.grad.unbind(-1))
+    return GaussianErrors(*probes.grad.unbind(-1))
 
 
 def fresh_statistics(count: int, device: torch.device) -> dict[str, Float[Tensor, "N"]]:
@@ -112,12 +112,12 @@ _SUMS = ("l1_sums", "ssim_sums", "error_views")
 @torch.no_grad()
 def update_statistics(
     statistics: dict[str, Tensor],
-    errors: TracedErrors,
+    errors: GaussianErrors,
     radii: Int[Tensor, "N"],
     frame: Int[Tensor, ""],
     height: int,
 ) -> None:
-    """Take note of one instant: mean errors, the smallest one and its frame, smallest radius."""
+    """Take note of one time: mean errors, the smallest one and its frame, smallest radius."""
     is_seen = errors.weights > 0
     safe = torch.where(is_seen, errors.weights, 1.0)
     l1 = errors.l1 / safe
@@ -147,7 +147,7 @@ def has_large_errors(statistics: dict[str, Tensor], config: ErrorPruneConfig) ->
     l1, ssim = statistics["l1_sums"] / views, statistics["ssim_sums"] / views
     # Errors in units of their bounds, so that one number says how bad a Gaussian is.
     badness = torch.where(ssim > 0.0, config.min_ssim / ssim, 0.0).maximum(l1 / config.max_l1)
-    is_bad, largest = badness > 1.0, int(config.max_share * len(badness))
+    is_bad, largest = badness > 1.0, int(config.max_fraction * len(badness))
     if int(is_bad.sum()) > largest:
         is_bad = torch.zeros_like(is_bad)
         is_bad[badness.topk(largest).indices] = True

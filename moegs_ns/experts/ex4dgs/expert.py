@@ -71,7 +71,7 @@ class Ex4DGSExpert(Expert):
     """Static and dynamic Gaussians in one set, the static ones first.
 
     `gauss_params` are those of the static Gaussians, among them `displacements`: how far each one
-    drifts over the frames drawn so far. `key_gauss_params` are those of the dynamic ones: `means`
+    drifts over the frames trained so far. `key_gauss_params` are those of the dynamic ones: `means`
     [N, K, 3] and `quats` [N, K, 4] at K keys, and the two `opacity_centers` (in keys) and
     `opacity_log_widths` (log of keys) between and beyond which they are visible.
     """
@@ -87,7 +87,7 @@ class Ex4DGSExpert(Expert):
         self.interval = max(1, round(config.key_interval * rate))
         """Frames between two keys."""
         self.duration = float(max(1, scene.num_frames - 1))
-        """Frames over which `displacements` are counted: those that are drawn so far."""
+        """Frames over which `displacements` are counted: those that are trained so far."""
         self.key_gauss_params = KeyRowParameters()
         self.start_with(scene.num_frames - 1)
 
@@ -115,8 +115,8 @@ class Ex4DGSExpert(Expert):
         return math.floor(self.in_keys(float(last_frame))) + 3
 
     def in_keys(self, frame: Frames) -> Frames:
-        """The instant of a frame, or the instants of a tensor of frames, counted in keys."""
-        # Cubic interpolation needs one key before those around an instant.
+        """The time of a frame, or the times of a tensor of frames, counted in keys."""
+        # Cubic interpolation needs one key before those around a time.
         return frame / self.interval + 1.0 + self.config.time_padding / self.config.key_interval
 
     def key_frames(self, num_keys: int) -> Float[Tensor, "K"]:
@@ -136,15 +136,13 @@ class Ex4DGSExpert(Expert):
 
     @property
     def num_gaussians(self) -> int:
-        """See base."""
         return self.num_static + self.num_dynamic
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
-        """See base."""
         frame = time * (self.scene.num_frames - 1)
         static, dynamic = self.gauss_params, self.key_gauss_params
         instant = self.in_keys(frame)
-        place = keyframes.key_place(instant, dynamic.num_keys)
+        position = keyframes.key_position(instant, dynamic.num_keys)
         visible = keyframes.opacity_window(
             instant,
             dynamic["opacity_centers"],
@@ -153,8 +151,8 @@ class Ex4DGSExpert(Expert):
             as_released=self.config.as_released,
         )
         drifted = static["means"] + static["displacements"] * (frame / self.duration)
-        means = torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], place)])
-        rotated = keyframes.slerp(dynamic["quats"], place)
+        means = torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], position)])
+        rotated = keyframes.slerp(dynamic["quats"], position)
         return Gaussians(
             means=means,
             quats=torch.cat([functional.normalize(static["quats"], dim=-1), rotated]),
@@ -169,7 +167,6 @@ class Ex4DGSExpert(Expert):
 
     @property
     def graph_key(self) -> Hashable | None:
-        """See base."""
         return self.active_sh_degree, self.duration
 
     def _active_sh_of(self, rows: GaussianParams) -> Float[Tensor, "N A 3"]:
@@ -185,11 +182,9 @@ class Ex4DGSExpert(Expert):
         return copy
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See base."""
         return super().get_extra_state() | {"duration": self.duration}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See base."""
         super().set_extra_state(state)
         self.duration = float(state["duration"])
 

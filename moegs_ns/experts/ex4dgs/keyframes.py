@@ -1,7 +1,7 @@
 """Interpolation between keyframes (Lee et al., NeurIPS 2024): positions, rotations, opacity.
 
-Plain functions, differentiable in any precision. Instants and distances in time are in keys: key k
-stands at instant k.
+Plain functions, differentiable in any precision. Times and distances in time are in keys: key k
+stands at time k.
 """
 
 from dataclasses import dataclass
@@ -16,38 +16,38 @@ the sine and its inverse are still accurate; the difference is below rounding.""
 
 
 @dataclass(frozen=True, eq=False)
-class KeyPlace:
-    """Where an instant lies between keys that stand at regular intervals."""
+class KeyPosition:
+    """Where a time lies between keys that stand at regular intervals."""
 
     index: Int[Tensor, ""]
-    """The last key that is not later than the instant."""
+    """The last key that is not later than the time."""
     fraction: Float[Tensor, ""]
-    """Share of the way to the next key, in [0, 1]."""
+    """Fraction of the way to the next key, in [0, 1]."""
 
 
-def key_place(instant: Float[Tensor, ""], num_keys: int) -> KeyPlace:
-    """The place of an instant, counted in keys, among `num_keys` of them (at least 4).
+def key_position(instant: Float[Tensor, ""], num_keys: int) -> KeyPosition:
+    """The position of a time, counted in keys, among `num_keys` of them (at least 4).
 
-    Cubic interpolation needs one key before and two after an instant; outside of what the keys
-    cover the nearest covered instant is taken. Nothing waits for the GPU.
+    Cubic interpolation needs one key before and two after a time; outside of what the keys
+    cover the nearest covered time is taken. Nothing synchronises with the host.
     """
     instant = instant.detach().clamp(1.0, num_keys - 2.0)
     index = instant.floor().clamp(max=num_keys - 3.0)
-    return KeyPlace(index.long(), instant - index)
+    return KeyPosition(index.long(), instant - index)
 
 
 def keys_around(
-    keys: Float[Tensor, "N K D"], place: KeyPlace, first: int, last: int
+    keys: Float[Tensor, "N K D"], position: KeyPosition, first: int, last: int
 ) -> list[Float[Tensor, "N D"]]:
-    """The keys from `first` to `last`, counted from the place's own; only they are read."""
-    wanted = place.index + torch.arange(first, last + 1, device=keys.device)
+    """The keys from `first` to `last`, counted from the position's own; only they are read."""
+    wanted = position.index + torch.arange(first, last + 1, device=keys.device)
     return list(keys.index_select(1, wanted).unbind(1))
 
 
-def catmull_rom(keys: Float[Tensor, "N K 3"], place: KeyPlace) -> Float[Tensor, "N 3"]:
+def catmull_rom(keys: Float[Tensor, "N K 3"], position: KeyPosition) -> Float[Tensor, "N 3"]:
     """Cubic Hermite interpolation whose tangents are central differences of the keys."""
-    before, first, second, after = keys_around(keys, place, -1, 2)
-    u = place.fraction
+    before, first, second, after = keys_around(keys, position, -1, 2)
+    u = position.fraction
     tangents = 0.5 * (second - before), 0.5 * (after - first)
     return (
         (2 * u**3 - 3 * u**2 + 1) * first
@@ -57,17 +57,17 @@ def catmull_rom(keys: Float[Tensor, "N K 3"], place: KeyPlace) -> Float[Tensor, 
     )
 
 
-def slerp(keys: Float[Tensor, "N K 4"], place: KeyPlace) -> Float[Tensor, "N 4"]:
+def slerp(keys: Float[Tensor, "N K 4"], position: KeyPosition) -> Float[Tensor, "N 4"]:
     """Unit quaternions along the shorter great circle between the two neighbouring keys.
 
     Keys need not have unit length. A quaternion and its negative are the same rotation, so the
     second key is negated where that is nearer; without it Gaussians spin.
     """
-    first, second = keys_around(keys, place, 0, 1)
+    first, second = keys_around(keys, position, 0, 1)
     first, second = (torch.nn.functional.normalize(key, dim=-1) for key in (first, second))
     second = same_side(second, first)
     cosine = (first * second).sum(-1, keepdim=True).clamp(max=LARGEST_COSINE)
-    angle, u = torch.acos(cosine), place.fraction
+    angle, u = torch.acos(cosine), position.fraction
     mixed = torch.sin((1 - u) * angle) * first + torch.sin(u * angle) * second
     return torch.nn.functional.normalize(mixed, dim=-1)
 

@@ -16,7 +16,7 @@ from moegs_ns.experts.ex4dgs import error_backtracking as backtracking
 from moegs_ns.experts.ex4dgs.dynamic_params import (
     DynamicDensifier,
     adjust_windows,
-    dynamic_rows,
+    dynamic_gaussians,
     extend_keys,
     redraw_windows,
 )
@@ -66,8 +66,8 @@ class ConversionConfig(PrintableConfig):
     delay: int = 100
     """Steps after each extension of the clip when a conversion is wanted, beside the one that comes
     at once. It waits for an image of the latest frames."""
-    share: float = 0.02
-    """Share of the visible static Gaussians that a conversion makes dynamic."""
+    fraction: float = 0.02
+    """Fraction of the visible static Gaussians that a conversion makes dynamic."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Ex4DGSRecipeConfig(RecipeConfig):
 
 
 class Ex4DGSRecipe(Recipe):
-    """One image per step. Errors are traced back to Gaussians in every step."""
+    """One image per step. Errors are attributed to Gaussians in every step."""
 
     config: Ex4DGSRecipeConfig
     extent_groups = ("means", "displacements", f"{DYNAMIC}means")
@@ -146,7 +146,7 @@ class Ex4DGSRecipe(Recipe):
 
     @property
     def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
-        """Those of static and of dynamic Gaussians, in the order of the expert's rows."""
+        """Those of static and of dynamic Gaussians, in the order of the expert's Gaussians."""
         return self.densifier, self.dynamic
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
@@ -155,7 +155,6 @@ class Ex4DGSRecipe(Recipe):
         return super().parameter_groups() | {DYNAMIC + name: [rows[name]] for name in rows}
 
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
-        """See base."""
         super().attach(optimizers)
         names = self.ex4dgs.key_gauss_params.keys()
         self.dynamic.optimizers = {name: optimizers[DYNAMIC + name] for name in names}
@@ -170,9 +169,9 @@ class Ex4DGSRecipe(Recipe):
         self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
         return self.sampler
 
-    def to_draw(self, seen: ProjectedGaussians) -> ProjectedGaussians:
-        """See base; it has channels that errors are traced through."""
-        return backtracking.probed(seen)
+    def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
+        """See base; it has probe channels for the attribution of errors."""
+        return backtracking.with_probes(projected)
 
     def share_images(self, table: FrameTable) -> None:
         """See base; the whole clip is covered from the first step on."""
@@ -181,11 +180,11 @@ class Ex4DGSRecipe(Recipe):
             self.ex4dgs.start_with(self.last_frame)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
-        """See base."""
         losses = super().loss_terms(step, parts)
         prune = self.config.error_prune
         period = prune.every_rounds * self.steps(self.config.densification.refine_every)
         is_judging = step >= self.steps(prune.start) - period
+        # Adds zero, whose gradients in the probe channels are the errors of the Gaussians.
         for part in parts:
             losses["photometric"] = losses["photometric"] + backtracking.tracing_loss(
                 part, with_similarity=is_judging
@@ -212,11 +211,11 @@ class Ex4DGSRecipe(Recipe):
         return losses
 
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
-        """Collect the screen gradients and traced errors of both kinds of Gaussians."""
+        """Collect the screen gradients and errors of both kinds of Gaussians."""
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
             screen = screen_gradients(part.render, num_views)
-            errors = backtracking.traced_errors(part)
+            errors = backtracking.gaussian_errors(part)
             if screen is None or errors is None:
                 continue
             radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
@@ -235,7 +234,6 @@ class Ex4DGSRecipe(Recipe):
         return slice(0, count), slice(count, None)
 
     def after_step(self, step: int) -> None:
-        """See base."""
         done, refine = step + 1, self.config.densification
         is_dense = self.is_refinement_due(done)
         part, self._part = self._part, None
@@ -278,7 +276,7 @@ class Ex4DGSRecipe(Recipe):
         statistics = {
             name: value[is_converted] for name, value in self.densifier.statistics.items()
         }
-        rows = dynamic_rows(
+        rows = dynamic_gaussians(
             expert,
             is_converted,
             statistics["best_frames"],
@@ -294,7 +292,7 @@ class Ex4DGSRecipe(Recipe):
         lengths = static["displacements"].detach().norm(dim=-1)
         away = static["means"].detach() - part.view.positions[-1]
         is_visible = part.render.radii[-1, rows] > 0
-        wanted = math.ceil(self.config.conversion.share * int(is_visible.sum()))
+        wanted = math.ceil(self.config.conversion.fraction * int(is_visible.sum()))
         scores = torch.where(is_visible, lengths / away.square().sum(-1).clamp(min=1e-20), -1.0)
         chosen = torch.zeros_like(is_visible)
         chosen[scores.topk(min(wanted, len(scores))).indices] = True
@@ -305,6 +303,7 @@ class Ex4DGSRecipe(Recipe):
     def _densify(self, done: int) -> None:
         """One round for both kinds; every few rounds also for their errors."""
         prune = self.config.error_prune
+        # Clone and split both kinds under one cap, then prune what is transparent.
         self.densifier.reserved = self.ex4dgs.num_dynamic
         self.densifier.grow()
         self.dynamic.reserved = self.ex4dgs.num_static
@@ -313,6 +312,7 @@ class Ex4DGSRecipe(Recipe):
             densifier.prune()
             backtracking.reset_radii(densifier.statistics)
         period = prune.every_rounds * self.steps(self.config.densification.refine_every)
+        # Every few rounds prune by errors, whose means then start anew.
         if done % period == 0:
             if done > self.steps(prune.start):
                 for densifier in self.densifiers:
@@ -373,7 +373,6 @@ class Ex4DGSRecipe(Recipe):
             self.sampler.limit_frames(last_frame + 1)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See base."""
         return super().get_extra_state() | {
             "dynamic_statistics": self.dynamic.state(),
             "is_armed": self.is_armed,
@@ -382,7 +381,6 @@ class Ex4DGSRecipe(Recipe):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See base."""
         super().set_extra_state(state)
         self.dynamic.load_state(state["dynamic_statistics"])
         self.is_armed = bool(state["is_armed"])

@@ -109,9 +109,9 @@ def axis_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
 
 
 @cache
-@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
+@torch.inference_mode(False)  # Cached tensors allow gradients even if first made without.
 def _space_axes(device: torch.device) -> Int[Tensor, "6"]:
-    """Kept on the device, since a copy would take as long as what it is needed for."""
+    """Cached on the device, since a copy would take as long as its use."""
     return torch.tensor(SPACE_AXES, device=device)
 
 
@@ -160,13 +160,12 @@ class HexPlaneExpert(Expert):
         self.decoder = DeformationDecoder(config)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
-        """See base."""
         return self.at_all([time], [camera])[0]
 
     def at_all(
         self, times: Sequence[Float[Tensor, ""]], cameras: Sequence[Int[Tensor, ""] | None]
     ) -> list[Gaussians]:
-        """See base; canonical Gaussians and what spatial planes say are those of all instants."""
+        """See base; the times share canonical Gaussians and features of the spatial planes."""
         if not self.is_deforming:
             return [deformed(self, {})] * len(times)
         features = self.field_features(self.gauss_params["means"], times)
@@ -174,7 +173,6 @@ class HexPlaneExpert(Expert):
 
     @property
     def graph_key(self) -> Hashable | None:
-        """See base."""
         return self.active_sh_degree, self.is_deforming
 
     def field_features(
@@ -189,11 +187,9 @@ class HexPlaneExpert(Expert):
         return self.planes(position, times)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See base."""
         return super().get_extra_state() | {"is_deforming": self.is_deforming}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See base."""
         super().set_extra_state(state)
         self.is_deforming = bool(state["is_deforming"])
 

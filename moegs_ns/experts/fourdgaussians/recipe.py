@@ -22,14 +22,14 @@ from moegs_ns.training.supervision import TrainingRender
 
 @dataclass
 class HexPlaneRecipeConfig(RecipeConfig):
-    """The published recipe for multi-view video, but for the structural term of the loss.
+    """The published recipe for multi-view video, but for D-SSIM.
 
-    That term gained 1.9 dB on validation cameras of a real scene, and costs little.
+    D-SSIM gained 1.9 dB on validation cameras of a real scene, and costs little.
     """
 
     _target: type = field(default_factory=lambda: HexPlaneRecipe)
     ssim_lambda: float = SSIM_LAMBDA
-    """Weight of the structural term of the loss; published as 0."""
+    """Weight of D-SSIM in the loss; published as 0."""
     coarse_steps: int = 3000
     """Steps of the static stage, which come before those of the fine stage."""
     views: int = 2
@@ -37,7 +37,7 @@ class HexPlaneRecipeConfig(RecipeConfig):
     densification: DensificationConfig = field(
         default_factory=lambda: DensificationConfig(refine_stop_iter=10000, grow_grad2d=5e-4)
     )
-    """When Gaussians are added, counted from the beginning of each stage. The structural term makes
+    """When Gaussians are added, counted from the beginning of each stage. D-SSIM makes
     larger gradients than L1 alone, for which a threshold of 2e-4 is published; 5e-4 gained 0.55 dB
     on validation cameras of a real scene, with less than half of the Gaussians."""
     prune_above: int = 200000
@@ -70,7 +70,6 @@ class HexPlaneRecipe(Recipe):
 
     @property
     def resets_opacities(self) -> bool:
-        """See base."""
         config = self.config
         return (
             config.reset_every is not None
@@ -85,11 +84,9 @@ class HexPlaneRecipe(Recipe):
         }
 
     def views_per_step(self, step: int) -> int:
-        """See base."""
         return self.config.views
 
     def make_sampler(self, table: FrameTable) -> Sampler:
-        """See base."""
         seed = self.generator.initial_seed()
         self.sampler = ShuffledSampler(table, self.views_per_step(0), seed)
         return self.sampler
@@ -109,7 +106,6 @@ class HexPlaneRecipe(Recipe):
             self.densifier.reset_statistics()
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
-        """See base."""
         losses = super().loss_terms(step, parts)
         if self.hexplane.is_deforming:
             losses["planes"] = self.graphed_planes()

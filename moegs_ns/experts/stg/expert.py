@@ -23,7 +23,7 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """What follows the decoder; published as sigmoid for N3V, clamp for Technicolor, linear else."""
 BASE, VIEW = slice(0, 3), slice(3, 6)
-"""Places of base colour and view features among the splatted features; time features follow."""
+"""Base colour and view features among the rendered features; time features follow."""
 
 
 class HarmonicColor(nn.Module):
@@ -40,7 +40,7 @@ class HarmonicColor(nn.Module):
     def features(
         self, raw: GaussianParams, dt: Float[Tensor, "N 1"]
     ) -> Float[Tensor, "N D"] | None:
-        """Channels that are splatted beside the harmonics; here none."""
+        """Channels that are rendered beside the harmonics; here none."""
         return None
 
     def shade(
@@ -50,7 +50,7 @@ class HarmonicColor(nn.Module):
         ray_origins: Float[Tensor, "*s 3"],
         ray_directions: Float[Tensor, "*s 3"],
     ) -> Float[Tensor, "*s 3"]:
-        """Final colour from splatted channels."""
+        """Final colour from rendered channels."""
         return rgb
 
 
@@ -61,7 +61,6 @@ class LiteColor(HarmonicColor):
 
     @staticmethod
     def initial_parameters(points: InitialPoints, sh_degree: int) -> dict[str, Tensor]:
-        """See `HarmonicColor`."""
         return {"base_rgb": points.rgb.float().clone()}
 
     def features(
@@ -77,12 +76,12 @@ class LiteColor(HarmonicColor):
         ray_origins: Float[Tensor, "*s 3"],
         ray_directions: Float[Tensor, "*s 3"],
     ) -> Float[Tensor, "*s 3"]:
-        """See `HarmonicColor`; the splatted colour as it is."""
+        """See `HarmonicColor`; the rendered colour as it is."""
         return features
 
 
 class FeatureColor(HarmonicColor):
-    """Nine splatted features per Gaussian, decoded per pixel by a network of 90 weights.
+    """Nine rendered features per Gaussian, decoded per pixel by a network of 90 weights.
 
     The published decoder sees ray origins in world units. Here they are counted from the middle of
     the cameras in scene extents (which the expert does), so that scale does not matter.
@@ -196,7 +195,6 @@ class STGExpert(Expert):
         }
 
     def initial_colors(self, points: InitialPoints) -> dict[str, Tensor]:
-        """See base."""
         return COLORS[self.config.color].initial_parameters(points, self.config.sh_degree)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
@@ -220,7 +218,6 @@ class STGExpert(Expert):
 
     @property
     def graph_key(self) -> Hashable | None:
-        """See base."""
         return self.active_sh_degree
 
     def shade(

@@ -1,4 +1,4 @@
-"""New Gaussians along the rays of badly drawn regions (Li et al., CVPR 2024, guided sampling)."""
+"""Guided sampling (Li et al., CVPR 2024): new Gaussians along rays of badly rendered regions."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ EXPOSURE_OFFSET = 0.01
 """Added to an image's mean before dividing by it, so that black images are no exception."""
 TILE = 16
 BORDER = 0.1
-"""Share of the image along each edge in which nothing is sampled."""
+"""Fraction of the image along each edge in which nothing is sampled."""
 SOLID = 0.5
 """Opacity from which a pixel's depth counts."""
 
@@ -35,18 +35,18 @@ class GuidedSamplingConfig(PrintableConfig):
     act_ssim: float = 0.88
     """A chosen camera is sampled only if its image is less similar than this at that moment."""
     error_quantile: float = 0.6
-    """Pixels with larger errors than this share of all pixels are bad."""
-    tile_share: float = 0.85
-    """Share of bad pixels from which a tile of 16x16 pixels is sampled."""
+    """Pixels with larger errors than this fraction of all pixels are bad."""
+    tile_fraction: float = 0.85
+    """Fraction of bad pixels from which a tile of 16x16 pixels is sampled."""
     depth_factors: tuple[float, ...] = (0.7, 7.5)
-    """Places of the new Gaussians along a ray, as multiples of the image's largest depth."""
+    """Positions of the new Gaussians along a ray, as multiples of the image's largest depth."""
     jitter: float = 0.05
-    """Largest random change of these places, as a share."""
+    """Largest random change of these positions, relative."""
 
 
 @dataclass
 class GuidedSamplingState:
-    """What has been seen and done so far; saved with the recipe."""
+    """What has been observed and done so far; saved with the recipe."""
 
     first_ssim: dict[int, float] = field(default_factory=dict)
     """Similarity of the first image of each camera after the start."""
@@ -107,7 +107,7 @@ def bad_pixels(
     tiles = torch.nn.functional.avg_pool2d(
         is_bad.float()[None, None], TILE, ceil_mode=True, count_include_pad=False
     )
-    is_chosen = (tiles > config.tile_share)[0, 0]
+    is_chosen = (tiles > config.tile_fraction)[0, 0]
     chosen = is_chosen.repeat_interleave(TILE, 0).repeat_interleave(TILE, 1)[:height, :width]
     y = torch.arange(height, device=error.device)[:, None]
     x = torch.arange(width, device=error.device)[None]
@@ -119,7 +119,7 @@ def bad_pixels(
 def points_along_rays(
     part: TrainingRender, config: GuidedSamplingConfig, generator: torch.Generator
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Places and colours of new Gaussians for the last image of `part`.
+    """Positions and colours of new Gaussians for the last image of `part`.
 
     The published code takes the largest median depth of the view before training; here it is the
     largest expected depth of the moment, among pixels that are rather opaque.
@@ -134,9 +134,9 @@ def points_along_rays(
     forward = part.view.viewmats[-1, 2, :3]
     # Depth is counted along the optical axis, a ray's length along its own direction.
     per_depth = directions / (directions @ forward)[:, None].clamp(min=1e-6)
-    places = []
+    positions = []
     for factor in config.depth_factors:
         random = torch.rand(len(origins), generator=generator).to(depth)
         jitter = 1.0 + config.jitter * (2.0 * random - 1.0)
-        places.append(origins + per_depth * (factor * farthest * jitter)[:, None])
-    return torch.cat(places), target[is_sampled].repeat(len(places), 1)
+        positions.append(origins + per_depth * (factor * farthest * jitter)[:, None])
+    return torch.cat(positions), target[is_sampled].repeat(len(positions), 1)

@@ -39,7 +39,7 @@ class STGRecipeConfig(RecipeConfig):
     reset_stop: int = 6000
     """Last step at which opacity may be reset."""
     guided_sampling: GuidedSamplingConfig = field(default_factory=GuidedSamplingConfig)
-    """New Gaussians along the rays of badly drawn regions."""
+    """New Gaussians along the rays of badly rendered regions."""
     box_prune_step: int | None = None
     """Step after which Gaussians outside of the initial cloud's box are removed once; published as
     10000 for N3V and Technicolor, where the cloud covers the scene."""
@@ -49,7 +49,7 @@ class STGRecipeConfig(RecipeConfig):
 
 
 class STGRecipe(Recipe):
-    """Two views of one instant per step; clones and children get a new centre in time."""
+    """Two views of one time per step; clones and children get a new centre in time."""
 
     config: STGRecipeConfig
     extent_groups = ("means", "motion")
@@ -70,7 +70,6 @@ class STGRecipe(Recipe):
 
     @property
     def resets_opacities(self) -> bool:
-        """See base."""
         return self.config.reset_every <= self.config.reset_stop
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
@@ -79,29 +78,26 @@ class STGRecipe(Recipe):
         return super().parameter_groups() | ({"decoder": decoder} if decoder else {})
 
     def views_per_step(self, step: int) -> int:
-        """See base."""
         return 2
 
     def make_sampler(self, table: FrameTable) -> Sampler:
-        """See base."""
         seed = self.generator.initial_seed()
         self.sampler = SameTimeSampler(table, self.views_per_step(0), seed)
-        self._find_regions_in(table)
+        self._start_guided_sampling(table)
         return self.sampler
 
     def share_images(self, table: FrameTable) -> None:
-        """See base."""
-        self._find_regions_in(table)
+        self._start_guided_sampling(table)
 
-    def _find_regions_in(self, table: FrameTable) -> None:
-        """Look for regions that are drawn badly, in whatever is drawn of these images."""
+    def _start_guided_sampling(self, table: FrameTable) -> None:
+        """Watch the training renders of these images for badly rendered regions."""
         self.table = table
         if self.config.guided_sampling.start is not None:
             cameras = len(table.camera_ids.unique())
             self.guided = GuidedSampling(self.config.guided_sampling, cameras)
 
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
-        """See base; then samples rays of an image that is drawn badly."""
+        """See base; then samples rays of a badly rendered image."""
         super().after_backward(step, parts)
         start = self.config.guided_sampling.start
         if self.guided is None or start is None or step < self.steps(start):
@@ -113,7 +109,6 @@ class STGRecipe(Recipe):
             self.add_along_rays(part)
 
     def after_step(self, step: int) -> None:
-        """See base."""
         config, done = self.config, step + 1
         refine = config.densification
         # Early on clone and split, then only prune, with resets of opacity in between.
@@ -123,9 +118,9 @@ class STGRecipe(Recipe):
             self.densifier.prune()
         if self.is_due(done, config.reset_every, 0, config.reset_stop):
             self.densifier.reset_opacities()
-        self._prune_places(done)
+        self._prune_outside(done)
 
-    def _prune_places(self, done: int) -> None:
+    def _prune_outside(self, done: int) -> None:
         """Remove what lies where this scene cannot have anything, if the options say where."""
         means = self.expert.gauss_params["means"].detach()
         lowest, box_step = self.config.lowest_z, self.config.box_prune_step
@@ -156,25 +151,23 @@ class STGRecipe(Recipe):
         if len(xyz) == 0:
             return 0
         points = InitialPoints(xyz, rgb)
-        rows = self.expert.initial_parameters(points, self.expert.scene)
-        rows["time_centers"] = self.random_time_centers(len(xyz))
+        gaussians = self.expert.initial_parameters(points, self.expert.scene)
+        gaussians["time_centers"] = self.random_time_centers(len(xyz))
         everything = torch.cat([old.cpu(), xyz])
-        rows["scales"] = initial_log_scales(everything, self.expert.scene.extent)[len(old) :]
-        if "view_features" in rows:
+        gaussians["scales"] = initial_log_scales(everything, self.expert.scene.extent)[len(old) :]
+        if "view_features" in gaussians:
             # Published so: what is seen from one camera only says nothing about other directions.
-            rows["view_features"] = torch.zeros_like(rows["view_features"])
-        self.densifier.append(rows)
+            gaussians["view_features"] = torch.zeros_like(gaussians["view_features"])
+        self.densifier.append(gaussians)
         return len(xyz)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See base."""
         state = super().get_extra_state() | {"cloud_box": self.cloud_box}
         if self.guided is not None:
             state["guided_sampling"] = asdict(self.guided.state)
         return state
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See base."""
         super().set_extra_state(state)
         self.cloud_box = state.get("cloud_box")
         if self.guided is not None and "guided_sampling" in state:

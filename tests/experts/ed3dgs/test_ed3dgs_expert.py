@@ -124,11 +124,11 @@ class TestDecoders:
     def test_shares_scale_what_they_should(self):
         expert, instant = build_expert(), torch.tensor(0.4)
         whole = expert.offsets(instant)
-        expert.set_shares(0.5, 0.2)
+        expert.set_weights(0.5, 0.2)
         expected = {"means": 0.5, "quats": 0.5, "scales": 0.1, "opacities": 0.1, "sh": 0.2}
         for name, value in expert.offsets(instant).items():
             FORWARD.assert_close(value, expected[name] * whole[name], name)
-        expert.set_shares(0.5, 0.0)
+        expert.set_weights(0.5, 0.0)
         assert set(expert.offsets(instant)) == {"means", "quats"}
 
     def test_heads_can_be_left_out(self):
@@ -186,7 +186,7 @@ def test_a_trained_expert_opens_as_it_was():
     """Nobody tells it the step, which the released code has to be told to render."""
     expert, time = build_expert(), torch.tensor(0.3)
     expert.fine_rows = 7
-    expert.set_shares(0.4, 0.6)
+    expert.set_weights(0.4, 0.6)
     other = expert.config.setup(scene=expert.scene)
     other.load_state_dict(expert.state_dict())
     assert torch.equal(other.at(time).means, expert.at(time).means)

@@ -10,7 +10,7 @@ from training_helpers import drawn, train_step
 
 from moegs_ns.cuda_graphs.graphed import WARMUP_CALLS
 from moegs_ns.experts.ed3dgs import recipe as recipe_module
-from moegs_ns.experts.ed3dgs.embedding_smoothness import embedding_roughness
+from moegs_ns.experts.ed3dgs.embedding_smoothness import embedding_penalty
 from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig
 from moegs_ns.experts.ed3dgs.recipe import ED3DGSRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
@@ -35,7 +35,7 @@ def states(recipe, steps) -> list[tuple[float, float, int]]:
     for step in steps:
         recipe.before_step(step)
         expert = recipe.ed3dgs
-        found.append((expert.motion_share, expert.appearance_share, expert.fine_rows))
+        found.append((expert.motion_weight, expert.appearance_weight, expert.fine_rows))
     return found
 
 
@@ -235,7 +235,7 @@ class TestTraining:
     def test_steps_through_all_stages_lower_the_loss(self):
         expert, recipe, optimizers = build(count=60, budget=0.001, rate=0.01, densification=REGULAR)
         losses = [train_step(expert, recipe, optimizers, step) for step in range(80)]
-        assert expert.appearance_share == 1.0 and expert.fine_rows == 15
+        assert expert.appearance_weight == 1.0 and expert.fine_rows == 15
         assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
         early, late = expert.at(torch.tensor(0.1)), expert.at(torch.tensor(0.9))
         assert not torch.equal(early.means, late.means)
@@ -323,7 +323,7 @@ def plain_terms(recipe) -> dict[str, torch.Tensor]:
     rows = recipe.expert.gauss_params
     return {
         "opacity": 1e-4 * rows["opacities"].sigmoid().mean(),
-        "embedding": embedding_roughness(rows["embeddings"], recipe.current_neighbours()),
+        "embedding": embedding_penalty(rows["embeddings"], recipe.current_neighbours()),
     }
 
 

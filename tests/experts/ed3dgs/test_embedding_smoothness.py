@@ -8,10 +8,10 @@ from moegs_ns.experts.ed3dgs import embedding_smoothness
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     SHARPNESS,
     Neighbours,
-    embedding_roughness,
+    embedding_penalty,
     find_neighbours,
-    plain_roughness,
-    sparse_roughness,
+    reference_penalty,
+    sparse_penalty,
 )
 
 COUNT, NEAREST = 40, 5
@@ -53,7 +53,7 @@ def test_it_is_the_published_mean_over_the_nearest(means, generator):
         if is_plain:
             value = plain(means, embeddings, NEAREST)
         else:
-            value = embedding_roughness(embeddings, find_neighbours(means, NEAREST, 1.0))
+            value = embedding_penalty(embeddings, find_neighbours(means, NEAREST, 1.0))
         results.append((value, torch.autograd.grad(value, embeddings)[0]))
     FORWARD.assert_close(results[1][0], results[0][0])
     assert_gradients_agree(results[1][1], results[0][1])
@@ -62,7 +62,7 @@ def test_it_is_the_published_mean_over_the_nearest(means, generator):
 
 def test_equal_embeddings_cost_nothing_and_have_a_finite_slope(means):
     embeddings = torch.ones(COUNT, 4, requires_grad=True)
-    value = embedding_roughness(embeddings, find_neighbours(means, NEAREST, 1.0))
+    value = embedding_penalty(embeddings, find_neighbours(means, NEAREST, 1.0))
     value.backward()
     assert float(value) < 1e-9
     assert embeddings.grad is not None
@@ -91,7 +91,7 @@ def test_both_ways_to_sum_agree_also_where_embeddings_nearly_do(
     embeddings = clones[torch.arange(COUNT) % 4] + moved
     results = []
     # The plain sum in double precision too, so that what is compared with is no rounding itself.
-    for measure, dtype in ((plain_roughness, torch.double), (sparse_roughness, torch.float)):
+    for measure, dtype in ((reference_penalty, torch.double), (sparse_penalty, torch.float)):
         at = embeddings.to(device, dtype).requires_grad_()
         value = measure(at, neighbours)
         results.append((value.float(), torch.autograd.grad(3.0 * value, at)[0].float()))
@@ -117,7 +117,7 @@ def test_few_gaussians_have_fewer_neighbours(count):
     means, embeddings = torch.zeros(count, 3), torch.rand(count, 4, requires_grad=True)
     neighbours = find_neighbours(means, NEAREST, 1.0)
     assert neighbours.total == len(neighbours.rows) == count * max(0, count - 1)
-    assert embedding_roughness(embeddings, neighbours).isfinite()
+    assert embedding_penalty(embeddings, neighbours).isfinite()
 
 
 def test_gaussians_in_one_place_are_not_their_own_neighbours():

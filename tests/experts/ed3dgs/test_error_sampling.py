@@ -76,7 +76,7 @@ class TestCameras:
         drawing = sampler(of=three)
         assert drawing._far_distance > 2.0
         drawing._last_row = 1
-        assert drawing._far_rows(torch.tensor([0, 1, 2])).tolist() == [0, 2]
+        assert drawing._far_images(torch.tensor([0, 1, 2])).tolist() == [0, 2]
 
     def test_unknown_places_leave_the_rule_that_cameras_change(self):
         rows = draw(sampler(of=replace(small(), positions=None)), range(100))

@@ -7,7 +7,7 @@ from tolerances import FORWARD
 from training_helpers import drawn
 
 from moegs_ns.experts.ex4dgs import error_backtracking as backtracking
-from moegs_ns.experts.ex4dgs.error_backtracking import UNSEEN, ErrorPruneConfig, TracedErrors
+from moegs_ns.experts.ex4dgs.error_backtracking import UNSEEN, ErrorPruneConfig, GaussianErrors
 from moegs_ns.splatting.projection import apply_eps2d, project
 from moegs_ns.splatting.reference import rasterize
 from moegs_ns.training.losses import similarity_map, structural_similarity
@@ -15,7 +15,7 @@ from moegs_ns.training.losses import similarity_map, structural_similarity
 
 class TestBacktracking:
     def traced(self, expert, with_similarity=True):
-        part = drawn(expert, to_draw=backtracking.probed)
+        part = drawn(expert, to_rasterize=backtracking.with_probes)
         return part, backtracking.tracing_loss(part, with_similarity)
 
     def test_sums_equal_those_over_every_pixel_of_every_gaussian(self):
@@ -23,7 +23,7 @@ class TestBacktracking:
         expert.gauss_params["scales"].data.fill_(-2.0)
         part, loss = self.traced(expert)
         loss.backward()
-        found = backtracking.traced_errors(part)
+        found = backtracking.gaussian_errors(part)
         gaussians = expert.at(part.view.time)
         projection = project(
             gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, part.view
@@ -45,7 +45,9 @@ class TestBacktracking:
         for is_traced in (False, True):
             expert, _, _ = build(dynamic=DYNAMIC)
             expert.zero_grad()
-            part = drawn(expert, to_draw=backtracking.probed) if is_traced else drawn(expert)
+            part = (
+                drawn(expert, to_rasterize=backtracking.with_probes) if is_traced else drawn(expert)
+            )
             loss = (part.image - part.target).abs().mean()
             if is_traced:
                 silent = backtracking.tracing_loss(part, True)
@@ -71,7 +73,7 @@ class TestBacktracking:
             (11, [4.0, 0.0, 0.0], [2.0, 0.0, 0.0], [20, 4, 3]),
         ]
         for frame, weights, l1, radii in views:
-            errors = TracedErrors(torch.tensor(weights), torch.tensor(l1), torch.tensor(weights))
+            errors = GaussianErrors(torch.tensor(weights), torch.tensor(l1), torch.tensor(weights))
             backtracking.update_statistics(
                 statistics, errors, torch.tensor(radii), torch.tensor(frame), 100
             )
@@ -86,10 +88,10 @@ class TestBacktracking:
         statistics["error_views"][:] = 2.0
         statistics["l1_sums"] = torch.tensor([0.18, 0.1, 0.1, 0.1, 0.1])
         statistics["ssim_sums"] = torch.tensor([1.8, 1.1, 1.8, 0.0, 1.8])
-        config = ErrorPruneConfig(max_share=1.0)
+        config = ErrorPruneConfig(max_fraction=1.0)
         bad = backtracking.has_large_errors(statistics, config)
         assert bad.tolist() == [True, True, False, False, False]
-        worst = backtracking.has_large_errors(statistics, ErrorPruneConfig(max_share=0.2))
+        worst = backtracking.has_large_errors(statistics, ErrorPruneConfig(max_fraction=0.2))
         assert worst.tolist() == [True, False, False, False, False]
         statistics["best_frames"] = torch.tensor([1.0, UNSEEN, 2.0, 0.0, 3.0])
         statistics["smallest_radii"] = torch.tensor([4.0, 9.0, 6.0, torch.inf, 5.1]) / 1014

@@ -118,7 +118,7 @@ class TestConversion:
         displacements = expert.gauss_params["displacements"]
         displacements.data.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
         recipe.densifier.statistics["best_frames"][:] = 5.0
-        recipe.config.conversion.share = 0.4
+        recipe.config.conversion.fraction = 0.4
         return expert, recipe, optimizers
 
     def test_motion_stays_the_same_at_every_frame(self):
@@ -155,7 +155,7 @@ class TestConversion:
 
     def test_what_rests_or_was_never_seen_stays_static(self):
         expert, recipe, _ = self.moving()
-        recipe.config.conversion.share = 1.0
+        recipe.config.conversion.fraction = 1.0
         expert.gauss_params["displacements"].data[:10] = 0.0
         recipe.densifier.statistics["best_frames"][10:20] = UNSEEN
         assert not recipe._fastest(drawn(expert))[:20].any()
@@ -164,7 +164,7 @@ class TestConversion:
         expert, recipe, optimizers = build(dynamic=DYNAMIC)
         expert.gauss_params["displacements"].data[:5] = 0.3
         recipe.densifier.statistics["best_frames"][:] = 3.0
-        recipe.config.conversion.share = 0.1
+        recipe.config.conversion.fraction = 0.1
         count = recipe.convert(drawn(expert))
         assert count > 0 and expert.num_dynamic == DYNAMIC + count
         assert_consistent(expert, recipe, optimizers)

@@ -249,10 +249,10 @@ class TestTraining:
     def test_regularisers_start_after_the_first_growth(self):
         expert, recipe, _ = build(dynamic=DYNAMIC)
         recipe.before_step(0)
-        part = drawn(expert, to_draw=recipe.to_draw)
+        part = drawn(expert, to_rasterize=recipe.to_rasterize)
         assert set(recipe.loss_terms(499, [part])) == {"photometric"}
         recipe.before_step(500)
-        late = recipe.loss_terms(500, [drawn(expert, to_draw=recipe.to_draw)])
+        late = recipe.loss_terms(500, [drawn(expert, to_rasterize=recipe.to_rasterize)])
         assert set(late) == {"photometric", "displacement", "key_spread"}
 
     def test_regularisers_are_finite_at_rest_and_for_one_kind_alone(self):

@@ -11,7 +11,7 @@ from moegs_ns.experts.ex4dgs.keyframes import (
     catmull_rom,
     extrapolate,
     extrapolate_quats,
-    key_place,
+    key_position,
     opacity_window,
     slerp,
 )
@@ -26,7 +26,7 @@ def keys(generator: torch.Generator, width: int, dtype=torch.float64) -> torch.T
 
 
 def place(instant: float, num_keys: int = NUM_KEYS, dtype=torch.float64):
-    return key_place(torch.tensor(instant, dtype=dtype), num_keys)
+    return key_position(torch.tensor(instant, dtype=dtype), num_keys)
 
 
 def at(function, values: torch.Tensor, instant: float) -> torch.Tensor:

@@ -140,7 +140,7 @@ class TestGuidedSampling:
         target = torch.zeros(1, 64, 96, 3)
         target[:, 16:48, 32:64] = torch.rand(1, 32, 32, 3)
         part = drawn(expert, target, width=96, height=64, shift=3.0)
-        config = GuidedSamplingConfig(depth_factors=(0.5, 2.0), jitter=0.0, tile_share=0.3)
+        config = GuidedSamplingConfig(depth_factors=(0.5, 2.0), jitter=0.0, tile_fraction=0.3)
         xyz, rgb = points_along_rays(part, config, torch.Generator())
         is_sampled = bad_pixels(part.image[0].detach(), target[0], config)
         assert len(xyz) == 2 * int(is_sampled.sum()) > 0
@@ -186,7 +186,7 @@ class TestGuidedSampling:
         expert.gauss_params["scales"].data.fill_(-1.0)
         recipe.densifier.config.max_gaussians = 420
         target = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(0))
-        options = GuidedSamplingConfig(start=0, tile_share=0.3)
+        options = GuidedSamplingConfig(start=0, tile_fraction=0.3)
         recipe.config.guided_sampling = options
         added = recipe.add_along_rays(drawn(expert, target, width=96, height=64))
         assert added == 20
