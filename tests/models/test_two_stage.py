@@ -346,7 +346,8 @@ def test_one_command_trains_both_stages_in_processes(tiny_runs: TinyRuns, tmp_pa
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert done is not None
-    assert "Expert 2 of 2" in done.stdout and "is finished" in done.stdout
+    printed = " ".join(done.stdout.split())  # long paths wrap lines anywhere
+    assert "Expert 2 of 2" in printed and "is finished" in printed, printed[-2000:]
     runs = sorted((tmp_path / "out" / "scene").glob("*/*/training.json"))
     methods = [path.parent.parent.name for path in runs]
     assert methods == ["moegs-4dgaussians", "moegs-router", "moegs-router", "moegs-stg"]
