@@ -1,5 +1,6 @@
 """What nerfstudio's viewer asks of a run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -189,8 +190,10 @@ RenderThreads()._setup(viewer)
 viewer.render_statemachines[0].start()
 assert drawn.wait(60)
 """
+    # By PYTHONPATH: with PYTHONSAFEPATH set, `-c` does not look into the working folder.
+    helpers = {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1] / "helpers",
+        [sys.executable, "-c", code], env=os.environ | helpers,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
