@@ -1,6 +1,7 @@
 """What all tests share: the one rule for skipping, and the toy scene."""
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,9 @@ from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.launch import jobs as trainings
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
+
+# For `benchmarks`; last, so that an installed package comes before the checkout.
+sys.path.append(str(Path(__file__).parents[1]))
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Workers that all use all cores would wait for each other.
