@@ -8,7 +8,7 @@ from moegs_ns.experts.ed3dgs.error_sampling import ErrorSamplingConfig
 from moegs_ns.experts.ed3dgs.expert import PUBLISHED_EXTENT, ED3DGSExpertConfig
 from moegs_ns.experts.ed3dgs.recipe import ED3DGSRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import LogLinearSchedulerConfig
 
 NEVER = 10**9
 """A step that no run reaches."""

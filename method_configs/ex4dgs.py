@@ -7,7 +7,7 @@ from moegs_ns.experts.ex4dgs.error_backtracking import ErrorPruneConfig
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
 from moegs_ns.experts.ex4dgs.recipe import ConversionConfig, Ex4DGSRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import LogLinearSchedulerConfig
 
 RATES = {
     "displacements": 1e-4,

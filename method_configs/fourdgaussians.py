@@ -10,7 +10,7 @@ from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import LogLinearSchedulerConfig
 
 COARSE_STEPS = 3000
 WHITE = (1.0, 1.0, 1.0)

@@ -8,7 +8,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.models.mixture_model import MixtureModelConfig
 from moegs_ns.routers import PixelRouterConfig, VolumeRouterConfig
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import LogLinearSchedulerConfig
 
 
 def router_optimizers(weights_lr: float = 0.5, phi_lr: float = 0.05) -> dict[str, Any]:

@@ -9,14 +9,12 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
-from moegs_ns.engine.pipeline import MoegsPipelineConfig
-from moegs_ns.engine.trainer import MoegsTrainerConfig
+from moegs_ns.engine.trainer import MoegsPipelineConfig, MoegsTrainerConfig
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.experts.recipe import RecipeConfig
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.training.optimizers import FusedAdam, FusedRAdam
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import FusedAdam, FusedRAdam, LogLinearSchedulerConfig
 
 ADAM_EPS = 1e-15
 """Of the Gaussian splatting literature; gradients of single Gaussians are tiny."""

@@ -7,7 +7,7 @@ from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.guided_sampling import GuidedSamplingConfig
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import LogLinearSchedulerConfig
 
 
 def stg_method(

@@ -44,6 +44,14 @@ class View:
         self.assert_one_time()
         return self.times[0]
 
+    @property
+    def training_camera(self) -> Int[Tensor, ""] | None:
+        """The physical camera of a view of one known camera, for experts that treat cameras apart;
+        None of all others."""
+        if len(self) != 1 or bool(self.camera_ids[0] == UNKNOWN_ID):
+            return None
+        return self.camera_ids[0]
+
     def assert_one_time(self) -> None:
         """Raise unless all cameras look at the same time (compared by frame where known)."""
         if len(self) == 1:

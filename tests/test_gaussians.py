@@ -79,7 +79,7 @@ SHAPE_CHECK = """
 import torch
 from jaxtyping import install_import_hook, TypeCheckError
 with install_import_hook("moegs_ns", "beartype.beartype"):
-    import moegs_ns.gaussians, moegs_ns.splatting.spherical_harmonics as harmonics
+    import moegs_ns.gaussians, moegs_ns.splatting.projection as harmonics
 def build(width):
     return moegs_ns.gaussians.Gaussians(torch.zeros(2, width), torch.zeros(2, 4), torch.ones(2, 3),
                                         torch.ones(2), torch.zeros(2, 1, 3))

@@ -11,7 +11,7 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
 from tiny import TinyRuns, train_config
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 
 WHITE = (1.0, 1.0, 1.0)

@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from benchmarks.tables import Table
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.reports.depth_consistency import depth_rows
 from moegs_ns.runs.checkpoint import open_run

@@ -17,7 +17,7 @@ import tyro
 
 from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
 from benchmarks.trainings import Trainings, num_gpus, own_options, train_and_report_all
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, progress_of
 from moegs_ns.runs.checkpoint import open_run

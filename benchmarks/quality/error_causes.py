@@ -29,11 +29,11 @@ from torch import Tensor
 
 from benchmarks.tables import Table
 from moegs_ns.data.frames.dataset import FrameDataset
-from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.training.losses import target_image
 
 SHIFTS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 

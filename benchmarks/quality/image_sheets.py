@@ -13,9 +13,9 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.training.losses import target_image
 
 ERROR_GAIN = 4.0
 """Errors are shown this much brighter."""

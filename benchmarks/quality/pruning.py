@@ -20,7 +20,7 @@ import tyro
 from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
 from benchmarks.trainings import Scene, Trainings
 from moegs_ns.cameras import single_views
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import train_side_by_side
 from moegs_ns.mixture.importance import CRITERIA, CriterionName

@@ -18,7 +18,7 @@ import tyro
 
 from benchmarks.quality.image_sheets import ERROR, ImageSheet, error, middle_index, run_images
 from benchmarks.trainings import Trainings, num_gpus
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
 from moegs_ns.mixture.fuse import fused_image

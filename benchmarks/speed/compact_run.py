@@ -17,7 +17,7 @@ import tyro
 from torchvision.io import read_image, write_png
 
 from benchmarks.tables import Table
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import hardware
 from moegs_ns.reports.compact_export import near_share, render_views, write_compact
 from moegs_ns.reports.held_out import evenly_spaced

@@ -14,7 +14,7 @@ import torch
 from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.reports.scores import synchronize
-from moegs_ns.splatting.spherical_harmonics import num_bases
+from moegs_ns.splatting.projection import num_bases
 
 
 @dataclass(frozen=True)

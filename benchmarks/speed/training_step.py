@@ -27,8 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.tables import RESULTS, Table
 from benchmarks.trainings import UNWATCHED
-from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.engine.trainer import MoegsTrainer
+from moegs_ns.engine.trainer import MoegsPipeline, MoegsTrainer, load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.reports.scores import frame_seconds, synchronize

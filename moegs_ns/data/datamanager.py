@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import numpy as np
 import torch
 import tyro
+from jaxtyping import Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
@@ -17,20 +18,21 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 )
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
 
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
 from moegs_ns.data.frames.dataset import (
     FrameDataset,
     describe_val_cameras,
-    frame_table,
+    scene_info,
     split_cameras,
     warn_without_times,
     with_image_ids,
 )
-from moegs_ns.data.frames.decoding import has_alpha
-from moegs_ns.data.frames.store import TrainImages
+from moegs_ns.data.frames.store import FrameStore
 from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
-from moegs_ns.scene import FrameTable, SceneInfo, scene_extent
+from moegs_ns.gaussians import cat_or_single
+from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
@@ -135,7 +137,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
             notes.append(describe_val_cameras(everything, self.config.val_cameras))
         # Add what models read: the scene's description and initial points.
         metadata = outputs.metadata
-        metadata["scene"] = _scene_info(outputs)
+        metadata["scene"] = scene_info(outputs)
         if "points3D_xyz" not in metadata:
             count = self.config.num_random_points
             points = random_points(_frustums(outputs.cameras), count, seed=self.seed)
@@ -280,6 +282,86 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         return LazySequence(len(dataset), partial(dataset.get_data, image_type="uint8"))
 
 
+def _cameras_at(cameras: Cameras, indices: torch.Tensor) -> Cameras:
+    """Some cameras; slices share nothing with the data set, so anybody may write to them."""
+    chosen = cameras[indices]
+    chosen.metadata = {**(chosen.metadata or {}), "cam_idx": int(indices[0])}
+    return chosen
+
+
+class TrainImages:
+    """Batches of a frame store on one device, with bounded memory.
+
+    On a GPU, images that fit into `cache_gb` are kept there as uint8. Otherwise every batch is
+    read from the memory maps, and the next batch is prefetched in the background.
+    """
+
+    def __init__(self, store: FrameStore, device: torch.device, cache_gb: float) -> None:
+        self.store = store
+        self.device = device
+        self._cache_gb = cache_gb
+        self._cache: UInt8[Tensor, "M H W 3"] | None = None
+        self._decided = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._expected: tuple[list[int], Future[Tensor]] | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether all images are on the device."""
+        return self._cache is not None
+
+    def read(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
+        """Images on the device, to be read only."""
+        if not self._decided:
+            self._fill_cache()
+        if self._cache is not None:
+            # Slices, because a tensor of indices would have to be copied to the device first.
+            return cat_or_single([self._cache[index : index + 1] for index in indices.tolist()])
+        expected, self._expected = self._expected, None
+        if expected is not None and expected[0] == indices.tolist():
+            images = expected[1].result()
+        else:
+            images = self._gather(indices)
+        return images.to(self.device, non_blocking=True)
+
+    def expect(self, indices: Int[Tensor, "V"]) -> None:
+        """Prefetch the batch that is probably read next."""
+        if self._cache is not None:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="moegs-prefetch")
+        self._expected = (indices.tolist(), self._pool.submit(self._gather, indices))
+
+    def _gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
+        images = self.store.gather(indices)
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+    def _fill_cache(self) -> None:
+        self._decided = True
+        if self.device.type != "cuda" or len(set(self.store.sizes)) != 1:
+            return
+        free, _ = torch.cuda.mem_get_info(self.device)
+        # Half of the memory stays free for the Gaussians, their gradients and optimisers.
+        if self.store.num_bytes > min(self._cache_gb * 1e9, 0.5 * free):
+            return
+        width, height = self.store.sizes[0]
+        shape = (len(self.store), height, width, 3)
+        cache = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for index in range(len(self.store)):
+            cache[index] = self.store.gather(torch.tensor([index]))[0].to(self.device)
+        self._cache = cache
+
+
+def _frustums(cameras: Cameras) -> Frustums:
+    cameras = replace(cameras, metadata=None)
+    return Frustums(
+        camera_to_worlds=cameras.camera_to_worlds.double().numpy(),
+        Ks=cameras.get_intrinsics_matrices().double().numpy(),
+        width=int(cameras.width[0, 0]),
+        height=int(cameras.height[0, 0]),
+    )
+
+
 class LazySequence(Sequence, Generic[T]):
     """Stands for the lists that nerfstudio expects; each item is read when it is accessed."""
 
@@ -291,40 +373,3 @@ class LazySequence(Sequence, Generic[T]):
 
     def __getitem__(self, index: int) -> T:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._read(range(self._length)[index])
-
-
-def _cameras_at(cameras: Cameras, indices: torch.Tensor) -> Cameras:
-    """Some cameras; slices share nothing with the data set, so anybody may write to them."""
-    chosen = cameras[indices]
-    chosen.metadata = {**(chosen.metadata or {}), "cam_idx": int(indices[0])}
-    return chosen
-
-
-def _scene_info(outputs: DataparserOutputs) -> SceneInfo:
-    table = frame_table(outputs)
-    # One moving camera has one centre per image; fixed cameras count once, however long the clip.
-    camera_ids, first = np.unique(table.camera_ids.numpy(), return_index=True)
-    center, extent = scene_extent(outputs.cameras.camera_to_worlds[np.sort(first), :, 3])
-    color = outputs.alpha_color
-    background = None
-    if color is not None and has_alpha(outputs.metadata["frame_sources"][0].path):
-        background = (float(color[0]), float(color[1]), float(color[2]))
-    return SceneInfo(
-        num_frames=int(outputs.metadata["num_frames"]),
-        fps=float(outputs.metadata["fps"]),
-        center=center,
-        extent=extent,
-        background=background,
-        camera_ids=tuple(camera_ids.tolist()),
-        first_frame=int(outputs.metadata.get("first_frame", 0)),
-    )
-
-
-def _frustums(cameras: Cameras) -> Frustums:
-    cameras = replace(cameras, metadata=None)
-    return Frustums(
-        camera_to_worlds=cameras.camera_to_worlds.double().numpy(),
-        Ks=cameras.get_intrinsics_matrices().double().numpy(),
-        width=int(cameras.width[0, 0]),
-        height=int(cameras.height[0, 0]),
-    )

@@ -11,16 +11,10 @@ from jaxtyping import Bool, Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from moegs_ns.training.losses import structural_similarity
+from moegs_ns.training.losses import structural_similarity, target_image
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 """File of torchvision's AlexNet, the trunk of LPIPS."""
-
-
-def target_image(batch: dict[str, Any], device: torch.device) -> Float[Tensor, "*s 3"]:
-    """The ground truth of a batch in [0, 1], from 8 bits or floats."""
-    image = batch["image"].to(device)
-    return image.float() / 255.0 if image.dtype == torch.uint8 else image.float()
 
 
 def image_metrics(

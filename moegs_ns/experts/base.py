@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from nerfstudio.configs.base_config import InstantiateConfig
+from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
 from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
-from moegs_ns.splatting import ProjectedGaussians, project
-from moegs_ns.splatting.projection import NEAR
-from moegs_ns.splatting.spherical_harmonics import num_bases, sh_from_rgb
+from moegs_ns.splatting import ProjectedGaussians, RenderOutput, composite, project
+from moegs_ns.splatting.projection import NEAR, num_bases, sh_from_rgb
 from moegs_ns.training.gaussian_params import GaussianParams
 
 INITIAL_OPACITY = 0.1
@@ -162,6 +162,15 @@ class Expert(nn.Module):
         """Whether `shade` changes colours."""
         return False
 
+    def finish(
+        self, output: RenderOutput, view: View, background: Float[Tensor, "3"]
+    ) -> Float[Tensor, "C H W 3"]:
+        """The final image: rasterised channels shaded and laid over a background."""
+        rgb, member = output.rgb, self.member_at(view.times[0])
+        if member.has_shading:
+            rgb = member.shade(rgb, output.gaussian_features, *view.rays())
+        return composite(rgb, output.alpha, background)
+
     @property
     def num_gaussians(self) -> int:
         """Gaussians of the full set, whatever is visible at a time."""
@@ -190,6 +199,11 @@ class Expert(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore `get_extra_state`."""
         self.active_sh_degree = int(state["active_sh_degree"])
+
+
+def within(gaussians: Gaussians, box: OrientedBox | None) -> Gaussians:
+    """The Gaussians whose centres lie in nerfstudio's oriented crop box; all without a box."""
+    return gaussians if box is None else gaussians.select(box.within(gaussians.means).reshape(-1))
 
 
 def initial_log_scales(xyz: Float[Tensor, "N 3"], extent: float) -> Float[Tensor, "N 3"]:

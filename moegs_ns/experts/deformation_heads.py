@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting.spherical_harmonics import num_bases
+from moegs_ns.splatting.projection import num_bases
 
 
 class DeformationHeads(nn.ModuleDict):

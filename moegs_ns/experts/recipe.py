@@ -16,10 +16,9 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
 from moegs_ns.training.densification import DensificationConfig, Densifier, check_survives_resets
-from moegs_ns.training.losses import SSIM_LAMBDA
+from moegs_ns.training.losses import SSIM_LAMBDA, Supervision, TrainingRender
+from moegs_ns.training.optimizers import is_due, multiply_learning_rate, scaled_steps
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.schedules import is_due, multiply_learning_rate, scaled_steps
-from moegs_ns.training.supervision import Supervision, TrainingRender
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Recipe(nn.Module):
         return scaled_steps(full, self.budget)
 
     def is_due(self, done: int, every: int, start: int, stop: int) -> bool:
-        """`schedules.is_due` after `done` steps of this run; the others are of the full recipe."""
+        """`optimizers.is_due` after `done` steps of this run; the others are of the full recipe."""
         return is_due(done, *map(self.steps, (every, start, stop)))
 
     def is_refinement_due(self, done: int) -> bool:

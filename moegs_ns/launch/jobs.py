@@ -24,7 +24,7 @@ from moegs_ns.runs.checkpoint import (
     read_config,
     training_record,
 )
-from moegs_ns.training.schedules import scaled_steps
+from moegs_ns.training.optimizers import scaled_steps
 
 LOG = "log.txt"
 """File in a run's folder with the output of a training that ran in the background."""

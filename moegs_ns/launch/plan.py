@@ -14,7 +14,7 @@ from rich.table import Table
 
 from moegs_ns.launch.jobs import Progress, TrainingJob, progress_of
 from moegs_ns.runs.checkpoint import TRAINING_RECORD, training_record
-from moegs_ns.training.schedules import scaled_steps
+from moegs_ns.training.optimizers import scaled_steps
 
 BYTES_PER_MB = 1e6
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from moegs_ns.training.losses import (
     PhotometricErrors,
+    Supervision,
+    TrainingRender,
     distillation_loss,
     unweighted_distillation_loss,
 )
-from moegs_ns.training.schedules import scaled_steps
-from moegs_ns.training.supervision import Supervision, TrainingRender
+from moegs_ns.training.optimizers import scaled_steps
 
 
 @dataclass

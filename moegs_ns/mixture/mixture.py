@@ -9,15 +9,13 @@ from jaxtyping import Float, Int
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
-from moegs_ns.cameras import UNKNOWN_ID, View
-from moegs_ns.experts.base import Expert
+from moegs_ns.cameras import View
+from moegs_ns.experts.base import Expert, within
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.routers import Router
 from moegs_ns.splatting import (
     ExpertRenderOutputs,
     ProjectedGaussians,
-    RenderOutput,
-    composite,
     project,
     rasterize,
 )
@@ -37,28 +35,6 @@ def blend(
 def gates_from(logits: Float[Tensor, "E H W 1"], temperature: float) -> Float[Tensor, "E H W 1"]:
     """Softmax over the experts' logits, divided by the temperature first (Eq. 8)."""
     return torch.softmax(logits / temperature, dim=0)
-
-
-def finish_image(
-    expert: Expert, output: RenderOutput, view: View, background: Float[Tensor, "3"]
-) -> Float[Tensor, "C H W 3"]:
-    """An expert's final image: its shading of the rasterised channels, laid over a background."""
-    rgb, member = output.rgb, expert.member_at(view.times[0])
-    if member.has_shading:
-        rgb = member.shade(rgb, output.gaussian_features, *view.rays())
-    return composite(rgb, output.alpha, background)
-
-
-def training_camera(view: View) -> Tensor | None:
-    """The physical camera of a view of one known camera, for experts that treat cameras apart."""
-    if len(view) != 1 or bool(view.camera_ids[0] == UNKNOWN_ID):
-        return None
-    return view.camera_ids[0]
-
-
-def within(gaussians: Gaussians, box: OrientedBox | None) -> Gaussians:
-    """The Gaussians whose centres lie in nerfstudio's oriented crop box; all without a box."""
-    return gaussians if box is None else gaussians.select(box.within(gaussians.means).reshape(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +174,7 @@ class Mixture(nn.Module):
         """The experts' final images of one camera, by default over their own backgrounds."""
         backgrounds = backgrounds or [expert.background for expert in self.experts]
         finished = [
-            finish_image(expert, rendered[k], views[k], backgrounds[k])[0]
+            expert.finish(rendered[k], views[k], backgrounds[k])[0]
             for k, expert in enumerate(self.experts)
         ]
         return torch.stack(finished)

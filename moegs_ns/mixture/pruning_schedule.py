@@ -17,8 +17,7 @@ from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import mixture_of
 from moegs_ns.routers import Router
-from moegs_ns.training.optimizers import replace_parameter
-from moegs_ns.training.schedules import scaled_steps
+from moegs_ns.training.optimizers import replace_parameter, scaled_steps
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
 from moegs_ns.scene import FrameTable
-from moegs_ns.training.losses import SSIM_LAMBDA
+from moegs_ns.training.losses import SSIM_LAMBDA, Supervision
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.supervision import Supervision
 
 
 @dataclass

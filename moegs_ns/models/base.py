@@ -1,7 +1,7 @@
 """What nerfstudio's trainer and pipeline here ask of every model and of its configuration."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -10,11 +10,13 @@ import torch
 import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
 from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.scene import InitialPoints, SceneInfo
 
 
 @dataclass
@@ -109,3 +111,43 @@ def no_tracing() -> Iterator[None]:
         yield
     finally:
         sys.settrace(tracer)
+
+
+def around_steps(
+    before: Callable[[int], None], after: Callable[[int], None]
+) -> list[TrainingCallback]:
+    """nerfstudio's callbacks of what happens before and after every step, given its number."""
+    locations = TrainingCallbackLocation
+    return [
+        TrainingCallback([locations.BEFORE_TRAIN_ITERATION], before),
+        TrainingCallback([locations.AFTER_TRAIN_ITERATION], after),
+    ]
+
+
+def scene_of(kwargs: dict[str, Any]) -> SceneInfo:
+    """The scene that the datamanager described.
+
+    Raises:
+        ValueError: another datamanager was used.
+    """
+    scene = (kwargs.get("metadata") or {}).get("scene")
+    if scene is None:
+        raise ValueError(
+            "The model expected a description of the scene from MoegsDataManager, but the "
+            "datamanager in use gives none; train with one of the moegs methods as configured."
+        )
+    return scene
+
+
+def initial_points(kwargs: dict[str, Any]) -> InitialPoints | None:
+    """The seed points of nerfstudio's pipeline, whose colours count to 255."""
+    seed_points = kwargs.get("seed_points")
+    if seed_points is None:
+        return None
+    xyz, rgb = seed_points
+    frames = kwargs["metadata"].get("points3D_frames")
+    return InitialPoints(
+        xyz=xyz.float(),
+        rgb=rgb.float() / 255.0,
+        frames=None if frames is None else torch.as_tensor(frames),
+    )

@@ -44,6 +44,8 @@ class CameraCorrections(nn.Module):
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
         self.graphed_colors = GraphedCallable(self._recorded, self)
+        self.is_on = has_color_correction or self.has_pose_correction
+        """Whether anything is corrected."""
 
     @property
     def has_pose_correction(self) -> bool:
@@ -151,6 +153,8 @@ class ExpertCorrections(nn.Module):
         super().__init__()
         self.experts = nn.ModuleList(CameraCorrections(*each, scene) for each in learned)
         self.requires_grad_(False)
+        self.is_on = any(corrections.is_on for corrections in self.experts)
+        """Whether anything is corrected."""
 
     def load(self, index: int, states: Sequence[Mapping[str, Tensor]], source: str) -> None:
         """Take the corrections of the expert number `index` from the states of its runs.

@@ -1,6 +1,6 @@
 """The nerfstudio model of any one expert."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,25 +11,28 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
     TrainingCallback,
     TrainingCallbackAttributes,
-    TrainingCallbackLocation,
 )
 from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
-from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
+from moegs_ns.experts.base import Expert, ExpertConfig, within
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.mixture.distill import Distillation, DistillationConfig
-from moegs_ns.mixture.mixture import finish_image, training_camera, within
-from moegs_ns.models.base import GaussianModel, GaussianModelConfig
+from moegs_ns.models.base import (
+    GaussianModel,
+    GaussianModelConfig,
+    around_steps,
+    initial_points,
+    scene_of,
+)
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.resume import resume_expert
-from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
-from moegs_ns.training.supervision import TrainingRender
+from moegs_ns.training.losses import TrainingRender, target_image
 
 
 @dataclass
@@ -123,9 +126,10 @@ class ExpertModel(GaussianModel):
         # Group the cameras by time, and move them to where they are believed to stand.
         all_rows, view = rows_by_frame(view), view.to(self.device)
         views = [view] if len(all_rows) == 1 else [view.take(rows) for rows in all_rows]
-        views = [self.corrections.correct_poses(one) for one in views]
+        if self.corrections.is_on:
+            views = [self.corrections.correct_poses(one) for one in views]
         # Project all times at once, then rasterise each.
-        projected = self.expert.project(views, [training_camera(one) for one in views])
+        projected = self.expert.project(views, [one.training_camera for one in views])
         renders = [
             rasterize([self.recipe.to_rasterize(one)], own).only()
             for one, own in zip(projected, views, strict=True)
@@ -134,10 +138,11 @@ class ExpertModel(GaussianModel):
             output.retain_screen_gradients()
         # Shade, lay over the background, and show the colours that each camera records.
         images = [
-            finish_image(self.expert, output, own, background)
+            self.expert.finish(output, own, background)
             for output, own in zip(renders, views, strict=True)
         ]
-        images = self.corrections.correct_all_colors(images, views)
+        if self.corrections.is_on:
+            images = self.corrections.correct_all_colors(images, views)
         parts = list(zip(renders, views, images, all_rows, strict=True))
         return {"rgb": in_batch_order(images, all_rows), "parts": parts}
 
@@ -148,7 +153,7 @@ class ExpertModel(GaussianModel):
         else:
             gaussians = within(self.expert.at(view.time), box)
             output = render(gaussians, view, near=self.expert.near)
-        image = finish_image(self.expert, output, view, self.expert.background)
+        image = self.expert.finish(output, view, self.expert.background)
         return {"rgb": image[0], "depth": output.depth[0], "accumulation": output.alpha[0]}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +179,8 @@ class ExpertModel(GaussianModel):
             TrainingRender(output, view, image, rows_of(target, rows), indices[rows])
             for output, view, image, rows in outputs["parts"]
         ]
-        return self.recipe.loss_terms(self.step, self._parts) | self.corrections.loss_terms()
+        losses = self.recipe.loss_terms(self.step, self._parts)
+        return losses | self.corrections.loss_terms() if self.corrections.is_on else losses
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
@@ -190,17 +196,6 @@ class ExpertModel(GaussianModel):
             f"{self.expert.num_gaussians:,} Gaussians (cap {cap:,}); lower "
             "--pipeline.model.recipe.densification.max-gaussians or use smaller images"
         )
-
-
-def around_steps(
-    before: Callable[[int], None], after: Callable[[int], None]
-) -> list[TrainingCallback]:
-    """nerfstudio's callbacks of what happens before and after every step, given its number."""
-    locations = TrainingCallbackLocation
-    return [
-        TrainingCallback([locations.BEFORE_TRAIN_ITERATION], before),
-        TrainingCallback([locations.AFTER_TRAIN_ITERATION], after),
-    ]
 
 
 def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:
@@ -226,32 +221,3 @@ def rows_of(images: Float[Tensor, "V H W 3"], rows: Int[Tensor, "C"]) -> Float[T
     if len(rows) == len(images):
         return images
     return torch.stack([images[row] for row in rows.tolist()])
-
-
-def scene_of(kwargs: dict[str, Any]) -> SceneInfo:
-    """The scene that the datamanager described.
-
-    Raises:
-        ValueError: another datamanager was used.
-    """
-    scene = (kwargs.get("metadata") or {}).get("scene")
-    if scene is None:
-        raise ValueError(
-            "The model expected a description of the scene from MoegsDataManager, but the "
-            "datamanager in use gives none; train with one of the moegs methods as configured."
-        )
-    return scene
-
-
-def initial_points(kwargs: dict[str, Any]) -> InitialPoints | None:
-    """The seed points of nerfstudio's pipeline, whose colours count to 255."""
-    seed_points = kwargs.get("seed_points")
-    if seed_points is None:
-        return None
-    xyz, rgb = seed_points
-    frames = kwargs["metadata"].get("points3D_frames")
-    return InitialPoints(
-        xyz=xyz.float(),
-        rgb=rgb.float() / 255.0,
-        frames=None if frames is None else torch.as_tensor(frames),
-    )

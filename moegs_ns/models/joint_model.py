@@ -7,17 +7,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.image_metrics import target_image
 from moegs_ns.mixture.joint.recipe import JointRecipe
-from moegs_ns.mixture.mixture import training_camera
-from moegs_ns.models.base import GaussianModel
+from moegs_ns.models.base import GaussianModel, around_steps, initial_points, scene_of
 from moegs_ns.models.camera_corrections import UNCORRECTED, ExpertCorrections
-from moegs_ns.models.expert_model import around_steps, initial_points, scene_of
 from moegs_ns.models.joint_config import JointModelConfig
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
-from moegs_ns.training.supervision import TrainingRender
+from moegs_ns.training.losses import TrainingRender, target_image
 
 
 class JointModel(MixtureModel):
@@ -83,7 +80,7 @@ class JointModel(MixtureModel):
             recipe.to_rasterize(one)
             for recipe, one in zip(
                 self.recipe.experts.values(),
-                self.mixture.project(view, camera=training_camera(view)),
+                self.mixture.project(view, camera=view.training_camera),
                 strict=True,
             )
         ]

@@ -36,7 +36,7 @@ from moegs_ns.models.resume import resume_mixture, take_over
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import training_record
 from moegs_ns.scene import SceneInfo
-from moegs_ns.training.schedules import scaled_steps
+from moegs_ns.training.optimizers import scaled_steps
 
 ANY_SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
 """Stands for the scene where only the kind of an expert matters."""

@@ -17,22 +17,22 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View, one_frame_apart
-from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr, target_image
+from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
-from moegs_ns.mixture.mixture import Mixture, MixtureRender, training_camera
+from moegs_ns.mixture.mixture import Mixture, MixtureRender
 from moegs_ns.mixture.pruning_schedule import PruningSchedule
 from moegs_ns.mixture.recipe import RouterRecipe
 from moegs_ns.mixture.volume_mixture import mixture_of
-from moegs_ns.models.base import GaussianModel
+from moegs_ns.models.base import GaussianModel, scene_of
 from moegs_ns.models.camera_corrections import ExpertCorrections
-from moegs_ns.models.expert_model import scene_of
 from moegs_ns.models.expert_sources import check_same_scene, load_expert, run_states
 from moegs_ns.models.mixture_config import MixtureModelConfig
 from moegs_ns.runs.checkpoint import open_run, stored_scene, without_prefix
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import SceneInfo
 from moegs_ns.seeds import run_seed
+from moegs_ns.training.losses import target_image
 
 EXPERT_COLORS = (
     (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
@@ -147,7 +147,7 @@ class MixtureModel(GaussianModel):
             return []
         other = one_frame_apart(view, num_frames)
         # Not graphed: a replay would overwrite what the backward pass of the first render reads.
-        gaussians = self.mixture.gaussians(other.time, camera=training_camera(view))
+        gaussians = self.mixture.gaussians(other.time, camera=view.training_camera)
         own_views = self.corrections.views(other)
         return [self.mixture.render(other, own_views=own_views, gaussians=gaussians).gates]
 
@@ -165,8 +165,10 @@ class MixtureModel(GaussianModel):
 
     def _recorded(self, view: View) -> MixtureRender:
         """The mixture with a training camera's time, pose and colours."""
+        if not self.corrections.is_on:
+            return self.mixture.render(view, camera=view.training_camera)
         own_views = self.corrections.views(view)
-        render = self.mixture.render(view, camera=training_camera(view), own_views=own_views)
+        render = self.mixture.render(view, camera=view.training_camera, own_views=own_views)
         return replace(render, rgb=self.corrections.recolored(render, view))
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from moegs_ns.runs.checkpoint import (
 )
 from moegs_ns.runs.compact import RECIPE
 from moegs_ns.scene import SceneInfo
-from moegs_ns.training.supervision import TrainingRender
+from moegs_ns.training.losses import TrainingRender
 
 
 def prepare_distillation(student: ExpertModelConfig) -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from moegs_ns.engine.pipeline import MoegsPipeline
+from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.motion import Trajectories, analyse_motion
 from moegs_ns.evaluation.routing import RoutingFigures, fraction_reached, routing_maps
 from moegs_ns.evaluation.tables import Row

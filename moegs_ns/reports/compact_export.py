@@ -17,8 +17,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.image_metrics import psnr, quantize, target_image
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
+from moegs_ns.evaluation.image_metrics import psnr, quantize
 from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.reports.scores import BYTES_PER_MB
 from moegs_ns.runs.checkpoint import (
@@ -30,6 +30,7 @@ from moegs_ns.runs.checkpoint import (
     model_state,
 )
 from moegs_ns.runs.compact import ROWS, encode_state, is_compact
+from moegs_ns.training.losses import target_image
 
 COMPACT_RECORD = "compact.json"
 """File in a compact run's folder that says what it saves and what that costs."""

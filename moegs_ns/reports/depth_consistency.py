@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.data.frames.dataset import FrameDataset
-from moegs_ns.engine.pipeline import MoegsPipeline
+from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.depth import (
     DEPTHS,
     Depth,

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from moegs_ns.cameras import single_views
-from moegs_ns.engine.pipeline import MoegsPipeline
+from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.image_metrics import psnr, quantize
 from moegs_ns.mixture.fuse import FUSION, fused_image
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities

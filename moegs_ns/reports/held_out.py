@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moegs_ns.cameras import View, view_from_cameras
-from moegs_ns.engine.pipeline import MoegsPipeline
-from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.engine.trainer import MoegsPipeline
+from moegs_ns.training.losses import target_image
 
 
 def held_out(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from moegs_ns.cameras import View
-from moegs_ns.engine.pipeline import MoegsPipeline
+from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.motion import Trajectories
 from moegs_ns.evaluation.routing import routing_maps
 from moegs_ns.evaluation.tables import Row

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import lpips_weights_path
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig

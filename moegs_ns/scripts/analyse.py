@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row, write_results
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.analysis import experts_of, motion_rows, routing_rows

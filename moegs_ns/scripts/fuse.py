@@ -8,7 +8,7 @@ import torch
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.mixture.fuse import fuse
 from moegs_ns.ply import write_ply
 from moegs_ns.reports.fusion import fused_psnr, mixture_model, stored_or_measured

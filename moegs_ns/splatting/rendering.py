@@ -18,8 +18,8 @@ from moegs_ns.splatting.projection import (
     Projection,
     apply_eps2d,
     tighten_extents,
+    view_colors,
 )
-from moegs_ns.splatting.spherical_harmonics import view_colors
 
 COLOR_AND_DEPTH = 4
 """Channels that every set has; its features come after them."""

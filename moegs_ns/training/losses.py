@@ -1,12 +1,20 @@
-"""Losses: what experts, router and students are trained against."""
+"""Losses, and the images that experts, router and students are trained against."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d
+
+from moegs_ns.cameras import View
+from moegs_ns.cuda_graphs.graphed import GraphedCallable
+from moegs_ns.gaussians import cat_or_single
+from moegs_ns.splatting import RenderOutput
 
 SSIM_LAMBDA = 0.2
 """Weight of D-SSIM in the standard loss of Gaussian splatting."""
@@ -134,3 +142,75 @@ def smoothness_penalty(values: Float[Tensor, "*s rows columns"]) -> Float[Tensor
         return values.new_zeros(())
     bend = values[..., 2:, :] - 2.0 * values[..., 1:-1, :] + values[..., :-2, :]
     return bend.square().mean()
+
+
+# ---- supervision: what a recipe sees of a step ----
+
+
+def target_image(batch: dict[str, Any], device: torch.device) -> Float[Tensor, "*s 3"]:
+    """The ground truth of a batch in [0, 1], from 8 bits or floats."""
+    image = batch["image"].to(device)
+    return image.float() / 255.0 if image.dtype == torch.uint8 else image.float()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRender:
+    """One time of a training step: what was rendered, and what it should look like."""
+
+    render: RenderOutput
+    view: View
+    image: Float[Tensor, "C H W 3"]
+    """Shaded and laid over the background."""
+    target: Float[Tensor, "C H W 3"]
+    indices: Int[Tensor, "C"]
+    """Rows of the frame table."""
+
+
+class Supervision:
+    """The training images alone. `mixture.distill` adds those of a teacher."""
+
+    def __init__(self) -> None:
+        # One for each weight of D-SSIM, as recipes may alternate between several.
+        self._graphed_errors: dict[float, GraphedCallable] = defaultdict(
+            lambda: GraphedCallable(errors_for_samplers)
+        )
+
+    def errors(
+        self, parts: Sequence[TrainingRender], ssim_lambda: float, step: int
+    ) -> PhotometricErrors:
+        """Loss of a step, a mean over its images, and the errors that samplers judge them by.
+
+        Images come in the order of `parts`.
+        """
+        images, targets = (
+            cat_or_single([getattr(part, name) for part in parts]) for name in ("image", "target")
+        )
+        return self.plain_errors(images, targets, ssim_lambda)
+
+    def plain_errors(
+        self,
+        images: Float[Tensor, "C H W 3"],
+        targets: Float[Tensor, "C H W 3"],
+        ssim_lambda: float,
+    ) -> PhotometricErrors:
+        """`photometric_errors` as a graphed callable: consume the result before the next call."""
+        return self._graphed_errors[ssim_lambda](images, targets, ssim_lambda)
+
+    def report(self) -> dict[str, Any]:
+        """What the record of the training says about it."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs for the same report."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore `state`."""
+
+
+def errors_for_samplers(
+    images: Float[Tensor, "C H W 3"], targets: Float[Tensor, "C H W 3"], ssim_lambda: float
+) -> PhotometricErrors:
+    """`photometric_errors` whose loss alone is differentiable."""
+    errors = photometric_errors(images, targets, ssim_lambda)
+    return replace(errors, l1=errors.l1.detach())

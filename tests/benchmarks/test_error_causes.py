@@ -5,7 +5,7 @@ import torch
 from tiny import TinyRuns
 
 from benchmarks.quality.error_causes import CameraError, ErrorCauses
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 
 

@@ -18,7 +18,7 @@ from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import project, rasterize, render
-from moegs_ns.training.supervision import Supervision
+from moegs_ns.training.losses import Supervision
 
 CONFIGS = {
     "stg": STGExpertConfig(),

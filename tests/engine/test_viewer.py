@@ -16,7 +16,7 @@ from nerfstudio.viewer.viewer_elements import ViewerElement
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetTrace
 from tiny import TinyRuns
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 
 

@@ -14,10 +14,8 @@ from nerfstudio.configs.method_configs import all_methods
 from still_mixtures import mixture, view
 from tiny import TinyRuns, train_config
 
-from moegs_ns.engine.pipeline import load_pipeline
-from moegs_ns.engine.trainer import MoegsTrainerConfig
+from moegs_ns.engine.trainer import MoegsTrainerConfig, load_pipeline
 from moegs_ns.experts.stg.expert import STGExpertConfig
-from moegs_ns.mixture.mixture import finish_image
 from moegs_ns.models.expert_sources import expert_methods, expert_source, unique_names
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scene import InitialPoints, SceneInfo
@@ -135,7 +133,7 @@ def test_experts_with_different_channels_keep_their_own(
     images = mixture(*experts).render(view()).images
     for expert, image in zip(experts, images, strict=True):
         alone = render(expert.at(torch.tensor(0.5)), view())
-        own = finish_image(expert, alone, view(), expert.background)[0]
+        own = expert.finish(alone, view(), expert.background)[0]
         torch.testing.assert_close(image, own)
 
 

@@ -11,14 +11,13 @@ from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.losses import smoothness_penalty
-from moegs_ns.training.schedules import (
+from moegs_ns.training.losses import TrainingRender, smoothness_penalty
+from moegs_ns.training.optimizers import (
     LogLinearSchedulerConfig,
     is_due,
     multiply_learning_rate,
     scaled_steps,
 )
-from moegs_ns.training.supervision import TrainingRender
 
 
 def assert_consistent(expert, optimizers, statistics):

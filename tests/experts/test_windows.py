@@ -15,7 +15,7 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.configs.method_configs import all_methods
 from tiny import TinyRuns, train_config, train_tiny
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.windows import WindowedExpert, joined_config

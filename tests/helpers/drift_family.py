@@ -15,8 +15,8 @@ from moegs_ns.experts import Expert, ExpertConfig
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
+from moegs_ns.training.optimizers import LogLinearSchedulerConfig
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
 
 
 @dataclass

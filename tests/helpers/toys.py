@@ -6,7 +6,7 @@ import torch
 
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting.spherical_harmonics import num_bases
+from moegs_ns.splatting.projection import num_bases
 
 LEAVES = ("means", "quats", "scales", "opacities", "sh")
 """Fields of `Gaussians` that carry gradients."""

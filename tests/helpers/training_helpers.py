@@ -7,10 +7,9 @@ import torch
 from toys import make_view
 
 from moegs_ns.launch.jobs import TrainingJob
-from moegs_ns.mixture.mixture import finish_image, training_camera
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.splatting import project, rasterize
-from moegs_ns.training.supervision import TrainingRender
+from moegs_ns.training.losses import TrainingRender
 
 FRAMES = 31
 TEMPLATE = TrainingJob(
@@ -51,10 +50,10 @@ def drawn(
     time = frame / max(1, expert.scene.num_frames - 1)
     view = make_view(1, **view_options)
     view = replace(view, times=torch.tensor([time]), frame_ids=torch.tensor([frame]))
-    projected = to_rasterize(project(expert.at(view.time, training_camera(view)), view))
+    projected = to_rasterize(project(expert.at(view.time, view.training_camera), view))
     result = rasterize([projected], view).only()
     result.retain_screen_gradients()
-    image = finish_image(expert, result, view, expert.background)
+    image = expert.finish(result, view, expert.background)
     target = torch.linspace(0.1, 0.9, view.width)[:, None].expand(image.shape).clone()
     return TrainingRender(result, view, image, target, torch.tensor([index]))
 

@@ -14,8 +14,7 @@ from moegs_ns.mixture.distill import (
     distilled_loss,
 )
 from moegs_ns.models.teacher import Teacher
-from moegs_ns.training.losses import photometric_errors, photometric_loss
-from moegs_ns.training.supervision import Supervision
+from moegs_ns.training.losses import Supervision, photometric_errors, photometric_loss
 
 SSIM_LAMBDA = 0.2
 

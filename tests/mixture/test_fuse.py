@@ -14,7 +14,7 @@ from tolerances import FORWARD
 from toys import make_gaussians
 
 from moegs_ns.cameras import view_from_cameras
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.launch.nerfstudio_commands import typed
@@ -25,7 +25,7 @@ from moegs_ns.reports.fusion import fused_psnr, measured
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scripts import main as command
 from moegs_ns.scripts.fuse import Fuse
-from moegs_ns.splatting.spherical_harmonics import view_colors
+from moegs_ns.splatting.projection import view_colors
 
 plyfile = pytest.importorskip("plyfile")
 COUNTS = (14, 9)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from moegs_ns.mixture import pruning_schedule as pruning
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule
-from moegs_ns.training.schedules import scaled_steps
+from moegs_ns.training.optimizers import scaled_steps
 
 COUNTS = (40, 20)
 CAMERAS: Any = None

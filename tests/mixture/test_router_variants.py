@@ -9,13 +9,13 @@ from tiny import TinyRuns
 from tolerances import EXACT, FORWARD
 
 from moegs_ns.cameras import one_frame_apart
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.volume_mixture import MIN_ACCUMULATION, VolumeMixture, modulate
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import open_run
-from moegs_ns.splatting.spherical_harmonics import view_colors
+from moegs_ns.splatting.projection import view_colors
 
 COUNTS = (14, 9)
 

@@ -10,7 +10,7 @@ from tiny import TinyRuns
 from tolerances import FORWARD
 
 from moegs_ns.cameras import view_from_cameras
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig

@@ -12,7 +12,7 @@ from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import apply_pose_delta, one_frame_apart, view_from_cameras
 from moegs_ns.cuda_graphs.graphed import WARMUP_CALLS
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.mixture.mixture import MixtureRender
 from moegs_ns.models.camera_corrections import UNCORRECTED, CameraCorrections, ExpertCorrections

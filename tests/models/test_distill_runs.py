@@ -12,9 +12,9 @@ from tiny import TinyRuns, train_tiny
 
 from moegs_ns.cameras import view_from_cameras
 from moegs_ns.demo.scene import write_demo_scene
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.mixture.distill import DistillationConfig
-from moegs_ns.models.expert_model import scene_of
+from moegs_ns.models.base import scene_of
 from moegs_ns.models.teacher import Teacher
 from moegs_ns.reports.compact_export import write_compact
 from moegs_ns.reports.scores import score_run

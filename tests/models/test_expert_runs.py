@@ -11,8 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TinyRuns, train_tiny
 
 from moegs_ns.demo.scene import write_demo_scene
-from moegs_ns.engine.pipeline import load_pipeline
-from moegs_ns.engine.trainer import STEP_TIMES, drop_times
+from moegs_ns.engine.trainer import STEP_TIMES, drop_times, load_pipeline
 from moegs_ns.launch.nerfstudio_commands import typed
 from moegs_ns.runs.checkpoint import load_checkpoint, open_run
 from moegs_ns.scripts.export import Export

@@ -14,7 +14,7 @@ from tiny import TinyRuns
 
 import moegs_ns
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 
 PACKAGE = Path(str(moegs_ns.__file__)).parent

@@ -9,7 +9,7 @@ import torch
 from nerfstudio.utils.eval_utils import eval_setup
 from tiny import TINY_POINTS, TinyRuns, train_tiny, working_directory
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
 from moegs_ns.runs.checkpoint import open_run
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tiny import TinyRuns
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import write_results
 from moegs_ns.launch.nerfstudio_commands import typed
 from moegs_ns.reports.depth_consistency import depth_rows

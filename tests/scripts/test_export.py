@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.io import read_image, write_png
 
 from benchmarks.speed.compact_run import Compare, Write
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
 from moegs_ns.mixture.mixture import Mixture

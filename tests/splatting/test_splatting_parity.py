@@ -21,8 +21,13 @@ from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs.graphed import capturing
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import backend_gsplat, backend_numba, reference, render_experts
-from moegs_ns.splatting.projection import apply_eps2d, covariance
-from moegs_ns.splatting.spherical_harmonics import basis_factors, evaluate_bases, view_colors
+from moegs_ns.splatting.projection import (
+    apply_eps2d,
+    basis_factors,
+    covariance,
+    evaluate_bases,
+    view_colors,
+)
 
 IMAGES = ("rgb", "alpha", "depth", "features", "gaussian_features")
 

@@ -5,8 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from moegs_ns.training.optimizers import FusedAdam, FusedRAdam
-from moegs_ns.training.schedules import LogLinearSchedulerConfig
+from moegs_ns.training.optimizers import FusedAdam, FusedRAdam, LogLinearSchedulerConfig
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 

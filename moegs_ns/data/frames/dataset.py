@@ -14,9 +14,9 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
-from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.decoding import FrameSource, has_alpha
 from moegs_ns.data.frames.store import FrameStore
-from moegs_ns.scene import FrameTable, frames_from_times
+from moegs_ns.scene import FrameTable, SceneInfo, frames_from_times, scene_extent
 
 PER_IMAGE_KEYS = ("camera_ids", "frame_ids", "frame_sources")
 MOST_NAMES = 10
@@ -245,3 +245,24 @@ def describe_val_cameras(outputs: DataparserOutputs, val_cameras: tuple[int, ...
 def _listed(ids: list[int]) -> str:
     shown = ", ".join(str(camera) for camera in ids[:40])
     return shown if len(ids) <= 40 else f"{shown}, ... {ids[-1]}"
+
+
+def scene_info(outputs: DataparserOutputs) -> SceneInfo:
+    """What models are told of the scene."""
+    table = frame_table(outputs)
+    # One moving camera has one centre per image; fixed cameras count once, however long the clip.
+    camera_ids, first = np.unique(table.camera_ids.numpy(), return_index=True)
+    center, extent = scene_extent(outputs.cameras.camera_to_worlds[np.sort(first), :, 3])
+    color = outputs.alpha_color
+    background = None
+    if color is not None and has_alpha(outputs.metadata["frame_sources"][0].path):
+        background = (float(color[0]), float(color[1]), float(color[2]))
+    return SceneInfo(
+        num_frames=int(outputs.metadata["num_frames"]),
+        fps=float(outputs.metadata["fps"]),
+        center=center,
+        extent=extent,
+        background=background,
+        camera_ids=tuple(camera_ids.tolist()),
+        first_frame=int(outputs.metadata.get("first_frame", 0)),
+    )

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,6 @@ from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
-from moegs_ns.gaussians import cat_or_single
 
 _FRAMES, _INDEX, _PART = "frames.npy", "index.json", ".part"
 _ABANDONED_SECONDS = 3600.0
@@ -139,69 +138,6 @@ class FrameStore:
             root = cache / "moegs_ns" / "frames" / digest
             root.mkdir(parents=True, exist_ok=True)
             return root
-
-
-class TrainImages:
-    """Batches of a frame store on one device, with bounded memory.
-
-    On a GPU, images that fit into `cache_gb` are kept there as uint8. Otherwise every batch is
-    read from the memory maps, and the next batch is prefetched in the background.
-    """
-
-    def __init__(self, store: FrameStore, device: torch.device, cache_gb: float) -> None:
-        self.store = store
-        self.device = device
-        self._cache_gb = cache_gb
-        self._cache: UInt8[Tensor, "M H W 3"] | None = None
-        self._decided = False
-        self._pool: ThreadPoolExecutor | None = None
-        self._expected: tuple[list[int], Future[Tensor]] | None = None
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether all images are on the device."""
-        return self._cache is not None
-
-    def read(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
-        """Images on the device, to be read only."""
-        if not self._decided:
-            self._fill_cache()
-        if self._cache is not None:
-            # Slices, because a tensor of indices would have to be copied to the device first.
-            return cat_or_single([self._cache[index : index + 1] for index in indices.tolist()])
-        expected, self._expected = self._expected, None
-        if expected is not None and expected[0] == indices.tolist():
-            images = expected[1].result()
-        else:
-            images = self._gather(indices)
-        return images.to(self.device, non_blocking=True)
-
-    def expect(self, indices: Int[Tensor, "V"]) -> None:
-        """Prefetch the batch that is probably read next."""
-        if self._cache is not None:
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="moegs-prefetch")
-        self._expected = (indices.tolist(), self._pool.submit(self._gather, indices))
-
-    def _gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
-        images = self.store.gather(indices)
-        return images.pin_memory() if self.device.type == "cuda" else images
-
-    def _fill_cache(self) -> None:
-        self._decided = True
-        if self.device.type != "cuda" or len(set(self.store.sizes)) != 1:
-            return
-        free, _ = torch.cuda.mem_get_info(self.device)
-        # Half of the memory stays free for the Gaussians, their gradients and optimisers.
-        if self.store.num_bytes > min(self._cache_gb * 1e9, 0.5 * free):
-            return
-        width, height = self.store.sizes[0]
-        shape = (len(self.store), height, width, 3)
-        cache = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for index in range(len(self.store)):
-            cache[index] = self.store.gather(torch.tensor([index]))[0].to(self.device)
-        self._cache = cache
 
 
 def _is_complete(group: FrameGroup, folder: Path) -> bool:

@@ -18,9 +18,8 @@ from moegs_ns.experts.ed3dgs.expert import PUBLISHED_EXTENT, ED3DGSExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.losses import smoothness_penalty
+from moegs_ns.training.losses import TrainingRender, smoothness_penalty
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from moegs_ns.splatting import ProjectedGaussians
 from moegs_ns.splatting.contributions import traced, zero_probes
-from moegs_ns.training.losses import similarity_map
-from moegs_ns.training.supervision import TrainingRender
+from moegs_ns.training.losses import TrainingRender, similarity_map
 
 PUBLISHED_HEIGHT = 1014.0
 """Height in pixels of the images that published sizes on screen refer to."""

@@ -15,7 +15,7 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.experts.ex4dgs import keyframes
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
-from moegs_ns.splatting.spherical_harmonics import num_bases
+from moegs_ns.splatting.projection import num_bases
 from moegs_ns.training.gaussian_params import GaussianParams
 
 Frames = TypeVar("Frames", float, Tensor)

@@ -26,9 +26,9 @@ from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
 from moegs_ns.training.densification import DensificationConfig, Densifier, screen_gradients
+from moegs_ns.training.losses import TrainingRender
+from moegs_ns.training.optimizers import is_due
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.schedules import is_due
-from moegs_ns.training.supervision import TrainingRender
 
 DYNAMIC = "dynamic_"
 """What the names of the parameter groups of dynamic Gaussians begin with."""

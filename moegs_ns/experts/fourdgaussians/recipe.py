@@ -14,10 +14,9 @@ from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.losses import SSIM_LAMBDA, smoothness_penalty
+from moegs_ns.training.losses import SSIM_LAMBDA, TrainingRender, smoothness_penalty
+from moegs_ns.training.optimizers import clear_moments
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
-from moegs_ns.training.schedules import clear_moments
-from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass

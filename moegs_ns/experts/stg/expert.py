@@ -13,7 +13,7 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
-from moegs_ns.splatting.spherical_harmonics import sh_from_rgb
+from moegs_ns.splatting.projection import sh_from_rgb
 from moegs_ns.training.gaussian_params import GaussianParams
 
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float
 from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
-from moegs_ns.training.losses import structural_similarity
-from moegs_ns.training.supervision import TrainingRender
+from moegs_ns.training.losses import TrainingRender, structural_similarity
 
 EXPOSURE_OFFSET = 0.01
 """Added to an image's mean before dividing by it, so that black images are no exception."""

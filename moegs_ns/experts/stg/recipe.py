@@ -19,8 +19,8 @@ from moegs_ns.experts.stg.guided_sampling import (
 )
 from moegs_ns.scene import FrameTable, InitialPoints
 from moegs_ns.training.densification import DensificationConfig
+from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.samplers import SameTimeSampler, Sampler
-from moegs_ns.training.supervision import TrainingRender
 
 
 @dataclass

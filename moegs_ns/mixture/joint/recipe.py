@@ -17,9 +17,8 @@ from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.recipe import RouterRecipe
 from moegs_ns.routers import Router
 from moegs_ns.scene import FrameTable
-from moegs_ns.training.losses import PhotometricErrors
+from moegs_ns.training.losses import PhotometricErrors, Supervision, TrainingRender
 from moegs_ns.training.samplers import Sampler
-from moegs_ns.training.supervision import Supervision, TrainingRender
 
 Value = TypeVar("Value")
 

@@ -9,8 +9,8 @@ from training_helpers import FRAMES, drawn, scene, train_step
 
 from moegs_ns.experts.ex4dgs import error_backtracking as backtracking
 from moegs_ns.experts.ex4dgs.dynamic_params import adjust_windows
+from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.samplers import ShuffledSampler
-from moegs_ns.training.supervision import TrainingRender
 
 
 def events(recipe, steps: int) -> dict[str, list[int]]:

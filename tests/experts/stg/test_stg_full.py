@@ -7,7 +7,7 @@ import torch
 from tiny import TinyRuns, train_tiny
 from toys import make_view
 
-from moegs_ns.engine.pipeline import load_pipeline
+from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.guided_sampling import (
     GuidedSampling,
@@ -16,12 +16,11 @@ from moegs_ns.experts.stg.guided_sampling import (
     points_along_rays,
 )
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
-from moegs_ns.mixture.mixture import finish_image
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.splatting import project, rasterize
+from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.samplers import SameTimeSampler
-from moegs_ns.training.supervision import TrainingRender
 
 SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)
 GUIDED = GuidedSamplingConfig(start=0)
@@ -52,7 +51,7 @@ def drawn(expert, target: torch.Tensor | None = None, **view_options) -> Trainin
     """One view of the expert; its target is black where none is given."""
     view = make_view(1, **view_options)
     result = rasterize([project(expert.at(view.time), view)], view).only()
-    image = finish_image(expert, result, view, expert.background)
+    image = expert.finish(result, view, expert.background)
     target = torch.zeros_like(image) if target is None else target
     return TrainingRender(result, view, image, target, torch.zeros(1, dtype=torch.long))
 

@@ -1,0 +1,244 @@
+"""Routers: per-Gaussian weights, pixels and rays become the logits of gates.
+
+The Volume-aware Pixel Router is that of MoE-GS; the Pixel Router and the Volume Router are those
+that the paper compares with (Table 4).
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from nerfstudio.configs.base_config import InstantiateConfig
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from moegs_ns.scene import SceneInfo
+from moegs_ns.training.gaussian_params import GaussianParams
+
+RAY_CHANNELS = 6
+"""A ray's origin and unit direction."""
+
+
+@dataclass
+class RouterConfig(InstantiateConfig):
+    """Shape of a router."""
+
+    _target: type = field(default_factory=lambda: Router)
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range."""
+
+
+class Router(nn.Module):
+    """Weights of all Gaussians and a network Φ that all experts share.
+
+    Ray origins are relative to the cameras' centre in units of the scene's extent, so that a router
+    does not depend on the scale of the scene.
+    """
+
+    scene_center: Float[Tensor, "3"]
+    scene_extent: Float[Tensor, ""]
+
+    def __init__(
+        self, scene: SceneInfo, counts: Sequence[int], initial_weights: dict[str, float]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("scene_center", torch.tensor(scene.center, dtype=torch.float32))
+        self.register_buffer("scene_extent", torch.tensor(scene.extent, dtype=torch.float32))
+        self.initial_weights = dict(initial_weights)
+        """Initial value of every weight of a Gaussian, by name."""
+        self.weights = nn.ModuleList(
+            GaussianParams(
+                {name: torch.full((count,), value) for name, value in initial_weights.items()}
+            )
+            for count in counts
+        )
+        self.phi = nn.Sequential()
+
+    @property
+    def gaussian_weights(self) -> list[GaussianParams]:
+        """The per-Gaussian weights of each expert; without entries if the router has none."""
+        return cast(list[GaussianParams], list(self.weights))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether Gaussians have weights that gates depend on."""
+        return len(self.initial_weights) > 0
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """The groups that the paper gives learning rates to; empty ones are left out."""
+        groups: dict[str, list[Parameter]] = {"router_weights": [], "router_time": []}
+        for weights in self.gaussian_weights:
+            for name, parameter in weights.items():
+                groups["router_time" if name == "w_time" else "router_weights"].append(parameter)
+        groups["router_phi"] = list(self.phi.parameters())
+        return {name: parameters for name, parameters in groups.items() if parameters}
+
+    def gaussian_features(
+        self, expert: int, ids: Int[Tensor, "n"] | None, time: Float[Tensor, ""]
+    ) -> Float[Tensor, "n F"]:
+        """Features of an expert's Gaussians to render: [w, w_dir, t·w_time] (Eq. 6) or fewer."""
+        weights = self.gaussian_weights[expert]
+        channels = [time * weights[name] if name == "w_time" else weights[name] for name in weights]
+        features = torch.stack(channels, dim=-1)
+        return features if ids is None else features[ids]
+
+    def select(self, keep: Sequence[Bool[Tensor, "_"]]) -> "Router":
+        """A copy for experts that have only the marked Gaussians."""
+        copy = deepcopy(self)
+        for weights, mask in zip(copy.gaussian_weights, keep, strict=True):
+            weights.select_(mask)
+        return copy
+
+    def normalized(self, ray_origins: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
+        """Ray origins relative to the cameras' centre in units of the scene's extent."""
+        return (ray_origins - self.scene_center) / self.scene_extent
+
+
+def layers(
+    widths: Sequence[int], layer: Callable[[int, int], nn.Module], *, zero_output: bool = False
+) -> nn.Sequential:
+    """Layers from one width to the next with ReLU between them; the last may start at zero."""
+    pairs = [(layer(before, after), nn.ReLU()) for before, after in pairwise(widths)]
+    modules = [module for pair in pairs for module in pair][:-1]
+    if zero_output:
+        for parameter in modules[-1].parameters():
+            nn.init.zeros_(parameter)
+    return nn.Sequential(*modules)
+
+
+@dataclass
+class VolumeAwarePixelRouterConfig(RouterConfig):
+    """Shape of the router."""
+
+    _target: type = field(default_factory=lambda: VolumeAwarePixelRouter)
+    initial_weight: float = 0.9
+    """Initial value of every w; experts of equal accumulation at a pixel get equal gates."""
+    hidden: tuple[int, ...] = (6, 3)
+    """Channels of the hidden layers of the refining network Φ."""
+    kernel_size: int = 1
+    """Kernel size in pixels of the layers of Φ; an odd number."""
+    direction_weights: bool = True
+    """Whether Gaussians have w_dir, which Φ reads."""
+    time_weights: bool = True
+    """Whether Gaussians have w_time, which Φ reads."""
+    refine: bool = True
+    """Whether to use Φ. Without it gates come from w alone, and w_dir and w_time are left out."""
+
+    def check(self) -> None:
+        """See base."""
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(
+                "--pipeline.model.router.kernel-size expects an odd number of pixels, such as 1 or "
+                f"3, got {self.kernel_size}."
+            )
+
+
+class VolumeAwarePixelRouter(Router):
+    """Logits of the gates from rendered weights: R' = w₂D + Φ(w_dir₂D, w_time₂D, ray) (Eq. 7).
+
+    Φ is one small convolutional network without bias that all experts share.
+    """
+
+    def __init__(
+        self, config: VolumeAwarePixelRouterConfig, scene: SceneInfo, counts: Sequence[int]
+    ) -> None:
+        optional = {"w_dir": config.direction_weights, "w_time": config.time_weights}
+        refined = [name for name, is_used in optional.items() if is_used and config.refine]
+        super().__init__(scene, counts, {"w": config.initial_weight} | dict.fromkeys(refined, 0.0))
+        self.config = config
+        if config.refine:
+            size = config.kernel_size
+            convolution = partial(nn.Conv2d, kernel_size=size, padding=size // 2, bias=False)
+            self.phi = layers((len(refined) + RAY_CHANNELS, *config.hidden, 1), convolution)
+
+    def forward(
+        self,
+        features: Float[Tensor, "E H W F"],
+        ray_origins: Float[Tensor, "H W 3"],
+        ray_directions: Float[Tensor, "H W 3"],
+        time: Float[Tensor, ""],
+    ) -> Float[Tensor, "E H W 1"]:
+        """Logits of the gates (Eq. 7)."""
+        w, refined = features[..., :1], features[..., 1:]
+        if not self.config.refine:
+            return w
+        rays = torch.cat([self.normalized(ray_origins), ray_directions], dim=-1)
+        rays = rays.expand(len(features), -1, -1, -1)
+        inputs = torch.cat([refined, rays], dim=-1).permute(0, 3, 1, 2)
+        return w + self.phi(inputs).permute(0, 2, 3, 1)
+
+
+@dataclass
+class PixelRouterConfig(RouterConfig):
+    """Shape of the router; the paper does not say how large its network is."""
+
+    _target: type = field(default_factory=lambda: PixelRouter)
+    hidden: tuple[int, ...] = (32, 32)
+    """Units of the hidden layers."""
+
+
+class PixelRouter(Router):
+    """Logits of all experts' gates from a pixel's ray and the time, by one network.
+
+    The ray is r(u) of the Volume-aware Pixel Router: origin and direction. Gaussians have no
+    weights. The last layer starts at zero, so that all gates are equal at first.
+    """
+
+    def __init__(self, config: PixelRouterConfig, scene: SceneInfo, counts: Sequence[int]) -> None:
+        super().__init__(scene, counts, {})
+        self.config = config
+        widths = (RAY_CHANNELS + 1, *config.hidden, len(counts))
+        self.phi = layers(widths, nn.Linear, zero_output=True)
+
+    def forward(
+        self,
+        features: Float[Tensor, "E H W 0"],
+        ray_origins: Float[Tensor, "H W 3"],
+        ray_directions: Float[Tensor, "H W 3"],
+        time: Float[Tensor, ""],
+    ) -> Float[Tensor, "E H W 1"]:
+        """Logits of the gates."""
+        times = time.expand(*ray_directions.shape[:2], 1)
+        rays = torch.cat([self.normalized(ray_origins), ray_directions, times], dim=-1)
+        return self.phi(rays).permute(2, 0, 1)[..., None]
+
+
+@dataclass
+class VolumeRouterConfig(RouterConfig):
+    """Shape of the router."""
+
+    _target: type = field(default_factory=lambda: VolumeRouter)
+    hidden: tuple[int, ...] = (6, 3)
+    """Units of the hidden layers of the network Φ."""
+
+
+class VolumeRouter(Router):
+    """One score per Gaussian: s = w + Φ(w_dir, t·w_time, ray), Eq. 7 in space instead of pixels.
+
+    The ray is that from the camera to the Gaussian's centre. All weights and the last layer of Φ
+    start at zero, and so do all scores.
+    """
+
+    def __init__(self, config: VolumeRouterConfig, scene: SceneInfo, counts: Sequence[int]) -> None:
+        super().__init__(scene, counts, dict.fromkeys(("w", "w_dir", "w_time"), 0.0))
+        self.config = config
+        widths = (2 + RAY_CHANNELS, *config.hidden, 1)
+        self.phi = layers(widths, partial(nn.Linear, bias=False), zero_output=True)
+
+    def forward(
+        self,
+        features: Float[Tensor, "N 3"],
+        means: Float[Tensor, "N 3"],
+        camera_position: Float[Tensor, "3"],
+    ) -> Float[Tensor, "N"]:
+        """Scores of Gaussians from their features and centres and the camera's centre."""
+        directions = torch.nn.functional.normalize(means - camera_position, dim=-1)
+        origins = self.normalized(camera_position).expand_as(directions)
+        refined = self.phi(torch.cat([features[:, 1:], origins, directions], dim=-1))
+        return features[:, 0] + refined[:, 0]
