@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+if find_spec("beartype") is not None and os.environ.get("MOEGS_CHECK_SHAPES") != "0":
+    from shape_checker import check_shapes
+
+    # Before anything imports the package, as nerfstudio does when it looks for methods.
+    check_shapes()
+
 import nerfstudio.configs.method_configs  # noqa: F401  first: see moegs_ns/scripts/main.py
 import pytest
 import torch

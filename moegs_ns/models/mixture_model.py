@@ -142,8 +142,10 @@ class MixtureModel(GaussianModel):
 
     def gates_apart(self, view: View) -> list[Float[Tensor, "E H W 1"]]:
         """The gates one frame apart, if the recipe looks at their change."""
+        if self.config.recipe.weight_gate_change == 0.0:
+            return []
         num_frames = scene_of(self.kwargs).num_frames
-        if not (self.config.recipe.weight_gate_change > 0.0 and num_frames > 1):
+        if num_frames == 1:
             return []
         other = one_frame_apart(view, num_frames)
         # Not graphed: a replay would overwrite what the backward pass of the first render reads.

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from moegs_ns.cameras import View
@@ -47,7 +47,7 @@ class ProjectedGaussians:
         flat, pairs = values.flatten(0, 1), self._pairs
         return flat if pairs is None else flat.index_select(0, pairs)
 
-    def spread(self, values: Float[Tensor, "n *D"]) -> Float[Tensor, "C N *D"]:
+    def spread(self, values: Shaped[Tensor, "n *D"]) -> Shaped[Tensor, "C N *D"]:
         """One entry per pair of camera and Gaussian; 0 where the Gaussian was culled."""
         pairs = self._pairs
         if pairs is not None:

@@ -4,7 +4,7 @@ A sampler owns its random stream, so a run that is resumed from `state_dict` dra
 uninterrupted run would have drawn.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from torch import Tensor
 from moegs_ns.scene import FrameTable
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """What the datamanager and the recipes need of a sampler."""
 
