@@ -82,11 +82,7 @@ def test_no_circle_between_modules():
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-LATE_IMPORTS = (
-    ("moegs_ns.models.joint_config", "moegs_ns.models.joint_model"),
-    ("moegs_ns.models.mixture_config", "moegs_ns.models.mixture_model"),
-    ("moegs_ns.models.expert_model", "moegs_ns.models.teacher"),
-)
+LATE_IMPORTS = (("moegs_ns.models.expert_model", "moegs_ns.models.teacher"),)
 """The only circles, closed by imports inside of functions: two configurations name the model that
 they build, and an expert is distilled by a mixture of experts. Shorten this list, add nothing."""
 

@@ -22,7 +22,7 @@ from moegs_ns.training.gaussian_params import GaussianParams
 INITIAL_OPACITY = 0.1
 SMALLEST_SCALE = 1e-6
 LARGEST_SCALE = 0.1
-"""Bounds of the initial size of a Gaussian, as shares of the scene's extent."""
+"""Bounds of the initial size of a Gaussian, as fractions of the scene's extent."""
 
 
 @dataclass
@@ -35,8 +35,8 @@ class ExpertConfig(InstantiateConfig):
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Colour behind opaque scenes; scenes with transparent images bring their own."""
     near: float = 0.15
-    """Gaussians nearer to the camera than this share of the scene's extent are not drawn. Without
-    it, Gaussians gather in front of training cameras and block the view of others."""
+    """Gaussians nearer to the camera than this fraction of the scene's extent are not drawn.
+    Without it, Gaussians gather in front of training cameras and block the view of others."""
 
 
 class Expert(nn.Module):

@@ -1,10 +1,13 @@
-"""The nerfstudio model of a mixture: frozen experts and the router that is trained."""
+"""The nerfstudio model of a mixture, its options, and the router that is trained."""
 
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 from jaxtyping import Float
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
@@ -12,6 +15,7 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackAttributes,
     TrainingCallbackLocation,
 )
+from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -20,27 +24,173 @@ from moegs_ns.cameras import View, one_frame_apart
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
+from moegs_ns.mixture.importance import CRITERIA
 from moegs_ns.mixture.mixture import Mixture, MixtureRender
-from moegs_ns.mixture.pruning_schedule import PruningSchedule
-from moegs_ns.mixture.recipe import RouterRecipe
-from moegs_ns.mixture.volume_mixture import mixture_of
-from moegs_ns.models.base import GaussianModel, scene_of
+from moegs_ns.mixture.pruning_schedule import (
+    PruneConfig,
+    PruningSchedule,
+    check_request,
+    check_rounds,
+)
+from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
+from moegs_ns.mixture.volume_mixture import ONE_SET, mixture_of, refuse_shading
+from moegs_ns.models.base import GaussianModel, GaussianModelConfig, scene_of
 from moegs_ns.models.camera_corrections import ExpertCorrections
-from moegs_ns.models.expert_sources import check_same_scene, load_expert, run_states
-from moegs_ns.models.mixture_config import MixtureModelConfig
-from moegs_ns.runs.checkpoint import open_run, stored_scene, without_prefix
+from moegs_ns.models.expert_model import ExpertModelConfig
+from moegs_ns.models.expert_sources import (
+    ExpertSource,
+    check_frames,
+    check_same_scene,
+    configured_frames,
+    expert_source,
+    load_expert,
+    method_config,
+    run_of,
+    run_states,
+    split_windows,
+    train_missing_experts,
+    trained_frames,
+    unique_names,
+)
+from moegs_ns.models.resume import resume_mixture, take_over
+from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
+from moegs_ns.runs.checkpoint import open_run, stored_scene, training_record, without_prefix
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.losses import target_image
+from moegs_ns.training.optimizers import scaled_steps
 
+ANY_SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
+"""Stands for the scene where only the kind of an expert matters."""
 EXPERT_COLORS = (
     (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
     (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
 )  # fmt: skip
-"""Colours of the map of winning experts, in the order of the experts."""
+"""Colours of the argmax-gate map, in the order of the experts."""
 FUSED = "fused"
 """Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
+
+
+@dataclass
+class MixtureModelConfig(GaussianModelConfig):
+    """A mixture of trained experts."""
+
+    _target: type = field(default_factory=lambda: MixtureModel)
+    experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
+    """What to mix, separated by spaces: the config.yml (or folder) of trained runs; A+B for runs of
+    consecutive windows of the clip, each trained with --frames, as one expert; names of methods,
+    such as stg or 4dgaussians, to train first what is missing. Put another option between this list
+    and the name of the dataparser, as in
+    `--experts A/config.yml B/config.yml --data D n3v-data`."""
+    expert_budget: Annotated[float, tyro.conf.arg(aliases=["--expert-budget"])] = 1.0
+    """Fraction of their published steps that experts named by method are trained for."""
+    temperature: float = 1.0
+    """Divides the logits of the gates, in training and in every use."""
+    router: RouterConfig = field(default_factory=VolumeAwarePixelRouterConfig)
+    """Shape of the router; that of the opened mixture with --router."""
+    mixture_run: Annotated[Path | None, tyro.conf.arg(aliases=["--router"])] = None
+    """Trained mixture to prune, instead of experts to mix: the config.yml (or folder) of its run.
+    This run starts from its experts and its router, and takes over its temperature."""
+    prune: PruneConfig = field(default=PruneConfig())
+    """What is removed from that mixture."""
+    recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
+    """How the router is trained."""
+    expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
+    """The experts' own configurations, copied in when the run starts so that it needs no other."""
+    expert_names: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Short names of the experts, which name the outputs."""
+
+    def check(self, config: TrainerConfig) -> None:
+        """See base; also looks at the experts, as far as their configurations tell."""
+        super().check(config)
+        resume_mixture(config, MixtureModelConfig, "a mixture", ", or mix it: --experts RUN")
+        self.check_options(config)
+        if self.expert_models:
+            return
+        if self.mixture_run is not None:
+            take_over(config, self._embed_mixture(self.mixture_run))
+            CRITERIA[self.prune.criterion].check(self.router)
+        else:
+            self.check_experts(config, self.sources())
+
+    def check_options(self, config: TrainerConfig) -> None:
+        """Raise ValueError if an option is out of range, whatever the experts are."""
+        check_request(self.prune, self.mixture_run, has_experts=bool(self.experts))
+        steps = scaled_steps(config.max_num_iterations, self.budget)
+        check_rounds(self.prune, steps, self.budget)
+        if not (math.isfinite(self.temperature) and self.temperature > 0.0):
+            raise ValueError(
+                "--pipeline.model.temperature expects a number above 0, which divides the logits "
+                f"of the gates, got {self.temperature:g}; 1 is the default."
+            )
+        if not self.expert_budget > 0:
+            raise ValueError(
+                "--expert-budget expects a fraction of the full recipes above 0, got "
+                f"{self.expert_budget}."
+            )
+        self.router.check()
+
+    def check_experts(self, config: TrainerConfig, sources: Sequence[ExpertSource]) -> None:
+        """Raise ValueError if runs were trained on other frames than this clip's, or the Volume
+        Router gets an expert that decodes colours per pixel."""
+        frames = configured_frames(config)
+        for source in sources:
+            own = [configured_frames(run.config) for run in source.runs]
+            # Without --frames it is the whole recording, whose length is not known yet.
+            if frames is not None and own and None not in own:
+                trained = (trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1])
+                check_frames(trained, frames, source.runs[0].config_path)
+        if isinstance(self.router, VolumeRouterConfig):
+            models = [
+                source.model_config()
+                if source.runs
+                else method_config(source.method).pipeline.model
+                for source in sources
+            ]
+            refuse_shading([model.expert.setup(scene=ANY_SCENE) for model in models], ONE_SET)
+
+    def sources(self) -> list[ExpertSource]:
+        """What --experts names.
+
+        Raises:
+            FileNotFoundError: a run does not exist.
+            ValueError: nothing is named, or a name is neither a run nor a method.
+        """
+        if not self.experts:
+            raise ValueError(
+                "moegs-router expects the trained runs to mix, got none; add "
+                "--experts A/config.yml B/config.yml before --data."
+            )
+        return [expert_source(str(name)) for name in self.experts]
+
+    def prepare(self, config: TrainerConfig) -> None:
+        """Train the experts that are named by method, and copy the configs of all into this one."""
+        if self.expert_models:
+            return
+        sources = train_missing_experts(config, self.sources())
+        self.experts = tuple(source.path for source in sources)
+        self.expert_models = tuple(source.model_config() for source in sources)
+        self.expert_names = unique_names([source.name for source in sources])
+
+    def _embed_mixture(self, path: Path) -> TrainerConfig:
+        """Copy what describes a trained mixture into this config; the config of its run."""
+        remedy = "train a moegs-router over it first"
+        run = run_of(MixtureModelConfig, path, "the run of a mixture in --router", remedy)
+        self.mixture_run = run.config_path.resolve()
+        for name in ("expert_models", "expert_names", "router", "temperature"):
+            setattr(self, name, getattr(run.config.pipeline.model, name))
+        return run.config
+
+    def expert_seconds(self) -> float | None:
+        """Seconds that the experts were trained for, one after the other; those of the mixture
+        that this one was pruned from; None if a record of one is missing."""
+        if self.mixture_run is not None:
+            return training_record(self.mixture_run).get("expert_seconds")
+        runs = [run for path in self.experts for run in split_windows(str(path))]
+        seconds = [training_record(run).get("seconds") for run in runs]
+        known = [value for value in seconds if value is not None]
+        return sum(known) if known and len(known) == len(seconds) else None
 
 
 class MixtureModel(GaussianModel):
@@ -59,7 +209,7 @@ class MixtureModel(GaussianModel):
         self.corrections = ExpertCorrections(learned, scene)
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
-        self.shares = StoredResponsibilities()
+        self.responsibilities = StoredResponsibilities()
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -115,7 +265,7 @@ class MixtureModel(GaussianModel):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """Prunes before the steps at which the schedule asks for it."""
-        self.shares.values = []  # They are those of the gates as they were before.
+        self.responsibilities.values = []  # They are those of the gates as they were before.
         schedule, attributes = self.pruning, training_callback_attributes
         if schedule is None:
             return []
@@ -157,8 +307,8 @@ class MixtureModel(GaussianModel):
         """Named images of one camera."""
         gaussians = None if box is None else self.mixture.gaussians(view.time, box)
         outputs = self._named(self.mixture.render(view, gaussians=gaussians))
-        if self.shares.values and box is None:
-            outputs[FUSED] = fused_image(self.mixture, self.shares.values, view)
+        if self.responsibilities.values and box is None:
+            outputs[FUSED] = fused_image(self.mixture, self.responsibilities.values, view)
         return outputs
 
     def recorded_outputs(self, view: View) -> dict[str, Tensor]:

@@ -41,8 +41,8 @@ def stored_or_measured(
     model = mixture_model(pipeline)
     # Before the training views are rendered, which takes a while.
     refuse_shading(model.mixture.experts, FUSION)
-    if model.shares.values and max_views is None:
-        return model.shares.values
+    if model.responsibilities.values and max_views is None:
+        return model.responsibilities.values
     return measured(pipeline, max_views).values
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from moegs_ns.runs.checkpoint import MODEL_PREFIX, Run, load_checkpoint
 from moegs_ns.runs.compact import is_compact
 
-SHARES = "shares"
+MODULE = "responsibilities"
 """Name of the module in the model of a mixture."""
 
 
@@ -64,7 +64,7 @@ def store_responsibilities(run: Run, responsibilities: Sequence[Float[Tensor, "_
             "compact one; keep them in the run that it was made of, then export that again."
         )
     for index, values in enumerate(responsibilities):
-        checkpoint["pipeline"][f"{MODEL_PREFIX}{SHARES}.{index}"] = values.float().cpu()
+        checkpoint["pipeline"][f"{MODEL_PREFIX}{MODULE}.{index}"] = values.float().cpu()
     # Not in the folder of checkpoints, where nerfstudio takes every name for a number of steps.
     folder = run.config_path.parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:

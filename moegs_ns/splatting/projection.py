@@ -27,13 +27,13 @@ above it even a Gaussian of `MAX_ALPHA` leaves more than `MIN_TRANSMITTANCE`."""
 NEAR = 0.01
 """Default distance of the near plane in world units."""
 FIELD_OF_VIEW_MARGIN = 0.3
-"""Share of half the field of view beyond the border at which the Jacobian is clamped."""
+"""Fraction of half the field of view beyond the border at which the Jacobian is clamped."""
 RADIUS_DEVIATIONS = 3.0
 """Standard deviations that radii stand for."""
 FADE_MARGIN = 1.01
 """Factor on opacities when extents are set, so that rounding never hides a pixel."""
 MIN_CONIC_DETERMINANT = 1e-20
-"""Below this a Gaussian is flat over any image, and its dilation is lost in rounding."""
+"""Below this a Gaussian is flat over any image, and eps2d is lost in rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Projection:
     depths: Float[Tensor, "n"]
     """Distance along the optical axis in world units."""
     conics: Float[Tensor, "n 3"]
-    """Inverse 2-D covariance (xx, xy, yy) after dilation by eps2d."""
+    """Inverse 2-D covariance (xx, xy, yy) with eps2d added."""
     opacities: Float[Tensor, "n"]
     radii: Int[Tensor, "n"]
     """Half edge in pixels of the square that a Gaussian may touch; 0 means culled."""
@@ -162,7 +162,7 @@ def _round(variances: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
 def _conics_and_radii(
     covariance2d: Float[Tensor, "n 3"],
 ) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
-    """Inverse of the dilated covariance and three standard deviations, rounded up."""
+    """Inverse of the covariance and three standard deviations, rounded up."""
     xx, xy, yy = covariance2d.unbind(-1)
     determinant = xx * yy - xy * xy
     is_proper = determinant > 0
@@ -337,14 +337,14 @@ def basis_factors(count: int) -> Float[Tensor, "M K"]:
     """What the products of coordinates, 1, x, y, z, xx, xy, ..., zzz, count in the first `count`
     (1, 4, 9 or 16) basis functions."""
     degree = int(count**0.5) - 1
-    words = [""]
+    products = [""]
     for _ in range(degree):
-        longest = [word for word in words if len(word) == len(words[-1])]
-        words += [word + axis for word in longest for axis in "xyz"]
-    factors = torch.zeros(len(words), count, dtype=torch.float64)
+        longest = [product for product in products if len(product) == len(products[-1])]
+        products += [product + axis for product in longest for axis in "xyz"]
+    factors = torch.zeros(len(products), count, dtype=torch.float64)
     for column, polynomial in enumerate(POLYNOMIALS[:count]):
-        for word, factor in polynomial.items():
-            factors[words.index(word), column] = factor
+        for product, factor in polynomial.items():
+            factors[products.index(product), column] = factor
     return factors
 
 

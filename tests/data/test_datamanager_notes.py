@@ -125,7 +125,7 @@ def test_images_without_times_count_as_one_instant(tmp_path: Path, logged: list[
     count = len(manager.train_dataset.cameras)
     warnings = [line for line in logged if "gives no times" in line]
     assert warnings == [
-        f"Warning: the parser gives no times, so its {count} images count as one instant; nothing "
+        f"Warning: the parser gives no times, so its {count} images count as one time; nothing "
         "will move."
     ]
     logged.clear()

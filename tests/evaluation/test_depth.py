@@ -30,7 +30,7 @@ EITHER = pytest.mark.parametrize("depth", DEPTHS, ids=lambda depth: depth.name)
 
 @pytest.fixture
 def rig() -> View:
-    """Three cameras at one instant, 21 x 17 pixels."""
+    """Three cameras at one time, 21 x 17 pixels."""
     return make_view(3, width=21, height=17)
 
 

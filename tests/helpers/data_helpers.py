@@ -71,7 +71,7 @@ def panoptic_scene(folder: Path, num_frames: int = 3) -> Path:
 
 
 def dnerf_scene(folder: Path) -> Path:
-    """D-NeRF layout: a transparent picture with a red square, seen from a ring of cameras."""
+    """D-NeRF layout: a transparent image with a red square, seen from a ring of cameras."""
     for split, times in (("train", [0.0, 0.25, 0.5, 0.75, 1.0]), ("val", [0.5]), ("test", [0.25])):
         frames = []
         for number, time in enumerate(times):

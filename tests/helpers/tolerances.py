@@ -48,19 +48,19 @@ def assert_images_agree(
     tolerance: Tolerance = FORWARD,
     max_flipped: float = 1e-3,
 ) -> None:
-    """Compare images [..., H, W, D]: strict but for a small share of pixels that flipped.
+    """Compare images [..., H, W, D]: strict but for a small fraction of pixels that flipped.
 
     A Gaussian whose opacity lies on a threshold may be drawn by one implementation and skipped by
-    another; rounding decides. Such a pixel may be off by any finite amount, but at most the share
-    `max_flipped` of all pixels may.
+    another; rounding decides. Such a pixel may be off by any finite amount, but at most
+    a fraction of `max_flipped` of all pixels may.
     """
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     actual, expected = actual.detach().cpu(), expected.detach().cpu()
     assert actual.isfinite().all(), "The image holds values that are not finite."
     is_off = tolerance.exceeded(actual, expected).any(dim=-1)
-    share = is_off.double().mean().item() if is_off.numel() else 0.0
+    fraction = is_off.double().mean().item() if is_off.numel() else 0.0
     largest = (actual - expected).abs().amax().item() if actual.numel() else 0.0
-    assert share <= max_flipped, (
-        f"{share:.2%} of the pixels differ by more than {tolerance}, {max_flipped:.2%} may; "
+    assert fraction <= max_flipped, (
+        f"{fraction:.2%} of the pixels differ by more than {tolerance}, {max_flipped:.2%} may; "
         f"the largest difference is {largest:.2e}."
     )

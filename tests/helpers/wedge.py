@@ -31,7 +31,7 @@ def wedge_scene(folder: Path, num_frames: int = 3, num_cameras: int = 7) -> Path
             for camera in cameras:
                 path = folder / "ims" / f"{camera.number}" / f"{frame:06d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(camera.picture(frame)).save(path)
+                Image.fromarray(camera.image(frame)).save(path)
         (folder / f"{split}_meta.json").write_text(json.dumps(meta))
     return folder
 
@@ -68,7 +68,7 @@ class _WedgeCamera:
         viewmat[:3, 3] = -rotation @ np.array([2.4 * side, 0.15 * (-1) ** self.number, 0.0])
         return viewmat
 
-    def picture(self, frame: int) -> np.ndarray:
+    def image(self, frame: int) -> np.ndarray:
         """The nearer surface along the ray of every sub-pixel, four of them in a pixel."""
         to_world = np.linalg.inv(self.viewmat)
         y, x = (np.mgrid[: 2 * HEIGHT, : 2 * WIDTH] + 0.5) / 2

@@ -143,7 +143,7 @@ class TestCommand:
         Fuse(folder, tmp_path / "b.ply", time=0.5).main()
         kept = load_pipeline(open_run(folder))
         model: Any = kept.model
-        for one, other in zip(model.shares.values, shares, strict=True):
+        for one, other in zip(model.responsibilities.values, shares, strict=True):
             FORWARD.assert_close(one, other.float())
         outputs = kept.model.get_outputs_for_camera(camera)
         view = view_from_cameras(camera)
@@ -164,7 +164,7 @@ class TestCommand:
             "moegs-router", tiny_runs.scene, tmp_path / "out", "--budget", "0.011",
             "--load-dir", str(folder / "nerfstudio_models"),
         )  # fmt: skip
-        assert not load_pipeline(open_run(again)).model.shares.values
+        assert not load_pipeline(open_run(again)).model.responsibilities.values
 
     def test_fewer_views_say_something_else(self, tiny_runs: TinyRuns):
         pipeline = load_pipeline(open_run(tiny_runs.router))

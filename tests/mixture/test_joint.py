@@ -17,8 +17,7 @@ from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.pruning_schedule import prune
 from moegs_ns.mixture.recipe import RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import mixture_of
-from moegs_ns.models.joint_config import check_trains_jointly
-from moegs_ns.models.joint_model import JointModelConfig
+from moegs_ns.models.joint_model import JointModelConfig, check_trains_jointly
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.scene import InitialPoints
 from moegs_ns.training.densification import DensificationConfig

@@ -205,7 +205,7 @@ def warn_without_times(outputs: DataparserOutputs) -> str:
     if outputs.cameras.times is not None or outputs.metadata["num_frames"] > 1 or count < 2:
         return ""
     return (
-        f"Warning: the parser gives no times, so its {count} images count as one instant; nothing "
+        f"Warning: the parser gives no times, so its {count} images count as one time; nothing "
         "will move."
     )
 
