@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import jaxtyping
 import pytest
 import torch
 from tolerances import EXACT
@@ -9,7 +10,8 @@ from toys import make_gaussians
 from moegs_ns.gaussians import DEFAULT_EPS2D, Gaussians
 
 
-def test_rows_must_match_the_means(toy_gaussians):
+def test_rows_must_match_the_means(toy_gaussians, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     fields = dict(vars(toy_gaussians), opacities=toy_gaussians.opacities[:-1])
     with pytest.raises(ValueError, match=r"Gaussians\.opacities has 47 rows, but there are 48"):
         Gaussians(**fields)

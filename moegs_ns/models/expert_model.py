@@ -198,7 +198,7 @@ class ExpertModel(GaussianModel):
         )
 
 
-def rows_by_frame(view: View) -> Sequence[Int[Tensor, "V"]]:
+def rows_by_frame(view: View) -> Sequence[Int[Tensor, "_"]]:
     """Rows of a batch grouped by integer frame, so that each group shows one time."""
     if len(view) == 1:
         return [torch.zeros(1, dtype=torch.long)]

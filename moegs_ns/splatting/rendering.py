@@ -166,7 +166,7 @@ def render(
 def render_experts(
     experts: Sequence[Gaussians],
     view: View,
-    features: Sequence[Float[Tensor, "_ F"]] | None = None,
+    features: Sequence[Float[Tensor, "_ _"]] | None = None,
     background: Float[Tensor, "E 3"] | None = None,
     *,
     near: Sequence[float] | None = None,
@@ -245,7 +245,7 @@ def project_experts(
 def rasterize(
     sets: Sequence[ProjectedGaussians],
     view: View,
-    features: Sequence[Float[Tensor, "_ F"]] | None = None,
+    features: Sequence[Float[Tensor, "_ _"]] | None = None,
     background: Float[Tensor, "E 3"] | None = None,
     *,
     backend: ModuleType | None = None,

@@ -181,7 +181,8 @@ class LogLinearScheduler(Scheduler):
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
         """See nerfstudio; `lr_init` is already the optimiser's base rate."""
-        return PlainLambdaLR(optimizer, self.config.ratio)
+        # A lambda, of which torch writes nothing into checkpoints.
+        return PlainLambdaLR(optimizer, lambda step: self.config.ratio(step))  # noqa: PLW0108
 
 
 class PlainLambdaLR(LambdaLR):

@@ -6,7 +6,8 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Literal
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from moegs_ns.models.expert_sources import (
     expert_source,
     split_windows,
 )
-from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.runs.checkpoint import Run, open_run
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.scripts import main as command
 
@@ -153,13 +154,11 @@ class TestExpert:
             joined_config(members, ((0, 1), (2, 3)))
 
 
-class FakeRun:
+def window_run(first: int, last: int) -> Run:
     """What `check_windows` looks at."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.config_path = Path(f"w{first}/config.yml")
-        self.config = deepcopy(all_methods["moegs-stg"])
-        self.config.pipeline.datamanager.dataparser.frames = (first, last)
+    config = deepcopy(all_methods["moegs-stg"])
+    config.pipeline.datamanager.dataparser.frames = (first, last)
+    return Mock(spec=Run, config=config, config_path=Path(f"w{first}/config.yml"))
 
 
 class TestWindows:
@@ -175,8 +174,8 @@ class TestWindows:
     )
     def test_gaps_and_overlaps(self, windows, message: str):
         with pytest.raises(ValueError, match=message):
-            check_windows(cast(Any, [FakeRun(*window) for window in windows]))
-        check_windows(cast(Any, [FakeRun(0, 9), FakeRun(10, 10), FakeRun(11, 30)]))
+            check_windows([window_run(*window) for window in windows])
+        check_windows([window_run(0, 9), window_run(10, 10), window_run(11, 30)])
 
     def test_a_plus_in_the_name_of_a_folder_does_not_separate(self, tmp_path: Path):
         runs = [tmp_path / "a+b" / name / "config.yml" for name in ("x", "y+z")]
@@ -291,19 +290,19 @@ class TestRuns:
 class TestPosesOfWindows:
     def source(self, *modes: Literal["off", "SO3xR3", "SE3"]) -> ExpertSource:
         runs = []
-        for place, mode in enumerate(modes):
+        for index, mode in enumerate(modes):
             model = replace(
                 all_methods["moegs-stg"].pipeline.model,
                 camera_optimizer=CameraOptimizerConfig(mode=mode),
             )
             config = SimpleNamespace(pipeline=SimpleNamespace(model=model))
             runs.append(
-                SimpleNamespace(place=place, config=config, config_path=Path(f"{place}/config.yml"))
+                Mock(spec=Run, index=index, config=config, config_path=Path(f"{index}/config.yml"))
             )
         return ExpertSource(tuple(runs))
 
     def test_they_count_wherever_they_were_learned(self, monkeypatch):
-        monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.place, run.place))
+        monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.index, run.index))
         orders: tuple[tuple[Literal["off", "SO3xR3"], ...], ...] = (
             ("off", "SO3xR3"),
             ("SO3xR3", "off"),

@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from toys import images, make_view
+from training_helpers import scene
 
 from moegs_ns.mixture.distill import (
     Distillation,
@@ -14,14 +16,20 @@ from moegs_ns.mixture.distill import (
     distilled_loss,
 )
 from moegs_ns.models.teacher import Teacher
-from moegs_ns.training.losses import Supervision, photometric_errors, photometric_loss
+from moegs_ns.training.losses import (
+    Supervision,
+    TrainingRender,
+    photometric_errors,
+    photometric_loss,
+)
 
 SSIM_LAMBDA = 0.2
 
 
 def part(image: torch.Tensor, target: torch.Tensor) -> Any:
     """What supervision reads of a training splat."""
-    return SimpleNamespace(image=image, target=target, indices=torch.arange(len(image)))
+    indices = torch.arange(len(image))
+    return Mock(spec=TrainingRender, image=image, target=target, indices=indices)
 
 
 def distillation(teacher: torch.Tensor, gate: torch.Tensor | None, budget=1.0, **options):
@@ -133,7 +141,7 @@ class TestKeeping:
 
         monkeypatch.setattr(Teacher, "_render", draw)
         config = DistillationConfig(gate="stg", cache_gb=num_bytes / 1e9)
-        return Teacher(config, scene=None), drawn  # pyright: ignore[reportArgumentType]
+        return Teacher(config, scene=scene()), drawn
 
     def show(self, teacher: Teacher, *cameras: int, device: str = "cpu") -> TeacherTargets:
         rows = torch.tensor(cameras)

@@ -1,10 +1,12 @@
 """When a mixture is pruned while its router is trained, and what becomes of the optimisers."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from mixture_helpers import mixture, views
+from nerfstudio.cameras.cameras import Cameras
 from tolerances import EXACT, FORWARD
 from torch.optim import Optimizer
 
@@ -14,7 +16,7 @@ from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule
 from moegs_ns.training.optimizers import scaled_steps
 
 COUNTS = (40, 20)
-CAMERAS: Any = None
+CAMERAS = Mock(spec=Cameras)
 """Which the fixture replaces."""
 
 

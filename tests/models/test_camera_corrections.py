@@ -3,6 +3,7 @@
 import shutil
 from copy import deepcopy
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from moegs_ns.models.camera_corrections import UNCORRECTED, CameraCorrections, E
 from moegs_ns.models.teacher import Teacher
 from moegs_ns.runs.checkpoint import model_state, open_run
 from moegs_ns.scene import SceneInfo
-from moegs_ns.splatting import render
+from moegs_ns.splatting import ExpertRenderOutputs, render
 
 ON = CameraOptimizerConfig(mode="SO3xR3")
 OFF = CameraOptimizerConfig()
@@ -199,7 +200,7 @@ class TestColorsOfExperts:
         gates = torch.softmax(torch.randn(2, 4, 4, 1), 0)
         images = torch.rand(2, 4, 4, 3)
         rest = torch.rand(4, 4, 1)
-        unused: Any = None
+        unused = Mock(spec=ExpertRenderOutputs)
         return MixtureRender((gates * images).sum(0), gates, images, rest, rest, unused)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):

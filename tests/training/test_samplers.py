@@ -66,6 +66,6 @@ def test_seeds_repeat_and_states_resume_exactly(kind):
 
 
 def test_no_images_is_an_error():
-    empty = FrameTable(torch.zeros(0), torch.zeros(0), torch.zeros(0))
+    empty = FrameTable(torch.arange(0), torch.arange(0), torch.zeros(0))
     with pytest.raises(ValueError, match="no training images to sample"):
         ShuffledSampler(empty, 1, seed=0)

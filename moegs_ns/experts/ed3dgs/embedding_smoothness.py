@@ -31,8 +31,8 @@ TINY = 1e-20
 class Neighbours:
     """Pairs of near Gaussians in canonical space, each in both directions, as a sparse matrix."""
 
-    starts: Int[Tensor, "N+1"]
-    """Where the pairs of each Gaussian begin, and their number at last."""
+    starts: Int[Tensor, "_"]
+    """Where the pairs of each of N Gaussians begin, and their number at last: N + 1 entries."""
     others: Int[Tensor, "P"]
     roots: Float[Tensor, "P"]
     """Root of the pair's weight, halved where only one of the two has the other among its nearest,

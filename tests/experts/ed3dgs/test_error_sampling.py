@@ -192,6 +192,6 @@ class TestState:
 
 
 def test_no_images_is_an_error():
-    empty = FrameTable(torch.zeros(0), torch.zeros(0), torch.zeros(0))
+    empty = FrameTable(torch.arange(0), torch.arange(0), torch.zeros(0))
     with pytest.raises(ValueError, match="no training images to sample"):
         sampler(of=empty)

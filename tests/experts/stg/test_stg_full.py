@@ -1,6 +1,7 @@
 """The full and lite models of Spacetime Gaussians, and where their recipe adds and removes."""
 
-from typing import Any, Literal
+from typing import Literal
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from moegs_ns.training.samplers import SameTimeSampler
 
 SCENE = SceneInfo(num_frames=11, fps=30.0, center=(0.0, 0.0, 0.0), extent=2.0, background=None)
 GUIDED = GuidedSamplingConfig(start=0)
-UNUSED: Any = None
+UNUSED = Mock(spec=TrainingRender)
 """Where a rendered view goes that is not looked at."""
 
 
