@@ -15,10 +15,9 @@ from torch import Tensor
 
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import target_image
+from moegs_ns.reports.images import ERROR_GAIN
 from moegs_ns.runs.checkpoint import open_run
 
-ERROR_GAIN = 4.0
-"""Errors are shown this much brighter."""
 WIDTH = 320
 """Width in pixels of each image."""
 ERROR = f"error x{ERROR_GAIN:g}"

@@ -55,12 +55,8 @@ class RouterVariants(Trainings):
     at_once: int = 1
     """Trainings side by side on each GPU."""
 
-    def main(self) -> None:
-        """Train, score, write."""
-        self.write_each(self.rows())
-
     def rows(self) -> Iterator[Row]:
-        """Rows of the table: experts, then all variants seed by seed, each after its training."""
+        """Rows of the experts, then of all variants seed by seed, each after its training."""
         for path in self.experts:
             score = score_run(open_run(path))
             yield {"variant": score.method} | asdict(score)

@@ -59,10 +59,6 @@ class TrainingStep(Table):
     frames: int = 100
     """Frames of each run at most, spread evenly over its held-out views."""
 
-    def main(self) -> None:
-        """Time every command and run and write the table."""
-        self.write_each(self.rows())
-
     def rows(self) -> Iterator[Row]:
         """Rows of the commands, then those of the runs."""
         for command in self.command:
