@@ -28,7 +28,7 @@ from moegs_ns.data.points.initial import (
     PREPARED_POINTS,
     Frustums,
     PointCloud,
-    PointOptions,
+    find_points,
     initial_points,
 )
 from moegs_ns.scene import scene_extent
@@ -111,15 +111,15 @@ class MultiViewDataParser(DataParser):
         clip, images, training_cameras = self.read(split)
         # Find initial points, or draw them in the common view of the training cameras.
         config = self.config
-        options = PointOptions(
-            folder=Path(config.data),
-            points_file=config.points_file,
-            search=(PREPARED_POINTS, *self.point_files),
+        search = (PREPARED_POINTS, *self.point_files)
+        points = initial_points(
+            find_points(Path(config.data), config.points_file, search),
+            training_cameras,
+            clip.frames,
             num_random_points=config.num_random_points,
             min_points=config.min_points,
+            seed=run_seed(),
         )
-        points = initial_points(options, training_cameras, clip.frames, run_seed())
-        # Build nerfstudio's outputs.
         return build_outputs(images, clip, points)
 
 

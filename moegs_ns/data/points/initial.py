@@ -22,20 +22,6 @@ BOX_MARGIN = 0.1
 _ROUNDS = 200
 
 
-@dataclass(frozen=True)
-class PointOptions:
-    """What a parser's configuration says about initial points."""
-
-    folder: Path
-    """The scene folder, where relative paths start."""
-    points_file: Path | None
-    """The file that the user named."""
-    search: tuple[str, ...]
-    """Files to look for otherwise; the first that exists is taken."""
-    num_random_points: int
-    min_points: int
-
-
 @dataclass(frozen=True, eq=False)
 class PointCloud:
     """Points in the world, and one sentence that says where they come from."""
@@ -144,21 +130,41 @@ def nearest_to_axes(
     return projectors.sum(0), np.einsum("cij,cj->i", projectors, camera_to_worlds[:, :, 3])
 
 
-def initial_points(
-    options: PointOptions, frustums: Frustums, frames: range, seed: int = 0
-) -> PointCloud:
-    """Points of the named or first found file, topped up at random; else random points.
+def find_points(folder: Path, named: Path | None, search: Iterable[str]) -> Path | None:
+    """The file that the user named, or the first of `search` that exists in the scene folder.
 
     Raises:
         FileNotFoundError: the file that the user named does not exist.
-        ValueError: a file cannot be understood.
     """
-    path = _find(options)
+    candidates = [folder / name for name in ([named] if named else search)]
+    found = next((path for path in candidates if path.is_file()), None)
+    if named and not found:
+        raise FileNotFoundError(
+            f"Expected initial points at {candidates[0]} (--points-file), but there is no such "
+            "file; correct the path or leave the option out."
+        )
+    return found
+
+
+def initial_points(
+    path: Path | None,
+    frustums: Frustums,
+    frames: range,
+    *,
+    num_random_points: int,
+    min_points: int,
+    seed: int = 0,
+) -> PointCloud:
+    """Points of a file, topped up at random to `min_points`; without a file, random points.
+
+    Raises:
+        ValueError: the file cannot be understood.
+    """
     if path is None:
-        return random_points(frustums, options.num_random_points, seed=seed)
+        return random_points(frustums, num_random_points, seed=seed)
     points = _clip_frames(load_points(path), frames)
-    if len(points.xyz) < options.min_points:
-        points = _topped_up(points, frustums, options.min_points, seed)
+    if len(points.xyz) < min_points:
+        points = _topped_up(points, frustums, min_points, seed)
     return points
 
 
@@ -220,19 +226,6 @@ def load_points(path: Path) -> PointCloud:
         origin=f"Initial points: {int(finite.sum())} from {path}{source}.",
         cameras=tuple(int(camera) for camera in cameras),
     )
-
-
-def _find(options: PointOptions) -> Path | None:
-    if options.points_file is not None:
-        path = options.folder / options.points_file
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected initial points at {path} (--points-file), but there is no such file; "
-                "correct the path or leave the option out."
-            )
-        return path
-    candidates = (options.folder / name for name in options.search)
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
