@@ -20,7 +20,7 @@ from torchvision.io import read_image, write_png
 from benchmarks.tables import Table
 from moegs_ns.engine.pipeline import load_pipeline
 from moegs_ns.evaluation.tables import Row, hardware
-from moegs_ns.reports.compact_export import near_share, render_views, write_compact
+from moegs_ns.reports.compact_export import near_fraction, render_views, write_compact
 from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.runs.checkpoint import open_run
 
@@ -83,7 +83,7 @@ class Compare(Table):
             "method": record["method"], "gaussians": record["gaussians"], "mb": record["mb"],
             "rendered whole on": record["hardware"], "psnr_before": record["psnr"],
             "psnr_after": psnr, "psnr_cost": record["psnr"] - psnr,
-            "near_share": near_share(before, images), "images": len(images),
+            "near_share": near_fraction(before, images), "images": len(images),
         }  # fmt: skip
 
 

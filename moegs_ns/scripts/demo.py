@@ -10,7 +10,7 @@ from pathlib import Path
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FrozenTime, Orbit
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
+from moegs_ns.launch.cli_args import run_nerfstudio
 from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run
 from moegs_ns.scripts.render import Render
@@ -69,14 +69,14 @@ class Demo:
 
     def train(self, method: str, scene: Path, seed: int, options: Sequence[str]) -> None:
         """Run `ns-train` in this process."""
-        arguments = [
+        args = [
             method, *options,
             "--output-dir", str(self.output_dir), "--experiment-name", "runs",
             "--timestamp", f"seed-{seed}", "--machine.seed", str(seed),
             "--vis", "tensorboard", "--data", str(scene), "n3v-data",
         ]  # fmt: skip
-        CONSOLE.rule(shlex.join(["ns-train", *arguments]))
-        run_nerfstudio("train", arguments)
+        CONSOLE.rule(shlex.join(["ns-train", *args]))
+        run_nerfstudio("train", args)
 
     def render(self, run_dir: Path) -> None:
         """Videos of the mixture beside the map of argmax gates: an orbit, and frozen time."""

@@ -10,7 +10,7 @@ from nerfstudio.scripts.render import RenderCameraPath
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -54,7 +54,7 @@ class Render:
                 rendered_output_names=list(self.rendered_output_names),
             )
             # nerfstudio finds a moved run only by the --load-config of the command line.
-            with typed(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
+            with replaced_argv(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
                 video.main()
 
 
