@@ -1,6 +1,6 @@
 """Runs on disk: where they are, whether they are whole, what they hold."""
 
-import itertools
+import argparse
 import json
 import sys
 import zipfile
@@ -167,12 +167,9 @@ def named_config_path() -> Path | None:
     nerfstudio's tools rebuild the run's folder from names stored in the config, which is wrong once
     the run has been moved; they do not tell the config where it was read from.
     """
-    for argument, following in itertools.pairwise([*sys.argv[1:], ""]):
-        name, _, value = argument.partition("=")
-        if name in ("--load-config", "--load_config"):
-            value = value or following
-            return Path(value) if value else None
-    return None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--load-config", "--load_config", nargs="?", type=Path)
+    return parser.parse_known_args(sys.argv[1:])[0].load_config
 
 
 def without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:

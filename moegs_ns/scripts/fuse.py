@@ -65,9 +65,7 @@ class Fuse:
 
     def _check(self) -> None:
         if not 0.0 <= self.time <= 1.0:
-            raise ValueError(
-                f"--time expects an instant in [0, 1] over the clip, got {self.time:g}."
-            )
+            raise ValueError(f"--time expects a time in [0, 1] over the clip, got {self.time:g}.")
         if self.max_views is not None and self.max_views < 1:
             raise ValueError(
                 f"--max-views expects a number of training images of at least 1, got "

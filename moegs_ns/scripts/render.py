@@ -39,9 +39,7 @@ class Render:
         rig, num_clip_frames, clip_fps = read_rig(run.config)
         clip_seconds = num_clip_frames / (clip_fps or self.fps)
         count = max(1, round((self.seconds or clip_seconds) * self.fps))
-        content = camera_path_json(
-            self.path, rig, count, self.fps, is_cycle=not isinstance(self.path, FixedCamera)
-        )
+        content = camera_path_json(self.path, rig, count, self.fps)
         json_path = self.output_path.with_suffix(".json")
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content), "utf8")

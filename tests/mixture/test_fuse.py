@@ -175,7 +175,7 @@ class TestCommand:
         output = tmp_path / "a.ply"
         with pytest.raises(ValueError, match=r"but .* is that of a single expert"):
             Fuse(tiny_runs.config("moegs-stg"), output).main()
-        with pytest.raises(ValueError, match=r"instant in \[0, 1\] over the clip, got 2"):
+        with pytest.raises(ValueError, match=r"time in \[0, 1\] over the clip, got 2"):
             Fuse(tiny_runs.router, output, time=2.0).main()
         with pytest.raises(ValueError, match=r"name of a \.ply file, got .*a\.obj"):
             Fuse(tiny_runs.router, tmp_path / "a.obj").main()

@@ -62,7 +62,7 @@ def test_frozen_time_moves_the_camera_only(rig: Rig):
     poses, times = FrozenTime(time=0.3).frames(rig, 6)
     assert set(times) == {0.3}
     assert np.abs(np.diff(poses[:, :, 3], axis=0)).max() > 0.1
-    with pytest.raises(ValueError, match=r"instant in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"time in \[0, 1\], got 2"):
         FrozenTime(time=2.0).frames(rig, 6)
 
 

@@ -358,7 +358,7 @@ def test_an_old_pycolmap(wedge: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_monocular_scene(seen: list, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"several images of one instant, .*monocular"):
+    with pytest.raises(ValueError, match=r"several images of one time, .*monocular"):
         prepare(dnerf_scene(tmp_path), parser=("dnerf-data",))
     assert not (tmp_path / "moegs_points.npz").exists()
 

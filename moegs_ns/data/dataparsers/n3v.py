@@ -85,7 +85,6 @@ class N3VDataParser(MultiViewDataParser):
     point_files = ("points3D.npz", "points3D.ply")
 
     def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
-        """See base."""
         config, data = self.config, Path(self.config.data)
         # Find the cameras and their poses, and divide them into training and held-out ones.
         recordings = find_recordings(data)
@@ -191,7 +190,8 @@ def find_recordings(data: Path) -> list[Recording]:
                 f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
             )
     _check_order(videos or folders)
-    recordings = [_video(path) for path in videos] or [_folder(path) for path in folders]
+    recordings = [Recording(path.stem, path, (), *read_video_header(path)) for path in videos]
+    recordings = recordings or [_folder(path) for path in folders]
     if not recordings:
         raise FileNotFoundError(
             f"Expected cam00.mp4, cam01.mp4, ... or folders cam00/images/ in {data}, but found no "
@@ -226,10 +226,6 @@ def clip_range(recordings: list[Recording], frames: tuple[int, int] | None) -> t
         )
     name = f"the shortest recording, {shortest.path},"
     return choose_frames(frames, shortest.num_frames, name)
-
-
-def _video(path: Path) -> Recording:
-    return Recording(path.stem, path, (), *read_video_header(path))
 
 
 def _folder(path: Path) -> Recording:

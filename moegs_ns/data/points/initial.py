@@ -43,8 +43,7 @@ class PointCloud:
             "points3D_cameras": self.cameras,
         }
         if self.frames is not None:
-            frames = np.ascontiguousarray(self.frames, dtype=np.int64)
-            metadata["points3D_frames"] = torch.from_numpy(frames)
+            metadata["points3D_frames"] = torch.from_numpy(self.frames.astype(np.int64))
         return metadata
 
 
@@ -169,20 +168,15 @@ def initial_points(
 
 
 def leak_warning(metadata: dict[str, Any], train_cameras: Iterable[int]) -> str:
-    """One sentence if cameras that are not trained on helped to place the points, else "".
-
-    Args:
-        metadata: of a parser's outputs.
-        train_cameras: numbers of the cameras that the run trains on.
-    """
+    """One sentence if cameras that are not trained on helped to place the points, else ""; given
+    the metadata of a parser's outputs and the numbers of the cameras that are trained on."""
     leaked = sorted(set(metadata.get("points3D_cameras", ())) - set(train_cameras))
     if not leaked:
         return ""
-    numbers = " ".join(str(camera) for camera in leaked)
     return (
-        f"Warning: images of camera {numbers}, which this run does not train on, helped to place "
-        "the initial points, so scores on them flatter; prepare the points again with "
-        "--val-cameras."
+        f"Warning: images of camera {' '.join(map(str, leaked))}, which this run does not train "
+        "on, helped to place the initial points, so scores on them flatter; prepare the points "
+        "again with --val-cameras."
     )
 
 
@@ -194,7 +188,6 @@ def load_points(path: Path) -> PointCloud:
 
     Raises:
         ValueError: the file holds no points, or arrays of other shapes.
-        ImportError: a .ply file, but the package plyfile is not installed.
     """
     try:
         arrays = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
@@ -237,24 +230,18 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_ply(path: Path) -> dict[str, np.ndarray]:
-    try:
-        from plyfile import PlyData, PlyParseError
-    except ImportError as error:
-        raise ImportError(
-            f"Reading {path} needs the package plyfile; run `pip install plyfile` or give the "
-            "points as .npz with xyz and rgb."
-        ) from error
+    from plyfile import PlyData, PlyParseError
+
     try:
         vertices = PlyData.read(str(path))["vertex"]
     except PlyParseError as error:
         raise ValueError(str(error)) from error
     names = {prop.name for prop in vertices.properties}
     arrays = {"xyz": np.stack([np.asarray(vertices[axis]) for axis in "xyz"], axis=1)}
+    arrays["rgb"] = np.full(arrays["xyz"].shape, 128, dtype=np.uint8)
     channels = ("red", "green", "blue")
     if set(channels) <= names:
         arrays["rgb"] = np.stack([np.asarray(vertices[name]) for name in channels], axis=1)
-    else:
-        arrays["rgb"] = np.full(arrays["xyz"].shape, 128, dtype=np.uint8)
     if "frame" in names:
         arrays["frame"] = np.asarray(vertices["frame"])
     return arrays

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from moegs_ns.cameras import View
 
@@ -85,21 +86,13 @@ def triangulate(
     """Points that at least `options.min_views` of the cameras see; poses and intrinsics stay.
 
     SIFT features of every pair of images are matched and kept where they agree with the known
-    poses, so that no pair needs the many matches from which a pose could be estimated.
-
-    Args:
-        images: one of each camera, all at one time.
-        view: the cameras, without distortion.
-        options: what counts as a point.
-
-    Returns:
-        The points, perhaps none; the same ones for the same images.
+    poses, so that no pair needs the many matches from which a pose could be estimated. Images are
+    those of the undistorted cameras in `view` at one time; the same images give the same points,
+    perhaps none.
 
     Raises:
         ImportError: pycolmap is not installed.
     """
-    from PIL import Image
-
     pycolmap = require_pycolmap()
     with _quiet(pycolmap), TemporaryDirectory(prefix="moegs-points-") as temporary:
         folder = Path(temporary)
