@@ -272,7 +272,9 @@ def _router(o: Options) -> Experiment:
     return _in_turns(about, experts, routers)
 
 
-def _training_steps(o: Options, name: str, last_frame: int, *methods: str, **settings: Any):
+def _training_steps(
+    o: Options, name: str, last_frame: int, *methods: str, **settings: Any
+) -> TrainingStep:
     """Training steps of methods on the PanopticSports scene."""
     scene = o.basketball(last_frame)["scene"]
     data = f"--data {scene.data} {scene.parser} {scene.parser_options}"

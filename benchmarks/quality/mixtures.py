@@ -113,7 +113,7 @@ class Mixtures(Trainings):
                 self.write([asdict(each) for each in scores.values()])
 
         run_side_by_side([partial(score, run) for run in trained])
-        for run in trained:  # in the order of the trainings, not that of the ends
+        for run in trained:  # In the order of the trainings, not that in which they ended.
             scores[run.folder] = scores.pop(run.folder)
         self.write([asdict(each) for each in scores.values()])
 

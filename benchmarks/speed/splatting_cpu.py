@@ -51,7 +51,7 @@ class SplattingCpu(Table):
             scene, leaves = scenes[name]
             return partial(step, partial(scene.apart, backend), leaves)
 
-        # The compiled kernels come first: plain torch leaves the allocator and the caches upset.
+        # The compiled kernels come first: plain torch disturbs the allocator and the caches.
         fast = {name: time_calls(calls(name, backend_numba), self.repeats) for name in PASSES}
         for name in PASSES:
             slow = time_calls(calls(name, reference), self.torch_repeats, warmup=1)

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts.train import _set_random_seed
 from nerfstudio.utils import writer
 from torch.profiler import ProfilerActivity, profile
@@ -30,6 +29,7 @@ from benchmarks.trainings import UNWATCHED
 from moegs_ns.engine.pipeline import MoegsPipeline, load_pipeline
 from moegs_ns.engine.trainer import MoegsTrainer
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.launch.plan import parse
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.reports.scores import frame_seconds, synchronize
 from moegs_ns.runs.checkpoint import open_run
@@ -143,7 +143,7 @@ def make_trainer(command: str, output_dir: Path) -> MoegsTrainer:
     method, *args = shlex.split(command)
     options = ["--output-dir", str(output_dir), "--steps-per-save", "1000000", *UNWATCHED]
     options += ["--logging.local-writer.enable", "False"]
-    config = tyro.cli(AnnotatedBaseConfigUnion, args=[method, *options, *args])
+    config = parse([method, *options, *args])
     config.pipeline.datamanager.data = config.data
     config.set_timestamp()
     config.save_config()

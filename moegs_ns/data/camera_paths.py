@@ -117,11 +117,7 @@ def look_at(
 
 
 def camera_path_json(
-    path: FixedCamera | Orbit | FrozenTime,
-    rig: Rig,
-    num_frames: int,
-    fps: float,
-    is_cycle: bool = False,
+    path: FixedCamera | Orbit | FrozenTime, rig: Rig, num_frames: int, fps: float
 ) -> dict[str, Any]:
     """What nerfstudio's viewer would have written for this path."""
     poses, times = path.frames(rig, num_frames)
@@ -131,7 +127,7 @@ def camera_path_json(
         "render_height": rig.height,
         "fps": fps,
         "seconds": num_frames / fps,
-        "is_cycle": is_cycle,
+        "is_cycle": not isinstance(path, FixedCamera),
         "smoothness_value": 0.0,
         "default_fov": rig.fov,
         "default_time": float(times[0]),

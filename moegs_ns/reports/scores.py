@@ -138,7 +138,7 @@ def print_scores(scores: list[Score]) -> None:
     if len({score.images for score in scores}) == 1:
         title += f" ({scores[0].images} images)"
         del columns["images"]
-    # Few lines between columns, so that the last one has room for its text.
+    # No lines between columns, so that the last one has room for its text.
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         header = name.replace("_", " ")  # Headers wrap at spaces.

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
-RENAMED = ("colors.experts.", "corrections.experts.")
-"""What a mixture keeps of its experts' corrections: when it was colours alone, and now."""
+EARLIER_CORRECTIONS = r"^colors\.experts\."
+"""Beginning of the names of a mixture's camera corrections when they were of colours alone."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,8 @@ def model_state(stored: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is in a compact encoding of another version.
     """
-    before, now = RENAMED
-    names = [name.removeprefix("module.").removeprefix(MODEL_PREFIX) for name in stored]
-    names = [now + each.removeprefix(before) if each.startswith(before) else each for each in names]
+    names = (name.removeprefix("module.").removeprefix(MODEL_PREFIX) for name in stored)
+    names = (re.sub(EARLIER_CORRECTIONS, "corrections.experts.", name) for name in names)
     state = dict(zip(names, stored.values(), strict=True))
     return decode_state(state) if is_compact(state) else state
 

@@ -83,7 +83,7 @@ class Frustums:
                 typical = np.median(depths[depths > 0])
                 depths = np.where(depths > 0, depths, typical)
                 return np.stack([0.5 * depths, 1.5 * depths], axis=1)
-        # One camera, or parallel axes: only the size of the rig hints at the depth.
+        # One camera, or parallel axes: only the size of the rig gives a scale for the depth.
         spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max()) or 1.0
         return np.tile(np.array([1.0, 10.0]) * spread, (len(positions), 1))
 
@@ -326,7 +326,7 @@ def _accepted(
         found = np.concatenate([found, points[accept(points)]])
         if len(found) >= count:
             return found[:count]
-    # Cameras that share hardly any view: points that one camera sees must do.
+    # The views of the cameras hardly overlap: points that one camera sees must do.
     return np.concatenate([found, sample(count - len(found))])
 
 

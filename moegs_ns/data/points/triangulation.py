@@ -152,14 +152,9 @@ def _known_cameras(pycolmap: ModuleType, view: View, names: list[str]) -> Any:
 def _write_database(pycolmap: ModuleType, known: Any, path: Path) -> None:
     """The known cameras under the same numbers; COLMAP would guess its own otherwise."""
     database = pycolmap.Database.open(str(path))
-    for camera in known.cameras.values():
-        database.write_camera(camera, use_camera_id=True)
-    for rig in known.rigs.values():
-        database.write_rig(rig, use_rig_id=True)
-    for frame in known.frames.values():
-        database.write_frame(frame, use_frame_id=True)
-    for image in known.images.values():
-        database.write_image(image, use_image_id=True)
+    for kind in ("camera", "rig", "frame", "image"):
+        for each in getattr(known, f"{kind}s").values():
+            getattr(database, f"write_{kind}")(each, **{f"use_{kind}_id": True})
     database.close()
 
 
