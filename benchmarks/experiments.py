@@ -8,22 +8,13 @@ again under RUNS/<scene>, so that the same command goes on after an interruption
 --budget take the place of what the experiment has.
 """
 
-import multiprocessing
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
-from functools import partial
-from itertools import count
 from pathlib import Path
-from threading import Lock
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import tyro
 
@@ -33,25 +24,20 @@ from benchmarks.quality.mixtures import Mixtures
 from benchmarks.quality.pruning import Pruning
 from benchmarks.quality.router_variants import RouterVariants
 from benchmarks.quality.validation import Validation
+from benchmarks.runner import Benchmark, Experiment, Runner, Step, mps
 from benchmarks.speed.compact_run import Write
 from benchmarks.speed.single_pass import SinglePass
 from benchmarks.speed.training_step import TrainingStep
 from benchmarks.tables import RESULTS
 from benchmarks.trainings import Scene
-from moegs_ns.launch.jobs import run_module, visible_devices
+from moegs_ns.launch.jobs import run_module
 
 STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"
 COLORS = "--pipeline.model.color-correction True"
 BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-stg")
 """Runs of `corrected` whose frames are timed."""
+VAL_CAMERAS = (4, 12, 20, 26)
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
-
-
-class Benchmark(Protocol):
-    """What an experiment is made of."""
-
-    def main(self) -> None:
-        """Do it."""
 
 
 @dataclass(frozen=True)
@@ -61,36 +47,6 @@ class GpuTests:
     def main(self) -> None:
         """Run them; the log has the result."""
         run_module(["pytest", "-q", "-m", "gpu", "tests"])
-
-
-@dataclass(frozen=True)
-class Step:
-    """Chains of benchmarks that run at once; those of a chain run one after the other."""
-
-    chains: tuple[tuple[Benchmark, ...], ...]
-    at_once: int | None = None
-    """Chains at a time; None for all."""
-    one_gpu_each: bool = False
-    """Whether the chains share the GPUs out, one for each; else they deal out all by themselves."""
-    around: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Steps that run one after the other."""
-
-    about: str
-    steps: tuple[Step, ...]
-
-    def benchmarks(self) -> Iterator[Benchmark]:
-        """Everything that it runs."""
-        return (each for step in self.steps for chain in step.chains for each in chain)
-
-    def mapped(self, change: Callable[[Benchmark], Benchmark]) -> "Experiment":
-        """The same with every benchmark changed."""
-        chains = [tuple(tuple(map(change, chain)) for chain in step.chains) for step in self.steps]
-        steps = (replace(step, chains=own) for step, own in zip(self.steps, chains, strict=True))
-        return replace(self, steps=tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -122,13 +78,18 @@ class Options:
     at_once: int | None = None
     steps: int | None = None
 
-    def basketball(self, last_frame: int, more: str = "") -> Scene:
-        """The PanopticSports scene up to a frame."""
+    def basketball(self, last_frame: int, more: str = "") -> dict[str, Any]:
+        """The PanopticSports scene up to a frame, and its folders."""
         first, last = self.frames or (0, last_frame)
         frames = f"--frames {first} {last} {more}".strip()
-        return Scene(self.data / "panoptic_basketball", "panoptic-data", frames)
+        scene = Scene(self.data / "panoptic_basketball", "panoptic-data", frames)
+        return {"scene": scene} | self.folders("basketball")
 
-    def places(self, scene: str) -> dict[str, Any]:
+    def monocular(self, name: str) -> dict[str, Any]:
+        """A D-NeRF scene and its folders."""
+        return {"scene": Scene(self.data / name, "dnerf-data")} | self.folders(name)
+
+    def folders(self, scene: str) -> dict[str, Any]:
         """Where tables, images and runs of a scene are."""
         out = self.out / scene
         return {"results_dir": out, "images_dir": out, "output_dir": self.runs / scene}
@@ -148,10 +109,16 @@ class Options:
 
 def experiments(o: Options) -> dict[str, Experiment]:
     """All experiments by name."""
-    clip, whole, places = o.basketball(66), o.basketball(149), o.places("basketball")
-    runs, dnerf = places["output_dir"], Scene(o.data / o.dnerf, "dnerf-data")
+    clip = o.basketball(66)
+    runs = clip["output_dir"] / "corrected"
     found = {
-        "reference": _reference(o),
+        "reference": _in_turns(
+            "4DGaussians beside the reference; its times count, so nothing beside it",
+            Mixtures(name="peer", budget=1.0, one_by_one=True, **o.monocular("dnerf_mutant"),
+                     methods=("moegs-4dgaussians-dnerf",)),
+            Mixtures(name="peer", budget=1.0, one_by_one=True, **o.basketball(74, DENSE),
+                     methods=(FOURD,)),
+        ),
         "smoke": _in_turns(
             "parity of the kernels, and one pass against separate passes",
             GpuTests(), SinglePass(results_dir=o.out / "synthetic"),
@@ -161,7 +128,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "dnerf": _in_turns(
             "four experts and a mixture of one moving camera (MoE-GS, Table 10)",
             Mixtures(
-                name="mixture", scene=dnerf, budget=1.0, **o.places(o.dnerf),
+                name="mixture", budget=1.0, **o.monocular(o.dnerf),
                 methods=("moegs-4dgaussians-dnerf", "moegs-ed3dgs-dnerf", EX4D, STG),
                 mixtures=("moegs-4dgaussians-dnerf,moegs-ed3dgs-dnerf",),
             ),
@@ -172,7 +139,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
                                _whole_clip(o, "corrected", expert_options=(f"all: {COLORS}",))),
         "compact": _in_turns(
             "after corrected: compact runs to carry elsewhere, for speed.compact_run compare",
-            *(Write(runs / "corrected" / method / "seed-0", o.out / f"{method}-compact")
+            *(Write(runs / method / "seed-0", o.out / f"{method}-compact")
               for method in (STG, FOURD)),
         ),
         "alone": _in_turns("as full, one training on each GPU at a time, so that times count",
@@ -182,24 +149,16 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
-                name="validation_tf32", scene=o.basketball(66, DENSE), **places,
-                val_cameras=(4, 12, 20, 26), budget=0.5, seeds=(0, 1, 2), at_once=3,
+                name="validation_tf32", **o.basketball(66, DENSE), val_cameras=VAL_CAMERAS,
+                budget=0.5, seeds=(0, 1, 2), at_once=3,
                 variants=tuple(f"tf32-{on}: {FOURD} --pipeline.model.expert.tf32 {on}"
                                for on in (True, False)),
             ),
         ),
         "sharing": _sharing(o),
         "basketball": _in_turns("two experts at a fifth of the steps and their mixture",
-                                Mixtures(name="mixture", scene=clip, **places)),
-        "before_after": _in_turns(
-            "after corrected: a training step of every method, frames of runs; nothing beside it",
-            TrainingStep(
-                name="step_and_frame", warmup=300, steps=300, block=30, profiled=0,
-                command=tuple(step_command(m, whole) for m in (STG, FOURD, EX4D, ED3D)),
-                runs=tuple(runs / "corrected" / name for name in BEFORE_AFTER),
-                results_dir=o.out / "machine",
-            ),
-        ),
+                                Mixtures(name="mixture", **clip)),
+        "before_after": _before_after(o),
     }  # fmt: skip
     return {name: each.mapped(o.applied) for name, each in found.items()}
 
@@ -208,105 +167,88 @@ def _in_turns(about: str, *benchmarks: Benchmark) -> Experiment:
     return Experiment(about, (Step((benchmarks,)),))
 
 
-def step_command(method: str, scene: Scene) -> str:
-    """What would follow `ns-train`."""
-    return f"{method} --data {scene.data} {scene.parser} {scene.parser_options}"
-
-
-def _reference(o: Options) -> Experiment:
-    """4DGaussians at its full recipe where the reference implementation was measured too."""
-    peers = (
-        Mixtures(
-            name="peer", scene=Scene(o.data / "dnerf_mutant", "dnerf-data"), budget=1.0,
-            methods=("moegs-4dgaussians-dnerf",), one_by_one=True, **o.places("dnerf_mutant"),
-        ),
-        Mixtures(
-            name="peer", scene=o.basketball(74, DENSE), budget=1.0,
-            methods=(FOURD,), one_by_one=True, **o.places("basketball"),
-        ),
-    )  # fmt: skip
-    return _in_turns(
-        "4DGaussians beside the reference; its times count, so nothing beside it", *peers
-    )
+def _at_once(*benchmarks: Benchmark, **settings: Any) -> Step:
+    return Step(tuple((each,) for each in benchmarks), **settings)
 
 
 def _method(o: Options) -> Experiment:
     """Experts and mixtures first, then everything that can be done to a mixture."""
-    scene, places = o.basketball(66), o.places("basketball")
-    runs = places["output_dir"] / "method"
+    clip, folders, methods = o.basketball(66), o.folders("basketball"), (EX4D, STG, ED3D)
+    runs = clip["output_dir"] / "method"
     two, three = (runs / "moegs-router" / f"seed-0-ex4dgs-stg{more}" for more in ("", "-ed3dgs"))
     first = Mixtures(
-        name="method", scene=scene, methods=(EX4D, STG, ED3D), router_budget=0.2, **places,
+        name="method", methods=methods, router_budget=0.2, **clip,
         mixtures=(f"{EX4D},{STG}", f"{EX4D},{STG},{ED3D}"),
     )  # fmt: skip
-    on_one_gpu = (
+    chains = (
         (
-            Pruning(name="pruning_two", run=two, max_views=200, **places),
-            Depth(runs=(three,), fuse_views=o.max_views or 200, results_dir=places["results_dir"]),
+            Pruning(name="pruning_two", run=two, max_views=200, **folders),
+            Depth(runs=(three,), fuse_views=o.max_views or 200, results_dir=clip["results_dir"]),
         ),
-        (Pruning(name="pruning_three", run=three, max_views=200, **places),),
-    )
-    variants = RouterVariants(
-        name="router_variants", scene=scene, budget=o.router_budget or 0.2, **places,
-        experts=tuple(runs / method / "seed-0" for method in (EX4D, STG, ED3D)),
+        (Pruning(name="pruning_three", run=three, max_views=200, **folders),),
+        (
+            RouterVariants(
+                name="router_variants", budget=o.router_budget or 0.2, **clip,
+                experts=tuple(runs / method / "seed-0" for method in methods),
+            ),
+        ),
+        (
+            Distillation(
+                name="distillation", teacher=three, methods=(STG, EX4D, ED3D), seeds=(0,), **clip
+            ),
+        ),
     )  # fmt: skip
-    students = Distillation(
-        name="distillation", scene=scene, teacher=three, methods=(STG, EX4D, ED3D), seeds=(0,),
-        **places,
-    )  # fmt: skip
-    at_once = Step((*on_one_gpu, (variants,), (students,)), one_gpu_each=True)
     about = "experts, mixtures of two and three; then pruning, router variants, students, depth"
-    return Experiment(about, (Step(((first,),)), at_once))
+    return Experiment(about, (Step(((first,),)), Step(chains, one_gpu_each=True)))
 
 
 def _students(o: Options) -> Experiment:
     """Without the tint of single cameras, held-out views differ by far less between trainings."""
-    families, places = (ED3D, EX4D, STG), o.places("basketball")
-    name = "seed-0-ex4dgs-stg-ed3dgs"
-    teacher = Mixtures(
-        name="teacher", scene=o.basketball(66), methods=families, router_budget=0.2, **places,
-        mixtures=(f"{EX4D},{STG},{ED3D}",), expert_options=(f"all: {COLORS}",),
+    shared: dict[str, Any] = o.basketball(66) | {"methods": (ED3D, EX4D, STG)}
+    teacher = shared["output_dir"] / "teacher" / "moegs-router" / "seed-0-ex4dgs-stg-ed3dgs"
+    return _in_turns(
+        "a mixture with colour correction, and students that correct colours too",
+        Mixtures(
+            name="teacher", router_budget=0.2, **shared,
+            mixtures=(f"{EX4D},{STG},{ED3D}",), expert_options=(f"all: {COLORS}",),
+        ),
+        Distillation(
+            name="students", seeds=(0, 1), at_once=6, teacher=teacher, train_options=COLORS,
+            **shared,
+        ),
     )  # fmt: skip
-    students = Distillation(
-        name="students", scene=o.basketball(66), methods=families, seeds=(0, 1), at_once=6,
-        teacher=places["output_dir"] / "teacher" / "moegs-router" / name, train_options=COLORS,
-        **places,
-    )  # fmt: skip
-    return _in_turns("a mixture with colour correction, and students that correct colours too",
-                     teacher, students)  # fmt: skip
 
 
 def _whole_clip(o: Options, name: str, **settings: Any) -> Mixtures:
     """The longest training first, so that two GPUs end together."""
     return Mixtures(
-        name=name, scene=o.basketball(149), budget=1.0, methods=(ED3D, EX4D, STG, FOURD),
+        name=name, budget=1.0, methods=(ED3D, EX4D, STG, FOURD), **o.basketball(149), **settings,
         mixtures=(
             f"{EX4D},{STG}", f"{STG},{FOURD}", f"{EX4D},{STG},{ED3D}",
             f"{EX4D},{STG},{ED3D},{FOURD}",
         ),
-        **o.places("basketball"), **settings,
     )  # fmt: skip
 
 
 def _budgets(o: Options) -> Experiment:
     """MoE-GS, Tables 6 and 12, and appendix B.1."""
     three = (ED3D, EX4D, FOURD)
-    shared: dict[str, Any] = {"scene": o.basketball(66), "router_budget": 0.2}
-    shared |= o.places("basketball")
-    tables = (
+    shared: dict[str, Any] = o.basketball(66) | {"router_budget": 0.2}
+    step = _at_once(
         Mixtures(name="seeds", methods=three, seeds=(0, 1, 2, 3, 4), seeds_at_once=2, **shared),
         Mixtures(name="budget_10", methods=three, budget=0.1, **shared),
         Mixtures(name="joint", methods=(EX4D, STG), joint=True, **shared),
         Mixtures(name="budget_50", methods=three, budget=0.5, **shared),
+        at_once=3,
     )
     about = "three experts at 10, 20 and 50 % of the steps, five seeds, joint against two stages"
-    return Experiment(about, (Step(tuple((table,) for table in tables), at_once=3),))
+    return Experiment(about, (step,))
 
 
 def _router(o: Options) -> Experiment:
     """How long and at what rates the router is trained, on cameras that neither stage has seen."""
-    shared: dict[str, Any] = {"scene": o.basketball(66), "val_cameras": (4, 12, 20, 26)}
-    shared |= {"seeds": (0,), "at_once": 4} | o.places("basketball")
+    shared: dict[str, Any] = o.basketball(66)
+    shared |= {"val_cameras": VAL_CAMERAS, "seeds": (0,), "at_once": 4}
     experts = Validation(
         name="validation_router_experts", **shared,
         variants=(f"ex4dgs: {EX4D} {COLORS}", f"stg: {STG} {COLORS}"),
@@ -330,100 +272,42 @@ def _router(o: Options) -> Experiment:
     return _in_turns(about, experts, routers)
 
 
+def _training_steps(
+    o: Options, name: str, last_frame: int, *methods: str, **settings: Any
+) -> TrainingStep:
+    """Training steps of methods on the PanopticSports scene."""
+    scene = o.basketball(last_frame)["scene"]
+    data = f"--data {scene.data} {scene.parser} {scene.parser_options}"
+    commands = tuple(f"{method} {data}" for method in methods)
+    return TrainingStep(
+        name=name, results_dir=o.out / "machine", command=commands, profiled=0, **settings
+    )
+
+
+def _before_after(o: Options) -> Experiment:
+    runs = tuple(o.runs / "basketball" / "corrected" / name for name in BEFORE_AFTER)
+    return _in_turns(
+        "after corrected: a training step of every method, frames of runs; nothing beside it",
+        _training_steps(o, "step_and_frame", 149, STG, FOURD, EX4D, ED3D, runs=runs,
+                        warmup=300, steps=300, block=30),
+    )  # fmt: skip
+
+
 def _sharing(o: Options) -> Experiment:
     """Three trainings side by side on one GPU, as they are and as clients of MPS."""
-    scene, steps = o.basketball(74), []
-    for name, around in (("plain", nullcontext), ("mps", mps)):
-        tables = (
-            TrainingStep(
-                name=f"sharing_{name}_{method}", warmup=400, steps=1500, profiled=0,
-                results_dir=o.out / "machine",
-                command=(step_command(f"moegs-{method}", scene),),
-            )
-            for method in ("stg", "ex4dgs", "ed3dgs")
-        )  # fmt: skip
-        steps.append(Step(tuple((table,) for table in tables), around=around))
+    steps = (
+        _at_once(
+            *(
+                _training_steps(o, f"sharing_{name}_{method.removeprefix('moegs-')}", 74, method,
+                                warmup=400, steps=1500)
+                for method in (STG, EX4D, ED3D)
+            ),
+            around=around,
+        )
+        for name, around in (("plain", nullcontext), ("mps", mps))
+    )  # fmt: skip
     about = "training steps side by side with and without MPS; its times count, nothing beside it"
     return Experiment(about, tuple(steps))
-
-
-@contextmanager
-def mps() -> Iterator[None]:
-    """Processes that are started meanwhile are clients of NVIDIA's MPS.
-
-    Raises:
-        RuntimeError: it does not start.
-    """
-    pipes = tempfile.mkdtemp()
-    names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
-    os.environ.update(dict.fromkeys(names, pipes))
-    control = "nvidia-cuda-mps-control"
-    try:
-        if not shutil.which(control) or subprocess.run([control, "-d"], check=False).returncode:
-            raise RuntimeError(
-                "Expected NVIDIA's MPS to start, but it did not; its half of the tables is missing."
-            )
-        yield
-        subprocess.run([control], input="quit\n", text=True, check=False)
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-
-
-class Runner:
-    """Runs experiments in processes of their own."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.devices = visible_devices()
-        self._starting = Lock()
-
-    def run(self, name: str, experiment: Experiment) -> bool:
-        """Run an experiment; whether all its parts ended well. One that fails stops no other."""
-        print(f"{time.strftime('%T')} {name} begins", flush=True)
-        log, is_well = self.out / f"{name}.log", True
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("")
-        for step in experiment.steps:
-            try:
-                with step.around(), ThreadPoolExecutor(step.at_once or len(step.chains)) as pool:
-                    run = partial(self.run_chain, log, step)
-                    is_well &= all(list(pool.map(run, count(), step.chains)))
-            except RuntimeError as error:
-                print(error, flush=True)
-                is_well = False
-        how = "well" if is_well else "with failures"
-        print(f"{time.strftime('%T')} {name} ends {how}", flush=True)
-        return is_well
-
-    def run_chain(self, log: Path, step: Step, index: int, chain: Sequence[Benchmark]) -> bool:
-        """Run benchmarks one after the other; whether all ended well."""
-        devices = ",".join(self.devices)
-        # What computes in its own process needs a GPU to itself.
-        if step.one_gpu_each and self.devices and isinstance(chain[0], Pruning | Depth):
-            devices = self.devices[index % len(self.devices)]
-        return not any([self.run_process(benchmark, devices, log) for benchmark in chain])
-
-    def run_process(self, benchmark: Benchmark, devices: str, log: Path) -> int | None:
-        """Run a benchmark in a process that sees some of the GPUs; its exit status."""
-        process = multiprocessing.get_context("spawn").Process(
-            target=logged_main, args=(benchmark, log)
-        )
-        with self._starting:  # An import may initialise CUDA, after which it is too late.
-            os.environ["CUDA_VISIBLE_DEVICES"] = devices
-            process.start()
-        process.join()
-        if process.exitcode:
-            print(f"{type(benchmark).__name__} failed; see {log}.", flush=True)
-        return process.exitcode
-
-
-def logged_main(benchmark: Benchmark, log: Path) -> None:
-    """What a process does: everything that it and its children print is added to the log."""
-    with log.open("a") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    benchmark.main()
 
 
 def main(options: Options) -> int:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,31 +21,30 @@ class Table:
     results_dir: Path = RESULTS
     """Folder of the table."""
 
-    def main(self) -> None:
-        """Measure and write."""
+    def rows(self) -> Iterator[Row | None]:
+        """Measure row by row; None stands for a row that could not be made."""
         raise NotImplementedError
 
-    def write(self, rows: Sequence[Row], suffix: str = "") -> None:
-        """Write the rows as JSON and, beside it, as a Markdown table."""
-        write_results(self.results_dir / f"{self.name}{suffix}.json", rows, command())
-
-    def write_each(self, rows: Iterable[Row | None]) -> None:
+    def main(self) -> None:
         """Write the table anew after every row, so that nothing is lost if the time runs out, and
-        print it at the end. None stands for a row that could not be made."""
+        print it at the end."""
         known = []
-        for row in rows:
+        for row in self.rows():
             if row is not None:
                 known.append(row)
                 self.write(known)
         if known:
             print((self.results_dir / f"{self.name}.md").read_text(), flush=True)
 
+    def write(self, rows: Sequence[Row], suffix: str = "") -> None:
+        """Write the rows as JSON and, beside it, as a Markdown table."""
+        write_results(self.results_dir / f"{self.name}{suffix}.json", rows, command())
+
 
 def command() -> str:
-    """The command line of this process, as it is to be typed at the root of the checkout."""
-    script, args = Path(sys.argv[0]).resolve(), sys.argv[1:]
+    """The command line of this process, relative to the root of the checkout."""
+    script, args = Path(sys.argv[0]).resolve(), sys.argv
     if script.is_relative_to(ROOT / "benchmarks"):
-        args = ["-m", ".".join(script.relative_to(ROOT).with_suffix("").parts), *args]
-    else:
-        args = sys.argv
+        module = ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        args = ["-m", module, *sys.argv[1:]]
     return shlex.join(["python", *args])

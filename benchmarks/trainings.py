@@ -30,12 +30,7 @@ class Scene:
     parser: str
     """nerfstudio's name of the parser."""
     parser_options: str = ""
-    """Options of the parser as they would be typed, for example "--frames 0 66"."""
-
-    @property
-    def parser_args(self) -> tuple[str, ...]:
-        """The parser and its options."""
-        return (self.parser, *shlex.split(self.parser_options))
+    """Options of the parser in one string, for example "--frames 0 66"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +59,12 @@ class Trainings(Table):
         parser_options: Sequence[str] = (),
     ) -> TrainingJob:
         """A training on the scene; `name` is that of its folder, `budget` else the table's."""
+        scene = self.scene
         return TrainingJob(
             method=method,
             options=(*options, *shlex.split(self.train_options)),
-            data=self.scene.data,
-            parser=(*self.scene.parser_args, *parser_options),
+            data=scene.data,
+            parser=(scene.parser, *shlex.split(scene.parser_options), *parser_options),
             budget=self.budget if budget is None else budget,
             seed=seed,
             output_dir=self.output_dir,

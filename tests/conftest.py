@@ -21,7 +21,7 @@ from toys import make_gaussians, make_view
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.launch import jobs as trainings
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
+from moegs_ns.launch.cli_args import run_nerfstudio
 
 # For `benchmarks`; last, so that an installed package comes before the checkout.
 sys.path.append(str(Path(__file__).parents[1]))

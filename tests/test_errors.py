@@ -11,7 +11,7 @@ from training_helpers import TEMPLATE
 
 from moegs_ns.errors import IMPORT_WARNINGS, one_sentence_errors, quiet_imports
 from moegs_ns.launch import jobs as trainings
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
 
 
@@ -23,7 +23,7 @@ def without_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ended(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What a command that fails prints on its way out."""
-    with typed(["moegs", *words]), pytest.raises(SystemExit) as exit_status:
+    with replaced_argv(["moegs", *words]), pytest.raises(SystemExit) as exit_status:
         command.main()
     assert exit_status.value.code == 1
     return capsys.readouterr().err
@@ -42,7 +42,7 @@ def test_a_long_path_stays_whole_and_brackets_are_no_style(capsys, monkeypatch):
 
 def test_the_traceback_is_shown_on_demand(monkeypatch):
     monkeypatch.setenv("MOEGS_TRACEBACK", "1")
-    with typed(["moegs", "report", "nope"]), pytest.raises(ValueError, match="got 'nope'"):
+    with replaced_argv(["moegs", "report", "nope"]), pytest.raises(ValueError, match="got 'nope'"):
         command.main()
 
 

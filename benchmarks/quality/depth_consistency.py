@@ -33,12 +33,7 @@ class Depth(Table):
     """Training images to measure responsibilities of fused sets on; None for what a run keeps, or
     all."""
 
-    def main(self) -> None:
-        """Render, compare, write."""
-        self.write_each(self.rows())
-
     def rows(self) -> Iterator[Row]:
-        """Rows of every run."""
         for path in self.runs:
             run = open_run(path)
             pipeline = load_pipeline(run)

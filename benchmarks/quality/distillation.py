@@ -9,8 +9,9 @@ must not have seen the views that are scored.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import tyro
@@ -53,30 +54,25 @@ class Distillation(Trainings):
     at_once: int | None = None
     """Students that are trained side by side at most; None for two on each GPU."""
 
-    def main(self) -> None:
-        """Train, score, write."""
+    def rows(self) -> Iterator[Row | None]:
         if unknown := set(self.supervisions) - set(SUPERVISIONS):
             raise ValueError(f"Expected supervisions {list(SUPERVISIONS)}, got {sorted(unknown)}.")
         jobs = {key: self.student(*key) for key in self.settings()}
         done = train_and_report_all(list(jobs.values()), self.at_once or 2 * num_gpus())
-        rows = []
         for (_, supervision, _), row in zip(jobs, done, strict=True):
-            if row is not None:
-                rows.append({"supervision": supervision, **row})
-                # Written after every student, so that nothing is lost if the time runs out.
-                self.write(rows, "_runs")
-                self.write(summary(rows))
+            yield row and {"supervision": supervision, **row}
         if path := self.sheet_path():
             self.save_images(path)
 
+    def write(self, rows: Sequence[Row], suffix: str = "") -> None:
+        """Write the table of single runs, and that of their means."""
+        super().write(rows, "_runs")
+        super().write(summary(rows))
+
     def settings(self) -> list[tuple[str, str, int]]:
         """Method, supervision and seed of every student."""
-        return [
-            (method, supervision, seed)
-            for seed in self.seeds
-            for method in self.methods
-            for supervision in self.supervisions
-        ]
+        keys = product(self.seeds, self.methods, self.supervisions)
+        return [(method, supervision, seed) for seed, method, supervision in keys]
 
     def student(self, method: str, supervision: str, seed: int) -> TrainingJob:
         """The training of a student."""

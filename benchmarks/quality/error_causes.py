@@ -103,22 +103,17 @@ class ErrorCauses(Table):
     train_views: int = 100
     """Training images, spread evenly, for the PSNR of training cameras."""
 
-    def main(self) -> None:
-        """Render, compare, write."""
-        self.write_each(self.all_rows())
-
-    def all_rows(self) -> Iterator[Row]:
-        """Rows of every run."""
+    def rows(self) -> Iterator[Row]:
         for path in self.runs:
             run = open_run(path)
             pipeline = load_pipeline(run)
             own = {"method": run.config.method_name, "run": run.config.timestamp}
-            yield from [own | row for row in self.rows(pipeline)]
+            yield from [own | row for row in self.run_rows(pipeline)]
             del pipeline
             torch.cuda.empty_cache()
 
     @torch.no_grad()
-    def rows(self, pipeline: MoegsPipeline) -> Iterator[Row]:
+    def run_rows(self, pipeline: MoegsPipeline) -> Iterator[Row]:
         """Rows of one run: its cameras, then their mean beside that of training cameras.
 
         Training cameras are rendered without what was learned for them alone. Those of a run with

@@ -14,11 +14,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
+from moegs_ns.reports.images import ERROR_GAIN
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.training.losses import target_image
 
-ERROR_GAIN = 4.0
-"""Errors are shown this much brighter."""
 WIDTH = 320
 """Width in pixels of each image."""
 ERROR = f"error x{ERROR_GAIN:g}"

@@ -113,7 +113,7 @@ class Mixtures(Trainings):
                 self.write([asdict(each) for each in scores.values()])
 
         run_side_by_side([partial(score, run) for run in trained])
-        for run in trained:  # in the order of the trainings, not that of the ends
+        for run in trained:  # In the order of the trainings, not that in which they ended.
             scores[run.folder] = scores.pop(run.folder)
         self.write([asdict(each) for each in scores.values()])
 
@@ -161,17 +161,12 @@ class Pair:
     experts: tuple[Score, ...]
 
     @property
-    def members(self) -> str:
-        """Its experts, joined by commas."""
-        return ",".join(expert.method for expert in self.experts)
-
-    @property
     def best(self) -> float:
         """PSNR of the best expert."""
         return max(expert.psnr for expert in self.experts)
 
     @property
-    def router_share(self) -> float | None:
+    def router_fraction(self) -> float | None:
         """Time of the router's training over that of its experts; None if one is not known, or if
         all were trained together."""
         times = [expert.train_seconds for expert in self.experts]
@@ -185,18 +180,19 @@ def gain_rows(pairs: Sequence[Pair]) -> list[Row]:
     """One row per mixture: means over seeds, and the spread (standard deviation) of the gain."""
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
-        groups.setdefault((pair.mixture.method, pair.members), []).append(pair)
+        members = ",".join(expert.method for expert in pair.experts)
+        groups.setdefault((pair.mixture.method, members), []).append(pair)
     return [_row(method, members, group) for (method, members), group in groups.items()]
 
 
 def _row(method: str, members: str, group: Sequence[Pair]) -> Row:
     gains = [pair.mixture.psnr - pair.best for pair in group]
     oracles = [pair.mixture.psnr_oracle for pair in group if pair.mixture.psnr_oracle is not None]
-    shares = [pair.router_share for pair in group if pair.router_share is not None]
+    fractions = [pair.router_fraction for pair in group if pair.router_fraction is not None]
     reasons = [
         *(["gain_spread: one seed"] if len(gains) == 1 else []),
         *(["oracle: one expert is its own"] if not oracles else []),
-        *(["router_share: trained together, or times are unknown"] if not shares else []),
+        *(["router_share: trained together, or times are unknown"] if not fractions else []),
     ]
     return {
         "method": method,
@@ -209,7 +205,7 @@ def _row(method: str, members: str, group: Sequence[Pair]) -> Row:
         "gain_min": min(gains),
         "gain_max": max(gains),
         "oracle": statistics.mean(oracles) if oracles else None,
-        "router_share": statistics.mean(shares) if shares else None,
+        "router_share": statistics.mean(fractions) if fractions else None,
         "seeds": [pair.mixture.seed for pair in group],
         "reason": "; ".join(reasons),
     }

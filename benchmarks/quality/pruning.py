@@ -27,7 +27,7 @@ from moegs_ns.mixture.importance import CRITERIA, CriterionName
 from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule, prune
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.scores import Score, print_scores, score_run
-from moegs_ns.runs.checkpoint import Run, open_run
+from moegs_ns.runs.checkpoint import open_run
 
 METHOD = "moegs-router"
 THAT_OF_THE_RUN = Scene(Path(), "n3v-data")
@@ -53,12 +53,9 @@ class Pruning(Trainings):
     budget: float = 1.0
     """Fraction of the published steps of the router that these trainings get."""
 
-    def main(self) -> None:
-        """Measure, prune, score, write."""
-        self.write_each(self.rows(open_run(self.run)))
-
-    def rows(self, run: Run) -> Iterator[Row]:
-        """Rows of the table, the mixture as it is first."""
+    def rows(self) -> Iterator[Row]:
+        """The mixture as it is first."""
+        run = open_run(self.run)
         pipeline = load_pipeline(run)
         model = pipeline.model
         if not isinstance(model, MixtureModel):

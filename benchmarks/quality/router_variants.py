@@ -55,12 +55,8 @@ class RouterVariants(Trainings):
     at_once: int = 1
     """Trainings side by side on each GPU."""
 
-    def main(self) -> None:
-        """Train, score, write."""
-        self.write_each(self.rows())
-
     def rows(self) -> Iterator[Row]:
-        """Rows of the table: experts, then all variants seed by seed, each after its training."""
+        """Rows of the experts, then of all variants seed by seed, each after its training."""
         for path in self.experts:
             score = score_run(open_run(path))
             yield {"variant": score.method} | asdict(score)
@@ -75,13 +71,14 @@ class RouterVariants(Trainings):
 
     def variant(self, text: str, seed: int) -> TrainingJob:
         """The training of a variant."""
-        name, method, options = parsed(text)
+        name, _, args = text.partition(":")
+        method, *options = shlex.split(args)
         options = (*options, "--experts", *map(str, self.experts))
         return self.job(method, f"{name.replace(' ', '_')}-{seed}", seed, options)
 
     def scores(self, text: str, seed: int, sheet: ImageSheet) -> Iterator[Row]:
         """The row of a trained variant, and that of its fused set."""
-        name, _, _ = parsed(text)
+        name, _, _ = text.partition(":")
         run = open_run(self.variant(text, seed).folder)
         pipeline = load_pipeline(run)
         row = {"variant": name} | asdict(score_run(run, pipeline))
@@ -102,13 +99,6 @@ class RouterVariants(Trainings):
                 "variant": f"{name}, fused", "kind": "fused", "psnr": figures,
                 "reason": f"{', '.join(missing)}: only PSNR is measured of fused sets",
             }  # fmt: skip
-
-
-def parsed(text: str) -> tuple[str, str, list[str]]:
-    """Name, method and options of a variant."""
-    name, _, args = text.partition(":")
-    method, *options = shlex.split(args)
-    return name, method, options
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ that these are new to both stages.
 
 import argparse
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import tyro
 
 from benchmarks.trainings import Trainings, train_and_report_all
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
 
 
@@ -33,12 +35,11 @@ class Validation(Trainings):
     at_once: int = 32
     """Runs that are trained side by side at most; 1 on a CPU."""
 
-    def main(self) -> None:
-        """Train, score, write."""
+    def rows(self) -> Iterator[Row | None]:
         jobs = self.jobs()
         rows = train_and_report_all(list(jobs.values()), self.at_once)
-        named = zip(jobs, rows, strict=True)
-        self.write_each(row and {"variant": name, **row} for name, row in named)
+        for name, row in zip(jobs, rows, strict=True):
+            yield row and {"variant": name, **row}
 
     def jobs(self) -> dict[str, TrainingJob]:
         """Trainings by the name of their variant, seed by seed."""

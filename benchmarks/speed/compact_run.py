@@ -8,9 +8,10 @@ The second, anywhere, opens the compact run and renders the same held-out views.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -18,8 +19,8 @@ from torchvision.io import read_image, write_png
 
 from benchmarks.tables import Table
 from moegs_ns.engine.trainer import load_pipeline
-from moegs_ns.evaluation.tables import hardware
-from moegs_ns.reports.compact_export import near_share, render_views, write_compact
+from moegs_ns.evaluation.tables import Row, hardware
+from moegs_ns.reports.compact_export import near_fraction, render_views, write_compact
 from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.runs.checkpoint import open_run
 
@@ -67,11 +68,10 @@ class Compare(Table):
     """Folder of the scene on this machine."""
     name: str = "compact_run"
 
-    def main(self) -> None:
-        """Render, compare, write."""
-        self.write_each(self.row(folder) for folder in self.folders)
+    def rows(self) -> Iterator[Row]:
+        yield from map(self.row, self.folders)
 
-    def row(self, folder: Path) -> dict[str, Any]:
+    def row(self, folder: Path) -> Row:
         """Figures of one carried run."""
         record = json.loads((folder / RECORD).read_text())
         run = open_run(folder / COMPACT)
@@ -83,7 +83,7 @@ class Compare(Table):
             "method": record["method"], "gaussians": record["gaussians"], "mb": record["mb"],
             "rendered whole on": record["hardware"], "psnr_before": record["psnr"],
             "psnr_after": psnr, "psnr_cost": record["psnr"] - psnr,
-            "near_share": near_share(before, images), "images": len(images),
+            "near_share": near_fraction(before, images), "images": len(images),
         }  # fmt: skip
 
 

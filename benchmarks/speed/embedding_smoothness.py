@@ -5,19 +5,20 @@
 Points lie on two walls a few units apart, so that all twenty neighbours are within reach.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import torch
 import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.speed.timing import Timing, time_calls, time_in_turns
+from benchmarks.speed.timing import columns, time_calls, time_in_turns
 from benchmarks.tables import RESULTS, Table
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
     find_neighbours,
@@ -41,25 +42,28 @@ class EmbeddingSmoothness(Table):
     name: str = "embedding_smoothness"
     results_dir: Path = RESULTS / "synthetic"
 
-    def main(self) -> None:
-        """Measure every count and write the table."""
-        self.write_each(self.measure(count) for count in self.counts)
+    def rows(self) -> Iterator[Row]:
+        yield from map(self.row, self.counts)
 
-    def measure(self, count: int) -> dict[str, Any]:
-        """One row."""
+    def row(self, count: int) -> Row:
+        """Times at a number of Gaussians."""
         generator = torch.Generator().manual_seed(0)
         means = two_walls(count, generator).to(self.device)
         search = partial(find_neighbours, means, NEIGHBOURS, 1.0)
         searching, neighbours = time_calls(search, 3, warmup=1), search()
         embeddings = torch.randn(count, EMBEDDING_SIZE, generator=generator).to(self.device)
         embeddings.requires_grad_()
-        ways = {"plain": reference_penalty, "sparse": sparse_penalty}
-        calls = {n: partial(value_and_gradient, w, embeddings, neighbours) for n, w in ways.items()}
-        row: dict[str, Any] = {"device": self.device, "gaussians": count}
-        row |= {"pairs": len(neighbours.others), "search_ms": searching.median}
-        plain, sparse = map(Timing.of, time_in_turns(calls, self.repeats).values())
-        row |= plain.columns("plain_") | sparse.columns("sparse_")
-        return row | {"times_faster": plain.median / sparse.median}
+
+        def step(penalty: Callable[[Tensor, Neighbours], Tensor]) -> None:
+            torch.autograd.grad(penalty(embeddings, neighbours), embeddings)
+
+        calls = {each: partial(step, each) for each in (reference_penalty, sparse_penalty)}
+        plain, sparse = time_in_turns(calls, self.repeats).values()
+        return {
+            "device": self.device, "gaussians": count, "pairs": len(neighbours.others),
+            "search_ms": median(searching), **columns(plain, "plain_"),
+            **columns(sparse, "sparse_"), "times_faster": median(plain) / median(sparse),
+        }  # fmt: skip
 
 
 def two_walls(count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
@@ -69,13 +73,6 @@ def two_walls(count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
     means[: count // 2, 2] = thin[: count // 2]
     means[count // 2 :, 0] = thin[count // 2 :]
     return means
-
-
-def value_and_gradient(
-    way: Callable[[Tensor, Neighbours], Tensor], embeddings: Tensor, neighbours: Neighbours
-) -> None:
-    """What a training step computes."""
-    torch.autograd.grad(way(embeddings, neighbours), embeddings)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.speed.timing import forward_view, random_gaussians, time_calls
+from benchmarks.speed.timing import columns, forward_view, random_gaussians, time_calls
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import render, render_experts
 
@@ -43,37 +45,34 @@ class SinglePass(Table):
     repeats: int = 30
     seed: int = 0
 
-    def main(self) -> None:
+    def rows(self) -> Iterator[Row]:
         """Time forward and backward; check that the images agree."""
         if not torch.cuda.is_available():
             raise SystemExit("The single pass is measured on CUDA, and no CUDA device was found.")
-        self.write_each(
-            row
-            for gaussians in self.gaussians
-            for experts in self.experts
-            for row in self.measure(gaussians, experts, "cuda")
-        )
+        for gaussians in self.gaussians:
+            for experts in self.experts:
+                yield from self.measure(gaussians, experts)
 
-    def measure(self, gaussians: int, experts: int, device: str) -> Iterator[dict]:
+    def measure(self, gaussians: int, experts: int) -> Iterator[Row]:
         """One row for each of forward, backward to features, and backward to everything."""
         generator = torch.Generator().manual_seed(self.seed)
-        view = forward_view(self.width, self.height, device)
+        view = forward_view(self.width, self.height, "cuda")
         parts = [random_gaussians(gaussians, view, generator) for _ in range(experts)]
         features = [torch.rand(gaussians, self.features, generator=generator) for _ in parts]
-        frozen = Experts(parts, [values.to(device) for values in features], view)
+        frozen = Experts(parts, [values.cuda() for values in features], view)
         agreement = compare(frozen)
         for name in PASSES:
             scene, leaves = frozen.attached(name)
             one = time_calls(partial(step, scene.together, leaves), self.repeats)
             many = time_calls(partial(step, scene.apart, leaves), self.repeats)
             print(
-                f"{experts} x {gaussians}, {name}: one pass {one.median:.3f} ms, "
-                f"{experts} passes {many.median:.3f} ms"
+                f"{experts} x {gaussians}, {name}: one pass {median(one):.3f} ms, "
+                f"{experts} passes {median(many):.3f} ms"
             )
             yield {
                 "pass": name, "experts": experts, "gaussians_each": gaussians,
-                **one.columns("single_"), **many.columns("separate_"),
-                "times_faster": round(many.median / one.median, 3), **agreement,
+                **columns(one, "single_"), **columns(many, "separate_"),
+                "times_faster": round(median(many) / median(one), 3), **agreement,
                 "width": self.width, "height": self.height, "channels": 3 + self.features + 1,
             }  # fmt: skip
 

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import torch
 import tyro
 
 from benchmarks.speed.single_pass import PASSES, Experts, step
-from benchmarks.speed.timing import Timing, forward_view, random_gaussians, time_calls
+from benchmarks.speed.timing import columns, forward_view, random_gaussians, time_calls
 from benchmarks.tables import RESULTS, Table
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.splatting import backend_numba, reference
 
 
@@ -37,12 +39,8 @@ class SplattingCpu(Table):
     """Timed calls of plain torch, which is slow."""
     seed: int = 0
 
-    def main(self) -> None:
-        """Time forward, and forward with backward, of the whole of `render`."""
-        self.write_each(self.rows())
-
-    def rows(self) -> Iterator[dict]:
-        """Two rows, compiled and plain, for each pass."""
+    def rows(self) -> Iterator[Row]:
+        """Two rows, compiled and plain, for each pass of the whole of `render`."""
         generator = torch.Generator().manual_seed(self.seed)
         view = forward_view(self.width, self.height)
         gaussians = random_gaussians(self.gaussians, view, generator)
@@ -53,22 +51,18 @@ class SplattingCpu(Table):
             scene, leaves = scenes[name]
             return partial(step, partial(scene.apart, backend), leaves)
 
-        # The compiled kernels come first: plain torch leaves the allocator and the caches upset.
+        # The compiled kernels come first: plain torch disturbs the allocator and the caches.
         fast = {name: time_calls(calls(name, backend_numba), self.repeats) for name in PASSES}
         for name in PASSES:
             slow = time_calls(calls(name, reference), self.torch_repeats, warmup=1)
-            yield self.row(name, "numba", fast[name], slow)
-            yield self.row(name, "torch", slow, slow)
-            print(f"{name}: numba {fast[name].median:.1f} ms, torch {slow.median:.0f} ms")
-
-    def row(self, name: str, backend: str, own: Timing, slow: Timing) -> dict:
-        """One row."""
-        return {
-            "pass": name, "backend": backend, **own.columns(),
-            "times_faster_than_torch": round(slow.median / own.median, 2),
-            "width": self.width, "height": self.height, "gaussians": self.gaussians,
-            "channels": 3 + self.features + 1,
-        }  # fmt: skip
+            for backend, own in (("numba", fast[name]), ("torch", slow)):
+                yield {
+                    "pass": name, "backend": backend, **columns(own),
+                    "times_faster_than_torch": round(median(slow) / median(own), 2),
+                    "width": self.width, "height": self.height, "gaussians": self.gaussians,
+                    "channels": 3 + self.features + 1,
+                }  # fmt: skip
+            print(f"{name}: numba {median(fast[name]):.1f} ms, torch {median(slow):.0f} ms")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ Images are the same; `before` has squares of three standard deviations, as gspla
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import tyro
@@ -23,6 +22,7 @@ from benchmarks.speed.timing import time_in_turns
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View, single_views
 from moegs_ns.engine.trainer import load_pipeline
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.runs.checkpoint import open_run
@@ -57,11 +57,10 @@ class TileLists(Table):
     repeats: int = 10
     """Timed images of each view, both ways in turns."""
 
-    def main(self) -> None:
-        """Measure every run and write the table."""
-        self.write_each(self.measure(run) for run in self.runs)
+    def rows(self) -> Iterator[Row]:
+        yield from map(self.row, self.runs)
 
-    def measure(self, run: Path) -> dict[str, Any]:
+    def row(self, run: Path) -> Row:
         """One row: the mean of pairs and the median of times over the views."""
         pipeline = load_pipeline(open_run(run))
         if not isinstance(pipeline.model, ExpertModel):
@@ -71,7 +70,7 @@ class TileLists(Table):
         views = [enlarged(view, self.scale) for view in single]
         with torch.no_grad():
             frames = [Frame(expert.at(view.time), view, expert.near) for view in views]
-        row: dict[str, Any] = {
+        row: Row = {
             "run": str(run), "gaussians": expert.num_gaussians,
             "width": views[0].width, "height": views[0].height, "views": len(views),
         }  # fmt: skip

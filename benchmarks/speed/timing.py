@@ -4,10 +4,10 @@ Times are wall-clock, synchronised with the device, after warm-up calls; every f
 spread and the number of repeats.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
 
 import torch
 
@@ -16,34 +16,21 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.reports.scores import synchronize
 from moegs_ns.splatting.projection import num_bases
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Wall-clock milliseconds of repeated calls."""
-
-    median: float
-    fastest: float
-    slowest: float
-    repeats: int
-
-    @staticmethod
-    def of(milliseconds: Sequence[float]) -> "Timing":
-        """Of single calls."""
-        median = statistics.median(milliseconds)
-        return Timing(median, min(milliseconds), max(milliseconds), len(milliseconds))
-
-    def columns(self, prefix: str = "") -> dict[str, float | int]:
-        """The same as columns of a row."""
-        return {
-            f"{prefix}median_ms": round(self.median, 4),
-            f"{prefix}min_ms": round(self.fastest, 4),
-            f"{prefix}max_ms": round(self.slowest, 4),
-            f"{prefix}n": self.repeats,
-        }
+Name = TypeVar("Name")
 
 
-def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> Timing:
-    """Call `function` again and again; the `warmup` first calls do not count."""
+def columns(milliseconds: Sequence[float], prefix: str = "") -> dict[str, float | int]:
+    """Columns of a row: median, extremes and number of repeated calls."""
+    return {
+        f"{prefix}median_ms": round(median(milliseconds), 4),
+        f"{prefix}min_ms": round(min(milliseconds), 4),
+        f"{prefix}max_ms": round(max(milliseconds), 4),
+        f"{prefix}n": len(milliseconds),
+    }
+
+
+def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 3) -> list[float]:
+    """Milliseconds of each call of `function` after the `warmup` first ones."""
     if repeats < 1:
         raise ValueError(f"Timing expected at least one repeat, got {repeats}.")
     for _ in range(warmup):
@@ -55,35 +42,25 @@ def time_calls(function: Callable[[], object], repeats: int = 20, warmup: int = 
         function()
         synchronize()
         durations.append(1e3 * (time.perf_counter() - start))
-    return Timing.of(durations)
+    return durations
 
 
 def time_in_turns(
-    calls: Mapping[str, Callable[[], object]], repeats: int
-) -> dict[str, list[float]]:
+    calls: Mapping[Name, Callable[[], object]], repeats: int
+) -> dict[Name, list[float]]:
     """Milliseconds of calls made in turns, so that a busy moment of the machine meets all of them;
     the first round does not count.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for is_counted in [False] + [True] * repeats:
+    times: dict[Name, list[float]] = {name: [] for name in calls}
+    for _ in range(1 + repeats):
         for name, call in calls.items():
-            time = time_calls(call, 1, warmup=0).median
-            if is_counted:
-                times[name].append(time)
-    return times
+            times[name] += time_calls(call, 1, warmup=0)
+    return {name: each[1:] for name, each in times.items()}
 
 
-def random_gaussians(
-    count: int,
-    view: View,
-    generator: torch.Generator,
-    *,
-    degree: int = 3,
-    mean_pixels: float = 2.0,
-) -> Gaussians:
-    """Gaussians that fill the image of the first camera, 2 to 8 units ahead of it.
-
-    Standard deviations are half to one and a half times `mean_pixels` on the screen.
+def random_gaussians(count: int, view: View, generator: torch.Generator) -> Gaussians:
+    """Gaussians that fill the image of the first camera, 2 to 8 units ahead of it, with standard
+    deviations of 1 to 3 pixels.
     """
     device, focal = view.viewmats.device, float(view.Ks[0, 0, 0])
     uniform = torch.rand(count, 7, generator=generator)
@@ -93,8 +70,8 @@ def random_gaussians(
     y = (uniform[:, 1] - 0.5) * view.height * across
     means = torch.stack([x, y, depths], dim=-1)
     quats = torch.randn(count, 4, generator=generator)
-    sh = 0.3 * torch.randn(count, num_bases(degree), 3, generator=generator)
-    scales = mean_pixels * (0.5 + uniform[:, 3:6]) * (depths / focal)[:, None]
+    sh = 0.3 * torch.randn(count, num_bases(3), 3, generator=generator)
+    scales = 2.0 * (0.5 + uniform[:, 3:6]) * (depths / focal)[:, None]
     return Gaussians(
         means=means.to(device),
         quats=torch.nn.functional.normalize(quats, dim=-1).to(device),

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts.train import _set_random_seed
 from nerfstudio.utils import writer
 from torch.profiler import ProfilerActivity, profile
@@ -29,6 +28,7 @@ from benchmarks.tables import RESULTS, Table
 from benchmarks.trainings import UNWATCHED
 from moegs_ns.engine.trainer import MoegsPipeline, MoegsTrainer, load_pipeline
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.launch.plan import parse
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.reports.scores import frame_seconds, synchronize
 from moegs_ns.runs.checkpoint import open_run
@@ -57,10 +57,6 @@ class TrainingStep(Table):
     """Operators printed of a profile."""
     frames: int = 100
     """Frames of each run at most, spread evenly over its held-out views."""
-
-    def main(self) -> None:
-        """Time every command and run and write the table."""
-        self.write_each(self.rows())
 
     def rows(self) -> Iterator[Row]:
         """Rows of the commands, then those of the runs."""
@@ -146,7 +142,7 @@ def make_trainer(command: str, output_dir: Path) -> MoegsTrainer:
     method, *args = shlex.split(command)
     options = ["--output-dir", str(output_dir), "--steps-per-save", "1000000", *UNWATCHED]
     options += ["--logging.local-writer.enable", "False"]
-    config = tyro.cli(AnnotatedBaseConfigUnion, args=[method, *options, *args])
+    config = parse([method, *options, *args])
     config.pipeline.datamanager.data = config.data
     config.set_timestamp()
     config.save_config()

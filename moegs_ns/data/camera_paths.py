@@ -87,29 +87,21 @@ class FrozenTime:
     def frames(self, rig: Rig, count: int) -> PosesAndTimes:
         """Poses on an ellipse, looking at the rig's focus, all at one time."""
         if not 0.0 <= self.time <= 1.0:
-            raise ValueError(f"--path.time expects an instant in [0, 1], got {self.time}.")
+            raise ValueError(f"--path.time expects a time in [0, 1], got {self.time}.")
         return orbit_poses(rig, count, self.share), np.full(count, self.time)
 
 
 def orbit_poses(rig: Rig, count: int, radius: float) -> Float[np.ndarray, "F 3 4"]:
-    """Poses on the ellipse that the two longest axes of the rig span, looking at its focus.
-
-    Args:
-        rig: the training cameras.
-        count: number of poses.
-        radius: as a fraction of the rig's spread.
-    """
+    """Poses on the ellipse that the two longest axes of the rig span, looking at its focus;
+    `radius` is a fraction of the rig's spread."""
     middle = rig.positions.mean(0)
     _, lengths, axes = np.linalg.svd(rig.positions - middle, full_matrices=True)
     lengths = np.pad(lengths, (0, 3 - len(lengths)))
     # The deviation of a full circle along one axis is its radius over the square root of two.
     radii = radius * math.sqrt(2.0) * lengths[:2] / math.sqrt(len(rig.positions))
     angles = 2.0 * math.pi * np.arange(count) / count
-    positions = (
-        middle
-        + np.cos(angles)[:, None] * radii[0] * axes[0]
-        + np.sin(angles)[:, None] * radii[1] * axes[1]
-    )
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    positions = middle + cos * radii[0] * axes[0] + sin * radii[1] * axes[1]
     return look_at(positions, rig.focus, rig.up)
 
 
@@ -125,11 +117,7 @@ def look_at(
 
 
 def camera_path_json(
-    path: FixedCamera | Orbit | FrozenTime,
-    rig: Rig,
-    num_frames: int,
-    fps: float,
-    is_cycle: bool = False,
+    path: FixedCamera | Orbit | FrozenTime, rig: Rig, num_frames: int, fps: float
 ) -> dict[str, Any]:
     """What nerfstudio's viewer would have written for this path."""
     poses, times = path.frames(rig, num_frames)
@@ -139,7 +127,7 @@ def camera_path_json(
         "render_height": rig.height,
         "fps": fps,
         "seconds": num_frames / fps,
-        "is_cycle": is_cycle,
+        "is_cycle": not isinstance(path, FixedCamera),
         "smoothness_value": 0.0,
         "default_fov": rig.fov,
         "default_time": float(times[0]),

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -300,23 +300,19 @@ class TrainImages:
         self.store = store
         self.device = device
         self._cache_gb = cache_gb
-        self._cache: UInt8[Tensor, "M H W 3"] | None = None
-        self._decided = False
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="moegs-prefetch")
         self._expected: tuple[list[int], Future[Tensor]] | None = None
 
     @property
     def is_cached(self) -> bool:
         """Whether all images are on the device."""
-        return self._cache is not None
+        return self.cache is not None
 
     def read(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
         """Images on the device, to be read only."""
-        if not self._decided:
-            self._fill_cache()
-        if self._cache is not None:
+        if self.cache is not None:
             # Slices, because a tensor of indices would have to be copied to the device first.
-            return cat_or_single([self._cache[index : index + 1] for index in indices.tolist()])
+            return cat_or_single([self.cache[index : index + 1] for index in indices.tolist()])
         expected, self._expected = self._expected, None
         if expected is not None and expected[0] == indices.tolist():
             images = expected[1].result()
@@ -326,30 +322,28 @@ class TrainImages:
 
     def expect(self, indices: Int[Tensor, "V"]) -> None:
         """Prefetch the batch that is probably read next."""
-        if self._cache is not None:
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="moegs-prefetch")
-        self._expected = (indices.tolist(), self._pool.submit(self._gather, indices))
+        if self.cache is None:
+            self._expected = (indices.tolist(), self._pool.submit(self._gather, indices))
 
     def _gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
         images = self.store.gather(indices)
         return images.pin_memory() if self.device.type == "cuda" else images
 
-    def _fill_cache(self) -> None:
-        self._decided = True
+    @cached_property
+    def cache(self) -> UInt8[Tensor, "M H W 3"] | None:
+        """All images on the device where they fit, from the first read on."""
         if self.device.type != "cuda" or len(set(self.store.sizes)) != 1:
-            return
+            return None
         free, _ = torch.cuda.mem_get_info(self.device)
         # Half of the memory stays free for the Gaussians, their gradients and optimisers.
         if self.store.num_bytes > min(self._cache_gb * 1e9, 0.5 * free):
-            return
+            return None
         width, height = self.store.sizes[0]
         shape = (len(self.store), height, width, 3)
         cache = torch.empty(shape, dtype=torch.uint8, device=self.device)
         for index in range(len(self.store)):
             cache[index] = self.store.gather(torch.tensor([index]))[0].to(self.device)
-        self._cache = cache
+        return cache
 
 
 def _frustums(cameras: Cameras) -> Frustums:

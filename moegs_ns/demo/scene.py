@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from moegs_ns.atomic_files import atomic_write
 from moegs_ns.cameras import llff_from_opengl
 from moegs_ns.data.camera_paths import look_at
 from moegs_ns.demo.tracing import Rays
@@ -84,18 +85,11 @@ def write_demo_scene(
     num_points: int = NUM_POINTS,
     seed: int = 0,
 ) -> None:
-    """Write `cam00.mp4` ..., `poses_bounds.npy` and `points3D.npz` into `folder`.
+    """Write `cam00.mp4` ..., `poses_bounds.npy` and `points3D.npz` into `folder`, replacing files.
 
-    The same arguments give the same bytes. Camera 0 is meant to be held out.
-
-    Args:
-        folder: made if it does not exist; files of the same name are replaced.
-        num_cameras: at least 3.
-        num_frames: at least 1; the motions span the whole clip.
-        width: image width in pixels, even.
-        height: image height in pixels, even.
-        num_points: initial points, at least 1; no more than the training cameras have pixels.
-        seed: seed of the choice and the noise of the initial points.
+    The same arguments give the same bytes. Camera 0 is meant to be held out; the motions span the
+    whole clip. There are at most as many points as the training cameras have pixels; `seed`
+    decides which, and their noise.
 
     Raises:
         ValueError: too few cameras, frames or points, or an odd image size.
@@ -107,7 +101,6 @@ def write_demo_scene(
         )
     if num_points < 1:
         raise ValueError(f"The demo scene needs at least 1 point, got {num_points}; choose more.")
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rig = demo_rig(num_cameras, width, height)
 
@@ -158,18 +151,15 @@ def _write_video(path: Path, clip: UInt8[np.ndarray, "F H W 3"]) -> None:
     """H.264 with full colour resolution, near-lossless, the same bytes every time."""
     import av
 
-    part = path.with_suffix(".part")
     # One thread: with several, x264 may cut the work differently on another machine.
     options = {"crf": "4", "preset": "medium", "threads": "1"}
-    try:
-        with av.open(str(part), mode="w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=_FPS, options=options)
-            stream.height, stream.width = clip.shape[1:3]
-            stream.pix_fmt = "yuv444p"
-            for image in clip:
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        atomic_write(path, "video", "name another folder") as file,
+        av.open(file, mode="w", format="mp4") as container,
+    ):
+        stream = container.add_stream("libx264", rate=_FPS, options=options)
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt = "yuv444p"
+        for image in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,8 +1,11 @@
-"""Configurations as command line arguments, to hand them to another process."""
+"""Command-line arguments: of configurations, and of commands that run in this process."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,26 @@ def _value_args(value: Any, name: str) -> list[str]:
         f"Expected a value of --{name} for a command line, got {value!r}; train the experts one "
         "by one and name their runs in --experts."
     )
+
+
+@contextmanager
+def replaced_argv(argv: Sequence[str]) -> Iterator[None]:
+    """Replace `sys.argv`, which nerfstudio parses, and in which `named_config_path` looks."""
+    before = sys.argv
+    sys.argv = list(argv)
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def run_nerfstudio(script: str, args: Sequence[str]) -> None:
+    """Run one of nerfstudio's commands in this process."""
+    command = import_module(f"nerfstudio.scripts.{script}").entrypoint
+    writer = import_module("nerfstudio.utils.writer")
+    try:
+        with replaced_argv([f"ns-{script}", *args]):
+            command()
+    finally:
+        # nerfstudio never forgets a run's log writers, and would log the next run to all of them.
+        writer.EVENT_WRITERS.clear()

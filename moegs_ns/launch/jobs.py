@@ -6,12 +6,13 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from filelock import FileLock, Timeout
@@ -85,24 +86,19 @@ class TrainingJob:
 def expert_trainings(
     template: TrainingJob,
     methods: Sequence[str],
-    own_options: Mapping[str, Sequence[str]] | None = None,
+    own_options: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[TrainingJob | None]:
     """The training of each method, all else as in `template`; None where there is no method.
 
     A method that comes again gets the next seed. `own_options` are options of single methods.
     """
-    own = own_options or {}
-    return [
-        replace(
-            template,
-            method=method,
-            options=(*template.options, *own.get(method, ())),
-            seed=template.seed + methods[:index].count(method),
-        )
-        if method
-        else None
-        for index, method in enumerate(methods)
-    ]
+    jobs: list[TrainingJob | None] = []
+    for index, method in enumerate(methods):
+        options = (*template.options, *own_options.get(method, ()))
+        seed = template.seed + methods[:index].count(method)
+        job = replace(template, method=method, options=options, seed=seed)
+        jobs.append(job if method else None)
+    return jobs
 
 
 @dataclass(frozen=True)
@@ -160,10 +156,9 @@ def run_module(args: Sequence[str], slot: int = 0, log: Path | None = None) -> i
     command = [sys.executable, "-W", "ignore", "-m", *args]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
+    environment = environment_of(slot)
     with nullcontext() if log is None else log.open("a") as output:
-        return subprocess.run(
-            command, stdout=output, stderr=output, env=environment_of(slot), check=False
-        ).returncode
+        return subprocess.call(command, stdout=output, stderr=output, env=environment)
 
 
 def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None:
@@ -174,7 +169,7 @@ def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None
     Raises:
         RuntimeError: the training failed.
     """
-    with _alone_in(training.folder):
+    with _locked(training.folder):
         if progress_of(training.folder).is_finished:
             return
         status = run_module(["nerfstudio.scripts.train", *training.args()], slot, log)
@@ -189,18 +184,15 @@ def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None
     )
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> AbstractContextManager[object]:
     """Keep other commands out of a run's folder; the lock ends with the process at the latest."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        held = lock.acquire(blocking=False)
+        return lock.acquire(blocking=False)
     except Timeout:
         CONSOLE.print(f"Waiting for another command, which trains {folder}.", soft_wrap=True)
-        held = lock.acquire()
-    with held:
-        yield
+        return lock.acquire()
 
 
 def train_side_by_side(
@@ -243,6 +235,5 @@ def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) ->
 
     with ThreadPoolExecutor(slots.qsize()) as pool:
         running = [pool.submit(do, job) for job in jobs]
-    failures = [error for each in running if (error := each.exception()) is not None]
-    if failures:
-        raise failures[0]
+    for each in running:
+        each.result()

@@ -1,5 +1,6 @@
 """What `moegs train` is going to train: steps, time and disk, estimated from earlier runs."""
 
+import heapq
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,8 +93,7 @@ def stage_seconds(stage: Sequence[PlannedTraining], slots: int) -> float | None:
     for each in stage:
         if each.seconds is None:
             return None
-        first = free_at.index(min(free_at))
-        free_at[first] += each.seconds
+        heapq.heapreplace(free_at, free_at[0] + each.seconds)
     return max(free_at)
 
 

@@ -1,1 +1,1 @@
-"""Figures and pictures of trained runs."""
+"""Figures and images of trained runs."""

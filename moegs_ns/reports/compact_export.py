@@ -170,12 +170,12 @@ def measured_cost(run: Run, state: dict[str, Any]) -> Cost:
         psnr_before=psnr_before,
         psnr_after=psnr_after,
         psnr_cost=psnr_before - psnr_after,
-        near_share=near_share(before, after),
+        near_share=near_fraction(before, after),
         views=len(indices),
     )
 
 
-def near_share(
+def near_fraction(
     before: Sequence[UInt8[Tensor, "H W 3"]], after: Sequence[UInt8[Tensor, "H W 3"]]
 ) -> float:
     """Fraction of pixels that differ by at most `NEAR` of 255 in every channel."""

@@ -4,10 +4,8 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from jaxtyping import Float
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.engine.trainer import MoegsPipeline
@@ -33,23 +31,16 @@ def save_trajectories(
     for index, (name, paths) in enumerate(experts.items()):
         axes = figure.add_subplot(1, len(experts), index + 1)
         axes.imshow((0.4 * target + 0.6).cpu().numpy())
-        pixels, depths = pixels_of(paths.means, view)
-        is_shown = paths.is_step_visible & (depths[1:] > 0) & (depths[:-1] > 0)
+        in_camera = paths.means @ view.viewmats[0, :3, :3].T + view.viewmats[0, :3, 3]
+        homogeneous, is_ahead = in_camera @ view.Ks[0].T, in_camera[..., 2] > 0
+        pixels = homogeneous[..., :2] / homogeneous[..., 2:]
+        is_shown = paths.is_step_visible & is_ahead[1:] & is_ahead[:-1]
         segments = torch.stack([pixels[:-1][is_shown], pixels[1:][is_shown]], dim=1)
         color = EXPERT_COLORS[index % len(EXPERT_COLORS)]
         axes.add_collection(LineCollection(list(segments.cpu().numpy()), colors=[color], lw=0.8))
         axes.set(title=name, xlim=(0, view.width), ylim=(view.height, 0))
         axes.axis("off")
     _save(figure, path)
-
-
-def pixels_of(
-    points: Float[Tensor, "*s 3"], view: View
-) -> tuple[Float[Tensor, "*s 2"], Float[Tensor, "*s"]]:
-    """Pixels and depths of points in the first camera of a view."""
-    in_camera = points @ view.viewmats[0, :3, :3].T + view.viewmats[0, :3, 3]
-    homogeneous = in_camera @ view.Ks[0].T
-    return homogeneous[..., :2] / homogeneous[..., 2:], in_camera[..., 2]
 
 
 def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:

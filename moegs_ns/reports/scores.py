@@ -1,9 +1,13 @@
 """Scores of trained runs on their held-out views, and the table of them."""
 
 import math
+import shlex
 import statistics
+import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +18,7 @@ from rich.table import Table
 
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import lpips_weights_path
+from moegs_ns.evaluation.tables import Row, write_results
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.runs.checkpoint import Run, training_record
@@ -57,6 +62,19 @@ class Score:
     """Why figures are missing."""
 
 
+def report_runs(runs: Sequence[Run], path: Path | None) -> None:
+    """Score runs and print the table; write it as well if there is a path."""
+    scores = [score_run(run) for run in runs]
+    print_scores(scores)
+    if path is not None:
+        write_table(path, [asdict(score) for score in scores])
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows and the `moegs` command that made them; see `write_results`."""
+    write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
+
+
 def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
     """Render every held-out view of a run and measure it.
 
@@ -66,6 +84,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
     metrics = pipeline.get_average_eval_image_metrics(get_std=True)
     model, record = pipeline.model, training_record(run.config_path)
     parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
+    tensors = (*parameters.parameters(), *parameters.buffers())
     score = Score(
         method=run.config.method_name,
         kind=_kind(run),
@@ -75,7 +94,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         ssim=metrics["ssim"],
         lpips=metrics.get("lpips"),
         gaussians=parameters.num_gaussians,
-        mb=_megabytes(parameters),
+        mb=sum(t.numel() * t.element_size() for t in tensors) / BYTES_PER_MB,
         train_seconds=record.get("seconds"),
         fps=1.0 / statistics.median(frame_seconds(pipeline)),
         seed=run.config.machine.seed,
@@ -119,7 +138,7 @@ def print_scores(scores: list[Score]) -> None:
     if len({score.images for score in scores}) == 1:
         title += f" ({scores[0].images} images)"
         del columns["images"]
-    # Few lines between columns, so that the last one has room for words.
+    # No lines between columns, so that the last one has room for its text.
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         header = name.replace("_", " ")  # Headers wrap at spaces.
@@ -132,11 +151,9 @@ def print_scores(scores: list[Score]) -> None:
 
 
 def _missing(score: Score) -> str:
-    spent = (
-        "the record of its training does not tell it"
-        if score.kind == "mixture"
-        else "an expert has none of its own"
-    )
+    spent = "an expert has none of its own"
+    if score.kind == "mixture":
+        spent = "the record of its training does not tell it"
     reasons = {
         "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
         "train_seconds": "train_seconds: the run has no training record",
@@ -152,11 +169,6 @@ def synchronize() -> None:
     """Wait for the device; does nothing without CUDA."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _megabytes(module: torch.nn.Module) -> float:
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / BYTES_PER_MB
 
 
 def _kind(run: Run) -> str:

@@ -1,7 +1,8 @@
 """Runs on disk: where they are, whether they are whole, what they hold."""
 
-import itertools
+import argparse
 import json
+import re
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
-RENAMED = ("colors.experts.", "corrections.experts.")
-"""What a mixture keeps of its experts' corrections: when it was colours alone, and now."""
+EARLIER_CORRECTIONS = r"^colors\.experts\."
+"""Beginning of the names of a mixture's camera corrections when they were of colours alone."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,8 @@ def model_state(stored: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is in a compact encoding of another version.
     """
-    before, now = RENAMED
-    names = [name.removeprefix("module.").removeprefix(MODEL_PREFIX) for name in stored]
-    names = [now + each.removeprefix(before) if each.startswith(before) else each for each in names]
+    names = (name.removeprefix("module.").removeprefix(MODEL_PREFIX) for name in stored)
+    names = (re.sub(EARLIER_CORRECTIONS, "corrections.experts.", name) for name in names)
     state = dict(zip(names, stored.values(), strict=True))
     return decode_state(state) if is_compact(state) else state
 
@@ -167,12 +167,9 @@ def named_config_path() -> Path | None:
     nerfstudio's tools rebuild the run's folder from names stored in the config, which is wrong once
     the run has been moved; they do not tell the config where it was read from.
     """
-    for argument, following in itertools.pairwise([*sys.argv[1:], ""]):
-        name, _, value = argument.partition("=")
-        if name in ("--load-config", "--load_config"):
-            value = value or following
-            return Path(value) if value else None
-    return None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--load-config", "--load_config", nargs="?", type=Path)
+    return parser.parse_known_args(sys.argv[1:])[0].load_config
 
 
 def without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def encode(name: str, values: Tensor) -> Tensor | dict[str, Any]:
     """
     is_gaussians = ROWS in name
     is_worth_it = values.numel() > 0 if is_gaussians else values.numel() >= SMALLEST_CODED
-    # Tensors that stay are copied, as a view would be written with all that it is a view of.
+    # Tensors that stay are copied, since a view is saved with the whole storage behind it.
     if not (values.is_floating_point() and is_worth_it):
         return values.detach().clone()
     if not values.isfinite().all():

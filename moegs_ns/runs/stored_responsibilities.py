@@ -28,7 +28,7 @@ class StoredResponsibilities(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.values: list[Float[Tensor, "_"]] = []
-        # A checkpoint is read to the CPU, wherever the model is by then.
+        # Checkpoints are loaded on the CPU, while the model may be on a GPU.
         self.register_buffer("location", torch.empty(0), persistent=False)
 
     def _apply(
@@ -65,7 +65,7 @@ def store_responsibilities(run: Run, responsibilities: Sequence[Float[Tensor, "_
         )
     for index, values in enumerate(responsibilities):
         checkpoint["pipeline"][f"{MODEL_PREFIX}{MODULE}.{index}"] = values.float().cpu()
-    # Not in the folder of checkpoints, where nerfstudio takes every name for a number of steps.
+    # Not in the folder of checkpoints, where nerfstudio reads a step from every file name.
     folder = run.config_path.parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         written = Path(temporary) / run.checkpoint_path.name

@@ -1,7 +1,5 @@
 """`moegs analyse`: motion of experts, consistency of depth, and where a router gains or loses."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +8,12 @@ import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.engine.trainer import load_pipeline
-from moegs_ns.evaluation.tables import Row, write_results
+from moegs_ns.evaluation.tables import Row
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.analysis import experts_of, motion_rows, routing_rows
 from moegs_ns.reports.depth_consistency import depth_rows
 from moegs_ns.reports.images import save_routing, save_trajectories, save_usage
+from moegs_ns.reports.scores import write_table
 from moegs_ns.runs.checkpoint import open_run
 
 ROUTING_VIEWS = 4
@@ -88,5 +87,5 @@ class Analyse:
 
     def _write(self, name: str, rows: list[Row]) -> None:
         path = self.output_dir / f"{name}.json"
-        write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
+        write_table(path, rows)
         CONSOLE.print(f"{path} and .md: {len(rows)} rows")

@@ -1,4 +1,4 @@
-"""`moegs export`: copies of runs for other places; so far compact runs."""
+"""`moegs export`: copies of runs; so far compact ones."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -44,7 +44,15 @@ class Fuse:
             ValueError: it is no run of a mixture with gates per pixel, an expert decodes colours
                 per pixel, or a number is out of range.
         """
-        self._check()
+        if not 0.0 <= self.time <= 1.0:
+            raise ValueError(f"--time expects a time in [0, 1] over the clip, got {self.time:g}.")
+        if self.max_views is not None and self.max_views < 1:
+            raise ValueError(
+                f"--max-views expects a number of training images of at least 1, got "
+                f"{self.max_views}."
+            )
+        if self.output.suffix.lower() != ".ply":
+            raise ValueError(f"--output expects the name of a .ply file, got {self.output}.")
         run = open_run(self.run)
         pipeline = load_pipeline(run)
         model = mixture_model(pipeline, self.run)
@@ -62,16 +70,3 @@ class Fuse:
         if self.measure:
             score = fused_psnr(pipeline, responsibilities)
             CONSOLE.print(f"Held-out views of the fused set: {score:.2f} dB")
-
-    def _check(self) -> None:
-        if not 0.0 <= self.time <= 1.0:
-            raise ValueError(
-                f"--time expects an instant in [0, 1] over the clip, got {self.time:g}."
-            )
-        if self.max_views is not None and self.max_views < 1:
-            raise ValueError(
-                f"--max-views expects a number of training images of at least 1, got "
-                f"{self.max_views}."
-            )
-        if self.output.suffix.lower() != ".ply":
-            raise ValueError(f"--output expects the name of a .ply file, got {self.output}.")

@@ -26,7 +26,7 @@ else:
     _PARSERS = {name: c for name, c in _CONFIGS.items() if hasattr(c, "points_file")}
     # Listed so that it is refused with a reason, not as an unknown argument.
     _PARSERS["dnerf-data"] = DNeRFDataParserConfig()
-    _DESCRIPTIONS["dnerf-data"] = "Refused: one image of every instant."
+    _DESCRIPTIONS["dnerf-data"] = "Refused: one image of every time."
     Parser = tyro.conf.OmitSubcommandPrefixes[
         tyro.conf.SuppressFixed[
             tyro.conf.FlagConversionOff[

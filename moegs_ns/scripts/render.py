@@ -10,7 +10,7 @@ from nerfstudio.scripts.render import RenderCameraPath
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -39,9 +39,7 @@ class Render:
         rig, num_clip_frames, clip_fps = read_rig(run.config)
         clip_seconds = num_clip_frames / (clip_fps or self.fps)
         count = max(1, round((self.seconds or clip_seconds) * self.fps))
-        content = camera_path_json(
-            self.path, rig, count, self.fps, is_cycle=not isinstance(self.path, FixedCamera)
-        )
+        content = camera_path_json(self.path, rig, count, self.fps)
         json_path = self.output_path.with_suffix(".json")
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content), "utf8")
@@ -54,7 +52,7 @@ class Render:
                 rendered_output_names=list(self.rendered_output_names),
             )
             # nerfstudio finds a moved run only by the --load-config of the command line.
-            with typed(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
+            with replaced_argv(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
                 video.main()
 
 

@@ -1,15 +1,12 @@
 """`moegs report`: scores trained runs on their held-out views and prints one table."""
 
-import shlex
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from moegs_ns.evaluation.tables import write_results
-from moegs_ns.reports.scores import print_scores, score_run
+from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -26,8 +23,4 @@ class Report:
         """Score every run, print and write."""
         if not self.runs:
             raise ValueError("moegs report expects trained runs, got none; name their config.yml.")
-        scores = [score_run(open_run(path)) for path in self.runs]
-        print_scores(scores)
-        if self.output_path is not None:
-            command = shlex.join(["moegs", *sys.argv[1:]])
-            write_results(self.output_path, [asdict(score) for score in scores], command)
+        report_runs([open_run(path) for path in self.runs], self.output_path)

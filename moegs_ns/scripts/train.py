@@ -2,9 +2,8 @@
 
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.evaluation.tables import write_results
 from moegs_ns.launch.cli_args import parser_args
 from moegs_ns.launch.jobs import (
     LOG,
@@ -33,7 +31,7 @@ from moegs_ns.launch.plan import (
     stage_seconds,
 )
 from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source, options_by_method
-from moegs_ns.reports.scores import print_scores, score_run
+from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import open_run
 
 if TYPE_CHECKING:
@@ -209,11 +207,7 @@ class Train:
         # Tables are published, so paths stay as the user gave them.
         root = self.output_dir.resolve()
         runs += [open_run(self.output_dir / job.folder.relative_to(root)) for job in trainings]
-        scores = [score_run(run) for run in runs]
-        print_scores(scores)
-        if self.output_path is not None:
-            command = shlex.join(["moegs", *sys.argv[1:]])
-            write_results(self.output_path, [asdict(score) for score in scores], command)
+        report_runs(runs, self.output_path)
 
 
 def _print_end(training: TrainingJob, seconds: float) -> None:

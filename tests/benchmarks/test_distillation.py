@@ -7,8 +7,8 @@ from benchmarks.quality.distillation import FIGURES, summary
 
 def student(supervision: str, seed: int, psnr: float) -> dict:
     figures = dict.fromkeys(FIGURES, 1.0) | {"psnr": psnr}
-    words = {"method": "moegs-stg", "kind": "expert", "options": "", "reason": ""}
-    return words | {"supervision": supervision, "seed": seed} | figures
+    texts = {"method": "moegs-stg", "kind": "expert", "options": "", "reason": ""}
+    return texts | {"supervision": supervision, "seed": seed} | figures
 
 
 def test_gains_are_over_plain_students_of_the_same_seeds():

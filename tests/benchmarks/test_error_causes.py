@@ -44,7 +44,7 @@ def test_errors_of_moving_pixels_alone(truth: torch.Tensor):
 def test_rows_of_a_run(tiny_runs: TinyRuns):
     """Held-out cameras one by one, then their mean beside training cameras."""
     pipeline = load_pipeline(open_run(tiny_runs.router))
-    *cameras, mean = ErrorCauses(runs=(), train_views=4).rows(pipeline)
+    *cameras, mean = ErrorCauses(runs=(), train_views=4).run_rows(pipeline)
     assert [row["camera"] for row in cameras] == sorted(row["camera"] for row in cameras)
     assert mean["psnr"] == pytest.approx(sum(row["psnr"] for row in cameras) / len(cameras), 1e-3)
     assert mean["psnr_right_colors_training"] >= mean["psnr_training"] > 5.0

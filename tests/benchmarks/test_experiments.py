@@ -16,9 +16,9 @@ import tyro
 from command_lines import parse
 from tiny import TinyRuns
 
-from benchmarks import experiments as runner
-from benchmarks import trainings
-from benchmarks.experiments import Benchmark, Experiment, Options, Runner, Step, experiments
+from benchmarks import experiments as command_line
+from benchmarks import runner, trainings
+from benchmarks.experiments import Options, experiments
 from benchmarks.quality import mixtures
 from benchmarks.quality.depth_consistency import Depth
 from benchmarks.quality.distillation import Distillation
@@ -26,6 +26,7 @@ from benchmarks.quality.mixtures import Mixtures
 from benchmarks.quality.pruning import Pruning
 from benchmarks.quality.router_variants import RouterVariants
 from benchmarks.quality.validation import Validation
+from benchmarks.runner import Benchmark, Experiment, Runner, Step
 from benchmarks.speed.compact_run import Write
 from benchmarks.speed.embedding_smoothness import EmbeddingSmoothness
 from benchmarks.speed.single_pass import SinglePass
@@ -252,19 +253,19 @@ def test_without_mps_its_half_is_told_to_be_missing(tmp_path: Path, monkeypatch,
 
 
 def test_experiments_are_listed_and_none_is_run(capsys):
-    assert runner.main(OPTIONS) == 0
+    assert command_line.main(OPTIONS) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == list(KNOWN)
 
 
 def test_an_unknown_experiment_is_refused_before_any_is_run(monkeypatch, capsys):
     monkeypatch.setattr(Runner, "run", lambda *_: pytest.fail("ran"))
-    assert runner.main(replace(OPTIONS, names=("reference", "method+everything"))) == 2
+    assert command_line.main(replace(OPTIONS, names=("reference", "method+everything"))) == 2
     assert "got everything." in capsys.readouterr().err
 
 
 def test_a_table_tells_the_command_as_it_is_typed(monkeypatch):
-    script = str(Path(runner.__file__))
+    script = str(Path(command_line.__file__))
     monkeypatch.setattr(sys, "argv", [script, "method", "--budget", "0.1"])
     assert command() == "python -m benchmarks.experiments method --budget 0.1"
 

@@ -12,7 +12,8 @@ from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.points.initial import (
     MAX_CAMERAS,
     Frustums,
-    PointOptions,
+    PointCloud,
+    find_points,
     initial_points,
     load_points,
     random_points,
@@ -39,9 +40,12 @@ def ring(num_cameras: int, distance: float = 4.0) -> Frustums:
     return Frustums(poses, Ks, 100, 100)
 
 
-def options(folder: Path, **changes) -> PointOptions:
-    values = {"points_file": None, "search": ("a.npz", "b.npz"), "num_random_points": 100}
-    return PointOptions(folder, **{**values, "min_points": 0, **changes})
+def found_points(
+    folder: Path, frustums: Frustums, frames: range, points_file: str = "", min_points: int = 0
+) -> PointCloud:
+    """What a parser with this configuration starts from."""
+    path = find_points(folder, Path(points_file) if points_file else None, ("a.npz", "b.npz"))
+    return initial_points(path, frustums, frames, num_random_points=100, min_points=min_points)
 
 
 def seen_by(frustums: Frustums, points: np.ndarray) -> np.ndarray:
@@ -155,7 +159,7 @@ def test_frames_are_cut_and_rebased(tmp_path: Path):
     frame = np.array([0, 10, 11, 12, 20])
     xyz = np.arange(15.0).reshape(5, 3)
     np.savez(tmp_path / "b.npz", xyz=xyz, rgb=np.zeros((5, 3)), frame=frame)
-    points = initial_points(options(tmp_path), ring(5), range(10, 13))
+    points = found_points(tmp_path, ring(5), range(10, 13))
     assert points.frames is not None
     assert points.frames.tolist() == [0, 1, 2]
     assert points.xyz.tolist() == xyz[1:4].tolist()
@@ -165,14 +169,14 @@ def test_frames_are_cut_and_rebased(tmp_path: Path):
 def test_topping_up(tmp_path: Path):
     xyz = np.full((5, 3), 0.25, dtype=np.float32)
     np.savez(tmp_path / "a.npz", xyz=xyz, rgb=xyz, frame=np.array([3, 3, 5, 5, 5]))
-    points = initial_points(options(tmp_path, min_points=30), ring(5), range(8))
+    points = found_points(tmp_path, ring(5), range(8), min_points=30)
     assert points.xyz.shape == points.rgb.shape == (30, 3)
     assert points.xyz[:5].tolist() == xyz.tolist()
     assert points.frames is not None
     assert set(points.frames.tolist()) == {3, 5}
     assert "25 random ones added" in points.origin
     # A clip that holds none of the file's frames starts from random points alone.
-    empty = initial_points(options(tmp_path, min_points=30), ring(5), range(6, 8))
+    empty = found_points(tmp_path, ring(5), range(6, 8), min_points=30)
     assert empty.frames is not None
     assert empty.frames.tolist() == [0] * 30
 
@@ -180,11 +184,10 @@ def test_topping_up(tmp_path: Path):
 def test_search_order_and_named_file(tmp_path: Path):
     for number, name in enumerate(("b.npz", "a.npz", "c.npz"), start=1):
         np.savez(tmp_path / name, xyz=np.full((number, 3), 0.5), rgb=np.zeros((number, 3)))
-    assert len(initial_points(options(tmp_path), ring(3), range(1)).xyz) == 2
-    named = options(tmp_path, points_file=Path("c.npz"))
-    assert len(initial_points(named, ring(3), range(1)).xyz) == 3
+    assert len(found_points(tmp_path, ring(3), range(1)).xyz) == 2
+    assert len(found_points(tmp_path, ring(3), range(1), points_file="c.npz").xyz) == 3
     with pytest.raises(FileNotFoundError, match=r"d\.npz \(--points-file\)"):
-        initial_points(options(tmp_path, points_file=Path("d.npz")), ring(3), range(1))
+        found_points(tmp_path, ring(3), range(1), points_file="d.npz")
 
 
 def test_files_that_are_no_points(tmp_path: Path):

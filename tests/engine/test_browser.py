@@ -20,7 +20,7 @@ from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 from tiny import TinyRuns, train_tiny
 
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 
 PORT = 7191
 PANEL = 320
@@ -237,7 +237,7 @@ def test_six_thousand_frames_open_in_five_seconds(tmp_path: Path):
         parser_options=["--num-random-points", "500"],
     )  # fmt: skip
     started, waited = time.perf_counter(), seconds_without_a_core()
-    with typed(["ns-viewer", "--load-config", str(config)]):
+    with replaced_argv(["ns-viewer", "--load-config", str(config)]):
         _, pipeline, _, _ = eval_setup(config, test_mode="test")
     viewer = Viewer(ViewerConfig(websocket_port=PORT + 1), tmp_path / "log", scene, pipeline)
     train_dataset = pipeline.datamanager.train_dataset

@@ -20,7 +20,7 @@ from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.windows import WindowedExpert, joined_config
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.models import expert_sources
 from moegs_ns.models.expert_sources import (
     ExpertSource,
@@ -262,7 +262,9 @@ class TestRuns:
 
     def test_a_compact_copy_shows_the_same(self, mixture: Path, tmp_path: Path):
         output = tmp_path / "compact"
-        with typed(["moegs", "export", "--compact", str(mixture), "--output-dir", str(output)]):
+        with replaced_argv(
+            ["moegs", "export", "--compact", str(mixture), "--output-dir", str(output)]
+        ):
             command.main()
         record = json.loads((output / "compact.json").read_text())
         assert record["psnr_cost"] == pytest.approx(0.0, abs=0.05)

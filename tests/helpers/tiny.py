@@ -12,7 +12,7 @@ from nerfstudio.utils import writer
 
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.trainer import MoegsTrainerConfig
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
+from moegs_ns.launch.cli_args import replaced_argv, run_nerfstudio
 
 TINY_BUDGETS = {
     "moegs-stg": 0.002,
@@ -85,7 +85,7 @@ def train_config(
     config.vis, config.steps_per_eval_image = "tensorboard", 0
     try:
         # The run's folder depends on the command line, which other tests may have left behind.
-        with typed(["ns-train"]):
+        with replaced_argv(["ns-train"]):
             train.main(config)
             return config.get_base_dir() / "config.yml"
     finally:

@@ -17,7 +17,7 @@ from moegs_ns.cameras import view_from_cameras
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.mixture.fuse import fuse, fused_image
 from moegs_ns.mixture.responsibilities import responsibilities
 from moegs_ns.ply import write_ply
@@ -114,7 +114,7 @@ class TestCommand:
     def test_it_writes_the_fused_set_of_a_run(self, tiny_runs: TinyRuns, tmp_path: Path, capsys):
         output = tmp_path / "fused.ply"
         words = ["moegs", "fuse", str(tiny_runs.router), "--output", str(output), "--time", "0.4"]
-        with typed([*words, "--measure"]):
+        with replaced_argv([*words, "--measure"]):
             command.main()
         printed = " ".join(capsys.readouterr().out.split())
         pipeline = load_pipeline(open_run(tiny_runs.router))
@@ -175,7 +175,7 @@ class TestCommand:
         output = tmp_path / "a.ply"
         with pytest.raises(ValueError, match=r"but .* is that of a single expert"):
             Fuse(tiny_runs.config("moegs-stg"), output).main()
-        with pytest.raises(ValueError, match=r"instant in \[0, 1\] over the clip, got 2"):
+        with pytest.raises(ValueError, match=r"time in \[0, 1\] over the clip, got 2"):
             Fuse(tiny_runs.router, output, time=2.0).main()
         with pytest.raises(ValueError, match=r"name of a \.ply file, got .*a\.obj"):
             Fuse(tiny_runs.router, tmp_path / "a.obj").main()

@@ -12,7 +12,7 @@ from tiny import TinyRuns, train_tiny
 
 from moegs_ns.demo.scene import write_demo_scene
 from moegs_ns.engine.trainer import STEP_TIMES, drop_times, load_pipeline
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.runs.checkpoint import load_checkpoint, open_run
 from moegs_ns.scripts.export import Export
 from moegs_ns.scripts.render import Render
@@ -133,7 +133,7 @@ def test_it_is_an_expert_of_a_router(place: Place, tiny_runs: TinyRuns, tmp_path
 
 def test_a_compact_copy_shows_the_same(place: Place, tmp_path: Path):
     folder = tmp_path / "compact"
-    with typed(["moegs", "export", "--compact", str(place.config)]):
+    with replaced_argv(["moegs", "export", "--compact", str(place.config)]):
         Export(place.config, compact=True, output_dir=folder).main()
     run = open_run(folder / "config.yml")
     before, after = open_run(place.config).model_state(), run.model_state()

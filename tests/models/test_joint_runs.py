@@ -15,8 +15,8 @@ from nerfstudio.configs.method_configs import all_methods
 from tiny import TINY_POINTS, TinyRuns, train_config, train_tiny
 
 from moegs_ns.engine.trainer import MoegsTrainerConfig, load_pipeline
+from moegs_ns.launch.cli_args import run_nerfstudio
 from moegs_ns.launch.jobs import progress_of
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
 from moegs_ns.models.joint_model import JointModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.scores import score_run

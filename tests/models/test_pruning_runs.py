@@ -10,7 +10,7 @@ import torch
 from tiny import TinyRuns, train_tiny, working_directory
 
 from moegs_ns.engine.trainer import load_pipeline
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio
+from moegs_ns.launch.cli_args import run_nerfstudio
 from moegs_ns.reports.scores import score_run
 from moegs_ns.runs.checkpoint import load_checkpoint, open_run
 

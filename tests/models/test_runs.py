@@ -10,7 +10,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from tiny import TINY_POINTS, TinyRuns, train_tiny, working_directory
 
 from moegs_ns.engine.trainer import load_pipeline
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
+from moegs_ns.launch.cli_args import replaced_argv, run_nerfstudio
 from moegs_ns.runs.checkpoint import open_run
 
 METHODS = ("moegs-stg", "moegs-4dgaussians", "moegs-router")
@@ -87,7 +87,7 @@ def test_eval_setup_names_a_damaged_checkpoint(tiny_runs: TinyRuns, tmp_path: Pa
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     config = moved / "config.yml"
     with (
-        typed(["ns-eval", "--load-config", str(config)]),
+        replaced_argv(["ns-eval", "--load-config", str(config)]),
         pytest.raises(ValueError, match="damaged") as error,
     ):
         eval_setup(config)

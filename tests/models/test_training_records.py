@@ -57,8 +57,7 @@ def test_the_table_of_a_recipe_names_runs_below_the_given_folder(tmp_path: Path,
     opened: list[Path] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moegs_ns.scripts.train.open_run", opened.append)
-    monkeypatch.setattr("moegs_ns.scripts.train.score_run", lambda run: None)
-    monkeypatch.setattr("moegs_ns.scripts.train.print_scores", lambda scores: None)
+    monkeypatch.setattr("moegs_ns.scripts.train.report_runs", lambda runs, path: None)
     recipe = Train(N3VDataParserConfig(), ("stg",), data=tmp_path / "scene")
     sources = recipe.sources()
     (training,) = recipe.trainings(sources)

@@ -24,7 +24,7 @@ from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.trainer import MoegsTrainer
 from moegs_ns.launch import jobs as trainings
-from moegs_ns.launch.cli_args import option_args, parser_args
+from moegs_ns.launch.cli_args import option_args, parser_args, replaced_argv
 from moegs_ns.launch.jobs import (
     TrainingJob,
     environment_of,
@@ -33,7 +33,6 @@ from moegs_ns.launch.jobs import (
     train,
     train_side_by_side,
 )
-from moegs_ns.launch.nerfstudio_commands import typed
 from moegs_ns.models.expert_sources import expert_source
 from moegs_ns.runs.checkpoint import open_run
 
@@ -111,7 +110,7 @@ class TestTrainings:
     def test_nerfstudio_puts_the_run_into_the_folder(self):
         config = parse(*TEMPLATE.args())
         config.set_timestamp()
-        with typed(["ns-train", *TEMPLATE.args()]):
+        with replaced_argv(["ns-train", *TEMPLATE.args()]):
             assert config.get_base_dir() == TEMPLATE.folder
         assert config.pipeline.model.budget == 0.5 and config.machine.seed == 4
         assert config.pipeline.datamanager.val_cameras == (3,)

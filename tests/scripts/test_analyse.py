@@ -1,4 +1,4 @@
-"""`moegs analyse`: tables and pictures of real runs."""
+"""`moegs analyse`: tables and images of real runs."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tiny import TinyRuns
 
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import write_results
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.reports.depth_consistency import depth_rows
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scripts.analyse import Analyse
@@ -26,7 +26,7 @@ def rows_of(path: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def analysed(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("analysed")
-    with typed(["moegs", "analyse"]):
+    with replaced_argv(["moegs", "analyse"]):
         Analyse(tiny_runs.router, folder, depth_frames=2, depth_cameras=3).main()
     return folder
 
@@ -105,14 +105,14 @@ def test_usage_is_told_by_view_and_adds_up(analysed: Path):
 
 @pytest.mark.parametrize("name", ["trajectories", "usage", "routing"])
 def test_pictures_show_something(analysed: Path, name: str):
-    with Image.open(analysed / f"{name}.png") as picture:
-        assert min(picture.size) > 100
-        colors = picture.convert("RGB").getcolors(1 << 24)
+    with Image.open(analysed / f"{name}.png") as image:
+        assert min(image.size) > 100
+        colors = image.convert("RGB").getcolors(1 << 24)
         assert colors is not None and len(colors) > 50
 
 
 def test_an_expert_alone_has_motion_and_depth(tiny_runs: TinyRuns, tmp_path: Path):
-    with typed(["moegs", "analyse"]):
+    with replaced_argv(["moegs", "analyse"]):
         run = tiny_runs.config("moegs-stg")
         Analyse(run, tmp_path, trajectories=10, depth_frames=1, depth_cameras=2).main()
     assert {path.name for path in tmp_path.glob("*.json")} == {

@@ -21,7 +21,7 @@ from moegs_ns.data.camera_paths import (
     look_at,
 )
 from moegs_ns.evaluation.tables import markdown_table, write_results
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
+from moegs_ns.launch.cli_args import replaced_argv, run_nerfstudio
 from moegs_ns.reports.scores import Score, print_scores, score_run
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scripts.demo import Demo
@@ -62,7 +62,7 @@ def test_frozen_time_moves_the_camera_only(rig: Rig):
     poses, times = FrozenTime(time=0.3).frames(rig, 6)
     assert set(times) == {0.3}
     assert np.abs(np.diff(poses[:, :, 3], axis=0)).max() > 0.1
-    with pytest.raises(ValueError, match=r"instant in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"time in \[0, 1\], got 2"):
         FrozenTime(time=2.0).frames(rig, 6)
 
 
@@ -129,7 +129,7 @@ def test_ns_render_takes_the_written_path(tiny_runs: TinyRuns, tmp_path: Path):
 
 def test_a_report_scores_runs_and_writes_a_table(tiny_runs: TinyRuns, tmp_path: Path):
     output = tmp_path / "table.json"
-    with typed(["moegs", "report"]):
+    with replaced_argv(["moegs", "report"]):
         Report((tiny_runs.config("moegs-stg"), tiny_runs.router), output).main()
     content = json.loads(output.read_text())
     assert {"command", "hardware", "commit", "date", "versions", "rows"} == set(content)

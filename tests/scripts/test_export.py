@@ -20,7 +20,7 @@ from torchvision.io import read_image, write_png
 from benchmarks.speed.compact_run import Compare, Write
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.base import Expert
-from moegs_ns.launch.nerfstudio_commands import run_nerfstudio, typed
+from moegs_ns.launch.cli_args import replaced_argv, run_nerfstudio
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.reports.compact_export import measured_size, render_views
 from moegs_ns.routers import VolumeAwarePixelRouterConfig
@@ -44,7 +44,7 @@ def exported(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("exported")
     for method in METHODS:
         source, output = str(tiny_runs.config(method)), str(folder / method)
-        with typed(["moegs", "export", "--compact", source, "--output-dir", output]):
+        with replaced_argv(["moegs", "export", "--compact", source, "--output-dir", output]):
             command.main()
     return {method: folder / method / "config.yml" for method in METHODS}
 
@@ -69,8 +69,8 @@ def test_a_compact_run_is_compared_where_it_was_carried_to(tiny_runs: TinyRuns, 
     written.rename(carried)
     row = Compare(folders=(carried,), data=data).row(carried)
     assert row["images"] == 2 and abs(row["psnr_cost"]) < 0.05 and row["near_share"] > 0.999
-    picture = carried / "0.png"
-    write_png(255 - read_image(str(picture)), str(picture))
+    image = carried / "0.png"
+    write_png(255 - read_image(str(image)), str(image))
     assert Compare(folders=(carried,), data=data).row(carried)["near_share"] < 0.6
 
 
@@ -125,7 +125,7 @@ class TestRuns:
 
     def test_the_viewer_opens_it(self, exported):
         config = exported["moegs-router"]
-        with typed(["ns-viewer", "--load-config", str(config)]):
+        with replaced_argv(["ns-viewer", "--load-config", str(config)]):
             _, pipeline, checkpoint, step = eval_setup(config, test_mode="test")
         assert checkpoint.parent.parent == config.parent
         mixture: Any = pipeline.model.mixture
@@ -135,7 +135,7 @@ class TestRuns:
         config = exported["moegs-stg"]
         Render(config, output_path=tmp_path / "video.mp4", seconds=0.1).main()
         assert (tmp_path / "video.mp4").stat().st_size > 0
-        with typed(["moegs", "report"]):
+        with replaced_argv(["moegs", "report"]):
             Report((config,), tmp_path / "table.json").main()
         row = json.loads((tmp_path / "table.json").read_text())["rows"][0]
         assert row["psnr"] > 5.0 and row["train_seconds"] > 0
@@ -317,7 +317,7 @@ class TestSize:
 
 @pytest.mark.slow
 def test_the_help_offers_the_export(capsys):
-    with typed(["moegs", "export", "--help"]), pytest.raises(SystemExit):
+    with replaced_argv(["moegs", "export", "--help"]), pytest.raises(SystemExit):
         command.main()
     assert "--compact" in capsys.readouterr().out
     assert "moegs_ns.scripts.export" in sys.modules

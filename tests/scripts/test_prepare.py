@@ -22,7 +22,7 @@ from moegs_ns.data.points import prepared as prepared_points
 from moegs_ns.data.points.initial import load_points
 from moegs_ns.data.points.prepared import evenly_chosen
 from moegs_ns.data.points.triangulation import Triangulated
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
 
 Arrays = dict[str, np.ndarray]
@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 def prepare(scene: Path, *options: str, parser: Sequence[str] = ("panoptic-data",)) -> None:
     """What a user types; options of the parser follow its name, so they come last."""
-    with typed(["moegs", "prepare", "points", "--data", str(scene), *options, *parser]):
+    with replaced_argv(["moegs", "prepare", "points", "--data", str(scene), *options, *parser]):
         command.main()
 
 
@@ -358,7 +358,7 @@ def test_an_old_pycolmap(wedge: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_monocular_scene(seen: list, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"several images of one instant, .*monocular"):
+    with pytest.raises(ValueError, match=r"several images of one time, .*monocular"):
         prepare(dnerf_scene(tmp_path), parser=("dnerf-data",))
     assert not (tmp_path / "moegs_points.npz").exists()
 

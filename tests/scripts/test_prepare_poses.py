@@ -11,7 +11,7 @@ from data_helpers import tiny_video_scene
 from moegs_ns.cameras import llff_from_opengl, opengl_from_llff, view_from_cameras
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.demo.scene import demo_rig
-from moegs_ns.launch.nerfstudio_commands import typed
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
 
 NAMES = ("cam00.png", "cam01/0000.png", "cam02.jpg", "cam03/anything.png")
@@ -21,8 +21,8 @@ DEPTHS = np.linspace(2.0, 5.0, 40)
 
 def prepare(scene: Path, model: Path, *options: str) -> None:
     """What a user types."""
-    words = ["moegs", "prepare", "poses", "--data", str(scene), "--colmap", str(model), *options]
-    with typed(words):
+    args = ["moegs", "prepare", "poses", "--data", str(scene), "--colmap", str(model), *options]
+    with replaced_argv(args):
         command.main()
 
 

@@ -10,8 +10,8 @@ from tiny import TinyRuns
 from training_helpers import TEMPLATE
 
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
+from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.launch.jobs import Progress, progress_of
-from moegs_ns.launch.nerfstudio_commands import typed
 from moegs_ns.launch.plan import (
     PlannedTraining,
     Speed,
@@ -27,8 +27,8 @@ from moegs_ns.scripts.train import Train
 TINY = ["--expert-budget", "0.0004", "--router-budget", "0.001"]
 
 
-def run(*words: str, parser: tuple[str, ...] = ("n3v-data",), command_name: str = "train") -> None:
-    with typed(["moegs", command_name, *words, *parser]):
+def run(*args: str, parser: tuple[str, ...] = ("n3v-data",), command_name: str = "train") -> None:
+    with replaced_argv(["moegs", command_name, *args, *parser]):
         command.main()
 
 
@@ -40,11 +40,11 @@ class TestCommand:
         typed_commands,
         capsys,
     ):
-        words = ["--experts", "stg", tiny_runs.experts[1], *TINY, "--output-dir", str(tmp_path)]
-        words += ["--data", str(tiny_runs.scene), "--output-path", str(tmp_path / "table.json")]
-        words += ["--expert-options", "stg: --pipeline.model.expert.near 0.2"]
-        run(*words)
-        assert [words[0] for words in typed_commands] == ["moegs-stg", "moegs-router"]
+        args = ["--experts", "stg", tiny_runs.experts[1], *TINY, "--output-dir", str(tmp_path)]
+        args += ["--data", str(tiny_runs.scene), "--output-path", str(tmp_path / "table.json")]
+        args += ["--expert-options", "stg: --pipeline.model.expert.near 0.2"]
+        run(*args)
+        assert [args[0] for args in typed_commands] == ["moegs-stg", "moegs-router"]
         assert "moegs-stg (seed 42) new 12 unknown unknown no earlier run" in as_plain(capsys)
         rows = json.loads((tmp_path / "table.json").read_text())["rows"]
         assert {row["method"]: row["kind"] for row in rows} == {
@@ -52,7 +52,7 @@ class TestCommand:
         }  # fmt: skip
         folder = next((tmp_path / "scene" / "moegs-stg").iterdir())
         assert "near: 0.2" in (folder / "config.yml").read_text()
-        run(*words, "--dry-run")
+        run(*args, "--dry-run")
         assert len(typed_commands) == 2
         assert "moegs-router (seed 42) finished 5 0 s" in as_plain(capsys)
 

@@ -27,8 +27,7 @@ from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.points.initial import (
     PREPARED_POINTS,
     Frustums,
-    PointCloud,
-    PointOptions,
+    find_points,
     initial_points,
 )
 from moegs_ns.scene import scene_extent
@@ -61,11 +60,6 @@ class Clip:
     fps: float
     width: int
     height: int
-
-    @property
-    def num_frames(self) -> int:
-        """Number of chosen frames."""
-        return len(self.frames)
 
     @property
     def frames(self) -> range:
@@ -111,16 +105,47 @@ class MultiViewDataParser(DataParser):
         clip, images, training_cameras = self.read(split)
         # Find initial points, or draw them in the common view of the training cameras.
         config = self.config
-        options = PointOptions(
-            folder=Path(config.data),
-            points_file=config.points_file,
-            search=(PREPARED_POINTS, *self.point_files),
+        search = (PREPARED_POINTS, *self.point_files)
+        points = initial_points(
+            find_points(Path(config.data), config.points_file, search),
+            training_cameras,
+            clip.frames,
             num_random_points=config.num_random_points,
             min_points=config.min_points,
+            seed=run_seed(),
         )
-        points = initial_points(options, training_cameras, clip.frames, run_seed())
         # Build nerfstudio's outputs.
-        return build_outputs(images, clip, points)
+        times = torch.tensor(images.frame_ids).float() / max(len(clip.frames) - 1, 1)
+        Ks = torch.from_numpy(np.ascontiguousarray(images.Ks)).float()
+        camera_to_worlds = torch.from_numpy(np.ascontiguousarray(images.camera_to_worlds)).float()
+        cameras = Cameras(
+            camera_to_worlds=camera_to_worlds,
+            fx=Ks[:, 0, 0],
+            fy=Ks[:, 1, 1],
+            cx=Ks[:, 0, 2],
+            cy=Ks[:, 1, 2],
+            width=clip.width,
+            height=clip.height,
+            camera_type=CameraType.PERSPECTIVE,
+            times=times[:, None],
+        )
+        center, extent = scene_extent(camera_to_worlds[:, :, 3])
+        middle = torch.tensor(center)
+        metadata = {
+            "camera_ids": images.camera_ids,
+            "frame_ids": images.frame_ids,
+            "num_frames": len(clip.frames),
+            "first_frame": clip.first,
+            "fps": clip.fps,
+            "frame_sources": images.sources,
+            **points.as_metadata(),
+        }
+        return DataparserOutputs(
+            image_filenames=images.filenames,
+            cameras=cameras,
+            scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
+            metadata=metadata,
+        )
 
 
 def choose_frames(
@@ -173,38 +198,3 @@ def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:
             f"Expected finite camera poses in {path}, but row {row} holds NaN or infinity; "
             "calibrate that camera again or remove it together with its images."
         )
-
-
-def build_outputs(images: ParsedImages, clip: Clip, points: PointCloud) -> DataparserOutputs:
-    """nerfstudio's form of images, clip and points."""
-    times = torch.tensor(images.frame_ids).float() / max(clip.num_frames - 1, 1)
-    Ks = torch.from_numpy(np.ascontiguousarray(images.Ks)).float()
-    camera_to_worlds = torch.from_numpy(np.ascontiguousarray(images.camera_to_worlds)).float()
-    cameras = Cameras(
-        camera_to_worlds=camera_to_worlds,
-        fx=Ks[:, 0, 0],
-        fy=Ks[:, 1, 1],
-        cx=Ks[:, 0, 2],
-        cy=Ks[:, 1, 2],
-        width=clip.width,
-        height=clip.height,
-        camera_type=CameraType.PERSPECTIVE,
-        times=times[:, None],
-    )
-    center, extent = scene_extent(camera_to_worlds[:, :, 3])
-    middle = torch.tensor(center)
-    metadata = {
-        "camera_ids": images.camera_ids,
-        "frame_ids": images.frame_ids,
-        "num_frames": clip.num_frames,
-        "first_frame": clip.first,
-        "fps": clip.fps,
-        "frame_sources": images.sources,
-        **points.as_metadata(),
-    }
-    return DataparserOutputs(
-        image_filenames=images.filenames,
-        cameras=cameras,
-        scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
-        metadata=metadata,
-    )

@@ -85,13 +85,17 @@ class N3VDataParser(MultiViewDataParser):
     point_files = ("points3D.npz", "points3D.ply")
 
     def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
-        """See base."""
         config, data = self.config, Path(self.config.data)
         # Find the cameras and their poses, and divide them into training and held-out ones.
         recordings = find_recordings(data)
         poses_bounds = read_poses_bounds(data / POSES_BOUNDS, recordings)
-        held_out = self._held_out(len(recordings))
-        train = [i for i in range(len(recordings)) if i not in held_out]
+        held_out, count = set(config.held_out_cameras), len(recordings)
+        train = [camera for camera in range(count) if camera not in held_out]
+        if not held_out or not train or not held_out <= set(range(count)):
+            raise ValueError(
+                f"--held-out-cameras expects some, but not all, of the {count} cameras (0 to "
+                f"{count - 1}), got {sorted(held_out)}; name cameras that exist."
+            )
         chosen = train if split == "train" else sorted(held_out)
 
         # Choose frames and image size.
@@ -116,15 +120,6 @@ class N3VDataParser(MultiViewDataParser):
         )
         bounds = poses_bounds[train, 15:]
         return clip, images, Frustums(camera_to_worlds[train], Ks[train], *size, bounds)
-
-    def _held_out(self, num_cameras: int) -> set[int]:
-        held_out = set(self.config.held_out_cameras)
-        if not held_out <= set(range(num_cameras)) or not held_out or len(held_out) == num_cameras:
-            raise ValueError(
-                f"--held-out-cameras expects some, but not all, of the {num_cameras} cameras (0 to "
-                f"{num_cameras - 1}), got {sorted(held_out)}; name cameras that exist."
-            )
-        return held_out
 
 
 # ---- poses ----
@@ -183,15 +178,15 @@ def find_recordings(data: Path) -> list[Recording]:
         )
     videos = sorted(data.glob("cam*.mp4"))
     folders = sorted(path for path in data.glob("cam*") if path.is_dir())
-    if videos:
-        missing = [path.name for path in folders if path.with_suffix(".mp4") not in videos]
-        if missing:
-            raise FileNotFoundError(
-                f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
-                f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
-            )
+    missing = [path.name for path in folders if path.with_suffix(".mp4") not in videos]
+    if videos and missing:
+        raise FileNotFoundError(
+            f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
+            f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
+        )
     _check_order(videos or folders)
-    recordings = [_video(path) for path in videos] or [_folder(path) for path in folders]
+    recordings = [Recording(path.stem, path, (), *read_video_header(path)) for path in videos]
+    recordings = recordings or [_folder(path) for path in folders]
     if not recordings:
         raise FileNotFoundError(
             f"Expected cam00.mp4, cam01.mp4, ... or folders cam00/images/ in {data}, but found no "
@@ -226,10 +221,6 @@ def clip_range(recordings: list[Recording], frames: tuple[int, int] | None) -> t
         )
     name = f"the shortest recording, {shortest.path},"
     return choose_frames(frames, shortest.num_frames, name)
-
-
-def _video(path: Path) -> Recording:
-    return Recording(path.stem, path, (), *read_video_header(path))
 
 
 def _folder(path: Path) -> Recording:

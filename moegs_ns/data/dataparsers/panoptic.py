@@ -71,7 +71,6 @@ class PanopticDataParser(MultiViewDataParser):
     point_files = ("init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
 
     def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
-        """See base."""
         config, data = self.config, Path(self.config.data)
         # Read the calibration; the held-out cameras have their own file.
         train = read_calibration(data / "train_meta.json")

@@ -8,13 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
-
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _FORMAT = 1
@@ -90,15 +88,20 @@ def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, 
         FileNotFoundError: an image is missing.
         ValueError: a source is broken, or the images differ in size.
     """
-    import cv2
-
     size = (group.width, group.height)
     first_size: tuple[int, int] | None = None
     for source, frame in zip(group.sources, _decoded(group, threads), strict=True):
         found = (frame.shape[1], frame.shape[0])
         if first_size is None:
             first_size = found
-            _check_aspect(group, source.path, found)
+            aspect = found[0] * group.height / (found[1] * group.width)
+            # Rounding to whole pixels may shift either side by half a pixel.
+            if abs(aspect - 1) > 0.01 + 1.0 / min(group.width, group.height):
+                raise ValueError(
+                    "Expected images in the proportions of the cameras "
+                    f"({group.width}x{group.height}), but {source.path} is {found[0]}x{found[1]}; "
+                    "use the images that were calibrated."
+                )
         elif found != first_size:
             raise ValueError(
                 f"Expected images of one size in {group.path}, but {group.sources[0].path.name} is "
@@ -123,16 +126,6 @@ def _decoded(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w
             )
 
 
-def _check_aspect(group: FrameGroup, path: Path, size: tuple[int, int]) -> None:
-    scale_x, scale_y = size[0] / group.width, size[1] / group.height
-    # Rounding to whole pixels may shift either side by half a pixel.
-    if abs(scale_x / scale_y - 1) > 0.01 + 1.0 / min(group.width, group.height):
-        raise ValueError(
-            f"Expected images in the proportions of the cameras ({group.width}x{group.height}), "
-            f"but {path} is {size[0]}x{size[1]}; use the images that were calibrated."
-        )
-
-
 def read_video_header(path: Path) -> tuple[int, int, int, float]:
     """Number of frames, width, height and frames per second of a video, without decoding it.
 
@@ -140,8 +133,6 @@ def read_video_header(path: Path) -> tuple[int, int, int, float]:
         FileNotFoundError: there is no such file.
         ValueError: the file is no readable video.
     """
-    import cv2
-
     if not path.is_file():
         raise _missing(path, "a video")
     capture = cv2.VideoCapture(str(path))
@@ -237,10 +228,8 @@ def decode_image(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["Image.Image"]:
+def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file; Pillow's errors, also while it is read, name the file and the remedy."""
-    from PIL import Image
-
     try:
         with Image.open(path) as image:
             yield image

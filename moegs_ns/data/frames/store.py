@@ -43,12 +43,9 @@ class FrameStore:
     ) -> None:
         """Opens no file yet.
 
-        Args:
-            sources: where each image comes from.
-            sizes: width and height of each image in the store.
-            background: colour under transparent pixels; None drops the transparency.
-            data: the scene folder, which also holds the store by default.
-            root: folder for the files instead of the default one.
+        Each image has a source and a size (width, height) in the store. `background` is the colour
+        under transparent pixels; None drops the transparency. Files are in `root`, by default in
+        the scene folder `data`.
 
         Raises:
             ValueError: images of one group have different sizes.
@@ -112,7 +109,13 @@ class FrameStore:
             if not _is_complete(group, folder)
         ]
         if missing:
-            _check_space(root, sum(group.num_bytes for group, _ in missing))
+            needed = sum(group.num_bytes for group, _ in missing)
+            if needed > (free := shutil.disk_usage(root).free):
+                raise ValueError(
+                    f"The frame store needs {needed / 1e9:.1f} GB in {root}, but only "
+                    f"{free / 1e9:.1f} GB are free; make room, choose another disk with "
+                    "--frame-store-dir, or use fewer --frames or a larger --downscale-factor."
+                )
             _decode_all(missing)
         # Map the files; the operating system's page cache holds what is read often.
         return [np.load(folder / _FRAMES, mmap_mode="r") for folder in folders]
@@ -154,16 +157,6 @@ def _is_complete(group: FrameGroup, folder: Path) -> bool:
     )
 
 
-def _check_space(root: Path, needed: int) -> None:
-    free = shutil.disk_usage(root).free
-    if needed > free:
-        raise ValueError(
-            f"The frame store needs {needed / 1e9:.1f} GB in {root}, but only {free / 1e9:.1f} GB "
-            "are free; make room, choose another disk with --frame-store-dir, or use fewer "
-            "--frames or a larger --downscale-factor."
-        )
-
-
 def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
     """Decode groups in parallel; the first error ends the build, finished groups stay."""
     threads = os.cpu_count() or 1
@@ -171,7 +164,7 @@ def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
     with Progress(console=CONSOLE, transient=True) as progress:
         task = progress.add_task("Decoding frames", total=total)
         with ThreadPoolExecutor(threads) as pool:
-            # A few folders share the threads; many videos use one each.
+            # The threads are divided among a few folders; many videos use one each.
             inner = max(1, threads // len(missing))
             jobs = [
                 pool.submit(_write_group, group, folder, inner, lambda: progress.advance(task))
@@ -181,8 +174,7 @@ def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
                 for job in jobs:
                     job.result()
             except BaseException:
-                for job in jobs:
-                    job.cancel()
+                pool.shutdown(cancel_futures=True)
                 raise
 
 
@@ -201,9 +193,9 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
                 advance()
             file_bytes = file.tell()
         part.replace(folder / _FRAMES)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise ValueError(
             f"The frame store in {folder} cannot be written ({error.strerror or error}); make room "
             "or choose another disk with --frame-store-dir."
@@ -225,6 +217,6 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
 def _remove_abandoned(folder: Path) -> None:
     """Delete what a killed process left; recent parts may belong to a build that still runs."""
     for part in folder.glob(f"*{_PART}"):
-        with suppress(FileNotFoundError):  # its build has just finished it
+        with suppress(FileNotFoundError):  # Its build has just finished it.
             if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
                 part.unlink()

@@ -29,11 +29,7 @@ def poses_bounds_from_colmap(
 
     A row holds 3x5 numbers, row by row: the camera's down, right and back axes and its centre as
     columns, and a last column of height, width and focal length; then the nearest and farthest
-    depth of the points that the camera sees.
-
-    Args:
-        folder: of the COLMAP model.
-        recordings: the cameras of the scene, in the order of the rows.
+    depth of the points that the camera sees. Rows are in the order of the recordings.
 
     Raises:
         FileNotFoundError: there is no model in the folder.

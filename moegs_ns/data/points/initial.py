@@ -22,20 +22,6 @@ BOX_MARGIN = 0.1
 _ROUNDS = 200
 
 
-@dataclass(frozen=True)
-class PointOptions:
-    """What a parser's configuration says about initial points."""
-
-    folder: Path
-    """The scene folder, where relative paths start."""
-    points_file: Path | None
-    """The file that the user named."""
-    search: tuple[str, ...]
-    """Files to look for otherwise; the first that exists is taken."""
-    num_random_points: int
-    min_points: int
-
-
 @dataclass(frozen=True, eq=False)
 class PointCloud:
     """Points in the world, and one sentence that says where they come from."""
@@ -57,8 +43,7 @@ class PointCloud:
             "points3D_cameras": self.cameras,
         }
         if self.frames is not None:
-            frames = np.ascontiguousarray(self.frames, dtype=np.int64)
-            metadata["points3D_frames"] = torch.from_numpy(frames)
+            metadata["points3D_frames"] = torch.from_numpy(self.frames.astype(np.int64))
         return metadata
 
 
@@ -98,7 +83,7 @@ class Frustums:
                 typical = np.median(depths[depths > 0])
                 depths = np.where(depths > 0, depths, typical)
                 return np.stack([0.5 * depths, 1.5 * depths], axis=1)
-        # One camera, or parallel axes: only the size of the rig hints at the depth.
+        # One camera, or parallel axes: only the size of the rig gives a scale for the depth.
         spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max()) or 1.0
         return np.tile(np.array([1.0, 10.0]) * spread, (len(positions), 1))
 
@@ -144,39 +129,54 @@ def nearest_to_axes(
     return projectors.sum(0), np.einsum("cij,cj->i", projectors, camera_to_worlds[:, :, 3])
 
 
-def initial_points(
-    options: PointOptions, frustums: Frustums, frames: range, seed: int = 0
-) -> PointCloud:
-    """Points of the named or first found file, topped up at random; else random points.
+def find_points(folder: Path, named: Path | None, search: Iterable[str]) -> Path | None:
+    """The file that the user named, or the first of `search` that exists in the scene folder.
 
     Raises:
         FileNotFoundError: the file that the user named does not exist.
-        ValueError: a file cannot be understood.
     """
-    path = _find(options)
+    candidates = [folder / name for name in ([named] if named else search)]
+    found = next((path for path in candidates if path.is_file()), None)
+    if named and not found:
+        raise FileNotFoundError(
+            f"Expected initial points at {candidates[0]} (--points-file), but there is no such "
+            "file; correct the path or leave the option out."
+        )
+    return found
+
+
+def initial_points(
+    path: Path | None,
+    frustums: Frustums,
+    frames: range,
+    *,
+    num_random_points: int,
+    min_points: int,
+    seed: int = 0,
+) -> PointCloud:
+    """Points of a file, topped up at random to `min_points`; without a file, random points.
+
+    Raises:
+        ValueError: the file cannot be understood.
+    """
     if path is None:
-        return random_points(frustums, options.num_random_points, seed=seed)
+        return random_points(frustums, num_random_points, seed=seed)
     points = _clip_frames(load_points(path), frames)
-    if len(points.xyz) < options.min_points:
-        points = _topped_up(points, frustums, options.min_points, seed)
+    if len(points.xyz) < min_points:
+        points = _topped_up(points, frustums, min_points, seed)
     return points
 
 
 def leak_warning(metadata: dict[str, Any], train_cameras: Iterable[int]) -> str:
-    """One sentence if cameras that are not trained on helped to place the points, else "".
-
-    Args:
-        metadata: of a parser's outputs.
-        train_cameras: numbers of the cameras that the run trains on.
-    """
+    """One sentence if cameras that are not trained on helped to place the points, else ""; given
+    the metadata of a parser's outputs and the numbers of the cameras that are trained on."""
     leaked = sorted(set(metadata.get("points3D_cameras", ())) - set(train_cameras))
     if not leaked:
         return ""
-    numbers = " ".join(str(camera) for camera in leaked)
     return (
-        f"Warning: images of camera {numbers}, which this run does not train on, helped to place "
-        "the initial points, so scores on them flatter; prepare the points again with "
-        "--val-cameras."
+        f"Warning: images of camera {' '.join(map(str, leaked))}, which this run does not train "
+        "on, helped to place the initial points, so scores on them flatter; prepare the points "
+        "again with --val-cameras."
     )
 
 
@@ -188,7 +188,6 @@ def load_points(path: Path) -> PointCloud:
 
     Raises:
         ValueError: the file holds no points, or arrays of other shapes.
-        ImportError: a .ply file, but the package plyfile is not installed.
     """
     try:
         arrays = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
@@ -222,19 +221,6 @@ def load_points(path: Path) -> PointCloud:
     )
 
 
-def _find(options: PointOptions) -> Path | None:
-    if options.points_file is not None:
-        path = options.folder / options.points_file
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected initial points at {path} (--points-file), but there is no such file; "
-                "correct the path or leave the option out."
-            )
-        return path
-    candidates = (options.folder / name for name in options.search)
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
         if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
@@ -244,24 +230,18 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_ply(path: Path) -> dict[str, np.ndarray]:
-    try:
-        from plyfile import PlyData, PlyParseError
-    except ImportError as error:
-        raise ImportError(
-            f"Reading {path} needs the package plyfile; run `pip install plyfile` or give the "
-            "points as .npz with xyz and rgb."
-        ) from error
+    from plyfile import PlyData, PlyParseError
+
     try:
         vertices = PlyData.read(str(path))["vertex"]
     except PlyParseError as error:
         raise ValueError(str(error)) from error
     names = {prop.name for prop in vertices.properties}
     arrays = {"xyz": np.stack([np.asarray(vertices[axis]) for axis in "xyz"], axis=1)}
+    arrays["rgb"] = np.full(arrays["xyz"].shape, 128, dtype=np.uint8)
     channels = ("red", "green", "blue")
     if set(channels) <= names:
         arrays["rgb"] = np.stack([np.asarray(vertices[name]) for name in channels], axis=1)
-    else:
-        arrays["rgb"] = np.full(arrays["xyz"].shape, 128, dtype=np.uint8)
     if "frame" in names:
         arrays["frame"] = np.asarray(vertices["frame"])
     return arrays
@@ -346,7 +326,7 @@ def _accepted(
         found = np.concatenate([found, points[accept(points)]])
         if len(found) >= count:
             return found[:count]
-    # Cameras that share hardly any view: points that one camera sees must do.
+    # The views of the cameras hardly overlap: points that one camera sees must do.
     return np.concatenate([found, sample(count - len(found))])
 
 

@@ -159,7 +159,7 @@ def _check_cameras(outputs: DataparserOutputs) -> None:
         )
     if len(set(metadata["frame_ids"])) == len(metadata["frame_ids"]):
         raise ValueError(
-            "Triangulation expects several images of one instant, but every one of the "
+            "Triangulation expects several images of one time, but every one of the "
             f"{len(metadata['frame_ids'])} training images shows another one: what moves in a "
             "monocular video cannot be triangulated. Train without prepared points; the run "
             "starts from random ones."
@@ -181,7 +181,7 @@ def _triangulate_all(
             points = triangulate(shown, cameras, options)
             _save(paths[frame], {"xyz": points.xyz, "rgb": points.rgb})
             progress.advance(task)
-    return [_load(path) for path in paths.values()]
+    return [Triangulated(**np.load(path)) for path in paths.values()]
 
 
 def _merge(
@@ -243,8 +243,3 @@ def _one_of_each_voxel(offsets: Float[np.ndarray, "N 3"], size: float) -> Int[np
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with atomic_write(path, "points", "name another --output") as file:
         np.savez(file, **arrays)
-
-
-def _load(path: Path) -> Triangulated:
-    with np.load(path, allow_pickle=False) as arrays:
-        return Triangulated(arrays["xyz"], arrays["rgb"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from moegs_ns.cameras import View
 
@@ -85,21 +86,13 @@ def triangulate(
     """Points that at least `options.min_views` of the cameras see; poses and intrinsics stay.
 
     SIFT features of every pair of images are matched and kept where they agree with the known
-    poses, so that no pair needs the many matches from which a pose could be estimated.
-
-    Args:
-        images: one of each camera, all at one time.
-        view: the cameras, without distortion.
-        options: what counts as a point.
-
-    Returns:
-        The points, perhaps none; the same ones for the same images.
+    poses, so that no pair needs the many matches from which a pose could be estimated. Images are
+    those of the undistorted cameras in `view` at one time; the same images give the same points,
+    perhaps none.
 
     Raises:
         ImportError: pycolmap is not installed.
     """
-    from PIL import Image
-
     pycolmap = require_pycolmap()
     with _quiet(pycolmap), TemporaryDirectory(prefix="moegs-points-") as temporary:
         folder = Path(temporary)
@@ -159,14 +152,9 @@ def _known_cameras(pycolmap: ModuleType, view: View, names: list[str]) -> Any:
 def _write_database(pycolmap: ModuleType, known: Any, path: Path) -> None:
     """The known cameras under the same numbers; COLMAP would guess its own otherwise."""
     database = pycolmap.Database.open(str(path))
-    for camera in known.cameras.values():
-        database.write_camera(camera, use_camera_id=True)
-    for rig in known.rigs.values():
-        database.write_rig(rig, use_rig_id=True)
-    for frame in known.frames.values():
-        database.write_frame(frame, use_frame_id=True)
-    for image in known.images.values():
-        database.write_image(image, use_image_id=True)
+    for kind in ("camera", "rig", "frame", "image"):
+        for each in getattr(known, f"{kind}s").values():
+            getattr(database, f"write_{kind}")(each, **{f"use_{kind}_id": True})
     database.close()
 
 
