@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -116,14 +116,14 @@ class Ex4DGSRecipe(Recipe):
 
     def __init__(self, config: Ex4DGSRecipeConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
-        self.last_frame = self.ex4dgs.scene.num_frames - 1
+        self.last_frame = self.expert.scene.num_frames - 1
         # An expert that has dynamic Gaussians already covers the frames that it was trained on.
-        if self.ex4dgs.num_dynamic == 0:
-            first_frames = config.growth.start_keys * self.ex4dgs.interval
-            self.ex4dgs.start_with(min(first_frames, self.last_frame))
+        if self.expert.num_dynamic == 0:
+            first_frames = config.growth.start_keys * self.expert.interval
+            self.expert.start_with(min(first_frames, self.last_frame))
         settings = replace(config.densification, grow_grad2d=config.dynamic_grow_grad2d)
         self.dynamic = DynamicDensifier(
-            settings, self.ex4dgs.key_gauss_params, self.densifier.extent, self.generator
+            settings, self.expert.key_gauss_params, self.densifier.extent, self.generator
         )
         for densifier in self.densifiers:
             count = densifier.parameters.num_rows
@@ -139,10 +139,8 @@ class Ex4DGSRecipe(Recipe):
         self._part: TrainingRender | None = None
 
     @property
-    def ex4dgs(self) -> Ex4DGSExpert:
-        """The expert, under its own type."""
-        assert isinstance(self.expert, Ex4DGSExpert), type(self.expert)
-        return self.expert
+    def expert(self) -> Ex4DGSExpert:
+        return cast(Ex4DGSExpert, super().expert)
 
     @property
     def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
@@ -151,22 +149,22 @@ class Ex4DGSRecipe(Recipe):
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; dynamic Gaussians have groups of their own."""
-        rows = self.ex4dgs.key_gauss_params
+        rows = self.expert.key_gauss_params
         return super().parameter_groups() | {DYNAMIC + name: [rows[name]] for name in rows}
 
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
         super().attach(optimizers)
-        names = self.ex4dgs.key_gauss_params.keys()
+        names = self.expert.key_gauss_params.keys()
         self.dynamic.optimizers = {name: optimizers[DYNAMIC + name] for name in names}
         self.dynamic.load_state(self.dynamic.statistics)
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """See base; only the first frames are drawn at first."""
         first = int(table.frame_ids.min()) if len(table) else 0
-        if self.ex4dgs.num_dynamic == 0 and first > self.ex4dgs.duration:
-            self.ex4dgs.start_with(first)
+        if self.expert.num_dynamic == 0 and first > self.expert.duration:
+            self.expert.start_with(first)
         self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
-        self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
+        self.sampler.limit_frames(int(self.expert.duration) + 1)
         return self.sampler
 
     def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
@@ -176,8 +174,8 @@ class Ex4DGSRecipe(Recipe):
     def share_images(self, table: FrameTable) -> None:
         """See base; the whole clip is covered from the first step on."""
         self.shared_table = table
-        if self.ex4dgs.num_dynamic == 0:
-            self.ex4dgs.start_with(self.last_frame)
+        if self.expert.num_dynamic == 0:
+            self.expert.start_with(self.last_frame)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         losses = super().loss_terms(step, parts)
@@ -199,13 +197,13 @@ class Ex4DGSRecipe(Recipe):
         Lengths are in scene extents. The logarithm makes the former negative as a rule.
         """
         extent, losses = self.densifier.extent, {}
-        if self.ex4dgs.num_static:
-            lengths = self.ex4dgs.gauss_params["displacements"].norm(dim=-1) / extent
+        if self.expert.num_static:
+            lengths = self.expert.gauss_params["displacements"].norm(dim=-1) / extent
             losses["displacement"] = (
                 self.config.weight_displacement * torch.log(lengths + LOG_OFFSET).mean()
             )
-        if self.ex4dgs.num_dynamic:
-            keys = self.ex4dgs.key_gauss_params["means"]
+        if self.expert.num_dynamic:
+            keys = self.expert.key_gauss_params["means"]
             spread = (keys[:, 1:] - keys[:, :1]).norm(dim=-1).mean() / extent
             losses["key_spread"] = self.config.weight_key_spread * spread
         return losses
@@ -230,7 +228,7 @@ class Ex4DGSRecipe(Recipe):
 
     def _rows(self) -> tuple[slice, slice]:
         """Rows of static and dynamic Gaussians in the whole set."""
-        count = self.ex4dgs.num_static
+        count = self.expert.num_static
         return slice(0, count), slice(count, None)
 
     def after_step(self, step: int) -> None:
@@ -248,7 +246,7 @@ class Ex4DGSRecipe(Recipe):
             refine.refine_stop_iter - self.config.adjust_lead
         )
         if is_due(done, 4 * every, start, stop):
-            adjust_windows(self.ex4dgs)
+            adjust_windows(self.expert)
         # At the end of a pass prune what hardly showed; then reveal more of the clip.
         self._count_pass(done)
         self._grow_if_due(done)
@@ -258,7 +256,7 @@ class Ex4DGSRecipe(Recipe):
         config = self.config.conversion
         if self.grown_at and done == self.grown_at + self.steps(config.delay):
             self.is_armed = True
-        latest = self.ex4dgs.duration - self.ex4dgs.interval if self.shared_table is None else 0
+        latest = self.expert.duration - self.expert.interval if self.shared_table is None else 0
         if self.is_armed and int(part.view.frame_ids[0]) >= latest:
             self.is_armed = False
             return True
@@ -267,7 +265,7 @@ class Ex4DGSRecipe(Recipe):
     @torch.no_grad()
     def convert(self, part: TrainingRender) -> int:
         """Make the fastest static Gaussians of an image dynamic; returns how many."""
-        expert = self.ex4dgs
+        expert = self.expert
         is_converted = self._fastest(part)
         count = int(is_converted.sum())
         # Densification and pruning expect static Gaussians, so the last ones stay.
@@ -288,7 +286,7 @@ class Ex4DGSRecipe(Recipe):
 
     def _fastest(self, part: TrainingRender) -> Bool[Tensor, "N"]:
         """Static Gaussians with the largest displacement for their squared distance."""
-        static, rows = self.ex4dgs.gauss_params, self._rows()[0]
+        static, rows = self.expert.gauss_params, self._rows()[0]
         lengths = static["displacements"].detach().norm(dim=-1)
         away = static["means"].detach() - part.view.positions[-1]
         is_visible = part.render.radii[-1, rows] > 0
@@ -304,9 +302,9 @@ class Ex4DGSRecipe(Recipe):
         """One round for both kinds; every few rounds also for their errors."""
         prune = self.config.error_prune
         # Clone and split both kinds under one cap, then prune what is transparent.
-        self.densifier.reserved = self.ex4dgs.num_dynamic
+        self.densifier.reserved = self.expert.num_dynamic
         self.densifier.grow()
-        self.dynamic.reserved = self.ex4dgs.num_static
+        self.dynamic.reserved = self.expert.num_static
         self.dynamic.grow(self._redraw_windows)
         for densifier in self.densifiers:
             densifier.prune()
@@ -322,7 +320,7 @@ class Ex4DGSRecipe(Recipe):
                 backtracking.reset_sums(densifier.statistics)
 
     def _redraw_windows(self, rows: slice) -> None:
-        redraw_windows(self.ex4dgs, rows, self.generator)
+        redraw_windows(self.expert, rows, self.generator)
 
     def _count_pass(self, done: int) -> None:
         """At the end of a pass over the images, remove what hardly showed."""
@@ -338,17 +336,17 @@ class Ex4DGSRecipe(Recipe):
 
     def _images_drawn(self, table: FrameTable) -> int:
         """Training images of the frames drawn so far."""
-        return int((table.frame_ids <= self.ex4dgs.duration).sum())
+        return int((table.frame_ids <= self.expert.duration).sum())
 
     def _grow_if_due(self, done: int) -> None:
-        growth, duration = self.config.growth, int(self.ex4dgs.duration)
+        growth, duration = self.config.growth, int(self.expert.duration)
         every, after = self.steps(growth.every), self.steps(growth.after)
         if self.shared_table is not None and is_due(done, every, after, self._last_growth()):
             # Nothing is left to reveal, but conversions come as often as if there were.
             self.grown_at, self.is_armed = done, True
         if duration >= self.last_frame or done <= after or done % every != 0:
             return
-        interval = self.ex4dgs.interval
+        interval = self.expert.interval
         left = math.ceil((self.last_frame - duration) / interval)
         chances = max(1, (self.steps(growth.stop) - done) // every + 1)
         self.grow(min(self.last_frame, duration + interval * math.ceil(left / chances)))
@@ -356,7 +354,7 @@ class Ex4DGSRecipe(Recipe):
 
     def _last_growth(self) -> int:
         """Steps by which the clip would be revealed interval by interval."""
-        growth, interval = self.config.growth, self.ex4dgs.interval
+        growth, interval = self.config.growth, self.expert.interval
         extensions = math.ceil(self.last_frame / interval) - growth.start_keys
         last = self.steps(growth.after) + extensions * self.steps(growth.every)
         return min(last, self.steps(growth.stop))
@@ -364,7 +362,7 @@ class Ex4DGSRecipe(Recipe):
     @torch.no_grad()
     def grow(self, last_frame: int) -> None:
         """Draw frames up to `last_frame` from now on."""
-        expert = self.ex4dgs
+        expert = self.expert
         extend_keys(expert, self.dynamic, last_frame)
         if not self.config.as_released:
             expert.gauss_params["displacements"].data *= last_frame / expert.duration
