@@ -149,7 +149,7 @@ class TestDensification:
         assert expert.num_static == 2 * STATIC and expert.num_dynamic == 2 * DYNAMIC
         assert_consistent(expert, recipe, optimizers)
         rows = expert.key_gauss_params
-        # The unsplit old ones come first; what was added got wide bells near the parents' centres.
+        # The unsplit old ones come first; new ones got wide windows near the parents' centres.
         old = DYNAMIC - 3
         assert (rows["opacity_log_widths"][old:] == 2.0).all()
         assert not (rows["opacity_log_widths"][:old] == 2.0).any()
