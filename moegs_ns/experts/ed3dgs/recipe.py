@@ -162,7 +162,7 @@ class ED3DGSRecipe(Recipe):
         if self.densifier.prune():
             self._forget_neighbours()
 
-    def _forget_neighbours(self, rows: slice | None = None) -> None:
+    def _forget_neighbours(self, added: slice | None = None) -> None:
         self.neighbours = None
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -129,10 +129,10 @@ class STGRecipe(Recipe):
             lower, upper = self.cloud_box.to(means)
             self.densifier.remove(((means < lower) | (means > upper)).any(1))
 
-    def redraw_time_centers(self, rows: slice) -> None:
-        """Give new Gaussians a centre anywhere in the clip, so that they find their own moment."""
+    def redraw_time_centers(self, added: slice) -> None:
+        """Give added Gaussians a centre in time drawn over the whole clip."""
         centers = self.expert.gauss_params["time_centers"]
-        centers.data[rows] = self.random_time_centers(rows.stop - rows.start).to(centers)
+        centers.data[added] = self.random_time_centers(added.stop - added.start).to(centers)
 
     def random_time_centers(self, count: int) -> Tensor:
         """Centres drawn over the clip, in the expert's unit of time."""
