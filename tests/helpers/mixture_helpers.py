@@ -71,7 +71,7 @@ def mix(
 
 
 def views(count: int = 3) -> list[View]:
-    """Cameras of their own at different instants, 21 x 17 pixels."""
+    """Cameras of their own at different times, 21 x 17 pixels."""
     together = make_view(count, width=21, height=17)
     apart = [together.select(torch.tensor([row])) for row in range(count)]
     for row, view in enumerate(apart):
@@ -127,9 +127,9 @@ def brute_gates(mixed: Mixture, view: View) -> Tensor:
         ray = [(origins - router.scene_center) / router.scene_extent, directions]
         values = torch.cat([w_dir[..., None], time * w_time[..., None], *ray], dim=-1)
         layers = [layer.weight[..., 0, 0] for layer in router.phi[::2]]
-        for place, layer in enumerate(layers):
+        for index, layer in enumerate(layers):
             values = values @ layer.T
-            values = values.relu() if place + 1 < len(layers) else values
+            values = values.relu() if index + 1 < len(layers) else values
         logits.append(w + values[..., 0])
     scaled = torch.stack(logits) / mixed.temperature
     return scaled.exp() / scaled.exp().sum(0)

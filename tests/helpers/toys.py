@@ -15,7 +15,7 @@ LEAVES = ("means", "quats", "scales", "opacities", "sh")
 def make_gaussians(
     generator: torch.Generator, count: int = 48, *, degree: int = 2, dtype=torch.float32, **options
 ) -> Gaussians:
-    """Gaussians of a few pixels that fill the picture of `make_view`, some of them off-screen."""
+    """Gaussians of a few pixels that fill the image of `make_view`, some of them off-screen."""
     uniform = torch.rand(count, 8, generator=generator, dtype=torch.float64)
     depths = 2.0 + 4.0 * uniform[:, 2]
     means = torch.stack(
