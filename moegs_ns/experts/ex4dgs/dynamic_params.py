@@ -58,14 +58,6 @@ class DynamicDensifier(Densifier):
             remove(self.parameters, self.optimizers, self.statistics, is_removed)
         return count
 
-    @torch.no_grad()
-    def replace(self, name: str, values: Tensor) -> None:
-        """Give a parameter other values, of another number of keys if need be, and no moments."""
-        old, new = self.parameters[name], torch.nn.Parameter(values)
-        zeros = torch.zeros_like(values)
-        replace_parameter([self.optimizers[name]], old, new, lambda _: zeros.clone())
-        self.parameters[name] = new
-
 
 @torch.no_grad()
 def dynamic_gaussians(
@@ -110,10 +102,17 @@ def extend_keys(expert: Ex4DGSExpert, dynamic: DynamicDensifier, last_frame: int
     log_widths[centers.amax(-1) > end - EDGE, 1] = EDGE_LOG_WIDTH
     missing = expert.keys_needed(last_frame) - raw.num_keys
     means, quats = raw["means"].detach(), raw["quats"].detach()
-    dynamic.replace("means", torch.cat([means, extrapolate(means, missing)], dim=1))
-    dynamic.replace("quats", torch.cat([quats, extrapolate_quats(quats, missing)], dim=1))
-    dynamic.replace("opacity_centers", centers)
-    dynamic.replace("opacity_log_widths", log_widths)
+    extended = {
+        "means": torch.cat([means, extrapolate(means, missing)], dim=1),
+        "quats": torch.cat([quats, extrapolate_quats(quats, missing)], dim=1),
+        "opacity_centers": centers,
+        "opacity_log_widths": log_widths,
+    }
+    for name, values in extended.items():
+        optimizer, old, new = dynamic.optimizers[name], raw[name], torch.nn.Parameter(values)
+        # Moments start anew, in the shape that the new number of keys gives them.
+        replace_parameter([optimizer], old, new, lambda _, like=new: torch.zeros_like(like.data))
+        raw[name] = new
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -16,8 +15,6 @@ from moegs_ns.experts.deformation_heads import DeformationHeads, deformed
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
-SPACE_AXES = (0, 1, 0, 2, 1, 2)
-"""Axes (column, row) of the spatial planes xy, xz, yz; the time planes are xt, yt, zt."""
 INITIAL_RANGE = (0.1, 0.5)
 """Spatial planes begin uniform in this range, time planes at one, where nothing changes over
 time."""
@@ -94,21 +91,15 @@ class HexPlaneField(nn.ModuleList):
 
 
 def space_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
-    """Where each spatial plane is read: (column, row) of every point, in [-1, 1]."""
-    pairs = position.T.index_select(0, _space_axes(position.device)).unflatten(0, (3, 2))
+    """Where each spatial plane (xy, xz, yz) is read: (column, row) of every point, in [-1, 1]."""
+    x, y, z = position.unbind(-1)
+    pairs = torch.stack([x, y, x, z, y, z]).unflatten(0, (3, 2))
     return pairs.transpose(1, 2)[:, :, None]
 
 
 def axis_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
     """Where a line along each axis is read: (column, 0) of every point, in [-1, 1]."""
     return torch.stack([position.T, torch.zeros_like(position.T)], dim=-1)[:, :, None]
-
-
-@cache
-@torch.inference_mode(False)  # Cached tensors allow gradients even if first made without.
-def _space_axes(device: torch.device) -> Int[Tensor, "6"]:
-    """Cached on the device, since a copy would take as long as its use."""
-    return torch.tensor(SPACE_AXES, device=device)
 
 
 @dataclass
