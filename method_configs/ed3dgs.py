@@ -33,7 +33,7 @@ def ed3dgs_method(
     def decay(final_ratio: float) -> LogLinearSchedulerConfig:
         return LogLinearSchedulerConfig(final_ratio=final_ratio, max_steps=steps)
 
-    optimizers = gaussian_optimizers(decay(0.01), scales_lr=5e-3)
+    optimizers = gaussian_optimizers(decay(0.01))
     for group in ("decoders", "time_grid"):
         optimizers[group] = adam(network_lr * PUBLISHED_EXTENT, decay(0.1))
     optimizers |= {"embeddings": adam(2.5e-3), "time_offsets": adam(time_offset_lr)}

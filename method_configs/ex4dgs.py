@@ -41,7 +41,7 @@ def ex4dgs_method(
     `final_key_ratio` is what the rate of keys falls to; the release never lets it decay, against
     its own settings: a final ratio of 1.
     """
-    optimizers = gaussian_optimizers(LogLinearSchedulerConfig(), scales_lr=5e-3)
+    optimizers = gaussian_optimizers(LogLinearSchedulerConfig())
     optimizers |= {group: radam(rate) for group, rate in (RATES | (rates or {})).items()}
     for group, ratio in {"means": 0.01, "dynamic_means": final_key_ratio}.items():
         optimizers[group] = radam(

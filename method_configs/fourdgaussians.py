@@ -35,7 +35,7 @@ def hexplane_method(
             final_ratio=final_ratio, max_steps=20000, restart_step=COARSE_STEPS
         )
 
-    optimizers = gaussian_optimizers(decay(0.01), scales_lr=5e-3) | {
+    optimizers = gaussian_optimizers(decay(0.01)) | {
         "decoder": adam(1.6e-4, decay(final_ratio)),
         "planes": adam(1.6e-3, decay(final_ratio)),
     }

@@ -33,7 +33,7 @@ def radam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[s
 
 
 def gaussian_optimizers(
-    position_schedule: LogLinearSchedulerConfig, scales_lr: float
+    position_schedule: LogLinearSchedulerConfig, scales_lr: float = 5e-3
 ) -> dict[str, Any]:
     """Groups that every family has; position rates are per unit of the scene's extent."""
     return {

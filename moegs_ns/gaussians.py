@@ -1,14 +1,12 @@
 """Gaussians: what an expert is at one time, the type that all stages share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-Plain = TypeVar("Plain", bound=float)
 
 DEFAULT_EPS2D = 0.3
 """Variance in square pixels that splatting adds to every projected Gaussian."""
@@ -31,7 +29,7 @@ class Gaussians:
     features: Float[Tensor, "N D"] | None = None
     """Raw channels that are rasterised beside the colour."""
     ids: Int[Tensor, "N"] | None = None
-    """Rows of the expert's full set; None means all rows in order."""
+    """Indices in the expert's full set; None means all of them in order."""
     eps2d: Float[Tensor, "N"] | float = DEFAULT_EPS2D
     """Variance in square pixels of the 2-D kernel added after projection."""
     antialiased: Bool[Tensor, "N"] | bool = False
@@ -41,45 +39,36 @@ class Gaussians:
         return self.means.shape[0]
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if isinstance(value, Tensor) and value.shape[0] != len(self):
                 raise ValueError(
-                    f"Gaussians.{field.name} has {value.shape[0]} rows, but there are "
+                    f"Gaussians.{name} has {value.shape[0]} rows, but there are "
                     f"{len(self)} means; give one row per Gaussian."
                 )
 
     def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Gaussians":
-        """The rows that `keep` marks (mask) or lists (indices); `ids` still name the source."""
+        """Those that `keep` marks (mask) or lists (indices); `ids` still name the source."""
         ids = torch.arange(len(self), device=self.means.device) if self.ids is None else self.ids
-        picked = {
-            field.name: value[keep] if isinstance(value, Tensor) else value
-            for field in fields(self)
-            if field.name != "ids"
-            for value in [getattr(self, field.name)]
-        }
-        return Gaussians(**picked, ids=ids[keep])
+        values = vars(self) | {"ids": ids}
+        return Gaussians(**{n: v[keep] if isinstance(v, Tensor) else v for n, v in values.items()})
 
     def detach(self) -> "Gaussians":
         """The same values cut from the graph of gradients."""
-        detached = {
-            field.name: value.detach()
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **detached)
+        tensors = {n: v.detach() for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     @staticmethod
     def cat(parts: Sequence["Gaussians"]) -> "Gaussians":
-        """All rows of `parts` one after the other; shorter SH and features are padded with zeros.
+        """Those of `parts` one after the other; shorter SH and features are padded with zeros.
 
-        `ids` of the result are None: its rows are numbered by their place in the concatenation.
+        `ids` of the result are None: indices are those of the concatenation.
         """
         if not parts:
             raise ValueError("Gaussians.cat expected at least one set, got an empty list.")
         features = None
         if any(part.features is not None for part in parts):
-            features = cat_padded([_features_or_empty(part) for part in parts])
+            given = ((part.features, part) for part in parts)
+            features = cat_padded([part.means[:, :0] if f is None else f for f, part in given])
         sh = cat_padded([part.sh.flatten(1) for part in parts])
         return Gaussians(
             means=torch.cat([part.means for part in parts]),
@@ -88,13 +77,9 @@ class Gaussians:
             opacities=torch.cat([part.opacities for part in parts]),
             sh=sh.unflatten(1, (-1, 3)),
             features=features,
-            eps2d=shared_or_cat([(part.eps2d, part) for part in parts]),
-            antialiased=shared_or_cat([(part.antialiased, part) for part in parts]),
+            eps2d=_shared_or_cat(parts, "eps2d"),
+            antialiased=_shared_or_cat(parts, "antialiased"),
         )
-
-
-def _features_or_empty(part: Gaussians) -> Float[Tensor, "N D"]:
-    return part.means.new_zeros(len(part), 0) if part.features is None else part.features
 
 
 def cat_or_single(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -111,14 +96,13 @@ def cat_padded(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     return torch.cat(padded, dim=dim)
 
 
-def shared_or_cat(
-    values: Sequence[tuple[Tensor | Plain, Gaussians]],
-) -> Tensor | Plain:
+def _shared_or_cat(parts: Sequence[Gaussians], name: str) -> Any:
     """One plain number if all parts agree on it, else one value per Gaussian of all parts."""
-    plain = [value for value, _ in values if not isinstance(value, Tensor)]
-    if len(plain) == len(values) and len(set(plain)) == 1:
-        return plain[0]
-    return torch.cat([per_gaussian(value, part.means) for value, part in values])
+    values = [getattr(part, name) for part in parts]
+    if not any(isinstance(value, Tensor) for value in values) and len(set(values)) == 1:
+        return values[0]
+    pairs = zip(values, parts, strict=True)
+    return torch.cat([per_gaussian(value, part.means) for value, part in pairs])
 
 
 def per_gaussian(value: Tensor | float | bool, like: Float[Tensor, "N *s"]) -> Tensor:

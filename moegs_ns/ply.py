@@ -16,11 +16,11 @@ LARGEST_OPACITY = 1.0 - 1e-6
 
 @torch.no_grad()
 def write_ply(gaussians: Gaussians, path: Path) -> int:
-    """Write a set at one instant, under a temporary name first; returns how many were written.
+    """Write a set at one time, under a temporary name first; returns how many were written.
 
     Values are raw as viewers expect them: log scales, logits of opacities, quaternions with w
-    first, harmonics channel by channel. What nobody would see is left out. The file has no place
-    for eps2d or compensation: viewers use their own.
+    first, harmonics channel by channel. Invisible Gaussians are left out. The file cannot
+    hold eps2d or antialiasing: viewers use their own.
 
     Raises:
         ImportError: the package plyfile is missing.
@@ -61,7 +61,7 @@ def ply_columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
         tuple(f"rot_{i}" for i in range(4)): gaussians.quats,
     }
     return {
-        name: values[:, place].float().cpu().numpy()
+        name: values[:, column].float().cpu().numpy()
         for names, values in groups.items()
-        for place, name in enumerate(names)
+        for column, name in enumerate(names)
     }

@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SceneInfo:
-    """Travels from the datamanager to the model under the metadata key `scene`."""
+    """Passed from the datamanager to the model under the metadata key `scene`."""
 
     num_frames: int
-    """Distinct instants of the clip; frame f has time f / (num_frames - 1)."""
+    """Distinct times of the clip; frame f has time f / (num_frames - 1)."""
     fps: float
     """Frames per second; 0 where unknown."""
     center: tuple[float, float, float]

@@ -112,7 +112,7 @@ def _depth_of_parts(
 
 @dataclass(frozen=True, eq=False)
 class DepthConsistency:
-    """How well depth maps of one instant agree (MDC, Eq. 16)."""
+    """How well depth maps of one time agree (MDC, Eq. 16)."""
 
     error: Float[Tensor, ""]
     """Mean over view pairs of the mean absolute difference, in world units; NaN without any."""
@@ -123,7 +123,7 @@ class DepthConsistency:
 
 
 def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) -> DepthConsistency:
-    """Mean reprojection error of depth over all ordered pairs of views at one instant (Eq. 16).
+    """Mean reprojection error of depth over all ordered pairs of views at one time (Eq. 16).
 
     Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
     compared with that view's map, interpolated linearly in the inverse depth, which is exact on

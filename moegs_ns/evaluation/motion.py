@@ -98,9 +98,9 @@ def choose_moving(
     """Distinct rows, drawn with probabilities in proportion to their paths; fewer if fewer move."""
     weights = lengths.double().cpu()
     moving = torch.nonzero(weights > 0)[:, 0]
-    # Exponential clocks: the first ones to ring are a weighted draw without replacement.
-    clocks = -torch.rand(len(moving), generator=generator, dtype=torch.float64).log()
-    first = (clocks / weights[moving]).argsort()[:count]
+    # The smallest exponential variables of these rates are a weighted draw without replacement.
+    draws = -torch.rand(len(moving), generator=generator, dtype=torch.float64).log()
+    first = (draws / weights[moving]).argsort()[:count]
     return moving[first].sort().values.to(lengths.device)
 
 

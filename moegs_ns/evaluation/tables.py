@@ -61,7 +61,12 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def hardware() -> str:
     """Name of the device that computes, and the number of CPU cores."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        info = Path("/proc/cpuinfo")
+        found = re.search(r"^model name\s*:(.*)", info.read_text() if info.is_file() else "", re.M)
+        device = found[1].strip() if found else platform.processor() or platform.machine()
     return f"{device}, {os.cpu_count()} CPU cores"
 
 
@@ -76,12 +81,6 @@ def commit() -> str:
         ).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:(.*)", info.read_text() if info.is_file() else "", re.M)
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

@@ -1,9 +1,8 @@
 """Offsets of raw parameters: the small networks that decode them, and Gaussians moved by them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, cast
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -16,6 +15,16 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.projection import num_bases
 
 
+class HeadsConfig(Protocol):
+    """What the heads take from an expert's configuration."""
+
+    width: int
+    sh_degree: int
+    deform_opacity: bool
+    deform_sh: bool
+    tf32: bool
+
+
 class DeformationHeads(nn.ModuleDict):
     """One head per deformed attribute, by name of its raw parameter: ReLU, linear, ReLU, linear.
 
@@ -23,20 +32,12 @@ class DeformationHeads(nn.ModuleDict):
     more than their arithmetic.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        sh_degree: int,
-        deform_opacity: bool,
-        deform_sh: bool,
-        tf32: bool = True,
-    ) -> None:
-        sizes = {"means": 3, "scales": 3, "quats": 4}
-        if deform_opacity:
+    def __init__(self, config: HeadsConfig) -> None:
+        width, sizes = config.width, {"means": 3, "scales": 3, "quats": 4}
+        if config.deform_opacity:
             sizes["opacities"] = 1
-        if deform_sh:
-            sizes["sh"] = 3 * num_bases(sh_degree)
+        if config.deform_sh:
+            sizes["sh"] = 3 * num_bases(config.sh_degree)
         super().__init__(
             {
                 name: nn.Sequential(
@@ -45,7 +46,7 @@ class DeformationHeads(nn.ModuleDict):
                 for name, size in sizes.items()
             }
         )
-        self.tf32 = tf32
+        self.tf32 = config.tf32
 
     def forward(
         self, hidden: Float[Tensor, "N W"], names: Collection[str] | None = None
@@ -60,50 +61,41 @@ class DeformationHeads(nn.ModuleDict):
             return {}
         first = [cast(nn.Linear, head[1]) for head in heads.values()]
         last = [cast(nn.Linear, head[3]) for head in heads.values()]
-        layers = HeadLayers(
+        layers = [
             torch.cat([layer.weight for layer in first]),
             torch.cat([layer.bias for layer in first]),
-            [layer.weight for layer in last],
-            [layer.bias for layer in last],
-        )
-        decode = fused_heads if hidden.is_cuda else plain_heads
-        with tensor_cores(hidden.is_cuda and self.tf32):
-            return dict(zip(heads, decode(hidden, layers), strict=True))
+            *(layer.weight for layer in last),
+            *(layer.bias for layer in last),
+        ]
+        decode = FusedHeads.apply if hidden.is_cuda else plain_heads
+        # TF32 has 10 bits of mantissa instead of 23 and is several times as fast.
+        with matmul_precision("high") if hidden.is_cuda and self.tf32 else nullcontext():
+            return dict(zip(heads, decode(hidden, *layers), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class HeadLayers:
-    """The layers of H heads: the first ones as one matrix, the second ones head by head."""
+def plain_heads(
+    hidden: Float[Tensor, "N W"],
+    weight: Float[Tensor, "HW W"],
+    bias: Float[Tensor, "HW"],
+    *last: Tensor,
+) -> Sequence[Float[Tensor, "N _"]]:
+    """ReLU, the first layers of H heads, ReLU, and the last layer of each head on its part.
 
-    weight: Float[Tensor, "HW W"]
-    bias: Float[Tensor, "HW"]
-    weights: Sequence[Float[Tensor, "_ W"]]
-    biases: Sequence[Float[Tensor, "_"]]
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """All of them, in this order."""
-        return [self.weight, self.bias, *self.weights, *self.biases]
-
-
-def plain_heads(hidden: Float[Tensor, "N W"], layers: HeadLayers) -> Sequence[Float[Tensor, "N _"]]:
-    """ReLU, the first layers of H heads, ReLU, and the second layer of each head on its part."""
-    active = functional.linear(hidden.relu(), layers.weight, layers.bias).relu()
-    parts = active.chunk(len(layers.weights), dim=-1)
-    second = zip(parts, layers.weights, layers.biases, strict=True)
-    return [functional.linear(*layer) for layer in second]
+    `last` are the weights of the H last layers, then their biases.
+    """
+    count = len(last) // 2
+    parts = functional.linear(hidden.relu(), weight, bias).relu().chunk(count, dim=-1)
+    layers = zip(parts, last[:count], last[count:], strict=True)
+    return [functional.linear(*layer) for layer in layers]
 
 
-def fused_heads(hidden: Float[Tensor, "N W"], layers: HeadLayers) -> Sequence[Float[Tensor, "N _"]]:
+class FusedHeads(torch.autograd.Function):
     """`plain_heads` with fewer passes over memory, backward in the precision of the forward pass.
 
     Of a hundred thousand Gaussians the first layers' outputs are a quarter of a gigabyte, and to
     move them takes longer than to compute them.
     """
-    return _FusedHeads.apply(hidden, *layers.parameters)
 
-
-class _FusedHeads(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, *last: Tensor
@@ -129,7 +121,7 @@ class _FusedHeads(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         rectified, active, weight, *weights = ctx.saved_tensors
         of_active, parts = torch.empty_like(active), active.chunk(len(weights), dim=-1)
-        with precision(ctx.precision):
+        with matmul_precision(ctx.precision):
             for gradient, own, part in zip(
                 gradients, weights, of_active.chunk(len(weights), dim=-1), strict=True
             ):
@@ -152,7 +144,7 @@ def _through_relu(gradient: Float[Tensor, "*s"], output: Float[Tensor, "*s"]) ->
 
 
 @contextmanager
-def precision(name: str) -> Iterator[None]:
+def matmul_precision(name: str) -> Iterator[None]:
     """Matrix products in one of torch's precisions."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(name)
@@ -162,31 +154,21 @@ def precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def tensor_cores(is_on: bool) -> AbstractContextManager[None]:
-    """Matrix products of a GPU in TF32, whose mantissas have 10 bits instead of 23, and which is
-    several times as fast."""
-    return precision("high") if is_on else nullcontext()
-
-
 def deformed(expert: Expert, offsets: Mapping[str, Float[Tensor, "N _"]]) -> Gaussians:
     """An expert's Gaussians with offsets added to their raw parameters, then activated.
 
     Attributes without an offset keep their stored values. Quaternions are added, not multiplied.
     """
-    raw, sh = expert.gauss_params, expert.active_sh()
-    moved = {
-        name: raw[name] + offsets[name] if name in offsets else raw[name]
-        for name in ("means", "quats", "scales")
-    }
-    logits = raw["opacities"]
-    if "opacities" in offsets:
-        logits = logits + offsets["opacities"].squeeze(1)
+    raw, sh = dict(expert.gauss_params), expert.active_sh()
+    for name in ("means", "quats", "scales", "opacities"):
+        if name in offsets:
+            raw[name] = raw[name] + offsets[name].view_as(raw[name])
     if "sh" in offsets:
         sh = sh + expert.active_sh(offsets["sh"].unflatten(1, (-1, 3)))
     return Gaussians(
-        means=moved["means"],
-        quats=functional.normalize(moved["quats"], dim=-1),
-        scales=moved["scales"].exp(),
-        opacities=logits.sigmoid(),
+        means=raw["means"],
+        quats=functional.normalize(raw["quats"], dim=-1),
+        scales=raw["scales"].exp(),
+        opacities=raw["opacities"].sigmoid(),
         sh=sh,
     )

@@ -31,7 +31,7 @@ class WindowedExpertConfig(ExpertConfig):
 def joined_config(
     members: Sequence[ExpertConfig], windows: Sequence[Window]
 ) -> WindowedExpertConfig:
-    """The configuration of one expert made of `members`, which draw `windows` in that order.
+    """The configuration of one expert made of `members`, which render `windows` in that order.
 
     Raises:
         ValueError: the members' near planes or backgrounds differ.
@@ -56,7 +56,7 @@ def joined_config(
 class WindowedExpert(Expert):
     """Experts of consecutive windows of the clip, of which one renders at a time.
 
-    Rows are those of all members, one member after the other; `at` returns the rows of the member
+    Gaussians are those of all members, one member after the other; `at` returns those of the member
     whose window holds the time. `gauss_params` are empty: parameters lie in the members.
     Choosing the member reads the time from its device.
     """
@@ -84,7 +84,7 @@ class WindowedExpert(Expert):
 
     @property
     def offsets(self) -> list[int]:
-        """Row of the first Gaussian of each member, and the number of all at the end."""
+        """Index of the first Gaussian of each member, and the number of all at the end."""
         counts = torch.tensor([0, *(member.num_gaussians for member in self.members)])
         return counts.cumsum(0).tolist()
 
@@ -94,7 +94,7 @@ class WindowedExpert(Expert):
         return self.offsets[-1]
 
     def window_at(self, time: Float[Tensor, ""]) -> int:
-        """Number of the window that holds a time; between two frames the nearer one decides."""
+        """Index of the window that holds a time; between two frames the nearer one decides."""
         frame = self.scene.first_frame + float(time) * (self.scene.num_frames - 1)
         ends = [last + 0.5 for _, last in self.config.windows[:-1]]
         return sum(frame >= end for end in ends)
@@ -135,12 +135,12 @@ class WindowedExpert(Expert):
         return any(member.has_shading for member in self.members)
 
     def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Expert":
-        """See base; of listed rows those of earlier windows come first, each in the order listed
-        as far as its family keeps that."""
-        rows = torch.nonzero(keep)[:, 0] if keep.dtype == torch.bool else keep
+        """See base; those of earlier windows come first, each in the order listed as far as its
+        family keeps that."""
+        ids = torch.nonzero(keep)[:, 0] if keep.dtype == torch.bool else keep
         copy, offsets = deepcopy(self), self.offsets
         copy.member_modules = nn.ModuleList(
-            member.select(rows[(rows >= start) & (rows < end)] - start)
+            member.select(ids[(ids >= start) & (ids < end)] - start)
             for member, start, end in zip(self.members, offsets[:-1], offsets[1:], strict=True)
         )
         return copy

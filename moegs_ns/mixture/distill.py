@@ -53,8 +53,8 @@ class DistillationConfig(PrintableConfig):
         for name, value in (("lam", self.lam), ("final-lam", self.final_lam)):
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ValueError(
-                    f"Expected a share of the ground truth between 0 and 1, got {value:g}; change "
-                    f"--pipeline.model.distillation.{name}."
+                    f"Expected a fraction of the ground truth between 0 and 1, got {value:g}; "
+                    f"change --pipeline.model.distillation.{name}."
                 )
 
     def summary(self) -> list[str]:

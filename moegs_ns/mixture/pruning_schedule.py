@@ -16,7 +16,6 @@ from moegs_ns.cameras import single_views
 from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import mixture_of
-from moegs_ns.routers import Router
 from moegs_ns.training.optimizers import replace_parameter, scaled_steps
 
 
@@ -63,8 +62,8 @@ class PruneConfig:
             )
         if self.ratio is not None and not 0.0 <= self.ratio < 1.0:
             raise ValueError(
-                f"--prune-ratio expects the share of Gaussians to remove, from 0 to below 1, got "
-                f"{self.ratio:g}; 0.55 removes 55 %."
+                f"--prune-ratio expects the fraction of Gaussians to remove, from 0 to below 1, "
+                f"got {self.ratio:g}; 0.55 removes 55 %."
             )
         if self.threshold is not None and not self.threshold >= 0.0:
             raise ValueError(
@@ -92,12 +91,12 @@ def check_request(config: PruneConfig, mixture_run: Path | None, *, has_experts:
     if mixture_run is None and config.is_asked:
         raise ValueError(
             "Pruning expects a trained mixture, got none; add --router RUN/config.yml, the run of "
-            "a mixture of these experts, in the place of --experts."
+            "a mixture of these experts, instead of --experts."
         )
     if mixture_run is not None and not config.is_asked:
         raise ValueError(
-            "With --router a trained mixture is pruned, which expects --prune-ratio (a share of "
-            "the Gaussians, such as 0.55) or --prune-threshold, got neither."
+            "With --router a trained mixture is pruned, which expects --prune-ratio (a "
+            "fraction of the Gaussians, such as 0.55) or --prune-threshold, got neither."
         )
     config.check()
 
@@ -167,7 +166,14 @@ class PruningSchedule(nn.Module):
         importance = criterion.measure(mixture, views, self.seed + len(self.reports))
         keep = self.choose(importance)
         pruned = prune(mixture, keep)
-        hand_over(optimizers, mixture.router, pruned.router, keep)
+        # Let the optimisers train the pruned router in place of the old one.
+        before, after = mixture.router, pruned.router
+        pairs = zip(before.gaussian_weights, after.gaussian_weights, keep, strict=True)
+        for old, new, mask in pairs:
+            for name in old:
+                replace_parameter(optimizers.values(), old[name], new[name], itemgetter(mask))
+        for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
+            replace_parameter(optimizers.values(), old, new)
         self.reports.append(PruneReport.of(importance, keep))
         return pruned
 
@@ -222,24 +228,9 @@ def prune(mixture: Mixture, keep: Sequence[Bool[Tensor, "_"]]) -> Mixture:
             raise ValueError(
                 f"Expected to keep some Gaussians of every expert, but nothing would be left of "
                 f"expert {index + 1}, {type(expert).__name__} ({expert.num_gaussians:,} "
-                "Gaussians): prune less, take the same share of each expert (--prune-per-expert "
+                "Gaussians): prune less, take the same fraction of each expert (--prune-per-expert "
                 "True), or mix without this expert."
             )
     experts = [expert.select(mask) for expert, mask in zip(mixture.experts, keep, strict=True)]
     pruned = mixture_of(experts, mixture.router.select(keep), mixture.temperature)
     return pruned.train(mixture.training)
-
-
-def hand_over(
-    optimizers: dict[str, Optimizer],
-    before: Router,
-    after: Router,
-    keep: Sequence[Bool[Tensor, "_"]],
-) -> None:
-    """Let optimisers train a pruned router in the place of the one that `keep` was applied to."""
-    pairs = zip(before.gaussian_weights, after.gaussian_weights, keep, strict=True)
-    for old, new, mask in pairs:
-        for name in old:
-            replace_parameter(optimizers.values(), old[name], new[name], itemgetter(mask))
-    for old, new in zip(before.phi.parameters(), after.phi.parameters(), strict=True):
-        replace_parameter(optimizers.values(), old, new)

@@ -55,8 +55,8 @@ def rasterize_median(
     shape = (num_images, height, width)
     flatten_ids, tile_starts, _, _ = _sort(projection, image_ids, shape)
     means2d = _array(projection.means2d)
-    with _undisturbed():
-        medians = kernels.draw_medians(
+    with _exclusive():
+        medians = kernels.rasterize_median(
             means2d, _array(projection.conics), _array(projection.opacities),
             _array(projection.depths), flatten_ids, tile_starts,
             kernels.limits_for(means2d.dtype), TILE_SIZE, shape,
@@ -69,30 +69,26 @@ def _sort(
     projection: Projection, image_ids: Int[Tensor, "n"], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, ...]:
     """All (Gaussian, tile) pairs by image, tile and depth; see `numba_kernels.sort_into_tiles`."""
-    num_images, height, width = shape
-    columns, rows = -(-width // TILE_SIZE), -(-height // TILE_SIZE)
     depth_order = torch.argsort(projection.depths, stable=True)
-    with _undisturbed():
-        bounds = kernels.count_tiles(
-            _array(projection.means2d), _array(projection.extents), columns, rows, TILE_SIZE
-        )
+    with _exclusive():
         return kernels.sort_into_tiles(
-            bounds, _array(depth_order), _array(image_ids.long()), num_images, columns, rows
-        )
+            _array(projection.means2d), _array(projection.extents), _array(depth_order),
+            _array(image_ids.long()), TILE_SIZE, shape,
+        )  # fmt: skip
 
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, means2d, conics, opacities, channels, pairs, shape):
-        flatten_ids, tile_starts, _, _ = pairs
+    def forward(ctx, means2d, conics, opacities, channels, sorted_pairs, shape):
+        flatten_ids, tile_starts, _, _ = sorted_pairs
         limits = kernels.limits_for(_array(means2d).dtype)
-        with _undisturbed():
-            image, transmittance, last_pairs = kernels.draw(
+        with _exclusive():
+            image, transmittance, last_pairs = kernels.rasterize(
                 _array(means2d), _array(conics), _array(opacities), _array(channels),
                 flatten_ids, tile_starts, limits, TILE_SIZE, shape,
             )  # fmt: skip
         ctx.save_for_backward(means2d, conics, opacities, channels)
-        ctx.pairs, ctx.limits = pairs, limits
+        ctx.sorted_pairs, ctx.limits = sorted_pairs, limits
         ctx.transmittance, ctx.last_pairs = transmittance, last_pairs
         return torch.from_numpy(image), torch.from_numpy(1.0 - transmittance)[..., None]
 
@@ -100,24 +96,24 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
         means2d, conics, opacities, channels = map(_array, ctx.saved_tensors)
-        flatten_ids, tile_starts, places, place_starts = ctx.pairs
+        flatten_ids, tile_starts, *pairs = ctx.sorted_pairs
         image_grad, alpha_grad = _array(grads[0]), _array(grads[1][..., 0])
         geometry: tuple[Tensor | None, ...] = (None, None, None)
-        with _undisturbed():
+        with _exclusive():
             if any(ctx.needs_input_grad[:3]):
-                geometry_parts, channel_parts = kernels.pull_all(
+                geometry_parts, channel_parts = kernels.all_gradients(
                     means2d, conics, opacities, channels, flatten_ids, tile_starts,
                     ctx.limits, TILE_SIZE, ctx.transmittance, ctx.last_pairs,
                     image_grad, alpha_grad,
                 )  # fmt: skip
-                sums = torch.from_numpy(kernels.sum_parts(geometry_parts, places, place_starts))
+                sums = torch.from_numpy(kernels.sum_parts(geometry_parts, *pairs))
                 geometry = sums[:, :2], sums[:, 2:5], sums[:, 5]
             else:
-                channel_parts = kernels.pull_channels(
+                channel_parts = kernels.channel_gradients(
                     means2d, conics, opacities, flatten_ids, tile_starts,
                     ctx.limits, TILE_SIZE, ctx.last_pairs, image_grad,
                 )  # fmt: skip
-            channel_grad = torch.from_numpy(kernels.sum_parts(channel_parts, places, place_starts))
+            channel_grad = torch.from_numpy(kernels.sum_parts(channel_parts, *pairs))
         return *geometry, channel_grad, None, None
 
 
@@ -126,16 +122,8 @@ def _array(value: Tensor) -> np.ndarray:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """One thread at a time, as many workers as torch has, and no tracing.
-
-    An exception of the viewer's tracing while a kernel is being called would be a SystemError and
-    end the viewer's thread.
-    """
+def _exclusive() -> Iterator[None]:
+    """One thread at a time, with as many workers as torch has."""
     with _kernel_lock:
-        _follow_torch_threads()
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         yield
-
-
-def _follow_torch_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]

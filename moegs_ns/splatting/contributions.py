@@ -2,7 +2,8 @@
 
 Rasterisation is linear in its channels: a pixel holds Σ_j T_j(u)·alpha_j(u)·channel_j. So the
 gradient of the inner product of a rasterised channel with a map, taken in that channel, is the sum
-of every Gaussian at once. Zero-valued probe channels suffice; they change and pass on nothing.
+of every Gaussian at once. Zero-valued probe channels suffice, which leave the image and all other
+gradients as they are.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,6 @@ def zero_probes(count: int, width: int, like: Tensor) -> Float[Tensor, "{count} 
     return torch.zeros(count, width, device=like.device, dtype=like.dtype, requires_grad=True)
 
 
-def traced(rendered: Float[Tensor, "*s D"], maps: Float[Tensor, "*s D"]) -> Float[Tensor, ""]:
-    """Inner product of rasterised channels with maps; its gradient in the channels are the sums."""
-    return (rendered * maps).sum()
-
-
 @torch.enable_grad()
 def weighted_contributions(
     experts: Sequence[Gaussians],
@@ -41,4 +37,4 @@ def weighted_contributions(
     experts = [expert.detach() for expert in experts]
     channels = [zero_probes(len(expert), maps.shape[-1], like=expert.means) for expert in experts]
     rendered = render_experts(experts, view, channels, near=near)
-    return list(torch.autograd.grad(traced(rendered.features, maps.detach()), channels))
+    return list(torch.autograd.grad((rendered.features * maps.detach()).sum(), channels))

@@ -1,4 +1,4 @@
-"""Median depth: where a pixel has lost half of its light."""
+"""Median depth: where transmittance reaches one half."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -22,8 +22,8 @@ def median_depth(
 ) -> Float[Tensor, "C H W 1"]:
     """Depth of the first Gaussian, near to far, at which accumulated opacity reaches one half.
 
-    Distance along the optical axis in world units, that of the Gaussian's centre; 0, for nothing
-    hit, where total opacity stays below one half. Unlike the expected depth it never lies between
+    Distance of the Gaussian's centre along the optical axis in world units; 0 where total opacity
+    stays below one half. Unlike the expected depth it never lies between
     two surfaces. Not differentiable.
 
     Raises:

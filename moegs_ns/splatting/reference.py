@@ -29,13 +29,12 @@ def rasterize(
     width: int,
     height: int,
 ) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
-    """Front-to-back compositing (Eq. 5) of each row into its image; returns channels and alpha."""
+    """Composite each Gaussian into its image, front to back (Eq. 5); returns channels and alpha."""
     images, alphas = [], []
     for image in range(num_images):
-        rows = _near_to_far(projection, image_ids == image)
-        weights = _at_pixels(_weights, projection.select(rows), width, height)
-        composited = weights @ channels[rows]
-        images.append(composited.reshape(height, width, -1))
+        order = _near_to_far(projection, image_ids == image)
+        weights = _at_pixels(_weights, projection.select(order), width, height)
+        images.append((weights @ channels[order]).reshape(height, width, -1))
         alphas.append(weights.sum(1).reshape(height, width, 1))
     return torch.stack(images), torch.stack(alphas)
 
@@ -47,21 +46,20 @@ def rasterize_median(
     width: int,
     height: int,
 ) -> Float[Tensor, "I H W 1"]:
-    """Depth of the first row, near to far, that leaves a pixel at most half of its light.
-
-    0 where none does. Not differentiable.
+    """Depth of the first Gaussian, near to far, at which transmittance is at most one half; 0 where
+    none is. Not differentiable.
     """
     images = []
     for image in range(num_images):
-        rows = _near_to_far(projection, image_ids == image)
-        medians = _at_pixels(_medians, projection.select(rows), width, height)
+        order = _near_to_far(projection, image_ids == image)
+        medians = _at_pixels(_medians, projection.select(order), width, height)
         images.append(medians.reshape(height, width, 1))
     return torch.stack(images)
 
 
 def _near_to_far(projection: Projection, mask: Tensor) -> Int[Tensor, "m"]:
-    rows = torch.nonzero(mask)[:, 0]
-    return rows[torch.argsort(projection.depths[rows], stable=True)]
+    indices = torch.nonzero(mask)[:, 0]
+    return indices[torch.argsort(projection.depths[indices], stable=True)]
 
 
 def _at_pixels(
@@ -84,13 +82,12 @@ def _weights(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor
     alpha = _alphas(projection, pixels)
     after = torch.cumprod(1.0 - alpha, dim=1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
-    is_drawn = after > MIN_TRANSMITTANCE
-    return torch.where(is_drawn, alpha * before, torch.zeros_like(alpha))
+    return torch.where(after > MIN_TRANSMITTANCE, alpha * before, 0.0)
 
 
 def _medians(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor, "p"]:
-    """As transmittance never rises, the first Gaussian that takes it to one half has as many before
-    it as leave more; behind the last there is nothing."""
+    """Depth of the first Gaussian at which transmittance is at most one half, 0 if none is: as it
+    never rises, the number of those with more is the index."""
     after = torch.cumprod(1.0 - _alphas(projection, pixels), dim=1)
     num_before = (after > MEDIAN_TRANSMITTANCE).sum(1)
     return torch.nn.functional.pad(projection.depths, (0, 1))[num_before]
@@ -100,14 +97,14 @@ def _alphas(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Float[Tensor,
     centres = pixels.to(projection.means2d.dtype) + 0.5
     offsets = projection.means2d[None] - centres[:, None]
     alpha = alphas_at(offsets, projection.conics, projection.opacities)
-    return torch.where(_shares_tile(projection, pixels), alpha, torch.zeros_like(alpha))
+    return torch.where(_touches_tile(projection, pixels), alpha, 0.0)
 
 
 @torch.no_grad()
-def _shares_tile(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Tensor:
-    """Whether the square around a Gaussian touches the tile of a pixel, as the fast paths sort.
+def _touches_tile(projection: Projection, pixels: Int[Tensor, "p 2"]) -> Tensor:
+    """Whether the square around a Gaussian touches the tile of a pixel, as the other backends sort.
 
-    They leave out tiles of it where the Gaussian is too faint, which are looked at here as well.
+    They skip tiles of the square where the Gaussian is too faint to be drawn.
     """
     radii = projection.radii[:, None]
     first = torch.floor((projection.means2d - radii) / TILE_SIZE)

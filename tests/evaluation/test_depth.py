@@ -35,7 +35,7 @@ def rig() -> View:
 
 
 def dense(*counts: int, **options) -> Mixture:
-    """Experts that cover about half of the picture."""
+    """Experts that fill about half of the image."""
     built = mixture(*counts, **options)
     for one in built.experts:
         one.gauss_params["scales"].data += 1.2
@@ -65,16 +65,16 @@ def test_a_mixture_has_the_blended_expected_depth(rig: View):
         EXACT.assert_close(maps[camera], expected)
 
 
-def test_a_mixture_has_the_median_depth_of_its_winner(rig: View):
+def test_a_mixture_has_the_median_depth_of_its_argmax_gate(rig: View):
     mixed = dense(60, 50)
     alone = torch.stack([expert_depth(one, rig, MEDIAN) for one in mixed.experts])
     maps = mixture_depth(mixed, rig, MEDIAN)
     wins = set()
     for camera in range(3):
         gates = mixed.render(rig.select(torch.tensor([camera]))).gates
-        winner = gates.argmax(0)
-        wins |= set(winner.flatten().tolist())
-        own = torch.where(winner == 0, alone[0, camera], alone[1, camera])
+        argmax = gates.argmax(0)
+        wins |= set(argmax.flatten().tolist())
+        own = torch.where(argmax == 0, alone[0, camera], alone[1, camera])
         EXACT.assert_close(maps[camera], own)
     assert wins == {0, 1} and not torch.equal(alone[0], alone[1])
 
@@ -94,9 +94,9 @@ def test_one_expert_stays_itself(depth: Depth, rig: View):
 @EITHER
 def test_a_fused_set_is_drawn_as_one_set(depth: Depth, rig: View):
     mixed = dense(60, 50)
-    shares = responsibilities(mixed, views()).values
-    joint = fuse(mixed, shares, rig.time)
-    maps = fused_depth(mixed, shares, rig, depth)
+    weights = responsibilities(mixed, views()).values
+    joint = fuse(mixed, weights, rig.time)
+    maps = fused_depth(mixed, weights, rig, depth)
     EXACT.assert_close(maps, depth.of_set(joint, rig, 0.01).detach())
     assert (maps > 0).any()
 
@@ -105,9 +105,9 @@ def test_a_fused_set_is_drawn_as_one_set(depth: Depth, rig: View):
 def test_near_planes_of_a_fused_set_are_those_of_its_experts(depth: Depth, rig: View):
     mixed = dense(60, 50)
     mixed.experts[0].near = 3.5
-    shares = [torch.ones(60), torch.zeros(50)]
+    weights = [torch.ones(60), torch.zeros(50)]
     alone = expert_depth(mixed.experts[0], rig, depth)
-    FORWARD.assert_close(fused_depth(mixed, shares, rig, depth), alone)
+    FORWARD.assert_close(fused_depth(mixed, weights, rig, depth), alone)
     assert float(alone[alone > 0].min()) > 3.5
 
 

@@ -24,7 +24,7 @@ TIMES = torch.linspace(0, 1, FRAMES)
 
 
 class Driven(Expert):
-    """Points that follow a function of place and time; the second half may be hidden."""
+    """Points that follow a function of position and time; the second half may be hidden."""
 
     def drive(self, path, opacity: float = 1.0, with_ids: bool = False) -> "Driven":
         self.path, self.late_opacity, self.with_ids = path, opacity, with_ids
@@ -119,7 +119,7 @@ def test_hidden_gaussians_do_not_count():
 
 @torch.no_grad()
 def test_experts_that_show_some_rows_only():
-    """Rows are those of the full set, whatever is shown at an instant."""
+    """Rows are those of the full set, whatever is visible at a time."""
     driven = expert(straight, with_ids=True)
     means, shown = state_at(driven, TIMES[0])
     assert means.shape == (60, 3) and shown[::2].all() and not shown[1::2].any()

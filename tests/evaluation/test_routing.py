@@ -40,8 +40,8 @@ def test_the_best_blend_is_found_exactly(count: int):
 def test_two_experts_are_blended_along_their_segment():
     images, target = colors(2), colors(1, seed=9)[0]
     step = images[1] - images[0]
-    share = (((target - images[0]) * step).sum(-1) / step.square().sum(-1)).clamp(0.0, 1.0)
-    expected = (images[0] + share[..., None] * step - target).square().sum(-1)
+    fraction = (((target - images[0]) * step).sum(-1) / step.square().sum(-1)).clamp(0.0, 1.0)
+    expected = (images[0] + fraction[..., None] * step - target).square().sum(-1)
     torch.testing.assert_close(best_blend_error(images, target), expected, atol=1e-6, rtol=1e-5)
 
 

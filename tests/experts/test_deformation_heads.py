@@ -7,10 +7,9 @@ from training_helpers import scene
 
 from moegs_ns.experts.deformation_heads import (
     DeformationHeads,
-    HeadLayers,
-    fused_heads,
+    FusedHeads,
+    matmul_precision,
     plain_heads,
-    tensor_cores,
 )
 from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
@@ -27,21 +26,20 @@ def arguments(device: str, count: int = 200, width: int = 16):
     weights = [values(size, width) for size in SIZES]
     biases = [values(size) for size in SIZES]
     first = len(SIZES) * width
-    return values(count, width), HeadLayers(values(first, width), values(first), weights, biases)
+    return [values(count, width), values(first, width), values(first), *weights, *biases]
 
 
 def pulled(decode, given) -> tuple[list[torch.Tensor], tuple[torch.Tensor, ...]]:
     """Outputs, and gradients of a sum that tells all of them apart."""
     outputs = decode(*given)
     loss = sum(((k + 1) * out.square().mean() for k, out in enumerate(outputs)), torch.zeros(()))
-    hidden, layers = given
-    return outputs, torch.autograd.grad(loss, [hidden, *layers.parameters])
+    return outputs, torch.autograd.grad(loss, given)
 
 
 def test_fused_heads_are_the_plain_ones():
     given = arguments("cpu")
     (outputs, gradients), (expected, wanted) = (
-        pulled(decode, given) for decode in (fused_heads, plain_heads)
+        pulled(decode, given) for decode in (FusedHeads.apply, plain_heads)
     )
     assert [out.shape[1] for out in outputs] == list(SIZES)
     for found, value in zip(outputs, expected, strict=True):
@@ -54,11 +52,11 @@ def test_fused_heads_are_the_plain_ones():
 def test_on_a_gpu_they_are_as_exact_as_tensor_cores():
     given = arguments("cuda", width=128)
     expected, wanted = pulled(plain_heads, given)
-    outputs, gradients = pulled(fused_heads, given)
+    outputs, gradients = pulled(FusedHeads.apply, given)
     for found, value in zip([*outputs, *gradients], [*expected, *wanted], strict=True):
         assert_gradients_agree(found, value)
-    with tensor_cores(True):
-        outputs, gradients = pulled(fused_heads, given)
+    with matmul_precision("high"):
+        outputs, gradients = pulled(FusedHeads.apply, given)
     for found, value in zip(outputs, expected, strict=True):
         KERNEL.assert_close(found / value.abs().max(), value / value.abs().max())
     # A ReLU whose input is almost zero may be on in one of them only.
@@ -77,7 +75,7 @@ def test_the_option_reaches_all_heads(tf32):
 
 def test_other_products_keep_their_precision():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(RuntimeError), tensor_cores(True):
+    with pytest.raises(RuntimeError), matmul_precision("high"):
         assert torch.get_float32_matmul_precision() == "high"
         raise RuntimeError
     assert torch.get_float32_matmul_precision() == before

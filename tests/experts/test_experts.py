@@ -220,8 +220,8 @@ class TestHexPlane:
             level.time.uniform_(0.5, 1.5)
         other = KPlanesEncoding([8, 8, 8, 5], level.space.shape[1], reduce="product")
         for trio, places in ((level.space, (0, 1, 3)), (level.time, (2, 4, 5))):
-            for plane, place in zip(trio, places, strict=True):
-                other.plane_coefs[place].data = plane.detach().clone()
+            for plane, position in zip(trio, places, strict=True):
+                other.plane_coefs[position].data = plane.detach().clone()
         position = (2.4 * torch.rand(9, 3) - 1.2).requires_grad_()
         time = torch.tensor(0.3)
         (ours,) = planes(position, [time])
@@ -244,14 +244,14 @@ class TestHexPlane:
             level.time.uniform_(0.5, 1.5)
         grid = axis_grid(torch.zeros(1, 3))
         found = level.read_time(grid, torch.tensor(time))
-        place = (min(1.0, time) + 1.0) / 2.0 * (cells - 1)
-        low, share = int(place), place - int(place)
+        position = (min(1.0, time) + 1.0) / 2.0 * (cells - 1)
+        low, fraction = int(position), position - int(position)
         rows = level.time[..., 1]
-        expected = torch.lerp(rows[:, :, low], rows[:, :, min(low + 1, cells - 1)], share)
+        expected = torch.lerp(rows[:, :, low], rows[:, :, min(low + 1, cells - 1)], fraction)
         torch.testing.assert_close(found[..., 0], expected)
 
     @pytest.mark.parametrize("is_deforming", [False, True])
-    def test_several_instants_at_once_are_those_one_by_one(self, is_deforming):
+    def test_several_times_at_once_are_those_one_by_one(self, is_deforming):
         expert = scrambled(self.build())
         expert.is_deforming, found = is_deforming, []
         times = [torch.tensor(t) for t in (0.2, 0.7)]

@@ -314,6 +314,6 @@ class TestPosesOfWindows:
         assert self.source("off", "off").model_config().camera_optimizer.mode == "off"
 
     def test_of_two_kinds_they_are_refused(self, monkeypatch):
-        monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.place, run.place))
+        monkeypatch.setattr(expert_sources, "trained_frames", lambda run: (run.index, run.index))
         with pytest.raises(ValueError, match="SO3xR3 and SE3"):
             self.source("SO3xR3", "SE3").model_config()

@@ -1,6 +1,5 @@
 """Distillation: what the supervision of a taught expert is made of."""
 
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -72,8 +71,8 @@ def test_eq_11_pixel_by_pixel():
     pred, target, teacher, gate = images(seed=0), images(seed=1), images(seed=2), gates()
     loss = distillation(teacher, gate, lam=0.3).errors([part(pred, target)], 0.0, step=0).loss
     expected = 0.0
-    for place in torch.cartesian_prod(torch.arange(2), torch.arange(24), torch.arange(20)):
-        i, y, x = place.tolist()
+    for index in torch.cartesian_prod(torch.arange(2), torch.arange(24), torch.arange(20)):
+        i, y, x = index.tolist()
         g = float(gate[i, y, x, 0])
         expected += 0.3 * g * float((pred - target)[i, y, x].abs().sum())
         expected += 0.7 * (1 - g) * float((pred - teacher)[i, y, x].abs().sum())
@@ -111,8 +110,8 @@ def test_the_share_of_the_truth_follows_its_schedule_at_any_budget():
     constant = distillation(images(), None, lam=0.4)
     assert (constant.lam(0), constant.lam(10**6)) == (0.4, 0.4)
     moving = distillation(images(), None, budget=0.1, lam=0.2, final_lam=0.8, final_step=1000)
-    shares = [moving.lam(step) for step in (0, 50, 100, 500)]
-    assert shares == pytest.approx([0.2, 0.5, 0.8, 0.8])
+    weights = [moving.lam(step) for step in (0, 50, 100, 500)]
+    assert weights == pytest.approx([0.2, 0.5, 0.8, 0.8])
 
 
 def test_the_report_counts_what_was_shown():
@@ -147,7 +146,7 @@ class TestKeeping:
         rows = torch.tensor(cameras)
         view = make_view(cameras=4).select(rows).to(device)
         target = torch.empty(0, device=device)
-        read: Any = SimpleNamespace(view=view, target=target, indices=100 + rows)
+        read = Mock(spec=TrainingRender, view=view, target=target, indices=100 + rows)
         return teacher(read)
 
     def test_each_image_is_drawn_once(self, monkeypatch):

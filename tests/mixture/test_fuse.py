@@ -35,10 +35,10 @@ class TestFuse:
     def test_opacities_are_weighted_by_responsibilities(self):
         """Equation 15."""
         mixed, time = mixture(*COUNTS), torch.tensor(0.5)
-        shares = responsibilities(mixed, views()).values
-        fused = fuse(mixed, shares, time)
+        found = responsibilities(mixed, views()).values
+        fused = fuse(mixed, found, time)
         parts = mixed.gaussians(time)
-        expected = torch.cat([part.opacities for part in parts]) * torch.cat(shares).float()
+        expected = torch.cat([part.opacities for part in parts]) * torch.cat(found).float()
         FORWARD.assert_close(fused.opacities, expected)
         for name in ("means", "quats", "scales", "sh"):
             whole = torch.cat([getattr(part, name) for part in parts])
@@ -47,17 +47,17 @@ class TestFuse:
     def test_its_image_is_the_joint_composite_over_the_mean_background(self):
         mixed, view = mixture(*COUNTS), views()[1]
         mixed.experts[0].background.fill_(1.0)
-        shares = responsibilities(mixed, views()).values
-        joint = fuse(mixed, shares, view.time)
+        found = responsibilities(mixed, views()).values
+        joint = fuse(mixed, found, view.time)
         weights = brute_weights(joint, view)
         colors = view_colors(joint.sh, joint.means, view.positions[0])
         expected = weights @ colors + 0.5 * (1.0 - weights.sum(-1, keepdim=True))
-        FORWARD.assert_close(fused_image(mixed, shares, view), expected.detach())
+        FORWARD.assert_close(fused_image(mixed, found, view), expected.detach())
 
     def test_one_expert_stays_itself(self):
         mixed, view = mixture(20), views()[1]
-        shares = responsibilities(mixed, [view]).values
-        FORWARD.assert_close(fused_image(mixed, shares, view), mixed.render(view).rgb.detach())
+        found = responsibilities(mixed, [view]).values
+        FORWARD.assert_close(fused_image(mixed, found, view), mixed.render(view).rgb.detach())
 
     def test_experts_that_decode_colours_are_refused(self):
         mixed = mix([expert(0, 5), STGExpertConfig(color="full").setup(scene=SCENE)])
@@ -118,15 +118,15 @@ class TestCommand:
             command.main()
         printed = " ".join(capsys.readouterr().out.split())
         pipeline = load_pipeline(open_run(tiny_runs.router))
-        shares = measured(pipeline).values
+        found = measured(pipeline).values
         with torch.no_grad():
             mixed: Any = pipeline.model.mixture
-            expected = fuse(mixed, shares, torch.tensor(0.4))
+            expected = fuse(mixed, found, torch.tensor(0.4))
         shown = expected.select(expected.opacities >= 1 / 255)
         vertex = plyfile.PlyData.read(str(output))["vertex"]
         assert 0 < vertex.count == len(shown) < len(expected)
         FORWARD.assert_close(torch.from_numpy(np.array(vertex["x"])), shown.means[:, 0])
-        assert f"{fused_psnr(pipeline, shares):.2f} dB" in printed
+        assert f"{fused_psnr(pipeline, found):.2f} dB" in printed
         assert isinstance(expected, Gaussians) and list(tmp_path.iterdir()) == [output]
 
     def test_a_run_keeps_what_was_measured_and_shows_it(
@@ -137,18 +137,18 @@ class TestCommand:
         plain = load_pipeline(open_run(folder))
         camera, batch = plain.datamanager.eval_item(2)
         assert "fused" not in plain.model.get_outputs_for_camera(camera)
-        shares = measured(plain).values
+        found = measured(plain).values
         Fuse(folder, tmp_path / "a.ply", keep=True).main()
         monkeypatch.setattr("moegs_ns.reports.fusion.responsibilities", None)
         Fuse(folder, tmp_path / "b.ply", time=0.5).main()
         kept = load_pipeline(open_run(folder))
         model: Any = kept.model
-        for one, other in zip(model.responsibilities.values, shares, strict=True):
+        for one, other in zip(model.responsibilities.values, found, strict=True):
             FORWARD.assert_close(one, other.float())
         outputs = kept.model.get_outputs_for_camera(camera)
         view = view_from_cameras(camera)
         with torch.no_grad():
-            expected = fused_image(model.mixture, shares, view)
+            expected = fused_image(model.mixture, found, view)
         FORWARD.assert_close(outputs["fused"], expected)
         metrics, _ = kept.model.get_image_metrics_and_images(outputs, batch)
         assert 5.0 < metrics["psnr_fused"] < 60.0

@@ -22,7 +22,7 @@ CAMERAS = Mock(spec=Cameras)
 
 @pytest.fixture(autouse=True)
 def cameras(monkeypatch):
-    """Three cameras in the place of a data set."""
+    """Three cameras instead of a data set."""
     monkeypatch.setattr(pruning, "single_views", lambda cameras, device, limit: views())
 
 
@@ -122,9 +122,9 @@ def test_optimisers_go_over_to_the_rows_that_stay_with_their_moments():
     held = mixed.render(views()[1]).rgb
     pruned, _ = run(schedule(ratio=0.5), mixed, optimizers)
     fewer = pruned.router.gaussian_weights[0]["w"]
-    places = [int((weights == value).nonzero()[0]) for value in fewer.detach()]
-    assert places == sorted(places) and 0 < len(places) < COUNTS[0]
-    EXACT.assert_close(optimizer.state[fewer]["exp_avg"], moments[places])
+    indices = [int((weights == value).nonzero()[0]) for value in fewer.detach()]
+    assert indices == sorted(indices) and 0 < len(indices) < COUNTS[0]
+    EXACT.assert_close(optimizer.state[fewer]["exp_avg"], moments[indices])
     assert weights not in optimizer.state
     network = optimizers["router_phi"].state[phi_weight(pruned)]["exp_avg"]
     EXACT.assert_close(network, phi)

@@ -42,8 +42,8 @@ class TestResponsibilities:
 
     def test_equal_experts_have_equal_responsibilities(self):
         mixed = mixture(10, scramble=False)
-        twins = mix([mixed.experts[0], mixed.experts[0]], scramble=False)
-        found = responsibilities(twins, views())
+        equals = mix([mixed.experts[0], mixed.experts[0]], scramble=False)
+        found = responsibilities(equals, views())
         seen = found.contributions[0] > 0
         for values in found.values:
             FORWARD.assert_close(values[seen], torch.full_like(values[seen], 0.5))
@@ -120,7 +120,7 @@ class TestGateImportance:
         soft = gate_importance(mixture(*COUNTS), views())
         hard = gate_importance(mixture(*COUNTS, temperature=1e-4), views())
         assert soft.saturated_fraction is not None and hard.saturated_fraction is not None
-        # Uncovered pixels have equal gates at any temperature.
+        # Empty pixels have equal gates at any temperature.
         assert soft.saturated_fraction < 0.1 and hard.saturated_fraction > 0.3
         vanished = [(torch.cat(each.values) == 0).double().mean() for each in (soft, hard)]
         assert vanished[0] < 0.1 and vanished[1] > 0.3

@@ -71,13 +71,13 @@ class TestVolumeRouter:
         mixed, view = self.volume(), views()[1]
         joint = Gaussians.cat(mixed.modulated(mixed.gaussians(view.time), view))
         weights = brute_weights(joint, view)
-        covers = torch.stack([part.sum(-1) for part in weights.split(COUNTS, dim=-1)])
+        accumulations = torch.stack([part.sum(-1) for part in weights.split(COUNTS, dim=-1)])
         gates = mixed.render(view).gates[..., 0]
         FORWARD.assert_close(gates.sum(0), torch.ones_like(gates[0]))
-        is_covered = covers.sum(0) > 0.1
-        covers = covers + MIN_ACCUMULATION
-        expected = (covers / covers.sum(0))[:, is_covered]
-        FORWARD.assert_close(gates[:, is_covered].detach(), expected.detach())
+        is_visible = accumulations.sum(0) > 0.1
+        accumulations = accumulations + MIN_ACCUMULATION
+        expected = (accumulations / accumulations.sum(0))[:, is_visible]
+        FORWARD.assert_close(gates[:, is_visible].detach(), expected.detach())
 
     def test_the_near_plane_of_each_expert_holds(self):
         far, near = expert(0, 14), expert(1, 9)

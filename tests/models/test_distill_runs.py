@@ -211,7 +211,7 @@ class TestMessages:
     def test_a_share_out_of_range(self, tiny_runs: TinyRuns, tmp_path: Path, option, lam):
         options = [f"--pipeline.model.distillation.{option}", lam]
         options += ["--teacher", str(tiny_runs.router)]
-        match = f"share of the ground truth between 0 and 1, got {lam}; change .*{option}"
+        match = f"fraction of the ground truth between 0 and 1, got {lam}; change .*{option}"
         self.fail(tiny_runs, tmp_path, match, *options)
 
     def test_corrected_poses(self, tiny_runs: TinyRuns, tmp_path: Path):

@@ -43,7 +43,7 @@ def faint_gaussians(generator: torch.Generator, device: str) -> Gaussians:
 
 
 @pytest.mark.parametrize("backend", KERNELS)
-def test_no_bit_of_the_picture_changes(backend, generator):
+def test_no_bit_of_the_image_changes(backend, generator):
     device = device_of(backend)
     gaussians, view = faint_gaussians(generator, device), make_view(2, **SIZE).to(device)
     cotangent = torch.randn(2, 300, 400, 3, generator=generator).to(device)

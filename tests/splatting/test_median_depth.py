@@ -1,4 +1,4 @@
-"""Median depth: a case by hand, all implementations against the twin, the walk through lists."""
+"""Median depth: a case by hand, all backends against the reference, the walk through lists."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ SMALL_LISTS = 7
 
 
 def sheets(*opacities: float, depths: tuple[float, ...] = (2.0, 3.0, 5.0)) -> Gaussians:
-    """Gaussians one behind the other, so wide that they are as opaque all over the picture."""
+    """Gaussians one behind the other, so wide that they are as opaque all over the image."""
     count = len(opacities)
     generator = torch.Generator().manual_seed(0)
     means = torch.tensor([[0.0, 0.0, depth] for depth in depths[:count]])
@@ -46,7 +46,7 @@ def sheets(*opacities: float, depths: tuple[float, ...] = (2.0, 3.0, 5.0)) -> Ga
 
 
 def crowd(count: int = 300, seed: int = 3) -> Gaussians:
-    """Enough Gaussians that most pixels are half covered, some by the first and some by many."""
+    """Enough Gaussians that most pixels reach opacity 1/2, some by the first and some by many."""
     gaussians = make_gaussians(torch.Generator().manual_seed(seed), count)
     return replace(gaussians, scales=2.5 * gaussians.scales, opacities=0.6 * gaussians.opacities)
 
@@ -57,14 +57,14 @@ def crowd(count: int = 300, seed: int = 3) -> Gaussians:
     [
         ((0.6,), 2.0),
         ((0.4,), 0.0),
-        ((0.3, 0.2, 0.5), 5.0),  # 0.7, 0.56, 0.28 of the light are left
+        ((0.3, 0.2, 0.5), 5.0),  # 0.7, 0.56, 0.28 of the transmittance are left
         ((0.3, 0.4, 0.5), 3.0),  # 0.7, 0.42
         ((0.2, 0.2, 0.2), 0.0),  # 0.512 is left at the end
         ((0.003, 0.2, 0.7), 5.0),  # the first is below 1/255 and not drawn
         ((1.0, 1.0, 1.0), 2.0),
     ],
 )
-def test_light_is_halved_where_the_hand_says(opacities, expected, backend):
+def test_transmittance_is_halved_where_computed_by_hand(opacities, expected, backend):
     found = median_depth(sheets(*opacities), make_view(), backend=backend)
     FORWARD.assert_close(found, torch.full((1, 29, 37, 1), expected))
 
@@ -91,10 +91,11 @@ def test_it_is_where_a_loop_over_drawn_weights_finds_it(backend):
     order = torch.argsort(gaussians.means[:, 2])
     found = median_depth(gaussians, view, backend=backend)[0, ..., 0]
     expected = torch.zeros_like(found)
-    covered = torch.zeros_like(found)
+    accumulation = torch.zeros_like(found)
     for row in order.tolist():
-        before, covered = covered, covered + weights[..., row]
-        expected = torch.where((before < 0.5) & (covered >= 0.5), gaussians.means[row, 2], expected)
+        before, accumulation = accumulation, accumulation + weights[..., row]
+        is_median = (before < 0.5) & (accumulation >= 0.5)
+        expected = torch.where(is_median, gaussians.means[row, 2], expected)
     assert 0.2 < (expected > 0).float().mean() < 0.8, "both kinds of pixels are put to the test"
     assert_images_agree(found[..., None], expected[..., None])
 
@@ -114,22 +115,24 @@ def test_between_two_surfaces_it_chooses_one():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_numba_finds_what_the_twin_finds(dtype):
+def test_numba_finds_what_the_reference_finds(dtype):
     gaussians = make_gaussians(torch.Generator().manual_seed(1), 300, dtype=dtype)
     view = make_view(3, dtype=dtype, shift=2.3)
-    numba, twin = (median_depth(gaussians, view, backend=r) for r in (backend_numba, reference))
-    assert numba.dtype == dtype and (twin > 0).any() and (twin == 0).any()
-    assert_images_agree(numba, twin)
+    numba, expected = (median_depth(gaussians, view, backend=r) for r in (backend_numba, reference))
+    assert numba.dtype == dtype and (expected > 0).any() and (expected == 0).any()
+    assert_images_agree(numba, expected)
 
 
 def test_own_dilations_and_near_planes_count():
     gaussians = replace(crowd(), eps2d=0.05, antialiased=True)
     view = make_view(2)
-    numba, twin = (
+    numba, expected = (
         median_depth(gaussians, view, near=3.5, backend=r) for r in (backend_numba, reference)
     )
-    assert_images_agree(numba, twin)
-    assert float(twin[twin > 0].min()) > 3.5 > float(median_depth(crowd(), view)[0].median())
+    assert_images_agree(numba, expected)
+    assert (
+        float(expected[expected > 0].min()) > 3.5 > float(median_depth(crowd(), view)[0].median())
+    )
 
 
 def test_order_of_gaussians_does_not_matter(generator):
@@ -205,8 +208,8 @@ def listed(
 
 
 @pytest.mark.parametrize("length", [1, 5, 1000])
-def test_the_walk_through_lists_finds_what_the_twin_finds(length):
-    """However the Gaussians are cut into lists; the square of one tile covers the picture."""
+def test_the_walk_through_lists_finds_what_the_reference_finds(length):
+    """However the Gaussians are cut into lists; the square of one tile covers the image."""
     view = make_view(width=16, height=12)
     rows = projected(crowd(60), view)
     order = torch.argsort(rows.depths).tolist()
@@ -282,5 +285,5 @@ def test_gsplat_finds_what_the_others_find(count):
     found = median_depth_experts(moved, view.to("cuda"), near=[0.01, 3.0])
     assert found.is_cuda
     expected = median_depth_experts(experts, view, near=[0.01, 3.0], backend=backend_numba)
-    # Fast exponentials may find the Gaussian before or behind in a pixel that is just half covered.
+    # Fast exponentials may find the Gaussian before or behind in a pixel whose opacity is just 1/2.
     assert_images_agree(found, expected, max_flipped=5e-3)

@@ -197,24 +197,24 @@ def test_edge_cases_draw_finite_images_with_finite_gradients(kind, options, back
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_edge_cases_agree_with_the_twin(kind, generator, toy_view):
+def test_edge_cases_agree_with_the_reference(kind, generator, toy_view):
     gaussians = altered(kind, make_gaussians(generator))
-    numba, twin = (render(gaussians, toy_view, backend=r) for r in (backend_numba, reference))
-    assert_images_agree(numba.rgb, twin.rgb)
-    assert_images_agree(numba.alpha, twin.alpha)
+    numba, expected = (render(gaussians, toy_view, backend=r) for r in (backend_numba, reference))
+    assert_images_agree(numba.rgb, expected.rgb)
+    assert_images_agree(numba.alpha, expected.alpha)
 
 
 @pytest.mark.parametrize("shift", [0.0, 3.3, -11.0])
 @pytest.mark.parametrize("size", [(37, 29), (16, 16), (17, 33), (5, 3), (1, 1), (1, 40)])
 def test_any_size_and_principal_point(size, shift, toy_gaussians):
     view = make_view(2, width=size[0], height=size[1], shift=shift)
-    numba, twin = (render(toy_gaussians, view, backend=r) for r in (backend_numba, reference))
+    numba, expected = (render(toy_gaussians, view, backend=r) for r in (backend_numba, reference))
     assert numba.rgb.shape == (2, size[1], size[0], 3)
-    assert_images_agree(numba.rgb, twin.rgb)
-    assert_images_agree(numba.alpha, twin.alpha)
+    assert_images_agree(numba.rgb, expected.rgb)
+    assert_images_agree(numba.alpha, expected.alpha)
 
 
-def test_a_shifted_principal_point_shifts_the_picture(toy_gaussians):
+def test_a_shifted_principal_point_shifts_the_image(toy_gaussians):
     # Whole pixels and distant borders, so that neither sampling nor clamped Jacobians differ.
     near_centre = replace(toy_gaussians, means=toy_gaussians.means * torch.tensor([0.4, 0.4, 1]))
     straight = render(near_centre, make_view(width=48, height=48)).rgb

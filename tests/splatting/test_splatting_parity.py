@@ -1,4 +1,4 @@
-"""Every implementation against the plain torch twin, forward and gradient."""
+"""Every implementation against the plain torch reference, forward and gradient."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -108,7 +108,7 @@ def assert_same(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)
-def test_numba_draws_and_pulls_like_the_twin(name, dtype):
+def test_numba_image_and_gradients_equal_the_reference(name, dtype):
     case = make_case(name, dtype)
     expected = splat_and_pull(case, reference)
     assert expected[0]["alpha"].max() > 0.7, "The case shows nothing that could go wrong."
@@ -119,7 +119,7 @@ def test_numba_draws_and_pulls_like_the_twin(name, dtype):
     assert_same(splat_and_pull(case, backend_numba), expected, forward, gradient)
 
 
-def test_numba_stops_where_the_twin_stops():
+def test_numba_stops_where_the_reference_stops():
     generator = torch.Generator().manual_seed(3)
     crowd = make_gaussians(generator, 400, dtype=torch.float64)
     crowd = replace(crowd, opacities=torch.ones_like(crowd.opacities), scales=crowd.scales * 3)

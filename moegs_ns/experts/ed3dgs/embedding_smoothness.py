@@ -17,7 +17,7 @@ SMALLEST_WEIGHT = 1e-12
 """Pairs below this weight, a thousandth of a thousandth of the force, are left out."""
 REACH = math.sqrt(-math.log(SMALLEST_WEIGHT) / SHARPNESS)
 """Distance in published units beyond which pairs are left out."""
-ROWS_AT_ONCE = 4096
+POINTS_AT_ONCE = 4096
 COMPARED_AT_ONCE = 2**28
 """Points whose neighbours are sought at once, and most pairs whose distances are held, a
 gigabyte."""
@@ -84,13 +84,14 @@ def find_neighbours(means: Float[Tensor, "N 3"], count: int, unit: float) -> Nei
     is_near = weights > SMALLEST_WEIGHT
     rows = torch.arange(total, device=means.device)[:, None].expand_as(others)[is_near]
     others, roots = others[is_near], 0.5 * weights[is_near].sqrt()
+    # Each pair in both directions, as one number; pairs that were found from both ends add up.
     pairs = torch.cat([rows * total + others, others * total + rows])
-    pairs, places = pairs.unique(return_inverse=True)
+    pairs, indices = pairs.unique(return_inverse=True)
     starts = torch.searchsorted(pairs, total * torch.arange(total + 1, device=means.device))
     return Neighbours(
         starts.int(),
         (pairs % max(1, total)).int(),
-        roots.new_zeros(len(pairs)).index_add_(0, places, roots.repeat(2)),
+        roots.new_zeros(len(pairs)).index_add_(0, indices, roots.repeat(2)),
         total * count,
     )
 
@@ -98,7 +99,7 @@ def find_neighbours(means: Float[Tensor, "N 3"], count: int, unit: float) -> Nei
 def _by_tree(
     points: Float[Tensor, "N 3"], count: int
 ) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
-    """Distances and rows of the nearest others, on the CPU."""
+    """Distances and indices of the nearest others, on the CPU."""
     from sklearn.neighbors import NearestNeighbors
 
     tree = NearestNeighbors(n_neighbors=count, n_jobs=-1).fit(points.numpy())
@@ -118,18 +119,18 @@ def _by_comparing(
     along = points.index_select(1, sizes.argmax().reshape(1))[:, 0]
     order = along.argsort()
     along, points = along[order], points[order] - points.mean(0)
-    rows_at_once = max(1, min(ROWS_AT_ONCE, COMPARED_AT_ONCE // len(points)))
-    firsts = torch.arange(0, len(points), rows_at_once, device=points.device)
-    lasts = (firsts + rows_at_once - 1).clamp(max=len(points) - 1)
+    points_at_once = max(1, min(POINTS_AT_ONCE, COMPARED_AT_ONCE // len(points)))
+    firsts = torch.arange(0, len(points), points_at_once, device=points.device)
+    lasts = (firsts + points_at_once - 1).clamp(max=len(points) - 1)
     lows = torch.searchsorted(along, along[firsts] - REACH)
     highs = torch.searchsorted(along, along[lasts] + REACH, right=True)
     distances = torch.full((len(points), count), torch.inf, device=points.device)
     others = torch.zeros(len(points), count, dtype=torch.long, device=points.device)
     for first, last, low, high in torch.stack([firsts, lasts, lows, highs], dim=1).tolist():
-        rows = slice(first, last + 1)
-        found, nearest = _nearest(points[rows], points[low:high], first - low, count)
-        distances[rows, : found.shape[1]] = found
-        others[rows, : found.shape[1]] = order[nearest + low]
+        batch = slice(first, last + 1)
+        found, nearest = _nearest(points[batch], points[low:high], first - low, count)
+        distances[batch, : found.shape[1]] = found
+        others[batch, : found.shape[1]] = order[nearest + low]
     back = order.argsort()
     return distances[back], others[back]
 
@@ -137,7 +138,7 @@ def _by_comparing(
 def _nearest(
     batch: Float[Tensor, "n 3"], points: Float[Tensor, "m 3"], first: int, count: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Distances and rows of the nearest of `points` other than itself, which is `first` and on.
+    """Distances and indices of the nearest of `points` other than itself, which is `first` and on.
 
     Candidates are found by the expanded square, one matrix product, and measured exactly.
     """

@@ -13,7 +13,7 @@ from moegs_ns.training.samplers import SeededSampler
 
 UNSEEN_ERROR = 100.0
 """Error of an image that has not been trained on, so that its frame comes soon."""
-NO_ROW = -1
+NO_IMAGE = -1
 MAX_COMPARED = 1000
 """Cameras whose distances are compared; of more, as a single moving one has, some are left out."""
 
@@ -61,19 +61,9 @@ class Observation:
     """Errors of a step's images, perhaps still on their way from the GPU."""
 
     step: int
-    rows: Int[Tensor, "V"]
+    indices: Int[Tensor, "V"]
     l1: Float[Tensor, "V"]
     arrival: torch.cuda.Event | None = None
-
-    @staticmethod
-    def of(step: int, rows: Int[Tensor, "V"], l1: Float[Tensor, "V"]) -> "Observation":
-        """Errors on any device, which nobody waits for yet."""
-        if not l1.is_cuda:
-            return Observation(step, rows.cpu(), l1.detach().clone())
-        host = l1.detach().to("cpu", non_blocking=True)
-        arrival = torch.cuda.Event()
-        arrival.record()
-        return Observation(step, rows.cpu(), host, arrival)
 
     def arrived(self) -> Float[Tensor, "V"]:
         """The errors, for which it waits if need be."""
@@ -96,59 +86,62 @@ class ErrorSampler(SeededSampler):
         self.schedule = schedule
         self._errors = torch.full((len(table),), UNSEEN_ERROR)
         self._pending: list[Observation] = []
-        self._last_row, self._last_step = NO_ROW, -1
-        self._frames, self._frame_of_row = torch.unique(table.frame_ids, return_inverse=True)
+        self._last_index, self._last_step = NO_IMAGE, -1
+        self._frames, self._frame_of_image = torch.unique(table.frame_ids, return_inverse=True)
         self._far_distance = far_distance(table, far_quantile)
         super().__init__(table, 1, seed)
 
     def next(self, step: int) -> Int[Tensor, "V"]:
-        """The row of the image to train on at this step."""
-        row = self._draw(step)
-        self._last_row, self._last_step = row, step
-        return torch.tensor([row])
+        """The index of the image to train on at this step."""
+        self._last_index, self._last_step = self._draw(step), step
+        return torch.tensor([self._last_index])
 
     def peek(self) -> Int[Tensor, "V"]:
         """What `next` will return for the following step; draws nothing."""
         state = self._generator.get_state()
-        row = self._draw(self._last_step + 1)
+        index = self._draw(self._last_step + 1)
         self._generator.set_state(state)
-        return torch.tensor([row])
+        return torch.tensor([index])
 
     def observe(
         self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
     ) -> None:
         """Take note of the absolute errors of images that were just trained on."""
-        self._pending.append(Observation.of(self._last_step, indices, l1))
+        arrival, host = None, l1.detach().to("cpu", non_blocking=True, copy=True)
+        if l1.is_cuda:
+            arrival = torch.cuda.Event()
+            arrival.record()
+        self._pending.append(Observation(self._last_step, indices.cpu(), host, arrival))
 
     def _draw(self, step: int) -> int:
         self._update_errors(step)
-        rows = self._far_images(self._rows_of_frame[self._draw_frame(step + 1)])
-        return int(rows[torch.randint(len(rows), (), generator=self._generator)])
+        images = self._far_images(self._images_of_frame[self._draw_frame(step + 1)])
+        return int(images[torch.randint(len(images), (), generator=self._generator)])
 
     def _update_errors(self, step: int) -> None:
         """Enter all errors but those of the step that may not be finished."""
         while self._pending and self._pending[0].step < step - 1:
             observation = self._pending.pop(0)
-            self._errors[observation.rows] = observation.arrived()
+            self._errors[observation.indices] = observation.arrived()
 
     def _draw_frame(self, done: int) -> int:
         """Index of a frame among the distinct ones."""
-        if self.schedule.keeps_frame(done) and self._last_row != NO_ROW:
-            frame = int(self._frame_of_row[self._last_row])
+        if self.schedule.keeps_frame(done) and self._last_index != NO_IMAGE:
+            frame = int(self._frame_of_image[self._last_index])
             # A frame that one camera shows would be the same image again and again.
-            if self._is_drawn[frame] and len(self._rows_of_frame[frame]) > 1:
+            if self._is_drawn[frame] and len(self._images_of_frame[frame]) > 1:
                 return frame
         weights = self._is_drawn.float()
         if self.schedule.is_by_error(done):
-            weights = self._badness()
+            weights = self._frame_weights()
         return int(torch.multinomial(weights, 1, generator=self._generator))
 
-    def _badness(self) -> Float[Tensor, "F"]:
+    def _frame_weights(self) -> Float[Tensor, "F"]:
         """Mean error of each frame over the cameras that show it: 0 for the best frame, 1 for the
         worst one; even where all are equal.
         """
-        sums = torch.zeros(len(self._frames)).index_add_(0, self._frame_of_row, self._errors)
-        counts = torch.bincount(self._frame_of_row, minlength=len(self._frames))
+        sums = torch.zeros(len(self._frames)).index_add_(0, self._frame_of_image, self._errors)
+        counts = torch.bincount(self._frame_of_image, minlength=len(self._frames))
         errors = (sums / counts)[self._is_drawn]
         spread = errors.amax() - errors.amin()
         weights = self._is_drawn.float()
@@ -156,25 +149,24 @@ class ErrorSampler(SeededSampler):
             weights[self._is_drawn] = (errors - errors.amin()) / spread
         return weights
 
-    def _far_images(self, rows: Int[Tensor, "V"]) -> Int[Tensor, "W"]:
+    def _far_images(self, images: Int[Tensor, "V"]) -> Int[Tensor, "W"]:
         """Those of the images that another camera took, and far from the last one if any is."""
-        if self._last_row == NO_ROW:
-            return rows
-        others = rows[self.table.camera_ids[rows] != self.table.camera_ids[self._last_row]]
+        if self._last_index == NO_IMAGE:
+            return images
+        cameras, positions = self.table.camera_ids, self.table.positions
+        others = images[cameras[images] != cameras[self._last_index]]
         if len(others) == 0:
-            return rows
-        positions = self.table.positions
+            return images
         if positions is None:
             return others
-        distances = (positions[others] - positions[self._last_row]).norm(dim=-1)
+        distances = (positions[others] - positions[self._last_index]).norm(dim=-1)
         far = others[distances >= self._far_distance]
         return far if len(far) else others
 
     def _rebuild(self) -> None:
-        rows = torch.arange(len(self.table))
         self._is_drawn = self._frames < self._limit
-        self._rows_of_frame = [
-            rows[self._frame_of_row == frame] for frame in range(len(self._frames))
+        self._images_of_frame = [
+            torch.nonzero(self._frame_of_image == frame)[:, 0] for frame in range(len(self._frames))
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -182,8 +174,8 @@ class ErrorSampler(SeededSampler):
         return {
             **super().state_dict(),
             "errors": self._errors.clone(),
-            "pending": [(o.step, o.rows, o.arrived().clone()) for o in self._pending],
-            "last": [self._last_row, self._last_step],
+            "pending": [(o.step, o.indices, o.arrived().clone()) for o in self._pending],
+            "last": [self._last_index, self._last_step],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -191,9 +183,9 @@ class ErrorSampler(SeededSampler):
         super().load_state_dict(state)
         self._errors = state["errors"].cpu().clone()
         self._pending = [
-            Observation(int(step), rows.cpu(), l1.cpu()) for step, rows, l1 in state["pending"]
+            Observation(int(step), ids.cpu(), l1.cpu()) for step, ids, l1 in state["pending"]
         ]
-        self._last_row, self._last_step = (int(value) for value in state["last"])
+        self._last_index, self._last_step = (int(value) for value in state["last"])
 
 
 def far_distance(table: FrameTable, quantile: float) -> float:
@@ -203,7 +195,7 @@ def far_distance(table: FrameTable, quantile: float) -> float:
     if table.positions is None or len(table) == 0:
         return 0.0
     ids = table.camera_ids.tolist()
-    first_rows = list({camera: row for row, camera in reversed(list(enumerate(ids)))}.values())
-    every = len(first_rows) // MAX_COMPARED + 1
-    distances = torch.pdist(table.positions[first_rows[::every]])
+    first = list({camera: index for index, camera in reversed(list(enumerate(ids)))}.values())
+    every = len(first) // MAX_COMPARED + 1
+    distances = torch.pdist(table.positions[first[::every]])
     return float(distances.quantile(quantile)) if len(distances) else 0.0

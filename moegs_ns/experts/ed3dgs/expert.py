@@ -1,4 +1,4 @@
-"""E-D3DGS (Bae et al., ECCV 2024): Gaussians deformed as their own embeddings and time say."""
+"""E-D3DGS (Bae et al., ECCV 2024): Gaussians deformed by their own embeddings and time."""
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
@@ -79,8 +79,10 @@ class ED3DGSExpert(Expert):
         self, config: ED3DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
     ) -> None:
         super().__init__(config, scene, points)
-        rows = rows_for(config.time_rows, scene.num_frames, frames=2)
-        self.coarse_rows = rows_for(config.coarse_time_rows, scene.num_frames, frames=10)
+        rows, self.coarse_rows = (
+            max(2, scene.num_frames // frames) if configured is None else configured
+            for configured, frames in ((config.time_rows, 2), (config.coarse_time_rows, 10))
+        )
         check_config(config, rows, self.coarse_rows)
         self.time_grid = TimeGrid(rows, config.time_size, config.time_spread)
         self.decoders = nn.ModuleDict(
@@ -113,17 +115,17 @@ class ED3DGSExpert(Expert):
                 self.weights[index].fill_(weight)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
-        return deformed(self, self.offsets(self.instant(time, camera)))
+        return deformed(self, self.offsets(self.clip_time(time, camera)))
 
     @property
     def graph_key(self) -> Hashable | None:
         is_shown = self.motion_weight > 0.0, self.appearance_weight > 0.0
         return self.active_sh_degree, self.fine_rows, *is_shown
 
-    def instant(
+    def clip_time(
         self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None
     ) -> Float[Tensor, ""]:
-        """What the recipe counts time in, frame / num_frames, as the camera's clock shows it."""
+        """Time as the release counts it, frame / num_frames, as the camera's clock shows it."""
         frames = self.scene.num_frames
         return time * ((frames - 1) / frames) + self.time_offset(camera)
 
@@ -138,8 +140,9 @@ class ED3DGSExpert(Expert):
         is_camera = self.camera_ids == camera
         return torch.where(is_camera.any(), (self.time_offsets * is_camera).sum(), neutral)
 
-    def offsets(self, instant: Float[Tensor, ""]) -> dict[str, Float[Tensor, "N _"]]:
-        """Offsets of the raw parameters, the sum of both decoders, as far as they are shown."""
+    def offsets(self, time: Float[Tensor, ""]) -> dict[str, Float[Tensor, "N _"]]:
+        """Offsets of the raw parameters at a `clip_time`: the sum of both decoders, as far as
+        they are shown."""
         on_host = {"motion": self.motion_weight, "appearance": self.appearance_weight}
         shown = [name for name, kinds in SHOWN_BY.items() if all(on_host[kind] for kind in kinds)]
         # Read on the device, so that a captured graph stays valid while the weights grow.
@@ -152,7 +155,7 @@ class ED3DGSExpert(Expert):
         rows = {"coarse": self.coarse_rows, "fine": self.fine_rows}
         coarse, fine = (
             self.decoders[name](
-                self.gauss_params["embeddings"], self.time_grid(instant, rows[name]), shown
+                self.gauss_params["embeddings"], self.time_grid(time, rows[name]), shown
             )
             for name in ("coarse", "fine")
         )
@@ -192,7 +195,7 @@ class TimeGrid(nn.Module):
     def forward(self, time: Float[Tensor, ""], rows: int) -> Float[Tensor, "D"]:
         """The embedding of `time` in [0, 1] if only `rows` times were told apart.
 
-        The grid is resampled to that many rows, then interpolated; time turns round at both ends.
+        The grid is resampled to that many rows, then interpolated; time is reflected at its ends.
         """
         grid = self.values.T[None]
         if rows != grid.shape[-1]:
@@ -211,13 +214,7 @@ class EmbeddingDecoder(nn.Module):
         super().__init__()
         self.time_size = config.time_size
         self.trunk = nn.Linear(config.time_size + config.embedding_size, config.width)
-        self.heads = DeformationHeads(
-            config.width,
-            sh_degree=config.sh_degree,
-            deform_opacity=config.deform_opacity,
-            deform_sh=config.deform_sh,
-            tf32=config.tf32,
-        )
+        self.heads = DeformationHeads(config)
 
     def forward(
         self,
@@ -226,20 +223,10 @@ class EmbeddingDecoder(nn.Module):
         names: Collection[str] | None = None,
     ) -> dict[str, Float[Tensor, "N _"]]:
         """Offsets by name of the raw parameter, all or those of `names`."""
-        return self.heads(self.hidden(embeddings, time_embedding), names)
-
-    def hidden(
-        self, embeddings: Float[Tensor, "N G"], time_embedding: Float[Tensor, "D"]
-    ) -> Float[Tensor, "N W"]:
-        """The trunk; its part that depends on time is the same for all and computed once."""
+        # The trunk's part that depends on time is the same for all and computed once.
         of_time, of_gaussian = self.trunk.weight.tensor_split([self.time_size], dim=1)
         shared = functional.linear(time_embedding, of_time, self.trunk.bias)
-        return functional.linear(embeddings, of_gaussian, shared)
-
-
-def rows_for(configured: int | None, num_frames: int, frames: int) -> int:
-    """The configured number of times, or else one per `frames` frames and at least 2."""
-    return max(2, num_frames // frames) if configured is None else configured
+        return self.heads(functional.linear(embeddings, of_gaussian, shared), names)
 
 
 def check_config(config: ED3DGSExpertConfig, rows: int, coarse_rows: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -80,17 +80,15 @@ class ED3DGSRecipe(Recipe):
         self._graphed_terms = GraphedCallable(self._terms, self.expert.gauss_params)
 
     @property
-    def ed3dgs(self) -> ED3DGSExpert:
-        """The expert, under its own type."""
-        assert isinstance(self.expert, ED3DGSExpert), type(self.expert)
-        return self.expert
+    def expert(self) -> ED3DGSExpert:
+        return cast(ED3DGSExpert, super().expert)
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks, the embeddings of time and the cameras' clocks are groups."""
         return super().parameter_groups() | {
-            "decoders": list(self.ed3dgs.decoders.parameters()),
-            "time_grid": list(self.ed3dgs.time_grid.parameters()),
-            "time_offsets": [self.ed3dgs.time_offsets],
+            "decoders": list(self.expert.decoders.parameters()),
+            "time_grid": list(self.expert.time_grid.parameters()),
+            "time_offsets": [self.expert.time_offsets],
         }
 
     def make_sampler(self, table: FrameTable) -> Sampler:
@@ -107,7 +105,7 @@ class ED3DGSRecipe(Recipe):
     def before_step(self, step: int) -> None:
         """See base; sets how much of the deformation is shown and how finely it tells time."""
         super().before_step(step)
-        config, expert = self.config, self.ed3dgs
+        config, expert = self.config, self.expert
         motion = self._progress(step, 0, config.motion_steps)
         expert.set_weights(
             motion, self._progress(step, config.appearance_start, config.appearance_steps)
@@ -127,7 +125,7 @@ class ED3DGSRecipe(Recipe):
         if ssim_lambda > 0.0:
             losses["photometric"] = losses["photometric"] / (1.0 - ssim_lambda)
         if self.config.weight_time_smoothness > 0.0:
-            grid = self.ed3dgs.time_grid.values
+            grid = self.expert.time_grid.values
             losses["time_smoothness"] = self.config.weight_time_smoothness * smoothness_penalty(
                 grid
             )
@@ -163,7 +161,7 @@ class ED3DGSRecipe(Recipe):
         if self.densifier.prune():
             self._forget_neighbours()
 
-    def _forget_neighbours(self, rows: slice | None = None) -> None:
+    def _forget_neighbours(self, added: slice | None = None) -> None:
         self.neighbours = None
 
     def get_extra_state(self) -> dict[str, Any]:

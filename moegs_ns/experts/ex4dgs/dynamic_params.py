@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert
 from moegs_ns.experts.ex4dgs.keyframes import extrapolate, extrapolate_quats
 from moegs_ns.training.densification import Densifier
+from moegs_ns.training.optimizers import replace_parameter
 
 SHRINK = 1.6
 """How much smaller the children of a split Gaussian are."""
@@ -57,20 +58,6 @@ class DynamicDensifier(Densifier):
             remove(self.parameters, self.optimizers, self.statistics, is_removed)
         return count
 
-    @torch.no_grad()
-    def replace(self, name: str, values: Tensor) -> None:
-        """Give a parameter other values, of another number of keys if need be, and no moments."""
-        old, optimizer = self.parameters[name], self.optimizers[name]
-        new = torch.nn.Parameter(values)
-        state = optimizer.state.pop(old, {})
-        if state:
-            optimizer.state[new] = {
-                key: value if key == "step" else torch.zeros_like(values)
-                for key, value in state.items()
-            }
-        optimizer.param_groups[0]["params"] = [new]
-        self.parameters[name] = new
-
 
 @torch.no_grad()
 def dynamic_gaussians(
@@ -108,17 +95,24 @@ def extend_keys(expert: Ex4DGSExpert, dynamic: DynamicDensifier, last_frame: int
 
     Gaussians that were visible at the old end fade out softly beyond it, until they learn better.
     """
-    rows = expert.key_gauss_params
+    raw = expert.key_gauss_params
     end = expert.in_keys(expert.duration)
-    centers = rows["opacity_centers"].detach().clamp(max=expert.in_keys(float(last_frame)))
-    log_widths = rows["opacity_log_widths"].detach().clone()
+    centers = raw["opacity_centers"].detach().clamp(max=expert.in_keys(float(last_frame)))
+    log_widths = raw["opacity_log_widths"].detach().clone()
     log_widths[centers.amax(-1) > end - EDGE, 1] = EDGE_LOG_WIDTH
-    missing = expert.keys_needed(last_frame) - rows.num_keys
-    means, quats = rows["means"].detach(), rows["quats"].detach()
-    dynamic.replace("means", torch.cat([means, extrapolate(means, missing)], dim=1))
-    dynamic.replace("quats", torch.cat([quats, extrapolate_quats(quats, missing)], dim=1))
-    dynamic.replace("opacity_centers", centers)
-    dynamic.replace("opacity_log_widths", log_widths)
+    missing = expert.keys_needed(last_frame) - raw.num_keys
+    means, quats = raw["means"].detach(), raw["quats"].detach()
+    extended = {
+        "means": torch.cat([means, extrapolate(means, missing)], dim=1),
+        "quats": torch.cat([quats, extrapolate_quats(quats, missing)], dim=1),
+        "opacity_centers": centers,
+        "opacity_log_widths": log_widths,
+    }
+    for name, values in extended.items():
+        optimizer, old, new = dynamic.optimizers[name], raw[name], torch.nn.Parameter(values)
+        # Moments start anew, in the shape that the new number of keys gives them.
+        replace_parameter([optimizer], old, new, lambda _, like=new: torch.zeros_like(like.data))
+        raw[name] = new
 
 
 @torch.no_grad()
@@ -126,9 +120,9 @@ def adjust_windows(expert: Ex4DGSExpert) -> None:
     """Widen what fades at either end of the frames, where nothing tells when it should; keep all
     centres a little inside and no window too narrow.
     """
-    rows = expert.key_gauss_params
+    raw = expert.key_gauss_params
     start, end = expert.in_keys(0.0), expert.in_keys(expert.duration)
-    centers, log_widths = rows["opacity_centers"].data, rows["opacity_log_widths"].data
+    centers, log_widths = raw["opacity_centers"].data, raw["opacity_log_widths"].data
     is_at_end = torch.stack([centers.amin(-1) < start + EDGE, centers.amax(-1) > end - EDGE], -1)
     wider = (2.0 * log_widths.clamp(min=EDGE_LOG_WIDTH)).clamp(max=LARGEST_LOG_WIDTH)
     log_widths.copy_(torch.where(is_at_end, wider, log_widths).clamp(min=SMALLEST_LOG_WIDTH))
@@ -137,12 +131,12 @@ def adjust_windows(expert: Ex4DGSExpert) -> None:
 
 
 @torch.no_grad()
-def redraw_windows(expert: Ex4DGSExpert, rows: slice, generator: torch.Generator) -> None:
-    """Give new Gaussians centres near those of their parents and wide windows."""
+def redraw_windows(expert: Ex4DGSExpert, added: slice, generator: torch.Generator) -> None:
+    """Give added Gaussians centres near those of their parents and wide windows."""
     start, end = expert.in_keys(0.0), expert.in_keys(expert.duration)
-    centers = expert.key_gauss_params["opacity_centers"].data[rows]
+    centers = expert.key_gauss_params["opacity_centers"].data[added]
     spread = (centers[:, :1] - centers[:, 1:]).abs() / 3.0
     spread = spread.clamp(min=2.0 / expert.config.key_interval)
     draws = torch.randn(centers.shape, generator=generator).to(centers)
     centers.add_(spread * draws).clamp_(start, end)
-    expert.key_gauss_params["opacity_log_widths"].data[rows] = CHILD_LOG_WIDTH
+    expert.key_gauss_params["opacity_log_widths"].data[added] = CHILD_LOG_WIDTH

@@ -2,20 +2,17 @@
 
 A Gaussian's error in a view is the mean error of its pixels, weighted by how much it contributes to
 each (alpha times transmittance). The sums over pixels come with the step's own backward pass (see
-`splatting.contributions`): Gaussians carry zero-valued probe channels, and the loss gains their
-inner product with the error maps, which is zero. As the probes are zero, nothing else receives a
-gradient from it.
+`splatting.contributions`): the loss gains the inner product of zero-valued probe channels with the
+error maps, which is zero and gives no gradient to anything but the probes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
-from moegs_ns.splatting import ProjectedGaussians
-from moegs_ns.splatting.contributions import traced, zero_probes
 from moegs_ns.training.losses import TrainingRender, similarity_map
 
 PUBLISHED_HEIGHT = 1014.0
@@ -26,6 +23,8 @@ SMALLEST_ALPHA = 1e-3
 """Errors are divided by the accumulation of a pixel; below this value they fade out."""
 UNSEEN = -1.0
 """Best frame of a Gaussian that has contributed to no view yet."""
+SUMS = ("l1_sums", "ssim_sums", "error_views")
+"""Statistics whose quotients are mean errors."""
 
 
 @dataclass
@@ -50,31 +49,16 @@ class ErrorPruneConfig(PrintableConfig):
     the last round of densification."""
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianErrors:
-    """Sums over the pixels of one time, weighted by each Gaussian's contributions."""
-
-    weights: Float[Tensor, "N"]
-    """Sum of the contributions themselves."""
-    l1: Float[Tensor, "N"]
-    ssim: Float[Tensor, "N"]
-
-    def select(self, rows: slice) -> "GaussianErrors":
-        """The sums of some Gaussians."""
-        return GaussianErrors(self.weights[rows], self.l1[rows], self.ssim[rows])
+NUM_SUMS = 3
+"""Probe channels of a Gaussian: the sums of its contributions, of their L1 and of their SSIM."""
 
 
-def with_probes(projected: ProjectedGaussians) -> ProjectedGaussians:
-    """The same Gaussians with probe channels, whose gradients are sums over pixels."""
-    return replace(projected, probes=zero_probes(projected.count, 3, like=projected.channels))
-
-
-def tracing_loss(part: TrainingRender, with_similarity: bool) -> Float[Tensor, ""]:
-    """Zero, whose gradient in the probe channels of `part` is what `gaussian_errors` reads.
+def probe_loss(part: TrainingRender, with_similarity: bool) -> Float[Tensor, ""]:
+    """Zero, whose gradient in the probe channels of `part` is what `update_statistics` reads.
 
     SSIM counts as 0 unless it is asked for, as it is costly.
     """
-    return traced(part.render.gaussian_features, error_maps(part, with_similarity))
+    return (part.render.gaussian_features * error_maps(part, with_similarity)).sum()
 
 
 @torch.no_grad()
@@ -87,57 +71,36 @@ def error_maps(part: TrainingRender, with_similarity: bool) -> Float[Tensor, "C 
     return torch.cat([torch.ones_like(l1), l1 / accumulation, ssim / accumulation], dim=-1)
 
 
-def gaussian_errors(part: TrainingRender) -> GaussianErrors | None:
-    """What the backward pass has left in the probe channels; None if it has not been run."""
-    probes = part.render.projected.probes
-    if probes is None or probes.grad is None:
-        return None
-    return GaussianErrors(*probes.grad.unbind(-1))
-
-
-def fresh_statistics(count: int, device: torch.device) -> dict[str, Float[Tensor, "N"]]:
+def fresh_statistics(count: int) -> dict[str, Float[Tensor, "N"]]:
     """Statistics of Gaussians that have not been seen, to be kept beside the screen gradients."""
-    zeros = {name: torch.zeros(count, device=device) for name in _SUMS}
-    return zeros | {
-        "best_errors": torch.full((count,), torch.inf, device=device),
-        "best_frames": torch.full((count,), UNSEEN, device=device),
-        "smallest_radii": torch.full((count,), torch.inf, device=device),
-    }
-
-
-_SUMS = ("l1_sums", "ssim_sums", "error_views")
+    initial = dict.fromkeys(SUMS, 0.0)
+    initial |= {"best_errors": torch.inf, "best_frames": UNSEEN, "smallest_radii": torch.inf}
+    return {name: torch.full((count,), value) for name, value in initial.items()}
 
 
 @torch.no_grad()
 def update_statistics(
     statistics: dict[str, Tensor],
-    errors: GaussianErrors,
+    errors: Float[Tensor, "N 3"],
     radii: Int[Tensor, "N"],
     frame: Int[Tensor, ""],
     height: int,
 ) -> None:
-    """Take note of one time: mean errors, the smallest one and its frame, smallest radius."""
-    is_seen = errors.weights > 0
-    safe = torch.where(is_seen, errors.weights, 1.0)
-    l1 = errors.l1 / safe
-    for name, value in zip(_SUMS, (l1, errors.ssim / safe, torch.ones_like(l1)), strict=True):
+    """Take note of one time: mean errors, the smallest one and its frame, smallest radius.
+
+    `errors` are the gradients of the probe channels, radii and `height` in pixels.
+    """
+    weights, l1, ssim = errors.unbind(-1)
+    is_seen = weights > 0
+    safe = torch.where(is_seen, weights, 1.0)
+    l1 = l1 / safe
+    for name, value in zip(SUMS, (l1, ssim / safe, torch.ones_like(l1)), strict=True):
         statistics[name] += torch.where(is_seen, value, 0.0)
-    is_best = (errors.weights > MIN_WEIGHT) & (l1 < statistics["best_errors"])
+    is_best = (weights > MIN_WEIGHT) & (l1 < statistics["best_errors"])
     statistics["best_errors"] = torch.where(is_best, l1, statistics["best_errors"])
     statistics["best_frames"] = torch.where(is_best, frame.to(l1), statistics["best_frames"])
     sizes = torch.where(is_seen & (radii > 0), radii / height, torch.inf)
     statistics["smallest_radii"] = torch.minimum(statistics["smallest_radii"], sizes)
-
-
-def reset_sums(statistics: dict[str, Tensor]) -> None:
-    """Begin new means of the errors."""
-    for name in _SUMS:
-        statistics[name].zero_()
-
-
-def reset_radii(statistics: dict[str, Tensor]) -> None:
-    """Begin to look for the smallest radii anew."""
-    statistics["smallest_radii"].fill_(torch.inf)
 
 
 def has_large_errors(statistics: dict[str, Tensor], config: ErrorPruneConfig) -> Bool[Tensor, "N"]:

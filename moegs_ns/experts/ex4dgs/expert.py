@@ -21,7 +21,7 @@ from moegs_ns.training.gaussian_params import GaussianParams
 Frames = TypeVar("Frames", float, Tensor)
 
 KEYED = ("means", "quats")
-"""Parameters of dynamic Gaussians that have an axis of keys after that of rows."""
+"""Parameters of dynamic Gaussians that have an axis of keys, the second one."""
 PUBLISHED_FPS = 30.0
 FULL_WIDTH = 2.36
 """Full width at half maximum of a Gaussian in standard deviations, as the release rounds it."""
@@ -38,7 +38,7 @@ class Ex4DGSExpertConfig(ExpertConfig):
     """Frames between two keys in clips of 30 frames a second, as the published ones are; in others
     keys are as many seconds apart. Clips of unknown rate count as such."""
     time_padding: int = 2
-    """Frames, in such clips, before the first one that keys cover too; 3 for Technicolor."""
+    """Frames, in such clips, before the first one that keys reach too; 3 for Technicolor."""
     extra_width: float = 3.0
     """Frames, in such clips, that both sides of the temporal opacity window gain as full width at
     half maximum."""
@@ -50,7 +50,7 @@ class Ex4DGSExpertConfig(ExpertConfig):
 
 
 class KeyRowParameters(GaussianParams):
-    """Rows with keys, whose number changes while training as well and is adopted on loading."""
+    """With keys, whose number changes while training as well and is adopted on loading."""
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -63,7 +63,7 @@ class KeyRowParameters(GaussianParams):
 
     @property
     def num_keys(self) -> int:
-        """Keys of every row."""
+        """Keys of every Gaussian."""
         return self["means"].shape[1]
 
 
@@ -97,18 +97,15 @@ class Ex4DGSExpert(Expert):
         return super().initial_parameters(points, scene) | rest
 
     def start_with(self, last_frame: int) -> None:
-        """Cover frames up to `last_frame` without dynamic Gaussians, as before training."""
+        """Make keys for frames up to `last_frame` without dynamic Gaussians, before training."""
         self.duration = float(max(1, last_frame))
         num_keys = self.keys_needed(last_frame)
-        rows = {
-            name: value.detach()[:0].clone()
-            for name, value in self.gauss_params.items()
-            if name != "displacements"
-        }
-        like = rows["scales"]
-        rows["means"], rows["quats"] = (like.new_zeros(0, num_keys, width) for width in (3, 4))
-        rows |= {name: like.new_zeros(0, 2) for name in ("opacity_centers", "opacity_log_widths")}
-        self.key_gauss_params.update({name: nn.Parameter(value) for name, value in rows.items()})
+        empty = {name: value.detach()[:0].clone() for name, value in self.gauss_params.items()}
+        empty["opacity_centers"] = empty.pop("displacements").new_zeros(0, 2)
+        empty["opacity_log_widths"] = empty["opacity_centers"].clone()
+        for name, width in zip(KEYED, (3, 4), strict=True):
+            empty[name] = empty[name].new_zeros(0, num_keys, width)
+        self.key_gauss_params.update({name: nn.Parameter(value) for name, value in empty.items()})
 
     def keys_needed(self, last_frame: int) -> int:
         """Keys that interpolation up to and including `last_frame` reads."""
@@ -126,12 +123,12 @@ class Ex4DGSExpert(Expert):
 
     @property
     def num_static(self) -> int:
-        """Static Gaussians, whose rows come first."""
+        """Static Gaussians, which come first."""
         return self.gauss_params.num_rows
 
     @property
     def num_dynamic(self) -> int:
-        """Dynamic Gaussians, whose rows come last."""
+        """Dynamic Gaussians, which come last."""
         return self.key_gauss_params.num_rows
 
     @property
@@ -141,10 +138,10 @@ class Ex4DGSExpert(Expert):
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         frame = time * (self.scene.num_frames - 1)
         static, dynamic = self.gauss_params, self.key_gauss_params
-        instant = self.in_keys(frame)
-        position = keyframes.key_position(instant, dynamic.num_keys)
+        time_in_keys = self.in_keys(frame)
+        position = keyframes.key_position(time_in_keys, dynamic.num_keys)
         visible = keyframes.opacity_window(
-            instant,
+            time_in_keys,
             dynamic["opacity_centers"],
             dynamic["opacity_log_widths"],
             self.config.extra_width / self.config.key_interval / FULL_WIDTH,
@@ -160,7 +157,7 @@ class Ex4DGSExpert(Expert):
             opacities=torch.cat(
                 [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
             ),
-            sh=torch.cat([self._active_sh_of(rows) for rows in (static, dynamic)]),
+            sh=torch.cat([self._active_sh_of(raw) for raw in (static, dynamic)]),
             eps2d=self.config.eps2d,
             antialiased=True,
         )
@@ -169,16 +166,16 @@ class Ex4DGSExpert(Expert):
     def graph_key(self) -> Hashable | None:
         return self.active_sh_degree, self.duration
 
-    def _active_sh_of(self, rows: GaussianParams) -> Float[Tensor, "N A 3"]:
+    def _active_sh_of(self, raw: GaussianParams) -> Float[Tensor, "N A 3"]:
         count = num_bases(self.active_sh_degree)
-        return torch.cat([rows["sh0"], rows["shN"][:, : count - 1]], dim=1)
+        return torch.cat([raw["sh0"], raw["shN"][:, : count - 1]], dim=1)
 
     def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Expert":
-        """See base; of listed rows the static ones come first, each kind in the order listed."""
-        rows = torch.nonzero(keep)[:, 0] if keep.dtype == torch.bool else keep
+        """See base; of listed ones the static come first, each kind in the order listed."""
+        ids = torch.nonzero(keep)[:, 0] if keep.dtype == torch.bool else keep
         copy = deepcopy(self)
-        copy.gauss_params.select_(rows[rows < self.num_static])
-        copy.key_gauss_params.select_(rows[rows >= self.num_static] - self.num_static)
+        copy.gauss_params.select_(ids[ids < self.num_static])
+        copy.key_gauss_params.select_(ids[ids >= self.num_static] - self.num_static)
         return copy
 
     def get_extra_state(self) -> dict[str, Any]:

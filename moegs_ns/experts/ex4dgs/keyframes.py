@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 LARGEST_COSINE = 1.0 - 1e-6
 """Rotations that are closer than this angle are weighted as if they were this far apart, where
@@ -25,15 +26,15 @@ class KeyPosition:
     """Fraction of the way to the next key, in [0, 1]."""
 
 
-def key_position(instant: Float[Tensor, ""], num_keys: int) -> KeyPosition:
+def key_position(time: Float[Tensor, ""], num_keys: int) -> KeyPosition:
     """The position of a time, counted in keys, among `num_keys` of them (at least 4).
 
     Cubic interpolation needs one key before and two after a time; outside of what the keys
-    cover the nearest covered time is taken. Nothing synchronises with the host.
+    allow, the nearest such time is taken. Nothing synchronises with the host.
     """
-    instant = instant.detach().clamp(1.0, num_keys - 2.0)
-    index = instant.floor().clamp(max=num_keys - 3.0)
-    return KeyPosition(index.long(), instant - index)
+    time = time.detach().clamp(1.0, num_keys - 2.0)
+    index = time.floor().clamp(max=num_keys - 3.0)
+    return KeyPosition(index.long(), time - index)
 
 
 def keys_around(
@@ -64,12 +65,12 @@ def slerp(keys: Float[Tensor, "N K 4"], position: KeyPosition) -> Float[Tensor, 
     second key is negated where that is nearer; without it Gaussians spin.
     """
     first, second = keys_around(keys, position, 0, 1)
-    first, second = (torch.nn.functional.normalize(key, dim=-1) for key in (first, second))
+    first, second = (normalize(key, dim=-1) for key in (first, second))
     second = same_side(second, first)
     cosine = (first * second).sum(-1, keepdim=True).clamp(max=LARGEST_COSINE)
     angle, u = torch.acos(cosine), position.fraction
     mixed = torch.sin((1 - u) * angle) * first + torch.sin(u * angle) * second
-    return torch.nn.functional.normalize(mixed, dim=-1)
+    return normalize(mixed, dim=-1)
 
 
 def same_side(quats: Float[Tensor, "*s 4"], like: Float[Tensor, "*s 4"]) -> Float[Tensor, "*s 4"]:
@@ -78,7 +79,7 @@ def same_side(quats: Float[Tensor, "*s 4"], like: Float[Tensor, "*s 4"]) -> Floa
 
 
 def opacity_window(
-    instant: Float[Tensor, ""],
+    time: Float[Tensor, ""],
     centers: Float[Tensor, "N 2"],
     log_widths: Float[Tensor, "N 2"],
     extra_width: float,
@@ -94,8 +95,8 @@ def opacity_window(
     early, late = centers.amin(-1), centers.amax(-1)
     widths = log_widths.exp() + extra_width
     start = late if as_released else early
-    before = torch.where(instant < early, start - instant, 0.0)
-    after = torch.where(instant > late, instant - late, 0.0)
+    before = torch.where(time < early, start - time, 0.0)
+    after = torch.where(time > late, time - late, 0.0)
     return torch.exp(-((before / widths[:, 0]) ** 2) - (after / widths[:, 1]) ** 2)
 
 
@@ -107,13 +108,13 @@ def extrapolate(keys: Float[Tensor, "N K D"], count: int) -> Float[Tensor, "N n 
     """
     span = min(keys.shape[1] - 2, 4)
     step = (keys[:, -1] - keys[:, -1 - span]) / span
-    places = torch.arange(1, count + 1, device=keys.device, dtype=keys.dtype)
-    return keys[:, -1:] + places[:, None] * step[:, None]
+    steps = torch.arange(1, count + 1, device=keys.device, dtype=keys.dtype)
+    return keys[:, -1:] + steps[:, None] * step[:, None]
 
 
 def extrapolate_quats(quats: Float[Tensor, "N K 4"], count: int) -> Float[Tensor, "N n 4"]:
     """`extrapolate` for rotations: unit quaternions, every one on the side of the key before."""
-    unit = list(torch.nn.functional.normalize(quats, dim=-1).unbind(1))
+    unit = list(normalize(quats, dim=-1).unbind(1))
     for key in range(1, len(unit)):
         unit[key] = same_side(unit[key], unit[key - 1])
-    return torch.nn.functional.normalize(extrapolate(torch.stack(unit, 1), count), dim=-1)
+    return normalize(extrapolate(torch.stack(unit, 1), count), dim=-1)

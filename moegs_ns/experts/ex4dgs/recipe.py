@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +26,7 @@ from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
+from moegs_ns.splatting.contributions import zero_probes
 from moegs_ns.training.densification import DensificationConfig, Densifier, screen_gradients
 from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.optimizers import is_due
@@ -116,18 +118,18 @@ class Ex4DGSRecipe(Recipe):
 
     def __init__(self, config: Ex4DGSRecipeConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
-        self.last_frame = self.ex4dgs.scene.num_frames - 1
-        # An expert that has dynamic Gaussians already covers the frames that it was trained on.
-        if self.ex4dgs.num_dynamic == 0:
-            first_frames = config.growth.start_keys * self.ex4dgs.interval
-            self.ex4dgs.start_with(min(first_frames, self.last_frame))
+        self.last_frame = self.expert.scene.num_frames - 1
+        # An expert that has dynamic Gaussians already holds the frames that it was trained on.
+        if self.expert.num_dynamic == 0:
+            first_frames = config.growth.start_keys * self.expert.interval
+            self.expert.start_with(min(first_frames, self.last_frame))
         settings = replace(config.densification, grow_grad2d=config.dynamic_grow_grad2d)
         self.dynamic = DynamicDensifier(
-            settings, self.ex4dgs.key_gauss_params, self.densifier.extent, self.generator
+            settings, self.expert.key_gauss_params, self.densifier.extent, self.generator
         )
         for densifier in self.densifiers:
             count = densifier.parameters.num_rows
-            densifier.statistics |= backtracking.fresh_statistics(count, torch.device("cpu"))
+            densifier.statistics |= backtracking.fresh_statistics(count)
         self.is_armed = False
         """Whether a conversion waits for an image of the latest frames."""
         self.grown_at = 0
@@ -139,10 +141,8 @@ class Ex4DGSRecipe(Recipe):
         self._part: TrainingRender | None = None
 
     @property
-    def ex4dgs(self) -> Ex4DGSExpert:
-        """The expert, under its own type."""
-        assert isinstance(self.expert, Ex4DGSExpert), type(self.expert)
-        return self.expert
+    def expert(self) -> Ex4DGSExpert:
+        return cast(Ex4DGSExpert, super().expert)
 
     @property
     def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
@@ -151,33 +151,34 @@ class Ex4DGSRecipe(Recipe):
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; dynamic Gaussians have groups of their own."""
-        rows = self.ex4dgs.key_gauss_params
-        return super().parameter_groups() | {DYNAMIC + name: [rows[name]] for name in rows}
+        dynamic = self.expert.key_gauss_params
+        return super().parameter_groups() | {DYNAMIC + name: [dynamic[name]] for name in dynamic}
 
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
         super().attach(optimizers)
-        names = self.ex4dgs.key_gauss_params.keys()
+        names = self.expert.key_gauss_params.keys()
         self.dynamic.optimizers = {name: optimizers[DYNAMIC + name] for name in names}
         self.dynamic.load_state(self.dynamic.statistics)
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """See base; only the first frames are drawn at first."""
         first = int(table.frame_ids.min()) if len(table) else 0
-        if self.ex4dgs.num_dynamic == 0 and first > self.ex4dgs.duration:
-            self.ex4dgs.start_with(first)
+        if self.expert.num_dynamic == 0 and first > self.expert.duration:
+            self.expert.start_with(first)
         self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
-        self.sampler.limit_frames(int(self.ex4dgs.duration) + 1)
+        self.sampler.limit_frames(int(self.expert.duration) + 1)
         return self.sampler
 
     def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
-        """See base; it has probe channels for the attribution of errors."""
-        return backtracking.with_probes(projected)
+        """See base; with probe channels, whose gradients are the errors of the Gaussians."""
+        probes = zero_probes(projected.count, backtracking.NUM_SUMS, like=projected.channels)
+        return replace(projected, probes=probes)
 
     def share_images(self, table: FrameTable) -> None:
-        """See base; the whole clip is covered from the first step on."""
+        """See base; the whole clip is drawn from the first step on."""
         self.shared_table = table
-        if self.ex4dgs.num_dynamic == 0:
-            self.ex4dgs.start_with(self.last_frame)
+        if self.expert.num_dynamic == 0:
+            self.expert.start_with(self.last_frame)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         losses = super().loss_terms(step, parts)
@@ -186,7 +187,7 @@ class Ex4DGSRecipe(Recipe):
         is_judging = step >= self.steps(prune.start) - period
         # Adds zero, whose gradients in the probe channels are the errors of the Gaussians.
         for part in parts:
-            losses["photometric"] = losses["photometric"] + backtracking.tracing_loss(
+            losses["photometric"] = losses["photometric"] + backtracking.probe_loss(
                 part, with_similarity=is_judging
             )
         if step >= self.steps(self.config.growth.every + self.config.conversion.delay):
@@ -199,13 +200,13 @@ class Ex4DGSRecipe(Recipe):
         Lengths are in scene extents. The logarithm makes the former negative as a rule.
         """
         extent, losses = self.densifier.extent, {}
-        if self.ex4dgs.num_static:
-            lengths = self.ex4dgs.gauss_params["displacements"].norm(dim=-1) / extent
+        if self.expert.num_static:
+            lengths = self.expert.gauss_params["displacements"].norm(dim=-1) / extent
             losses["displacement"] = (
                 self.config.weight_displacement * torch.log(lengths + LOG_OFFSET).mean()
             )
-        if self.ex4dgs.num_dynamic:
-            keys = self.ex4dgs.key_gauss_params["means"]
+        if self.expert.num_dynamic:
+            keys = self.expert.key_gauss_params["means"]
             spread = (keys[:, 1:] - keys[:, :1]).norm(dim=-1).mean() / extent
             losses["key_spread"] = self.config.weight_key_spread * spread
         return losses
@@ -213,25 +214,20 @@ class Ex4DGSRecipe(Recipe):
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
         """Collect the screen gradients and errors of both kinds of Gaussians."""
         num_views = sum(len(part.indices) for part in parts)
+        kinds = slice(0, self.expert.num_static), slice(self.expert.num_static, None)
         for part in parts:
-            screen = screen_gradients(part.render, num_views)
-            errors = backtracking.gaussian_errors(part)
-            if screen is None or errors is None:
+            screen, probes = screen_gradients(part.render, num_views), part.render.projected.probes
+            if screen is None or probes is None or probes.grad is None:
                 continue
             radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
-            for densifier, rows in zip(self.densifiers, self._rows(), strict=True):
+            for densifier, kind in zip(self.densifiers, kinds, strict=True):
                 statistics = densifier.statistics
-                statistics["gradients"] += screen[0][rows]
-                statistics["counts"] += screen[1][rows]
+                statistics["gradients"] += screen[0][kind]
+                statistics["counts"] += screen[1][kind]
                 backtracking.update_statistics(
-                    statistics, errors.select(rows), radii[rows], frame, part.view.height
+                    statistics, probes.grad[kind], radii[kind], frame, part.view.height
                 )
         self._part = parts[-1] if parts else None
-
-    def _rows(self) -> tuple[slice, slice]:
-        """Rows of static and dynamic Gaussians in the whole set."""
-        count = self.ex4dgs.num_static
-        return slice(0, count), slice(count, None)
 
     def after_step(self, step: int) -> None:
         done, refine = step + 1, self.config.densification
@@ -248,7 +244,7 @@ class Ex4DGSRecipe(Recipe):
             refine.refine_stop_iter - self.config.adjust_lead
         )
         if is_due(done, 4 * every, start, stop):
-            adjust_windows(self.ex4dgs)
+            adjust_windows(self.expert)
         # At the end of a pass prune what hardly showed; then reveal more of the clip.
         self._count_pass(done)
         self._grow_if_due(done)
@@ -258,7 +254,7 @@ class Ex4DGSRecipe(Recipe):
         config = self.config.conversion
         if self.grown_at and done == self.grown_at + self.steps(config.delay):
             self.is_armed = True
-        latest = self.ex4dgs.duration - self.ex4dgs.interval if self.shared_table is None else 0
+        latest = self.expert.duration - self.expert.interval if self.shared_table is None else 0
         if self.is_armed and int(part.view.frame_ids[0]) >= latest:
             self.is_armed = False
             return True
@@ -267,7 +263,7 @@ class Ex4DGSRecipe(Recipe):
     @torch.no_grad()
     def convert(self, part: TrainingRender) -> int:
         """Make the fastest static Gaussians of an image dynamic; returns how many."""
-        expert = self.ex4dgs
+        expert = self.expert
         is_converted = self._fastest(part)
         count = int(is_converted.sum())
         # Densification and pruning expect static Gaussians, so the last ones stay.
@@ -276,22 +272,18 @@ class Ex4DGSRecipe(Recipe):
         statistics = {
             name: value[is_converted] for name, value in self.densifier.statistics.items()
         }
-        rows = dynamic_gaussians(
-            expert,
-            is_converted,
-            statistics["best_frames"],
-            RELEASED_WIDTH if self.config.as_released else 1.0,
-        )
-        self.dynamic.append(rows, statistics)
+        width = RELEASED_WIDTH if self.config.as_released else 1.0
+        converted = dynamic_gaussians(expert, is_converted, statistics["best_frames"], width)
+        self.dynamic.append(converted, statistics)
         self.densifier.remove(is_converted)
         return count
 
     def _fastest(self, part: TrainingRender) -> Bool[Tensor, "N"]:
         """Static Gaussians with the largest displacement for their squared distance."""
-        static, rows = self.ex4dgs.gauss_params, self._rows()[0]
+        static = self.expert.gauss_params
         lengths = static["displacements"].detach().norm(dim=-1)
         away = static["means"].detach() - part.view.positions[-1]
-        is_visible = part.render.radii[-1, rows] > 0
+        is_visible = part.render.radii[-1, : len(lengths)] > 0
         wanted = math.ceil(self.config.conversion.fraction * int(is_visible.sum()))
         scores = torch.where(is_visible, lengths / away.square().sum(-1).clamp(min=1e-20), -1.0)
         chosen = torch.zeros_like(is_visible)
@@ -304,31 +296,28 @@ class Ex4DGSRecipe(Recipe):
         """One round for both kinds; every few rounds also for their errors."""
         prune = self.config.error_prune
         # Clone and split both kinds under one cap, then prune what is transparent.
-        self.densifier.reserved = self.ex4dgs.num_dynamic
+        self.densifier.reserved = self.expert.num_dynamic
         self.densifier.grow()
-        self.dynamic.reserved = self.ex4dgs.num_static
-        self.dynamic.grow(self._redraw_windows)
+        self.dynamic.reserved = self.expert.num_static
+        self.dynamic.grow(partial(redraw_windows, self.expert, generator=self.generator))
         for densifier in self.densifiers:
             densifier.prune()
-            backtracking.reset_radii(densifier.statistics)
+            densifier.statistics["smallest_radii"].fill_(torch.inf)
         period = prune.every_rounds * self.steps(self.config.densification.refine_every)
         # Every few rounds prune by errors, whose means then start anew.
         if done % period == 0:
-            if done > self.steps(prune.start):
-                for densifier in self.densifiers:
+            for densifier in self.densifiers:
+                if done > self.steps(prune.start):
                     is_bad = backtracking.has_large_errors(densifier.statistics, prune)
                     densifier.remove(is_bad)
-            for densifier in self.densifiers:
-                backtracking.reset_sums(densifier.statistics)
-
-    def _redraw_windows(self, rows: slice) -> None:
-        redraw_windows(self.ex4dgs, rows, self.generator)
+                for name in backtracking.SUMS:
+                    densifier.statistics[name].zero_()
 
     def _count_pass(self, done: int) -> None:
         """At the end of a pass over the images, remove what hardly showed."""
         self.pass_steps += 1
         table = self.shared_table if self.sampler is None else self.sampler.table
-        if table is None or self.pass_steps < self._images_drawn(table):
+        if table is None or self.pass_steps < int((table.frame_ids <= self.expert.duration).sum()):
             return
         self.pass_steps = 0
         prune = self.config.error_prune
@@ -336,19 +325,15 @@ class Ex4DGSRecipe(Recipe):
             for densifier in self.densifiers:
                 densifier.remove(backtracking.hardly_shows(densifier.statistics, prune))
 
-    def _images_drawn(self, table: FrameTable) -> int:
-        """Training images of the frames drawn so far."""
-        return int((table.frame_ids <= self.ex4dgs.duration).sum())
-
     def _grow_if_due(self, done: int) -> None:
-        growth, duration = self.config.growth, int(self.ex4dgs.duration)
+        growth, duration = self.config.growth, int(self.expert.duration)
         every, after = self.steps(growth.every), self.steps(growth.after)
         if self.shared_table is not None and is_due(done, every, after, self._last_growth()):
             # Nothing is left to reveal, but conversions come as often as if there were.
             self.grown_at, self.is_armed = done, True
         if duration >= self.last_frame or done <= after or done % every != 0:
             return
-        interval = self.ex4dgs.interval
+        interval = self.expert.interval
         left = math.ceil((self.last_frame - duration) / interval)
         chances = max(1, (self.steps(growth.stop) - done) // every + 1)
         self.grow(min(self.last_frame, duration + interval * math.ceil(left / chances)))
@@ -356,7 +341,7 @@ class Ex4DGSRecipe(Recipe):
 
     def _last_growth(self) -> int:
         """Steps by which the clip would be revealed interval by interval."""
-        growth, interval = self.config.growth, self.ex4dgs.interval
+        growth, interval = self.config.growth, self.expert.interval
         extensions = math.ceil(self.last_frame / interval) - growth.start_keys
         last = self.steps(growth.after) + extensions * self.steps(growth.every)
         return min(last, self.steps(growth.stop))
@@ -364,7 +349,7 @@ class Ex4DGSRecipe(Recipe):
     @torch.no_grad()
     def grow(self, last_frame: int) -> None:
         """Draw frames up to `last_frame` from now on."""
-        expert = self.ex4dgs
+        expert = self.expert
         extend_keys(expert, self.dynamic, last_frame)
         if not self.config.as_released:
             expert.gauss_params["displacements"].data *= last_frame / expert.duration

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -16,8 +15,6 @@ from moegs_ns.experts.deformation_heads import DeformationHeads, deformed
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
-SPACE_AXES = (0, 1, 0, 2, 1, 2)
-"""Axes (column, row) of the spatial planes xy, xz, yz; the time planes are xt, yt, zt."""
 INITIAL_RANGE = (0.1, 0.5)
 """Spatial planes begin uniform in this range, time planes at one, where nothing changes over
 time."""
@@ -36,16 +33,12 @@ class HexPlaneLevel(nn.Module):
         self.space = Parameter(space)
         self.time = Parameter(torch.ones(3, channels, time_cells, space_cells))
 
-    def read_space(self, grid: Float[Tensor, "3 N 1 2"]) -> Float[Tensor, "3 C N"]:
-        """Features of the spatial planes, interpolated at `space_grid`."""
-        return _read(self.space, grid)
-
     def read_time(
         self, grid: Float[Tensor, "3 N 1 2"], time: Float[Tensor, ""]
     ) -> Float[Tensor, "3 C N"]:
         """Features of the time planes, interpolated at `axis_grid` and a time in [-1, 1].
 
-        All points share the time: planes are cut along it first, which leaves lines to read.
+        All points share the time: planes are interpolated along it first, to lines.
         """
         last = self.time.shape[2] - 1
         row = (0.5 * last * (time + 1.0)).clamp(0.0, last)
@@ -81,7 +74,7 @@ class HexPlaneField(nn.ModuleList):
         feature, as matrix products take it too. The spatial planes are read once for all times.
         """
         along_planes, along_lines = space_grid(position), axis_grid(position)
-        of_space = [level.read_space(along_planes) for level in self.levels]
+        of_space = [_read(level.space, along_planes) for level in self.levels]
         features = []
         for time in times:
             products = []
@@ -98,21 +91,15 @@ class HexPlaneField(nn.ModuleList):
 
 
 def space_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
-    """Where each spatial plane is read: (column, row) of every point, in [-1, 1]."""
-    pairs = position.T.index_select(0, _space_axes(position.device)).unflatten(0, (3, 2))
+    """Where each spatial plane (xy, xz, yz) is read: (column, row) of every point, in [-1, 1]."""
+    x, y, z = position.unbind(-1)
+    pairs = torch.stack([x, y, x, z, y, z]).unflatten(0, (3, 2))
     return pairs.transpose(1, 2)[:, :, None]
 
 
 def axis_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
     """Where a line along each axis is read: (column, 0) of every point, in [-1, 1]."""
     return torch.stack([position.T, torch.zeros_like(position.T)], dim=-1)[:, :, None]
-
-
-@cache
-@torch.inference_mode(False)  # Cached tensors allow gradients even if first made without.
-def _space_axes(device: torch.device) -> Int[Tensor, "6"]:
-    """Cached on the device, since a copy would take as long as its use."""
-    return torch.tensor(SPACE_AXES, device=device)
 
 
 @dataclass
@@ -152,7 +139,11 @@ class HexPlaneExpert(Expert):
         super().__init__(config, scene, points)
         self.is_deforming = False
         """Off in the coarse stage, in which the canonical Gaussians are shown at all times."""
-        self.register_buffer("aabb", bounding_box(points))
+        aabb = torch.zeros(2, 3)
+        if points is not None and len(points):
+            aabb = torch.stack([points.xyz.amin(0), points.xyz.amax(0)]).float()
+        self.register_buffer("aabb", aabb)
+        """Smallest and largest corner of the initial cloud; zeros without one."""
         time_cells = config.time_resolution or max(2, scene.num_frames // 2)
         self.planes = HexPlaneField(
             config.channels, config.space_resolution, config.levels, time_cells
@@ -194,26 +185,13 @@ class HexPlaneExpert(Expert):
         self.is_deforming = bool(state["is_deforming"])
 
 
-def bounding_box(points: InitialPoints | None) -> Float[Tensor, "2 3"]:
-    """Smallest and largest corner of the initial cloud; zeros without one."""
-    if points is None or len(points) == 0:
-        return torch.zeros(2, 3)
-    return torch.stack([points.xyz.amin(0), points.xyz.amax(0)]).float()
-
-
 class DeformationDecoder(nn.Module):
     """One linear trunk and one small head per deformed attribute."""
 
     def __init__(self, config: HexPlaneExpertConfig) -> None:
         super().__init__()
         self.trunk = nn.Linear(config.channels * len(config.levels), config.width)
-        self.heads = DeformationHeads(
-            config.width,
-            sh_degree=config.sh_degree,
-            deform_opacity=config.deform_opacity,
-            deform_sh=config.deform_sh,
-            tf32=config.tf32,
-        )
+        self.heads = DeformationHeads(config)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -59,13 +59,11 @@ class HexPlaneRecipe(Recipe):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.graphed_planes = GraphedCallable(self.plane_regularizer, self.hexplane.planes)
+        self.graphed_planes = GraphedCallable(self.plane_regularizer, self.expert.planes)
 
     @property
-    def hexplane(self) -> HexPlaneExpert:
-        """The expert, under its own type."""
-        assert isinstance(self.expert, HexPlaneExpert), type(self.expert)
-        return self.expert
+    def expert(self) -> HexPlaneExpert:
+        return cast(HexPlaneExpert, super().expert)
 
     @property
     def resets_opacities(self) -> bool:
@@ -78,8 +76,8 @@ class HexPlaneRecipe(Recipe):
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
         return super().parameter_groups() | {
-            "decoder": list(self.hexplane.decoder.parameters()),
-            "planes": list(self.hexplane.planes.parameters()),
+            "decoder": list(self.expert.decoder.parameters()),
+            "planes": list(self.expert.planes.parameters()),
         }
 
     def views_per_step(self, step: int) -> int:
@@ -98,22 +96,22 @@ class HexPlaneRecipe(Recipe):
     def before_step(self, step: int) -> None:
         """See base; turns the deformation on, with fresh optimisers, when the fine stage begins."""
         super().before_step(step)
-        if step >= self.coarse_steps and not self.hexplane.is_deforming:
-            self.hexplane.is_deforming = True
+        if step >= self.coarse_steps and not self.expert.is_deforming:
+            self.expert.is_deforming = True
             for optimizer in self.optimizers.values():
                 clear_moments(optimizer)
             self.densifier.reset_statistics()
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         losses = super().loss_terms(step, parts)
-        if self.hexplane.is_deforming:
+        if self.expert.is_deforming:
             losses["planes"] = self.graphed_planes()
         return losses
 
     def plane_regularizer(self) -> Float[Tensor, ""]:
         """Smooth planes, and time planes near one; means over each plane, summed over planes."""
         config, terms = self.config, []
-        for level in self.hexplane.planes.levels:
+        for level in self.expert.planes.levels:
             terms += [
                 len(level.space) * config.weight_space_smoothness * smoothness_penalty(level.space),
                 len(level.time) * config.weight_time_smoothness * smoothness_penalty(level.time),

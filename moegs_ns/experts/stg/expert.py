@@ -13,7 +13,6 @@ from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
-from moegs_ns.splatting.projection import sh_from_rgb
 from moegs_ns.training.gaussian_params import GaussianParams
 
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -22,72 +21,33 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda rgb: rgb,
 }
 """What follows the decoder; published as sigmoid for N3V, clamp for Technicolor, linear else."""
-BASE, VIEW = slice(0, 3), slice(3, 6)
-"""Base colour and view features among the rendered features; time features follow."""
 
 
-class HarmonicColor(nn.Module):
-    """Spherical harmonics, as MoE-GS gives them to this family."""
-
-    has_shading = False
-
-    @staticmethod
-    def initial_parameters(points: InitialPoints, sh_degree: int) -> dict[str, Tensor]:
-        """Raw parameters of the colours of all points."""
-        sh = sh_from_rgb(points.rgb, sh_degree)
-        return {"sh0": sh[:, :1].contiguous(), "shN": sh[:, 1:].contiguous()}
-
-    def features(
-        self, raw: GaussianParams, dt: Float[Tensor, "N 1"]
-    ) -> Float[Tensor, "N D"] | None:
-        """Channels that are rendered beside the harmonics; here none."""
-        return None
-
-    def shade(
-        self,
-        rgb: Float[Tensor, "*s 3"],
-        features: Float[Tensor, "*s D"],
-        ray_origins: Float[Tensor, "*s 3"],
-        ray_directions: Float[Tensor, "*s 3"],
-    ) -> Float[Tensor, "*s 3"]:
-        """Final colour from rendered channels."""
-        return rgb
-
-
-class LiteColor(HarmonicColor):
+class LiteColor(nn.Module):
     """One RGB per Gaussian, the same from everywhere and not bounded while it is trained."""
 
-    has_shading = True
-
     @staticmethod
-    def initial_parameters(points: InitialPoints, sh_degree: int) -> dict[str, Tensor]:
-        return {"base_rgb": points.rgb.float().clone()}
+    def initial_parameters(rgb: Float[Tensor, "N 3"]) -> dict[str, Tensor]:
+        """Raw parameters of Gaussians that begin with these colours."""
+        return {"base_rgb": rgb.clone()}
 
-    def features(
-        self, raw: GaussianParams, dt: Float[Tensor, "N 1"]
-    ) -> Float[Tensor, "N D"] | None:
-        """The colour itself."""
+    def features(self, raw: GaussianParams, dt: Float[Tensor, "N 1"]) -> Float[Tensor, "N D"]:
+        """What is rendered of the Gaussians, at a time as far as `dt` from their centres."""
         return raw["base_rgb"]
 
-    def shade(
-        self,
-        rgb: Float[Tensor, "*s 3"],
-        features: Float[Tensor, "*s D"],
-        ray_origins: Float[Tensor, "*s 3"],
-        ray_directions: Float[Tensor, "*s 3"],
+    def forward(
+        self, features: Float[Tensor, "*s D"], rays: Float[Tensor, "*s 6"]
     ) -> Float[Tensor, "*s 3"]:
-        """See `HarmonicColor`; the rendered colour as it is."""
+        """Final colour from rendered features and the pixel's ray (origin, direction)."""
         return features
 
 
-class FeatureColor(HarmonicColor):
+class FeatureColor(LiteColor):
     """Nine rendered features per Gaussian, decoded per pixel by a network of 90 weights.
 
     The published decoder sees ray origins in world units. Here they are counted from the middle of
     the cameras in scene extents (which the expert does), so that scale does not matter.
     """
-
-    has_shading = True
 
     def __init__(self, head: str) -> None:
         super().__init__()
@@ -97,46 +57,24 @@ class FeatureColor(HarmonicColor):
         )
 
     @staticmethod
-    def initial_parameters(points: InitialPoints, sh_degree: int) -> dict[str, Tensor]:
-        """See `HarmonicColor`; base colour and view features both begin as the point's colour."""
-        rgb = points.rgb.float()
+    def initial_parameters(rgb: Float[Tensor, "N 3"]) -> dict[str, Tensor]:
+        """See `LiteColor`; base colour and view features both begin as the point's colour."""
         return {
             "base_rgb": rgb.clone(),
             "view_features": rgb.clone(),
-            "time_features": torch.zeros(len(points), 3),
+            "time_features": torch.zeros_like(rgb),
         }
 
-    def features(
-        self, raw: GaussianParams, dt: Float[Tensor, "N 1"]
-    ) -> Float[Tensor, "N D"] | None:
+    def features(self, raw: GaussianParams, dt: Float[Tensor, "N 1"]) -> Float[Tensor, "N D"]:
         """Base colour, view features, and time features that grow with the distance in time."""
         return torch.cat([raw["base_rgb"], raw["view_features"], dt * raw["time_features"]], dim=1)
 
-    def shade(
-        self,
-        rgb: Float[Tensor, "*s 3"],
-        features: Float[Tensor, "*s D"],
-        ray_origins: Float[Tensor, "*s 3"],
-        ray_directions: Float[Tensor, "*s 3"],
+    def forward(
+        self, features: Float[Tensor, "*s D"], rays: Float[Tensor, "*s 6"]
     ) -> Float[Tensor, "*s 3"]:
-        """See `HarmonicColor`; base colour plus what the decoder makes of features and ray."""
-        rest = features[..., VIEW.start :]
-        residual = self.decoder(torch.cat([rest, ray_origins, ray_directions], dim=-1))
-        return self.head(features[..., BASE] + residual)
-
-
-COLORS: dict[str, type[HarmonicColor]] = {
-    "sh": HarmonicColor,
-    "lite": LiteColor,
-    "full": FeatureColor,
-}
-"""Colours by the name that the configuration uses."""
-
-
-def make_color(name: str, head: str) -> HarmonicColor:
-    """The colour called `name`; only the full one has a head."""
-    kind = COLORS[name]
-    return kind(head) if issubclass(kind, FeatureColor) else kind()
+        """See `LiteColor`; base colour plus what the decoder makes of the rest and the ray."""
+        base, rest = features.split([3, 6], dim=-1)
+        return self.head(base + self.decoder(torch.cat([rest, rays], dim=-1)))
 
 
 FRAMES_PER_UNIT = 50
@@ -170,13 +108,20 @@ class STGExpert(Expert):
         self, config: STGExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
     ) -> None:
         super().__init__(config, scene, points)
-        self.duration = clip_duration(scene)
-        self.color = make_color(config.color, config.head)
+        self.color: LiteColor | None = None
+        """What replaces spherical harmonics, if anything does."""
+        if config.color != "sh":
+            self.color = LiteColor() if config.color == "lite" else FeatureColor(config.head)
+
+    @property
+    def duration(self) -> float:
+        """Length of the clip in the unit of time that this family counts in."""
+        return max(1.0, (self.scene.num_frames - 1) / FRAMES_PER_UNIT)
 
     @property
     def has_shading(self) -> bool:
         """Whether `shade` changes colours."""
-        return self.color.has_shading
+        return self.color is not None
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
         """See base; a point's centre in time is its frame, or else drawn over the clip."""
@@ -185,17 +130,19 @@ class STGExpert(Expert):
             centers = torch.rand(count, generator=torch.Generator().manual_seed(run_seed()))
         else:
             centers = points.frames.float() / max(1, scene.num_frames - 1)
-        duration = clip_duration(scene)
-        width = self.config.initial_time_log_scale + math.log(duration)
+        width = self.config.initial_time_log_scale + math.log(self.duration)
         return super().initial_parameters(points, scene) | {
             "motion": torch.zeros(count, 9),
             "angular_rates": torch.zeros(count, 4),
-            "time_centers": centers * duration,
+            "time_centers": centers * self.duration,
             "time_log_scales": torch.full((count,), width),
         }
 
     def initial_colors(self, points: InitialPoints) -> dict[str, Tensor]:
-        return COLORS[self.config.color].initial_parameters(points, self.config.sh_degree)
+        if self.config.color == "sh":
+            return super().initial_colors(points)
+        kind = LiteColor if self.config.color == "lite" else FeatureColor
+        return kind.initial_parameters(points.rgb.float())
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base. The centre in time learns through opacity only, as published."""
@@ -206,14 +153,13 @@ class STGExpert(Expert):
         )
         dt = dt.detach()[:, None]
         linear, quadratic, cubic = raw["motion"].split(3, dim=1)
-        has_harmonics = "sh0" in raw
         return Gaussians(
             means=raw["means"] + dt * (linear + dt * (quadratic + dt * cubic)),
             quats=torch.nn.functional.normalize(raw["quats"] + raw["angular_rates"] * dt, dim=-1),
             scales=raw["scales"].exp(),
             opacities=opacity,
-            sh=self.active_sh() if has_harmonics else raw["means"].new_zeros(len(dt), 1, 3),
-            features=self.color.features(raw, dt),
+            sh=raw["means"].new_zeros(len(dt), 1, 3) if self.color else self.active_sh(),
+            features=self.color.features(raw, dt) if self.color else None,
         )
 
     @property
@@ -229,9 +175,5 @@ class STGExpert(Expert):
     ) -> Float[Tensor, "*s 3"]:
         """See base; origins are handed on in scene extents from the middle of the cameras."""
         origins = (ray_origins - self.scene_center) / self.scene_extent
-        return self.color.shade(rgb, features, origins, ray_directions)
-
-
-def clip_duration(scene: SceneInfo) -> float:
-    """Length of the clip in the unit of time that this family counts in."""
-    return max(1.0, (scene.num_frames - 1) / FRAMES_PER_UNIT)
+        rays = torch.cat([origins, ray_directions], dim=-1)
+        return self.color(features, rays) if self.color else rgb

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -63,10 +63,8 @@ class STGRecipe(Recipe):
         self.cloud_box = torch.stack([means.amin(0), means.amax(0)]) if len(means) else None
 
     @property
-    def stg(self) -> STGExpert:
-        """The expert, under its own type."""
-        assert isinstance(self.expert, STGExpert), type(self.expert)
-        return self.expert
+    def expert(self) -> STGExpert:
+        return cast(STGExpert, super().expert)
 
     @property
     def resets_opacities(self) -> bool:
@@ -74,7 +72,7 @@ class STGRecipe(Recipe):
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the full model's decoder is a group of its own."""
-        decoder = list(self.stg.color.parameters())
+        decoder = list(self.expert.color.parameters()) if self.expert.color else []
         return super().parameter_groups() | ({"decoder": decoder} if decoder else {})
 
     def views_per_step(self, step: int) -> int:
@@ -131,14 +129,14 @@ class STGRecipe(Recipe):
             lower, upper = self.cloud_box.to(means)
             self.densifier.remove(((means < lower) | (means > upper)).any(1))
 
-    def redraw_time_centers(self, rows: slice) -> None:
-        """Give new Gaussians a centre anywhere in the clip, so that they find their own moment."""
+    def redraw_time_centers(self, added: slice) -> None:
+        """Give added Gaussians a centre in time drawn over the whole clip."""
         centers = self.expert.gauss_params["time_centers"]
-        centers.data[rows] = self.random_time_centers(rows.stop - rows.start).to(centers)
+        centers.data[added] = self.random_time_centers(added.stop - added.start).to(centers)
 
     def random_time_centers(self, count: int) -> Tensor:
         """Centres drawn over the clip, in the expert's unit of time."""
-        return torch.rand(count, generator=self.generator) * self.stg.duration
+        return torch.rand(count, generator=self.generator) * self.expert.duration
 
     @torch.no_grad()
     def add_along_rays(self, part: TrainingRender) -> int:

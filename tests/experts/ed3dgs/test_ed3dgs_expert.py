@@ -1,4 +1,4 @@
-"""The E-D3DGS expert: embeddings of instants and Gaussians, decoders, clocks of cameras."""
+"""The E-D3DGS expert: embeddings of times and Gaussians, decoders, clocks of cameras."""
 
 from typing import Any
 
@@ -15,32 +15,30 @@ from moegs_ns.experts.ed3dgs.expert import PUBLISHED_EXTENT, ED3DGSExpertConfig,
 
 
 class TestTimeGrid:
-    def expected(self, values, instant: float, rows: int):
+    def expected(self, values, time: float, rows: int):
         """Linear interpolation twice, in plain numpy; time turns round at both ends."""
-        values, instant = values.detach().double().numpy(), 1.0 - abs(1.0 - abs(instant))
+        values, time = values.detach().double().numpy(), 1.0 - abs(1.0 - abs(time))
         old, new = np.linspace(0, 1, len(values)), np.linspace(0, 1, rows)
         columns = [np.interp(new, old, column) for column in values.T]
-        return torch.tensor([np.interp(instant, new, column) for column in columns]).float()
+        return torch.tensor([np.interp(time, new, column) for column in columns]).float()
 
     @pytest.mark.parametrize("rows", [2, 3, 7, 10])
-    @pytest.mark.parametrize("instant", [0.0, 0.04, 0.5, 0.93, 1.0, -0.03, 1.02])
-    def test_it_is_resampled_and_then_interpolated(self, rows, instant):
+    @pytest.mark.parametrize("time", [0.0, 0.04, 0.5, 0.93, 1.0, -0.03, 1.02])
+    def test_it_is_resampled_and_then_interpolated(self, rows, time):
         torch.manual_seed(0)
         grid = TimeGrid(10, 5, spread=1.0)
-        FORWARD.assert_close(
-            grid(torch.tensor(instant), rows), self.expected(grid.values, instant, rows)
-        )
+        FORWARD.assert_close(grid(torch.tensor(time), rows), self.expected(grid.values, time, rows))
 
-    def test_all_rows_learn_and_so_does_the_instant(self):
+    def test_all_rows_learn_and_so_does_the_time(self):
         torch.manual_seed(0)
-        grid, instant = TimeGrid(6, 4, spread=1.0), torch.tensor(0.5, requires_grad=True)
-        grid(instant, 2).sum().backward()
-        assert instant.grad is not None
+        grid, time = TimeGrid(6, 4, spread=1.0), torch.tensor(0.5, requires_grad=True)
+        grid(time, 2).sum().backward()
+        assert time.grad is not None
         # Two rows are the first and the last one.
         assert grid.values.grad is not None
         assert grid.values.grad.abs().sum(1).nonzero()[:, 0].tolist() == [0, 5]
         slope = 1.0 * (grid.values[5] - grid.values[0]).sum()
-        torch.testing.assert_close(instant.grad, slope)
+        torch.testing.assert_close(time.grad, slope)
 
     def test_the_initial_length_is_as_published(self):
         torch.manual_seed(0)
@@ -57,25 +55,27 @@ class TestDecoders:
     def test_the_split_trunk_is_the_concatenated_layer(self):
         expert = build_expert()
         decoder: Any = expert.decoders["coarse"]
-        cotangent = torch.randn(12, 16)
+        cotangent = torch.randn(12, 59)
         results = []
         for is_split in (True, False):
             embeddings = torch.randn(12, 6, generator=torch.Generator().manual_seed(1))
-            instant = torch.linspace(-1, 1, 24)
-            inputs = [embeddings.requires_grad_(), instant.requires_grad_()]
+            time = torch.linspace(-1, 1, 24)
+            inputs = [embeddings.requires_grad_(), time.requires_grad_()]
             if is_split:
-                hidden = decoder.hidden(*inputs)
+                offsets = decoder(*inputs)
             else:
-                hidden = decoder.trunk(torch.cat([inputs[1].expand(12, 24), inputs[0]], dim=1))
+                joined = torch.cat([inputs[1].expand(12, 24), inputs[0]], dim=1)
+                offsets = decoder.heads(decoder.trunk(joined))
+            together = torch.cat(list(offsets.values()), dim=1)
             sources = [*inputs, decoder.trunk.weight, decoder.trunk.bias]
-            results.append((hidden, torch.autograd.grad(hidden, sources, cotangent)))
+            results.append((together, torch.autograd.grad(together, sources, cotangent)))
         FORWARD.assert_close(results[0][0], results[1][0])
         for one, other in zip(results[0][1], results[1][1], strict=True):
             assert_gradients_agree(one, other, GRADIENT)
 
     def test_heads_side_by_side_are_the_heads_one_by_one(self):
         torch.manual_seed(0)
-        heads = DeformationHeads(8, sh_degree=1, deform_opacity=True, deform_sh=True)
+        heads = DeformationHeads(ED3DGSExpertConfig(width=8, sh_degree=1))
         hidden = torch.randn(5, 8, requires_grad=True)
         together, apart = heads(hidden), {name: head(hidden) for name, head in heads.items()}
         sources = [hidden, *heads.parameters()]
@@ -101,11 +101,11 @@ class TestDecoders:
 
     def test_offsets_are_the_sum_of_both_decoders_in_raw_spaces(self):
         expert, time = build_expert(), torch.tensor(0.4)
-        instant = expert.instant(time)
+        clip_time = expert.clip_time(time)
         raw, sums = expert.gauss_params, {}
         for name, rows in (("coarse", expert.coarse_rows), ("fine", expert.fine_rows)):
             decoder: Any = expert.decoders[name]
-            seen = expert.time_grid(instant, rows)
+            seen = expert.time_grid(clip_time, rows)
             inputs = torch.cat([seen.expand(12, -1), raw["embeddings"]], dim=1)
             for head, layers in decoder.heads.items():
                 sums[head] = sums.get(head, 0.0) + layers(decoder.trunk(inputs))
@@ -121,15 +121,15 @@ class TestDecoders:
         sh = torch.cat([raw["sh0"], raw["shN"]], 1) + sums["sh"].reshape(12, 16, 3)
         FORWARD.assert_close(gaussians.sh, sh)
 
-    def test_shares_scale_what_they_should(self):
-        expert, instant = build_expert(), torch.tensor(0.4)
-        whole = expert.offsets(instant)
+    def test_weights_scale_what_they_should(self):
+        expert, time = build_expert(), torch.tensor(0.4)
+        whole = expert.offsets(time)
         expert.set_weights(0.5, 0.2)
         expected = {"means": 0.5, "quats": 0.5, "scales": 0.1, "opacities": 0.1, "sh": 0.2}
-        for name, value in expert.offsets(instant).items():
+        for name, value in expert.offsets(time).items():
             FORWARD.assert_close(value, expected[name] * whole[name], name)
         expert.set_weights(0.5, 0.0)
-        assert set(expert.offsets(instant)) == {"means", "quats"}
+        assert set(expert.offsets(time)) == {"means", "quats"}
 
     def test_heads_can_be_left_out(self):
         expert = build_expert(deform_opacity=False, deform_sh=False)
@@ -146,7 +146,7 @@ class TestClocks:
         expert = build_expert()
         expert.time_offsets.data.zero_()
         last = (FRAMES - 1) / FRAMES
-        torch.testing.assert_close(expert.instant(torch.tensor(1.0)), torch.tensor(last))
+        torch.testing.assert_close(expert.clip_time(torch.tensor(1.0)), torch.tensor(last))
 
     def test_a_training_camera_has_its_own_offset_and_others_the_mean(self):
         expert = build_expert(described=scene(camera_ids=(2, 5, 400)))

@@ -34,7 +34,7 @@ def states(recipe, steps) -> list[tuple[float, float, int]]:
     found = []
     for step in steps:
         recipe.before_step(step)
-        expert = recipe.ed3dgs
+        expert = recipe.expert
         found.append((expert.motion_weight, expert.appearance_weight, expert.fine_rows))
     return found
 
@@ -128,7 +128,7 @@ class TestLosses:
 
     def test_smooth_time_is_the_second_difference_of_the_rows(self):
         losses, _, recipe = self.terms(0, weight_time_smoothness=1e-4)
-        grid = recipe.ed3dgs.time_grid.values
+        grid = recipe.expert.time_grid.values
         second = grid[2:] - 2.0 * grid[1:-1] + grid[:-2]
         FORWARD.assert_close(losses["time_smoothness"], 1e-4 * second.square().mean())
         torch.testing.assert_close(smoothness_penalty(grid), second.square().mean())

@@ -75,7 +75,7 @@ class TestCameras:
         three = FrameTable(torch.arange(4), torch.tensor([0, 0, 0, 1]), torch.zeros(4), positions)
         drawing = sampler(of=three)
         assert drawing._far_distance > 2.0
-        drawing._last_row = 1
+        drawing._last_index = 1
         assert drawing._far_images(torch.tensor([0, 1, 2])).tolist() == [0, 2]
 
     def test_unknown_places_leave_the_rule_that_cameras_change(self):

@@ -1,4 +1,4 @@
-"""Errors traced back to Gaussians: against brute force, and without side effects."""
+"""Errors attributed to Gaussians: against brute force, and without side effects."""
 
 import pytest
 import torch
@@ -7,23 +7,21 @@ from tolerances import FORWARD
 from training_helpers import drawn
 
 from moegs_ns.experts.ex4dgs import error_backtracking as backtracking
-from moegs_ns.experts.ex4dgs.error_backtracking import UNSEEN, ErrorPruneConfig, GaussianErrors
+from moegs_ns.experts.ex4dgs.error_backtracking import UNSEEN, ErrorPruneConfig
 from moegs_ns.splatting.projection import apply_eps2d, project
 from moegs_ns.splatting.reference import rasterize
 from moegs_ns.training.losses import similarity_map, structural_similarity
 
 
 class TestBacktracking:
-    def traced(self, expert, with_similarity=True):
-        part = drawn(expert, to_rasterize=backtracking.with_probes)
-        return part, backtracking.tracing_loss(part, with_similarity)
-
     def test_sums_equal_those_over_every_pixel_of_every_gaussian(self):
-        expert, _, _ = build(static=9, dynamic=4)
+        expert, recipe, _ = build(static=9, dynamic=4)
         expert.gauss_params["scales"].data.fill_(-2.0)
-        part, loss = self.traced(expert)
-        loss.backward()
-        found = backtracking.gaussian_errors(part)
+        part = drawn(expert, to_rasterize=recipe.to_rasterize)
+        backtracking.probe_loss(part, True).backward()
+        assert part.render.projected.probes is not None
+        found = part.render.projected.probes.grad
+        assert found is not None
         gaussians = expert.at(part.view.time)
         projection = project(
             gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, part.view
@@ -37,22 +35,20 @@ class TestBacktracking:
         maps = backtracking.error_maps(part, True)
         for channel, name in enumerate(("weights", "l1", "ssim")):
             expected = (weights * maps[..., channel, None]).sum((0, 1, 2))
-            FORWARD.assert_close(getattr(found, name), expected.detach(), name)
-        assert found is not None and found.weights.max() > 1.0
+            FORWARD.assert_close(found[:, channel], expected.detach(), name)
+        assert found[:, 0].max() > 1.0
 
     def test_it_changes_neither_loss_nor_other_gradients(self):
         gradients = []
-        for is_traced in (False, True):
-            expert, _, _ = build(dynamic=DYNAMIC)
+        for has_probes in (False, True):
+            expert, recipe, _ = build(dynamic=DYNAMIC)
             expert.zero_grad()
-            part = (
-                drawn(expert, to_rasterize=backtracking.with_probes) if is_traced else drawn(expert)
-            )
+            part = drawn(expert, to_rasterize=recipe.to_rasterize) if has_probes else drawn(expert)
             loss = (part.image - part.target).abs().mean()
-            if is_traced:
-                silent = backtracking.tracing_loss(part, True)
-                assert silent.item() == 0.0
-                loss = loss + silent
+            if has_probes:
+                probe_loss = backtracking.probe_loss(part, True)
+                assert probe_loss.item() == 0.0
+                loss = loss + probe_loss
             loss.backward()
             gradients.append({n: p.grad.clone() for n, p in expert.named_parameters()})
         for name, gradient in gradients[0].items():
@@ -66,14 +62,14 @@ class TestBacktracking:
         torch.testing.assert_close(found[:, 5:-5, 5:-5].mean((1, 2, 3)), expected)
 
     def test_means_minima_and_radii_are_kept(self):
-        statistics = backtracking.fresh_statistics(3, torch.device("cpu"))
+        statistics = backtracking.fresh_statistics(3)
         views = [
             (7, [2.0, 0.0, 1e-3], [1.0, 0.0, 1e-4], [10, 0, 3]),
             (9, [1.0, 0.0, 1e-3], [0.1, 0.0, 1e-5], [5, 4, 3]),
             (11, [4.0, 0.0, 0.0], [2.0, 0.0, 0.0], [20, 4, 3]),
         ]
         for frame, weights, l1, radii in views:
-            errors = GaussianErrors(torch.tensor(weights), torch.tensor(l1), torch.tensor(weights))
+            errors = torch.tensor([weights, l1, weights]).T
             backtracking.update_statistics(
                 statistics, errors, torch.tensor(radii), torch.tensor(frame), 100
             )
@@ -84,7 +80,7 @@ class TestBacktracking:
         assert statistics["smallest_radii"].tolist() == pytest.approx([0.05, torch.inf, 0.03])
 
     def test_what_is_badly_drawn_or_hardly_shows_is_found(self):
-        statistics = backtracking.fresh_statistics(5, torch.device("cpu"))
+        statistics = backtracking.fresh_statistics(5)
         statistics["error_views"][:] = 2.0
         statistics["l1_sums"] = torch.tensor([0.18, 0.1, 0.1, 0.1, 0.1])
         statistics["ssim_sums"] = torch.tensor([1.8, 1.1, 1.8, 0.0, 1.8])

@@ -210,8 +210,8 @@ class TestGrowth:
     @pytest.mark.parametrize("last_frame", [10, 11, 17, 18, 29, 30])
     def test_there_are_always_enough_keys(self, last_frame):
         expert = Ex4DGSExpertConfig().setup(scene=scene())
-        instant = expert.in_keys(float(last_frame))
-        assert instant <= expert.keys_needed(last_frame) - 2
+        time = expert.in_keys(float(last_frame))
+        assert time <= expert.keys_needed(last_frame) - 2
 
     def test_steady_motion_goes_on(self):
         expert, recipe, _ = build(dynamic=DYNAMIC)

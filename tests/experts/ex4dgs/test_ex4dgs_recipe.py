@@ -25,7 +25,7 @@ def events(recipe, steps: int) -> dict[str, list[int]]:
     recipe._densify = note("densify")
     real_grow = recipe.grow
     recipe.grow = lambda last: (seen["grow"].append(step + 1), real_grow(last))
-    expert = recipe.ex4dgs
+    expert = recipe.expert
     for step in range(steps):
         recipe._part = replace_frame(recipe.part_for_events, int(expert.duration))
         recipe.after_step(step)
@@ -50,7 +50,7 @@ class TestSchedule:
     def test_a_clip_of_300_frames_is_revealed_as_published(self, monkeypatch):
         seen, recipe = self.run(14000, monkeypatch, described=scene(300))
         assert seen["grow"] == list(range(800, 12001, 400))
-        assert recipe.ex4dgs.duration == 299.0
+        assert recipe.expert.duration == 299.0
         assert seen["densify"] == list(range(600, 14000, 300))
         grown = set(seen["grow"])
         expected = {step + 1 for step in grown} | {step + 100 for step in grown}
@@ -70,18 +70,18 @@ class TestSchedule:
     def test_a_budget_scales_all_of_it(self, monkeypatch):
         seen, recipe = self.run(1400, monkeypatch, described=scene(300), budget=0.1)
         assert seen["grow"] == list(range(80, 1201, 40))
-        assert recipe.ex4dgs.duration == 299.0
+        assert recipe.expert.duration == 299.0
         assert seen["densify"] == list(range(60, 1400, 30))
 
     def test_longer_clips_grow_by_more_at_once(self, monkeypatch):
         seen, recipe = self.run(13000, monkeypatch, described=scene(1000))
-        assert recipe.ex4dgs.duration == 999.0
+        assert recipe.expert.duration == 999.0
         assert seen["grow"][-1] <= 12800
 
     def test_a_clip_that_starts_whole_never_grows(self, monkeypatch):
         seen, recipe = self.run(2000, monkeypatch, described=scene(8))
         assert seen["grow"] == [] and seen["convert"] == []
-        assert recipe.ex4dgs.duration == 7.0
+        assert recipe.expert.duration == 7.0
 
     def test_densification_and_adjustment_end_in_time(self, monkeypatch):
         _, recipe, _ = build(static=4)
@@ -149,7 +149,7 @@ class TestDensification:
         assert expert.num_static == 2 * STATIC and expert.num_dynamic == 2 * DYNAMIC
         assert_consistent(expert, recipe, optimizers)
         rows = expert.key_gauss_params
-        # The unsplit old ones come first; what was added got wide bells near the parents' centres.
+        # The unsplit old ones come first; new ones got wide windows near the parents' centres.
         old = DYNAMIC - 3
         assert (rows["opacity_log_widths"][old:] == 2.0).all()
         assert not (rows["opacity_log_widths"][:old] == 2.0).any()

@@ -1,4 +1,4 @@
-"""Interpolation between keyframes: against slow twins, and what must hold for any keys."""
+"""Interpolation between keyframes: against slow references, and what must hold for any keys."""
 
 import math
 
@@ -18,42 +18,40 @@ from moegs_ns.experts.ex4dgs.keyframes import (
 
 NUM_KEYS = 7
 ROWS = 5
-INSTANTS = (1.0, 1.3, 2.0, 2.75, 3.999, 4.5, 5.0)
+TIMES = (1.0, 1.3, 2.0, 2.75, 3.999, 4.5, 5.0)
 
 
 def keys(generator: torch.Generator, width: int, dtype=torch.float64) -> torch.Tensor:
     return torch.randn(ROWS, NUM_KEYS, width, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def place(instant: float, num_keys: int = NUM_KEYS, dtype=torch.float64):
-    return key_position(torch.tensor(instant, dtype=dtype), num_keys)
+def position(time: float, num_keys: int = NUM_KEYS, dtype=torch.float64):
+    return key_position(torch.tensor(time, dtype=dtype), num_keys)
 
 
-def at(function, values: torch.Tensor, instant: float) -> torch.Tensor:
-    return function(values, place(instant, values.shape[1], values.dtype))
+def at(function, values: torch.Tensor, time: float) -> torch.Tensor:
+    return function(values, position(time, values.shape[1], values.dtype))
 
 
-def scalar_catmull_rom(values: list[float], instant: float) -> float:
+def scalar_catmull_rom(values: list[float], time: float) -> float:
     """One coordinate of a uniform Catmull-Rom spline in its textbook matrix form."""
-    n = min(math.floor(instant), len(values) - 3)
+    n = min(math.floor(time), len(values) - 3)
     a, b, c, d = values[n - 1 : n + 3]
-    u = instant - n
+    u = time - n
     return 0.5 * (
         2 * b + (c - a) * u + (2 * a - 5 * b + 4 * c - d) * u**2 + (3 * b - a - 3 * c + d) * u**3
     )
 
 
 class TestPositions:
-    @pytest.mark.parametrize("instant", INSTANTS)
-    def test_they_equal_the_scalar_spline(self, generator, instant):
+    @pytest.mark.parametrize("time", TIMES)
+    def test_they_equal_the_scalar_spline(self, generator, time):
         values = keys(generator, 3)
         expected = [
-            [scalar_catmull_rom(values[row, :, axis].tolist(), instant) for axis in range(3)]
+            [scalar_catmull_rom(values[row, :, axis].tolist(), time) for axis in range(3)]
             for row in range(ROWS)
         ]
-        torch.testing.assert_close(
-            at(catmull_rom, values, instant), torch.tensor(expected).double()
-        )
+        torch.testing.assert_close(at(catmull_rom, values, time), torch.tensor(expected).double())
 
     def test_they_pass_through_the_keys(self, generator):
         values = keys(generator, 3)
@@ -68,9 +66,9 @@ class TestPositions:
     def test_a_straight_line_stays_one_and_rest_stays_rest(self):
         start, speed = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, -1.0, 0.0])
         line = start + torch.arange(NUM_KEYS)[None, :, None] * speed
-        for instant in INSTANTS:
-            expected = (start + instant * speed)[None]
-            FORWARD.assert_close(at(catmull_rom, line, instant), expected)
+        for time in TIMES:
+            expected = (start + time * speed)[None]
+            FORWARD.assert_close(at(catmull_rom, line, time), expected)
 
     def test_only_four_keys_are_read(self, generator):
         values = keys(generator, 3).requires_grad_()
@@ -79,25 +77,23 @@ class TestPositions:
         is_read = values.grad.abs().sum((0, 2)) > 0
         assert is_read.tolist() == [False, True, True, True, True, False, False]
 
-    @pytest.mark.parametrize(("instant", "nearest"), [(-3.0, 1), (0.2, 1), (5.4, 5), (9.0, 5)])
-    def test_outside_of_the_keys_the_nearest_covered_instant_counts(
-        self, generator, instant, nearest
-    ):
+    @pytest.mark.parametrize(("time", "nearest"), [(-3.0, 1), (0.2, 1), (5.4, 5), (9.0, 5)])
+    def test_outside_of_the_keys_the_nearest_time_they_allow_counts(self, generator, time, nearest):
         values = keys(generator, 3)
-        torch.testing.assert_close(at(catmull_rom, values, instant), values[:, nearest])
+        torch.testing.assert_close(at(catmull_rom, values, time), values[:, nearest])
 
 
 class TestRotations:
     def test_they_equal_scipy(self, generator):
         transform = pytest.importorskip("scipy.spatial.transform")
         values = keys(generator, 4)
-        for instant in INSTANTS[:-1]:
-            ours = at(slerp, values, instant)
-            n = math.floor(instant)
+        for time in TIMES[:-1]:
+            ours = at(slerp, values, time)
+            n = math.floor(time)
             for row in range(ROWS):
                 pair = values[row, n : n + 2].numpy()[:, [1, 2, 3, 0]]
                 between = transform.Slerp([n, n + 1], transform.Rotation.from_quat(pair))
-                x, y, z, w = between(instant).as_quat()
+                x, y, z, w = between(time).as_quat()
                 theirs = torch.from_numpy(np.array([w, x, y, z]))
                 torch.testing.assert_close((ours[row] * theirs).sum().abs().item(), 1.0)
 
@@ -106,15 +102,15 @@ class TestRotations:
         for key in range(1, NUM_KEYS - 1):
             same = (at(slerp, values, float(key)) * values[:, key]).sum(-1).abs()
             torch.testing.assert_close(same, torch.ones(ROWS).double())
-        for instant in INSTANTS:
-            length = at(slerp, values, instant).norm(dim=-1)
+        for time in TIMES:
+            length = at(slerp, values, time).norm(dim=-1)
             torch.testing.assert_close(length, torch.ones(ROWS).double())
 
     def test_signs_and_lengths_of_the_keys_do_not_matter(self, generator):
         values = keys(generator, 4)
         signs = torch.where(torch.rand(ROWS, NUM_KEYS, 1, generator=generator) < 0.5, -1.0, 3.0)
-        for instant in INSTANTS:
-            one, other = at(slerp, values, instant), at(slerp, values * signs, instant)
+        for time in TIMES:
+            one, other = at(slerp, values, time), at(slerp, values * signs, time)
             same = (one * other).sum(-1).abs()
             torch.testing.assert_close(same, torch.ones(ROWS).double())
 
@@ -138,42 +134,42 @@ class TestRotations:
 
 
 class TestOpacity:
-    def share(self, instant, centers=(2.0, 4.0), log_widths=(0.0, 0.5), **options):
+    def window(self, time, centers=(2.0, 4.0), log_widths=(0.0, 0.5), **options):
         first, second = (torch.tensor([p], dtype=torch.float64) for p in (centers, log_widths))
-        return opacity_window(torch.tensor(instant).double(), first, second, 0.1, **options).item()
+        return opacity_window(torch.tensor(time).double(), first, second, 0.1, **options).item()
 
-    def test_it_is_full_between_the_centres_and_a_bell_beyond(self):
-        for instant in (2.0, 2.5, 4.0):
-            assert self.share(instant) == 1.0
+    def test_it_is_full_between_the_centres_and_a_Gaussian_beyond(self):
+        for time in (2.0, 2.5, 4.0):
+            assert self.window(time) == 1.0
         widths = 1.1, math.exp(0.5) + 0.1
-        assert self.share(1.2) == pytest.approx(math.exp(-((0.8 / widths[0]) ** 2)))
-        assert self.share(5.5) == pytest.approx(math.exp(-((1.5 / widths[1]) ** 2)))
-        assert self.share(-20.0) < 1e-12 and self.share(40.0) < 1e-12
+        assert self.window(1.2) == pytest.approx(math.exp(-((0.8 / widths[0]) ** 2)))
+        assert self.window(5.5) == pytest.approx(math.exp(-((1.5 / widths[1]) ** 2)))
+        assert self.window(-20.0) < 1e-12 and self.window(40.0) < 1e-12
 
     def test_it_is_continuous_at_both_centres(self):
         for center in (2.0, 4.0):
-            near = self.share(center - 1e-6), self.share(center + 1e-6)
+            near = self.window(center - 1e-6), self.window(center + 1e-6)
             assert near == pytest.approx((1.0, 1.0), abs=1e-9)
 
     def test_the_order_of_the_centres_does_not_matter(self):
-        for instant in (0.5, 3.0, 4.7):
-            assert self.share(instant) == self.share(instant, centers=(4.0, 2.0))
+        for time in (0.5, 3.0, 4.7):
+            assert self.window(time) == self.window(time, centers=(4.0, 2.0))
 
     def test_the_released_fade_in_is_measured_to_the_later_centre(self):
-        assert self.share(1.5, as_released=True) == pytest.approx(math.exp(-((2.5 / 1.1) ** 2)))
-        assert self.share(2.0, as_released=True) == 1.0
-        assert self.share(5.0, as_released=True) == self.share(5.0)
+        assert self.window(1.5, as_released=True) == pytest.approx(math.exp(-((2.5 / 1.1) ** 2)))
+        assert self.window(2.0, as_released=True) == 1.0
+        assert self.window(5.0, as_released=True) == self.window(5.0)
 
-    @pytest.mark.parametrize("instant", [1.2, 3.0, 5.5])
-    def test_equal_centres_make_one_bell(self, instant):
-        bell = math.exp(-(((instant - 3.0) / 1.1) ** 2))
-        alone = self.share(instant, centers=(3.0, 3.0), log_widths=(0.0, 0.0))
-        assert alone == pytest.approx(bell)
+    @pytest.mark.parametrize("time", [1.2, 3.0, 5.5])
+    def test_equal_centres_make_one_Gaussian(self, time):
+        expected = math.exp(-(((time - 3.0) / 1.1) ** 2))
+        alone = self.window(time, centers=(3.0, 3.0), log_widths=(0.0, 0.0))
+        assert alone == pytest.approx(expected)
 
 
 def test_gradients_are_exact(generator):
     values, quats = keys(generator, 3).requires_grad_(), keys(generator, 4).requires_grad_()
-    where = place(2.3)
+    where = position(2.3)
     assert torch.autograd.gradcheck(lambda k: catmull_rom(k, where), (values,))
     assert torch.autograd.gradcheck(lambda k: slerp(k, where), (quats,))
     centers = torch.tensor([[2.0, 4.0], [3.0, 5.0], [0.5, 1.0]]).double().requires_grad_()

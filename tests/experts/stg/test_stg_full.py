@@ -75,7 +75,7 @@ class TestColors:
         assert features[1:, 6:].abs().min() > 0
 
     @pytest.mark.parametrize("head", ["sigmoid", "clamp", "linear"])
-    def test_a_silent_decoder_leaves_the_base_colour_to_the_head(self, head):
+    def test_a_zero_decoder_leaves_the_base_colour_to_the_head(self, head):
         expert = STGExpertConfig(color="full", head=head).setup(scene=SCENE)
         for parameter in expert.color.parameters():
             parameter.data.zero_()
