@@ -1,4 +1,4 @@
-"""Gaussians: what an expert is at one time, the type that all stages share."""
+"""Gaussians: an expert at one time, the type that all stages share, and its raw parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 DEFAULT_EPS2D = 0.3
 """Variance in square pixels that splatting adds to every projected Gaussian."""
@@ -33,7 +33,7 @@ class Gaussians:
     eps2d: Float[Tensor, "N"] | float = DEFAULT_EPS2D
     """Variance in square pixels of the 2-D kernel added after projection."""
     antialiased: Bool[Tensor, "N"] | bool = False
-    """Whether opacity is multiplied by sqrt(det before / det after) of the dilation by eps2d."""
+    """Whether opacity is multiplied by sqrt(det before / det after) of adding eps2d."""
 
     def __len__(self) -> int:
         return self.means.shape[0]
@@ -80,6 +80,34 @@ class Gaussians:
             eps2d=_shared_or_cat(parts, "eps2d"),
             antialiased=_shared_or_cat(parts, "antialiased"),
         )
+
+
+class GaussianParams(nn.ParameterDict):
+    """Named raw parameters with one row per Gaussian; loading adopts the stored number of rows.
+
+    Rows are resized in place, so that an optimiser built before the load keeps pointing at the
+    parameters that are trained.
+    """
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that all parameters have."""
+        return next(iter(self.values())).shape[0]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name, parameter in self.items():
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.shape[1:] == parameter.shape[1:]:
+                parameter.data = torch.empty_like(parameter.data[:1]).new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def select_(self, keep: Tensor) -> None:
+        """Keep the rows that `keep` marks (mask) or lists (indices)."""
+        for parameter in self.values():
+            parameter.data = parameter.data[keep]
+            parameter.grad = None
 
 
 def cat_or_single(parts: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -17,8 +17,8 @@ from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from moegs_ns.gaussians import GaussianParams
 from moegs_ns.scene import SceneInfo
-from moegs_ns.training.gaussian_params import GaussianParams
 
 RAY_CHANNELS = 6
 """A ray's origin and unit direction."""

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from moegs_ns.cameras import UNKNOWN_ID, View
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
-from moegs_ns.gaussians import Gaussians
+from moegs_ns.gaussians import GaussianParams, Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting import ProjectedGaussians, RenderOutput, composite, project
 from moegs_ns.splatting.projection import NEAR, num_bases, sh_from_rgb
-from moegs_ns.training.gaussian_params import GaussianParams
 
 INITIAL_OPACITY = 0.1
 SMALLEST_SCALE = 1e-6

@@ -19,7 +19,7 @@ from moegs_ns.mixture.responsibilities import (
     zeros_per_gaussian,
 )
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeRouterConfig
-from moegs_ns.splatting.contributions import weighted_contributions
+from moegs_ns.splatting.rendering import weighted_contributions
 
 SATURATED = 0.99
 """Largest gate of a pixel above which it counts as saturated; gradients of gates vanish there."""

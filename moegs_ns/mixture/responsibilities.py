@@ -11,7 +11,7 @@ from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.mixture import Mixture, MixtureRender
 from moegs_ns.mixture.volume_mixture import VolumeMixture
-from moegs_ns.splatting.contributions import weighted_contributions
+from moegs_ns.splatting.rendering import weighted_contributions
 
 NO_PIXEL_GATES = (
     "Expected a mixture with gates per pixel, but the Volume Router's renders all experts as one "

@@ -15,8 +15,13 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs.graphed import is_capturing
 from moegs_ns.gaussians import DEFAULT_EPS2D
-from moegs_ns.splatting.median_depth_gsplat import MedianWalk
-from moegs_ns.splatting.projection import NEAR, TILE_SIZE, Projection
+from moegs_ns.splatting.projection import (
+    MEDIAN_TRANSMITTANCE,
+    NEAR,
+    TILE_SIZE,
+    Projection,
+    alphas_at,
+)
 
 COMPILED_CHANNELS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128)
 """Channel counts that every release compiles; others are padded with zeros up to the next."""
@@ -221,3 +226,42 @@ def _first_parameter(function, names: tuple[str, ...]) -> str:
         f"This release of gsplat is not supported: {function.__name__} takes none of {names}. "
         "Install gsplat 1.4.0."
     )
+
+
+class MedianWalk:
+    """Walks near to far through the Gaussians of every pixel of an image, list after list.
+
+    All pixels take a step at once, and those that have reached their median stop. The products are
+    those of the rasterisers, factor by factor, so no precision is lost to logarithms or long sums,
+    and memory grows with the number of pixels, not of hits.
+    """
+
+    def __init__(self, projection: Projection, width: int, height: int) -> None:
+        self.projection = projection
+        self.light = projection.depths.new_ones(height, width)
+        """Transmittance [H, W] that the next list begins with; 0 where the median is found."""
+        self.medians = torch.zeros_like(self.light)
+        """Depth [H, W] at which transmittance reached one half; 0 where it has not so far."""
+
+    def go_on(self, rows: Int[Tensor, "m"], pixels: Int[Tensor, "m"]) -> None:
+        """Walk through one list: indices into the projection and the pixels they are drawn in.
+
+        Pixels are numbered row by row. Entries of one pixel follow each other, near to far, and
+        pixels ascend.
+        """
+        shown, width = self.projection, self.light.shape[1]
+        light, medians = self.light.view(-1), self.medians.view(-1)
+        counts = torch.bincount(pixels, minlength=len(light))
+        starts = counts.cumsum(0) - counts
+        walking, step = torch.nonzero((light > 0) & (counts > 0))[:, 0], 0
+        while len(walking):
+            row = rows[starts[walking] + step]
+            x, y = walking % width, torch.div(walking, width, rounding_mode="floor")
+            offsets = shown.means2d[row] - (torch.stack([x, y], dim=-1).to(shown.means2d) + 0.5)
+            alpha = alphas_at(offsets, shown.conics[row], shown.opacities[row])
+            after = light[walking] * (1.0 - alpha)
+            is_found = after <= MEDIAN_TRANSMITTANCE
+            light[walking] = torch.where(is_found, 0.0, after)
+            medians[walking[is_found]] = shown.depths[row[is_found]]
+            step += 1
+            walking = walking[~is_found & (counts[walking] > step)]

@@ -39,7 +39,7 @@ class ProjectedGaussians:
     ids: Int[Tensor, "N"] | None = None
     """Gaussians of the expert's full set; None means all in order."""
     probes: Float[Tensor, "N P"] | None = None
-    """Zero-valued channels that are rasterised behind the features (`contributions`)."""
+    """Zero-valued channels that are rasterised behind the features (`zero_probes`)."""
 
     def gather(self, values: Float[Tensor, "C N D"]) -> Float[Tensor, "n D"]:
         """One entry per projected Gaussian. On a GPU the gradient of `index_select` is a sum by
@@ -327,3 +327,34 @@ def backend_for(device: torch.device) -> ModuleType:
 
         return backend_numba
     return reference
+
+
+# ---- sums over pixels per Gaussian: Σ_u map(u)·T(u)·alpha(u), by one vector-Jacobian product ----
+#
+# Rasterisation is linear in its channels: a pixel holds Σ_j T_j(u)·alpha_j(u)·channel_j. So the
+# gradient of the inner product of a rasterised channel with a map, taken in that channel, is the
+# sum of every Gaussian at once. Zero-valued probe channels suffice, which leave the image and all
+# other gradients as they are.
+
+
+def zero_probes(count: int, width: int, like: Tensor) -> Float[Tensor, "{count} {width}"]:
+    """Zero-valued probe channels of `count` Gaussians, whose gradients are sums over pixels."""
+    return torch.zeros(count, width, device=like.device, dtype=like.dtype, requires_grad=True)
+
+
+@torch.enable_grad()
+def weighted_contributions(
+    experts: Sequence[Gaussians],
+    view: View,
+    maps: Float[Tensor, "E C H W D"],
+    *,
+    near: Sequence[float] | None = None,
+) -> list[Float[Tensor, "_ D"]]:
+    """For every Gaussian Σ_u map(u)·T(u)·alpha(u) over the maps of its expert, in one pass.
+
+    T is the transmittance within the expert. Gaussians that no camera sees have zeros.
+    """
+    experts = [expert.detach() for expert in experts]
+    channels = [zero_probes(len(expert), maps.shape[-1], like=expert.means) for expert in experts]
+    rendered = render_experts(experts, view, channels, near=near)
+    return list(torch.autograd.grad((rendered.features * maps.detach()).sum(), channels))

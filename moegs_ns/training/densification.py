@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from moegs_ns.gaussians import GaussianParams
 from moegs_ns.splatting import RenderOutput
-from moegs_ns.training.gaussian_params import GaussianParams
 
 RESET_OPACITY = 0.01
 """Largest opacity after a reset."""

@@ -11,6 +11,7 @@ from training_helpers import cloud, drawn, scene, table
 
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
+from moegs_ns.gaussians import GaussianParams
 from moegs_ns.mixture.joint.parent_tracking import PARENT, take_from_parents, track_parents
 from moegs_ns.mixture.joint.recipe import JointRecipe
 from moegs_ns.mixture.mixture import Mixture
@@ -21,7 +22,6 @@ from moegs_ns.models.joint_model import JointModelConfig, check_trains_jointly
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.scene import InitialPoints
 from moegs_ns.training.densification import DensificationConfig
-from moegs_ns.training.gaussian_params import GaussianParams
 
 
 def colors(expert) -> torch.Tensor:

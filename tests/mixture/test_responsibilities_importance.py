@@ -10,7 +10,7 @@ from moegs_ns.mixture.pruning_schedule import PruneReport, prune
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.splatting import render
-from moegs_ns.splatting.contributions import weighted_contributions
+from moegs_ns.splatting.rendering import weighted_contributions
 
 COUNTS = (14, 9)
 

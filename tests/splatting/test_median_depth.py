@@ -18,7 +18,7 @@ from moegs_ns.splatting import (
     reference,
     render,
 )
-from moegs_ns.splatting.median_depth_gsplat import MedianWalk
+from moegs_ns.splatting.backend_gsplat import MedianWalk
 from moegs_ns.splatting.projection import (
     MAX_ALPHA,
     MEDIAN_TRANSMITTANCE,

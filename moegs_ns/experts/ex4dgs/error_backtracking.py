@@ -2,7 +2,7 @@
 
 A Gaussian's error in a view is the mean error of its pixels, weighted by how much it contributes to
 each (alpha times transmittance). The sums over pixels come with the step's own backward pass (see
-`splatting.contributions`): the loss gains the inner product of zero-valued probe channels with the
+`splatting.rendering`): the loss gains the inner product of zero-valued probe channels with the
 error maps, which is zero and gives no gradient to anything but the probes.
 """
 

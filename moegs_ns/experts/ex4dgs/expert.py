@@ -13,10 +13,9 @@ from torch.nn import functional
 
 from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.experts.ex4dgs import keyframes
-from moegs_ns.gaussians import Gaussians
+from moegs_ns.gaussians import GaussianParams, Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting.projection import num_bases
-from moegs_ns.training.gaussian_params import GaussianParams
 
 Frames = TypeVar("Frames", float, Tensor)
 

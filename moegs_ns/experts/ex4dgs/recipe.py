@@ -26,7 +26,7 @@ from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
-from moegs_ns.splatting.contributions import zero_probes
+from moegs_ns.splatting.rendering import zero_probes
 from moegs_ns.training.densification import DensificationConfig, Densifier, screen_gradients
 from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.optimizers import is_due

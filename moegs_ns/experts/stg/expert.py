@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from moegs_ns.experts.base import Expert, ExpertConfig
-from moegs_ns.gaussians import Gaussians
+from moegs_ns.gaussians import GaussianParams, Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.seeds import run_seed
-from moegs_ns.training.gaussian_params import GaussianParams
 
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from moegs_ns.experts.recipe import Recipe
-from moegs_ns.training.gaussian_params import GaussianParams
+from moegs_ns.gaussians import GaussianParams
 from moegs_ns.training.optimizers import replace_parameter
 
 PARENT = "parent"
