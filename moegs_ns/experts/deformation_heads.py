@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.projection import num_bases
 
 
+@runtime_checkable
 class HeadsConfig(Protocol):
     """What the heads take from an expert's configuration."""
 
