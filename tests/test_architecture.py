@@ -75,17 +75,10 @@ def test_no_circle_between_modules():
     """Imports inside of functions count as well."""
     files = {module_name(path): path for path in PACKAGE.rglob("*.py")}
     graph = {name: modules_run_by(path, set(files)) - {name} for name, path in files.items()}
-    for importer, imported in LATE_IMPORTS:
-        graph[importer].discard(imported)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
-
-
-LATE_IMPORTS = (("moegs_ns.models.expert_model", "moegs_ns.models.teacher"),)
-"""The only circles, closed by imports inside of functions: two configurations name the model that
-they build, and an expert is distilled by a mixture of experts. Shorten this list, add nothing."""
 
 
 def module_name(path: Path) -> str:

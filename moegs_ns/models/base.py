@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
@@ -33,6 +33,8 @@ class GaussianModelConfig(ModelConfig):
     """Hidden, since images are rendered whole; nerfstudio's commands may set it."""
     prompt: tyro.conf.Suppress[str | None] = None
     """Hidden, since nothing is made from text."""
+    mixes_experts: ClassVar[bool] = False
+    """Whether several experts are mixed."""
     budget: Annotated[float, tyro.conf.arg(aliases=["--budget"])] = 1.0
     """Fraction of the published steps to train for; scales every schedule."""
 
@@ -56,6 +58,11 @@ class GaussianModelConfig(ModelConfig):
         Raises:
             RuntimeError: another training failed.
         """
+
+
+def is_mixture(config: Any) -> bool:
+    """Whether a model's configuration, which need not be one of ours, is that of a mixture."""
+    return isinstance(config, GaussianModelConfig) and config.mixes_experts
 
 
 class GaussianModel(Model):

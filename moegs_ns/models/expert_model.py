@@ -30,6 +30,7 @@ from moegs_ns.models.base import (
 )
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.resume import resume_expert
+from moegs_ns.models.teacher import Teacher, prepare_distillation
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
 from moegs_ns.training.losses import TrainingRender, target_image
@@ -54,12 +55,10 @@ class ExpertModelConfig(GaussianModelConfig):
 
     def check(self, config: TrainerConfig) -> None:
         """See base; also finds the teacher, if there is one."""
-        # Imported here, since a teacher is a mixture of these models.
-        from moegs_ns.models.teacher import prepare_distillation
-
         super().check(config)
         resume_expert(config)
-        prepare_distillation(self)
+        corrects_poses = self.camera_optimizer.mode != "off"
+        prepare_distillation(self.distillation, self.expert, corrects_poses=corrects_poses)
 
 
 class ExpertModel(GaussianModel):
@@ -85,8 +84,6 @@ class ExpertModel(GaussianModel):
 
     def begin_training(self) -> None:
         """Open the teacher, if there is one."""
-        from moegs_ns.models.teacher import Teacher
-
         options = self.config.distillation
         if options.teacher is not None:
             teacher = Teacher(options, scene_of(self.kwargs))

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.registry import discover_methods
 from nerfstudio.utils.rich_utils import CONSOLE
-from torch import Tensor
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.base import Expert
@@ -20,15 +18,21 @@ from moegs_ns.experts.windows import Window, WindowedExpert, joined_config
 from moegs_ns.launch.cli_args import option_args, parser_args
 from moegs_ns.launch.jobs import TrainingJob, expert_trainings, progress_of, train
 from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run, stored_scene, without_prefix
-from moegs_ns.scene import SceneInfo
+from moegs_ns.runs.checkpoint import (
+    CONFIG_NAME,
+    Run,
+    check_same_scene,
+    configured_frames,
+    open_run,
+    run_of,
+    stored_scene,
+    without_prefix,
+)
 
 PREFIX = "moegs-"
 """What the names of our methods begin with; it may be left out in lists of experts."""
 JOINT = "+"
 """Stands between the runs of consecutive windows that make one expert."""
-SCENE_TOLERANCE = 1e-3
-"""Largest difference, in units of the scene's extent, between two descriptions of one scene."""
 
 
 @dataclass(frozen=True)
@@ -143,22 +147,8 @@ def split_windows(names: str) -> list[Path]:
 def expert_run(path: Path) -> Run:
     """The run of a single expert; see `run_of`."""
     remedy = "name runs of moegs-stg, moegs-4dgaussians or another expert"
-    return run_of(ExpertModelConfig, path, "runs of single experts in --experts", remedy)
-
-
-def run_of(kind: type, path: Path, expected: str, remedy: str) -> Run:
-    """The run at a path.
-
-    Raises:
-        ValueError: its model is not of a kind; says what was `expected` and the `remedy`.
-    """
-    run = open_run(path)
-    if not isinstance(run.config.pipeline.model, kind):
-        raise ValueError(
-            f"Expected {expected}, but {run.config_path} is a run of '{run.config.method_name}'; "
-            f"{remedy}."
-        )
-    return run
+    expected = "runs of single experts in --experts"
+    return run_of(lambda model: isinstance(model, ExpertModelConfig), path, expected, remedy)
 
 
 def options_by_method(texts: Sequence[str], experts: Sequence[str]) -> dict[str, list[str]]:
@@ -179,11 +169,6 @@ def options_by_method(texts: Sequence[str], experts: Sequence[str]) -> dict[str,
             )
         options.setdefault(method, []).extend(shlex.split(own))
     return options
-
-
-def configured_frames(config: Any) -> Window | None:
-    """First and last frame that a training's --frames names; None for the whole recording."""
-    return getattr(config.pipeline.datamanager.dataparser, "frames", None)
 
 
 def trained_frames(run: Run) -> Window:
@@ -249,40 +234,6 @@ def load_expert(expert: Expert, states: Sequence[tuple[Run, dict[str, Any]]]) ->
         state = without_prefix(model_state, "expert.")
         check_same_scene(stored_scene(state), member.scene, run)
         member.load_state_dict(state)
-
-
-def check_same_scene(
-    stored: dict[str, Tensor], scene: SceneInfo, run: Run, role: str = "experts"
-) -> None:
-    """Raise ValueError unless what a run stored was trained on this scene and these frames."""
-    path, num_frames = run.config_path, int(stored["num_frames"])
-    first_frame = (configured_frames(run.config) or (0,))[0]
-    if num_frames != scene.num_frames:
-        raise ValueError(
-            f"Expected {role} of this clip of {scene.num_frames} frames, but {path} was trained "
-            f"on {num_frames}; train everything that is to work together on the same frames."
-        )
-    wanted = (scene.first_frame, scene.first_frame + num_frames - 1)
-    check_frames((first_frame, first_frame + num_frames - 1), wanted, path, role)
-    center = torch.tensor(scene.center)
-    moved = float((stored["scene_center"] - center).norm())
-    grown = abs(float(stored["scene_extent"]) - scene.extent)
-    if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
-        raise ValueError(
-            f"Expected {role} of this scene (cameras within {scene.extent:.4g} of their middle), "
-            f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
-            f"{moved:.4g} away); use the same data and training cameras for all."
-        )
-
-
-def check_frames(frames: Window, wanted: Window, path: Path, role: str = "experts") -> None:
-    """Raise ValueError unless the run at a path was trained on the wanted frames."""
-    if tuple(frames) != tuple(wanted):
-        raise ValueError(
-            f"Expected {role} of this clip, frames {wanted[0]} to {wanted[1]}, but {path} was "
-            f"trained on frames {frames[0]} to {frames[1]}; train everything that is to work "
-            "together on the same frames."
-        )
 
 
 # ---- training what is missing ----

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
@@ -34,18 +34,14 @@ from moegs_ns.mixture.pruning_schedule import (
 )
 from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import ONE_SET, mixture_of, refuse_shading
-from moegs_ns.models.base import GaussianModel, GaussianModelConfig, scene_of
+from moegs_ns.models.base import GaussianModel, GaussianModelConfig, is_mixture, scene_of
 from moegs_ns.models.camera_corrections import ExpertCorrections
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
     ExpertSource,
-    check_frames,
-    check_same_scene,
-    configured_frames,
     expert_source,
     load_expert,
     method_config,
-    run_of,
     run_states,
     split_windows,
     train_missing_experts,
@@ -54,7 +50,16 @@ from moegs_ns.models.expert_sources import (
 )
 from moegs_ns.models.resume import resume_mixture, take_over
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
-from moegs_ns.runs.checkpoint import open_run, stored_scene, training_record, without_prefix
+from moegs_ns.runs.checkpoint import (
+    check_frames,
+    check_same_scene,
+    configured_frames,
+    open_run,
+    run_of,
+    stored_scene,
+    training_record,
+    without_prefix,
+)
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import SceneInfo
 from moegs_ns.seeds import run_seed
@@ -77,6 +82,7 @@ class MixtureModelConfig(GaussianModelConfig):
     """A mixture of trained experts."""
 
     _target: type = field(default_factory=lambda: MixtureModel)
+    mixes_experts: ClassVar[bool] = True
     experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
     """What to mix, separated by spaces: the config.yml (or folder) of trained runs; A+B for runs of
     consecutive windows of the clip, each trained with --frames, as one expert; names of methods,
@@ -176,7 +182,7 @@ class MixtureModelConfig(GaussianModelConfig):
     def _embed_mixture(self, path: Path) -> TrainerConfig:
         """Copy what describes a trained mixture into this config; the config of its run."""
         remedy = "train a moegs-router over it first"
-        run = run_of(MixtureModelConfig, path, "the run of a mixture in --router", remedy)
+        run = run_of(is_mixture, path, "the run of a mixture in --router", remedy)
         self.mixture_run = run.config_path.resolve()
         for name in ("expert_models", "expert_names", "router", "temperature"):
             setattr(self, name, getattr(run.config.pipeline.model, name))

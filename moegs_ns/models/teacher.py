@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -12,12 +13,12 @@ from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import quantize
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.mixture.distill import DistillationConfig, TeacherTargets
-from moegs_ns.models.expert_model import ExpertModelConfig
-from moegs_ns.models.expert_sources import check_same_scene, run_of
-from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.models.base import is_mixture
 from moegs_ns.runs.checkpoint import (
     Run,
+    check_same_scene,
     find_config,
+    run_of,
     stored_scene,
     training_record,
     without_prefix,
@@ -27,14 +28,15 @@ from moegs_ns.scene import SceneInfo
 from moegs_ns.training.losses import TrainingRender
 
 
-def prepare_distillation(student: ExpertModelConfig) -> None:
+def prepare_distillation(
+    config: DistillationConfig, student: ExpertConfig, *, corrects_poses: bool
+) -> None:
     """Check the options of a distillation, complete its path and name the gate; before training.
 
     Raises:
         FileNotFoundError: there is no such teacher.
         ValueError: it is no mixture, it has no gate for the student, or options are wrong.
     """
-    config = student.distillation
     if config.teacher is None:
         if config.gate is not None:
             raise ValueError(
@@ -44,7 +46,7 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
         return
     config.check()
     # Colours may be corrected: images of truth, teacher and student are as the camera records them.
-    if student.camera_optimizer.mode != "off":
+    if corrects_poses:
         raise ValueError(
             "A teacher renders cameras where its experts have learned them to be, but this "
             "training corrects poses anew; switch --pipeline.model.camera-optimizer.mode off, or "
@@ -53,7 +55,7 @@ def prepare_distillation(student: ExpertModelConfig) -> None:
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()
     if config.weighting == "gate-weighted":
-        config.gate = find_gate(run, student.expert, config.gate)
+        config.gate = find_gate(run, student, config.gate)
     elif config.gate is not None:
         raise ValueError(
             f"--teacher-gate {config.gate} expects a loss that is weighted by gates, but the "
@@ -76,7 +78,7 @@ def open_teacher(path: Path) -> Run:
             "A student needs its teacher until its training is finished, not afterwards."
         ) from None
     remedy = "name a run of moegs-router"
-    return run_of(MixtureModelConfig, path, "the run of a mixture in --teacher", remedy)
+    return run_of(is_mixture, path, "the run of a mixture in --teacher", remedy)
 
 
 def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
@@ -85,7 +87,7 @@ def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
     Raises:
         ValueError: none or several are of the student's family, or the wanted one does not exist.
     """
-    model: MixtureModelConfig = teacher.config.pipeline.model
+    model = teacher.config.pipeline.model
     names = ", ".join(model.expert_names)
     if wanted is not None:
         if wanted not in model.expert_names:
@@ -170,7 +172,7 @@ class Teacher:
         return open_teacher(self.config.teacher)
 
     @cached_property
-    def model(self) -> MixtureModel:
+    def model(self) -> Any:
         """The teacher with its weights.
 
         Raises:

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from moegs_ns.runs.compact import decode_state, is_compact
+from moegs_ns.scene import SceneInfo
 
 CONFIG_NAME = "config.yml"
 TRAINING_RECORD = "training.json"
@@ -23,6 +25,8 @@ MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
+SCENE_TOLERANCE = 1e-3
+"""Largest difference, in units of the scene's extent, between two descriptions of one scene."""
 EARLIER_CORRECTIONS = r"^colors\.experts\."
 """Beginning of the names of a mixture's camera corrections when they were of colours alone."""
 
@@ -182,3 +186,59 @@ def without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 def stored_scene(state: dict[str, Any]) -> dict[str, Tensor]:
     """The description of the scene in an expert's state."""
     return {name: state[name] for name in ("num_frames", "scene_center", "scene_extent")}
+
+
+def run_of(is_wanted: Callable[[Any], bool], path: Path, expected: str, remedy: str) -> Run:
+    """The run at a path, whose model's configuration must be a wanted one.
+
+    Raises:
+        ValueError: it is another; says what was `expected` and the `remedy`.
+    """
+    run = open_run(path)
+    if not is_wanted(run.config.pipeline.model):
+        raise ValueError(
+            f"Expected {expected}, but {run.config_path} is a run of '{run.config.method_name}'; "
+            f"{remedy}."
+        )
+    return run
+
+
+def configured_frames(config: Any) -> tuple[int, int] | None:
+    """First and last frame that a training's --frames names; None for the whole recording."""
+    return getattr(config.pipeline.datamanager.dataparser, "frames", None)
+
+
+def check_same_scene(
+    stored: dict[str, Tensor], scene: SceneInfo, run: Run, role: str = "experts"
+) -> None:
+    """Raise ValueError unless what a run stored was trained on this scene and these frames."""
+    path, num_frames = run.config_path, int(stored["num_frames"])
+    first_frame = (configured_frames(run.config) or (0,))[0]
+    if num_frames != scene.num_frames:
+        raise ValueError(
+            f"Expected {role} of this clip of {scene.num_frames} frames, but {path} was trained "
+            f"on {num_frames}; train everything that is to work together on the same frames."
+        )
+    wanted = (scene.first_frame, scene.first_frame + num_frames - 1)
+    check_frames((first_frame, first_frame + num_frames - 1), wanted, path, role)
+    center = torch.tensor(scene.center)
+    moved = float((stored["scene_center"] - center).norm())
+    grown = abs(float(stored["scene_extent"]) - scene.extent)
+    if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
+        raise ValueError(
+            f"Expected {role} of this scene (cameras within {scene.extent:.4g} of their middle), "
+            f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
+            f"{moved:.4g} away); use the same data and training cameras for all."
+        )
+
+
+def check_frames(
+    frames: tuple[int, int], wanted: tuple[int, int], path: Path, role: str = "experts"
+) -> None:
+    """Raise ValueError unless the run at a path was trained on the wanted frames."""
+    if tuple(frames) != tuple(wanted):
+        raise ValueError(
+            f"Expected {role} of this clip, frames {wanted[0]} to {wanted[1]}, but {path} was "
+            f"trained on frames {frames[0]} to {frames[1]}; train everything that is to work "
+            "together on the same frames."
+        )
