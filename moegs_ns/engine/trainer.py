@@ -83,11 +83,11 @@ class MoegsPipeline(VanillaPipeline):
     def __init__(
         self,
         config: MoegsPipelineConfig,
-        device: str,
+        device: str | torch.device,
         test_mode: Literal["test", "val", "inference"] = "val",
         **kwargs: Any,
     ) -> None:
-        super().__init__(config, device, test_mode, **kwargs)
+        super().__init__(config, str(device), test_mode, **kwargs)
         # nerfstudio's viewer finds its controls among the pipeline's attributes.
         self.training_cameras = TrainingCameras(self.datamanager.train_dataset.cameras)
         self.render_threads = RenderThreads()

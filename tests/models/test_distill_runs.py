@@ -3,8 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from moegs_ns.models.teacher import Teacher
 from moegs_ns.reports.compact_export import write_compact
 from moegs_ns.reports.scores import score_run
 from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.training.losses import TrainingRender
 
 WEIGHTING = "--pipeline.model.distillation.weighting"
 LAM = "--pipeline.model.distillation.lam"
@@ -136,9 +136,8 @@ def test_targets_are_what_the_teacher_shows(tiny_runs: TinyRuns):
     outputs = pipeline.model.get_outputs_for_camera(cameras)
     config = DistillationConfig(teacher=tiny_runs.router, gate="stg")
     view = view_from_cameras(cameras)
-    part: Any = SimpleNamespace(
-        view=view, target=batch["image"].float(), indices=batch["image_idx"]
-    )
+    target, indices = batch["image"].float(), batch["image_idx"]
+    part = Mock(spec=TrainingRender, view=view, target=target, indices=indices)
     targets = Teacher(config, scene_of(pipeline.model.kwargs))(part)
     close = {"atol": 0.5 / 255 + 1e-6, "rtol": 0}
     torch.testing.assert_close(targets.image[0], outputs["rgb"].clamp(0, 1), **close)

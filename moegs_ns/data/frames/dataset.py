@@ -151,8 +151,8 @@ def image_times(outputs: DataparserOutputs) -> Float[Tensor, "M"]:
 def frame_table(outputs: DataparserOutputs) -> FrameTable:
     """Camera, frame, time and position of each image."""
     return FrameTable(
-        camera_ids=torch.tensor(outputs.metadata["camera_ids"]),
-        frame_ids=torch.tensor(outputs.metadata["frame_ids"]),
+        camera_ids=torch.tensor(outputs.metadata["camera_ids"], dtype=torch.long),
+        frame_ids=torch.tensor(outputs.metadata["frame_ids"], dtype=torch.long),
         times=image_times(outputs),
         positions=outputs.cameras.camera_to_worlds[:, :, 3].float().cpu(),
     )
