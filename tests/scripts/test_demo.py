@@ -14,8 +14,7 @@ from tiny import TinyRuns
 
 EXPERT_FLOOR = 23.5
 """dB on the held-out camera that every healthy expert reaches; see docs/status.md."""
-MINUTES = 20
-"""Twice what the demo takes on two slow cores; the table of the demo has measured times."""
+MINUTES = 10
 
 
 @pytest.mark.slow
