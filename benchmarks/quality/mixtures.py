@@ -28,6 +28,9 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, progress_of, run_side_by_side, train_side_by_side
 from moegs_ns.reports.scores import Score, print_scores
 
+BASELINES = ("average", "constant", "oracle", "oracle_4", "oracle_16", "oracle_32")
+"""What mixtures are compared with, beside their best expert; see `Score`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixtures(Trainings):
@@ -185,13 +188,16 @@ def gain_rows(pairs: Sequence[Pair]) -> list[Row]:
     return [_row(method, members, group) for (method, members), group in groups.items()]
 
 
+def _mean(mixtures: Sequence[Score], name: str) -> float:
+    return statistics.mean(getattr(mixture, name) for mixture in mixtures)
+
+
 def _row(method: str, members: str, group: Sequence[Pair]) -> Row:
     gains = [pair.mixture.psnr - pair.best for pair in group]
-    oracles = [pair.mixture.psnr_oracle for pair in group if pair.mixture.psnr_oracle is not None]
+    mixtures = [pair.mixture for pair in group]
     fractions = [pair.router_fraction for pair in group if pair.router_fraction is not None]
     reasons = [
         *(["gain_spread: one seed"] if len(gains) == 1 else []),
-        *(["oracle: one expert is its own"] if not oracles else []),
         *(["router_share: trained together, or times are unknown"] if not fractions else []),
     ]
     return {
@@ -204,7 +210,8 @@ def _row(method: str, members: str, group: Sequence[Pair]) -> Row:
         "gain_spread": statistics.stdev(gains) if len(gains) > 1 else None,
         "gain_min": min(gains),
         "gain_max": max(gains),
-        "oracle": statistics.mean(oracles) if oracles else None,
+        **{name: _mean(mixtures, f"psnr_{name}") for name in BASELINES},
+        "gain_over_average": _mean(mixtures, "psnr") - _mean(mixtures, "psnr_average"),
         "router_share": statistics.mean(fractions) if fractions else None,
         "seeds": [pair.mixture.seed for pair in group],
         "reason": "; ".join(reasons),

@@ -94,7 +94,13 @@ class RouterVariants(Trainings):
             fused = fused_image(mixture_model(pipeline).mixture, weights, view)
             truth = shown["truth"]
             sheet.add("fused", {"truth": truth, "image": fused, ERROR: error(fused, truth)})
-            missing = ["psnr_std", "psnr_dynamic", "ssim", "lpips", "fps", "psnr_oracle"]
+            measured_too = {"psnr", "psnr_best_expert"}
+            missing = [
+                name
+                for name in row
+                if name in ("ssim", "lpips", "fps")
+                or (name.startswith("psnr") and name not in measured_too)
+            ]
             yield row | dict.fromkeys(missing) | {
                 "variant": f"{name}, fused", "kind": "fused", "psnr": figures,
                 "reason": f"{', '.join(missing)}: only PSNR is measured of fused sets",

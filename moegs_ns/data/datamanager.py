@@ -1,7 +1,7 @@
 """The datamanager: multi-camera clips for training, single frames for evaluation."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
@@ -34,6 +34,7 @@ from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
+from moegs_ns.training.losses import target_image
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
 T = TypeVar("T")
@@ -251,6 +252,15 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
             "is_moving": mask.to(self._device),
         }
         return camera, batch
+
+    def some_training_images(self, count: int) -> Iterator[tuple[View, Float[Tensor, "H W 3"]]]:
+        """Views of at most `count` training images, the same ones at every call, and their ground
+        truth in [0, 1], on the device; each is read when it is asked for."""
+        dataset, generator = self.train_dataset, torch.Generator().manual_seed(0)
+        for index in torch.randperm(len(dataset), generator=generator)[:count].tolist():
+            view = view_from_cameras(_cameras_at(dataset.cameras, torch.tensor([index])))
+            image = torch.from_numpy(dataset.get_numpy_image(index)).to(self._device)
+            yield view.to(self._device), target_image({"image": image}, self._device)
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:
         """A random evaluation image."""

@@ -48,6 +48,8 @@ STEP_TIMES = {
     name.value for name in (_NAMES.ITER_TRAIN_TIME, _NAMES.TRAIN_RAYS_PER_SEC, _NAMES.ETA)
 }
 """What nerfstudio logs of every step."""
+FITTED_IMAGES = 40
+"""Training images that baselines are fitted on before an evaluation."""
 STEPS_PER_CHECK = 50
 """Steps between two checks that the loss is finite; each check synchronises with the GPU."""
 
@@ -109,6 +111,12 @@ class MoegsPipeline(VanillaPipeline):
         is_logged = step % self.steps_per_log == 0
         metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+
+    def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """nerfstudio's means over all evaluation images, after what they are compared with is
+        fitted on training images."""
+        self.model.begin_evaluation(self.datamanager.some_training_images(FITTED_IMAGES))
+        return super().get_average_eval_image_metrics(*args, **kwargs)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; all names and shapes but the number of Gaussians must match."""

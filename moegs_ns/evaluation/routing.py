@@ -8,10 +8,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from moegs_ns.evaluation.baselines import BLURS, blend_of, oracle_errors, squared_error
 from moegs_ns.evaluation.image_metrics import quantize
 
 SMALLEST_DETERMINANT = 1e-12
 """Gram determinant below which colours count as collinear or equal and span no simplex."""
+EXPERT_COLORS = (
+    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
+    (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
+)  # fmt: skip
+"""Colours of the argmax-gate map, in the order of the experts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +31,14 @@ class RoutingFigures:
     """Number of pixels, 1 in a map."""
     expert_errors: Float[Tensor, "E *s"]
     mixture_error: Float[Tensor, "*s"]
+    average_error: Float[Tensor, "*s"]
+    """Of the plain mean of the experts' images."""
+    constant_error: Float[Tensor, "*s"]
+    """Of the best constant weights, fitted on training views; NaN without them."""
     oracle_error: Float[Tensor, "*s"]
     """Of the best expert at every pixel."""
+    blurred_oracle_errors: Float[Tensor, "B *s"]
+    """Of the best expert by errors blurred by each of `BLURS`."""
     blend_error: Float[Tensor, "*s"]
     """Of the best blend with gates that sum to 1: no softmax gate can be better."""
     gates: Float[Tensor, "E *s"]
@@ -58,10 +70,19 @@ def routing_maps(
     gates: Float[Tensor, "E H W 1"],
     mixture: Float[Tensor, "H W 3"],
     target: Float[Tensor, "H W 3"],
+    constant: Float[Tensor, "E"] | None = None,
 ) -> RoutingFigures:
-    """Maps of one rendered image; images are rounded to 8 bits as for any metric."""
+    """Maps of one rendered image; images are rounded to 8 bits as for any metric.
+
+    Args:
+        constant: the weights of `fit_constant_weights`; without them their error is NaN.
+    """
+    average = squared_error(images.mean(0), target)
+    constant_error = torch.full_like(average, torch.nan)
+    if constant is not None:
+        constant_error = squared_error(blend_of(images, constant), target)
     images, gates = quantize(images), gates[..., 0]
-    errors = (images - target).square().sum(-1)
+    errors = squared_error(images, target)
     smallest = errors.amin(0)
     chosen = errors.gather(0, gates.argmax(0, keepdim=True))[0]
     # A single expert has no entropy, whatever it is divided by.
@@ -69,8 +90,11 @@ def routing_maps(
     return RoutingFigures(
         pixels=torch.ones_like(smallest),
         expert_errors=errors,
-        mixture_error=(quantize(mixture) - target).square().sum(-1),
+        mixture_error=squared_error(mixture, target),
+        average_error=average,
+        constant_error=constant_error,
         oracle_error=smallest,
+        blurred_oracle_errors=torch.stack([oracle_errors(errors, blur) for blur in BLURS]),
         blend_error=best_blend_error(images, target),
         gates=gates,
         best=torch.nn.functional.one_hot(errors.argmin(0), len(images)).movedim(-1, 0).float(),
@@ -118,3 +142,9 @@ def fraction_reached(reached: float, best_expert: float, bound: float) -> float 
     """
     gain = bound - best_expert
     return (reached - best_expert) / gain if 0.0 < gain < math.inf else None
+
+
+def argmax_gate_map(gates: Float[Tensor, "E H W 1"]) -> Float[Tensor, "H W 3"]:
+    """The colour of the expert with the largest gate at each pixel."""
+    colors = torch.tensor(EXPERT_COLORS, device=gates.device)
+    return colors[gates[..., 0].argmax(0) % len(colors)]

@@ -1,13 +1,14 @@
 """What nerfstudio's trainer and pipeline here ask of every model and of its configuration."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import torch
 import tyro
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
@@ -93,6 +94,10 @@ class GaussianModel(Model):
 
     def begin_training(self) -> None:
         """Load what the training starts from; the pipeline moves it to the device then."""
+
+    def begin_evaluation(self, images: Iterable[tuple[View, Float[Tensor, "H W 3"]]]) -> None:
+        """Prepare for figures of held-out views, of which `images` are training views and their
+        ground truth; read them only if they are needed."""
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """What the run's training.json says of the model: here where its points came from.

@@ -194,14 +194,18 @@ class ExpertCorrections(nn.Module):
             return None
         return [each.correct_poses(view) for each in corrections]
 
+    def recorded(self, images: Float[Tensor, "E H W 3"], view: View) -> Float[Tensor, "E H W 3"]:
+        """The experts' images of a training view as its camera would record each."""
+        if not self.is_on:
+            return images
+        corrections = cast(list[CameraCorrections], list(self.experts))
+        pairs = zip(corrections, images, strict=True)
+        return torch.stack([each.correct_colors(own[None], view)[0] for each, own in pairs])
+
     def recolored(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
         """The blend of a training view, every expert as the view's camera would record it.
 
         The expert whose gate at a pixel is G changes it by G times the change of its own image.
         """
-        image = render.rgb
-        for corrections, gate, own in zip(self.experts, render.gates, render.images, strict=True):
-            if corrections.color is not None:
-                recorded = cast(CameraCorrections, corrections).correct_colors(own[None], view)[0]
-                image = image + gate * (recorded - own)
-        return image
+        change = self.recorded(render.images, view) - render.images
+        return render.rgb + (render.gates * change).sum(0)

@@ -1,7 +1,7 @@
 """The nerfstudio model of a mixture, its options, and the router that is trained."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -21,7 +21,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View, one_frame_apart
+from moegs_ns.evaluation.baselines import baseline_metrics, fit_constant_weights
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
+from moegs_ns.evaluation.routing import argmax_gate_map
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.importance import CRITERIA
@@ -68,11 +70,6 @@ from moegs_ns.training.optimizers import scaled_steps
 
 ANY_SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
 """Stands for the scene where only the kind of an expert matters."""
-EXPERT_COLORS = (
-    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
-    (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
-)  # fmt: skip
-"""Colours of the argmax-gate map, in the order of the experts."""
 FUSED = "fused"
 """Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
 
@@ -216,6 +213,8 @@ class MixtureModel(GaussianModel):
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.responsibilities = StoredResponsibilities()
+        self.constant_weights: Float[Tensor, "E"] | None = None
+        """Of the best blend with constant weights; None until an evaluation begins."""
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -309,6 +308,15 @@ class MixtureModel(GaussianModel):
         own_views = self.corrections.views(other)
         return [self.mixture.render(other, own_views=own_views, gaussians=gaussians).gates]
 
+    @torch.no_grad()
+    def begin_evaluation(self, images: Iterable[tuple[View, Float[Tensor, "H W 3"]]]) -> None:
+        """See base; fits the constant weights that the mixture is compared with."""
+        renders = ((self._render_training(view), view, target) for view, target in images)
+        self.constant_weights = fit_constant_weights(
+            (self.corrections.recorded(render.images, view), target)
+            for render, view, target in renders
+        )
+
     def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Named images of one camera."""
         gaussians = None if box is None else self.mixture.gaussians(view.time, box)
@@ -323,11 +331,15 @@ class MixtureModel(GaussianModel):
 
     def _recorded(self, view: View) -> MixtureRender:
         """The mixture with a training camera's time, pose and colours."""
+        render = self._render_training(view)
         if not self.corrections.is_on:
-            return self.mixture.render(view, camera=view.training_camera)
-        own_views = self.corrections.views(view)
-        render = self.mixture.render(view, camera=view.training_camera, own_views=own_views)
+            return render
         return replace(render, rgb=self.corrections.recolored(render, view))
+
+    def _render_training(self, view: View) -> MixtureRender:
+        """The mixture with a training camera's time and pose, in the experts' own colours."""
+        own_views = self.corrections.views(view) if self.corrections.is_on else None
+        return self.mixture.render(view, camera=view.training_camera, own_views=own_views)
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
         """The only place where images are named."""
@@ -335,7 +347,7 @@ class MixtureModel(GaussianModel):
             "rgb": render.rgb,
             "depth": render.depth,
             "accumulation": render.accumulation,
-            "argmax_gate": argmax_gate_map(render),
+            "argmax_gate": argmax_gate_map(render.gates),
         }
         for k, name in enumerate(self.config.expert_names):
             outputs[f"rgb_{name}"] = render.images[k]
@@ -360,28 +372,24 @@ class MixtureModel(GaussianModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Quality of the mixture and of each expert, their mean gates, and images of all.
-
-        `psnr_oracle` takes the best expert at every pixel: no gate can choose better, though a
-        blend can.
-        """
-        metrics, target = image_metrics(outputs["rgb"], batch)
+        """Quality of the mixture, of each expert and of blends and bounds to compare with, mean
+        gates, and images of all."""
+        names = self.config.expert_names
+        metrics, images = image_metrics(outputs["rgb"], batch)[0], {}
         metrics["gaussian_count"] = float(self.mixture.num_gaussians)
-        images = {"img": torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)}
-        errors = []
-        for name in self.config.expert_names:
+        target = target_image(batch, self.device)
+        images["img"] = torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)
+        for name in names:
             own, _ = image_metrics(outputs[f"rgb_{name}"], batch)
             metrics |= {f"{key}_{name}": value for key, value in own.items()}
             metrics[f"gate_{name}"] = float(outputs[f"gate_{name}"].mean())
             images[f"expert_{name}"] = outputs[f"rgb_{name}"].clamp(0, 1)
             images[f"gate_{name}"] = outputs[f"gate_{name}"].expand(-1, -1, 3)
-            errors.append((outputs[f"rgb_{name}"].clamp(0, 1) - target).square().sum(-1))
-        best = torch.stack(errors).amin(0).mean() / 3.0
         if FUSED in outputs:
             own, _ = image_metrics(outputs[FUSED], batch)
             metrics |= {f"{key}_{FUSED}": value for key, value in own.items()}
-        metrics["psnr_oracle"] = float(-10.0 * torch.log10(best))
-        return metrics, images
+        experts = torch.stack([outputs[f"rgb_{name}"] for name in names])
+        return metrics | baseline_metrics(experts, batch, self.constant_weights), images
 
     def size_report(self) -> str:
         return (
@@ -389,9 +397,3 @@ class MixtureModel(GaussianModel):
             "mix fewer experts, or experts trained with a lower "
             "--pipeline.model.recipe.densification.max-gaussians"
         )
-
-
-def argmax_gate_map(render: MixtureRender) -> Float[Tensor, "H W 3"]:
-    """The colour of the expert with the largest gate at each pixel."""
-    colors = torch.tensor(EXPERT_COLORS, device=render.gates.device)
-    return colors[render.gates[..., 0].argmax(0) % len(colors)]

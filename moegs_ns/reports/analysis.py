@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from moegs_ns.engine.trainer import MoegsPipeline
+from moegs_ns.engine.trainer import FITTED_IMAGES, MoegsPipeline
+from moegs_ns.evaluation.baselines import BLURS
 from moegs_ns.evaluation.motion import Trajectories, analyse_motion
 from moegs_ns.evaluation.routing import RoutingFigures, fraction_reached, routing_maps
 from moegs_ns.evaluation.tables import Row
@@ -49,12 +50,14 @@ def routing_rows(
     pipeline: MoegsPipeline, model: MixtureModel, num_images: int
 ) -> tuple[list[Row], list[Row]]:
     """A row per held-out image, and a row per region of the images over all of them."""
+    model.begin_evaluation(pipeline.datamanager.some_training_images(FITTED_IMAGES))
+    assert model.constant_weights is not None
     dataset, names = pipeline.datamanager.eval_dataset, list(model.config.expert_names)
     by_image, by_region = [], {}
     for index in evenly_spaced(len(dataset), num_images):
         view, target, batch = held_out(pipeline, index)
         render = model.mixture.render(view)
-        maps = routing_maps(render.images, render.gates, render.rgb, target)
+        maps = routing_maps(render.images, render.gates, render.rgb, target, model.constant_weights)
         for region, mask in regions_of(batch["is_moving"][..., 0]).items():
             sums = maps.sum(mask)
             by_region[region] = by_region[region] + sums if region in by_region else sums
@@ -90,16 +93,25 @@ def routing_row(sums: RoutingFigures, names: list[str]) -> Row:
     errors = (sums.mixture_error, sums.oracle_error, sums.blend_error)
     mixture, oracle, blend = (float(sums.psnr(error)) for error in errors)
     best = max(experts)
+    blurred = {
+        f"psnr_oracle_{blur}": value
+        for blur, value in zip(BLURS, sums.psnr(sums.blurred_oracle_errors).tolist(), strict=True)
+    }
     reasons = [
         "" if oracle > best else "shares: the best expert is best at every pixel",
+        "" if blurred["psnr_oracle_16"] > best else "share_of_oracle_16: it is not above the best",
         "" if math.isfinite(blend) else "PSNR: there is no error",
     ]
     row: Row = {f"psnr_{name}": value for name, value in zip(names, experts, strict=True)}
     row |= {
         "psnr_mixture": mixture,
+        "psnr_average": float(sums.psnr(sums.average_error)),
+        "psnr_constant": float(sums.psnr(sums.constant_error)),
         "psnr_oracle": oracle,
+        **blurred,
         "psnr_best_blend": blend,
         "share_of_oracle": fraction_reached(mixture, best, oracle),
+        "share_of_oracle_16": fraction_reached(mixture, best, blurred["psnr_oracle_16"]),
         "share_of_best_blend": fraction_reached(mixture, best, blend),
         "winner": names[experts.index(best)],
         "entropy": float(sums.entropy / sums.pixels),

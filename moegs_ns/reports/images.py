@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from moegs_ns.cameras import View
 from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.motion import Trajectories
-from moegs_ns.evaluation.routing import routing_maps
+from moegs_ns.evaluation.routing import EXPERT_COLORS, routing_maps
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.models.mixture_model import EXPERT_COLORS, MixtureModel
+from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import evenly_spaced, held_out
 
 ERROR_GAIN = 4.0
@@ -58,7 +58,7 @@ def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:
         gates.plot(frames, over_time(f"best_{name}"), color=color, ls=":", label=f"{name} is best")
         scores.plot(frames, over_time(f"psnr_{name}"), color=color, label=name)
     gates.plot(frames, over_time("entropy"), color="gray", label="entropy of the gates")
-    for key, style in (("mixture", "-"), ("oracle", "--"), ("best_blend", ":")):
+    for key, style in (("mixture", "-"), ("average", "-."), ("oracle", "--"), ("best_blend", ":")):
         scores.plot(frames, over_time(f"psnr_{key}"), color="black", ls=style, label=key)
     gates.set(ylabel="fraction", ylim=(0, 1))
     scores.set(ylabel="PSNR (dB)", xlabel="frame")

@@ -20,6 +20,7 @@ from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import lpips_weights_path
 from moegs_ns.evaluation.tables import Row, write_results
 from moegs_ns.mixture.distill import DistillationConfig
+from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.runs.checkpoint import Run, training_record
 
@@ -52,8 +53,18 @@ class Score:
     seed: int
     images: int
     options: str
+    psnr_best_expert: float | None = None
+    """Of the mixture's best expert on these views; this and the next ones of mixtures only."""
+    psnr_average: float | None = None
+    """Of the plain mean of the experts' images."""
+    psnr_constant: float | None = None
+    """Of the best constant weights of the experts, fitted on training views."""
     psnr_oracle: float | None = None
-    """Of the best expert at every pixel; mixtures only."""
+    """Of the best expert at every pixel."""
+    psnr_oracle_4: float | None = None
+    """Of the best expert by errors blurred by 4 pixels; likewise the next ones."""
+    psnr_oracle_16: float | None = None
+    psnr_oracle_32: float | None = None
     expert_seconds: float | None = None
     """Sum of the training times of a mixture's experts, as its own training found them."""
     run: str = ""
@@ -100,7 +111,13 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         seed=run.config.machine.seed,
         images=len(pipeline.datamanager.eval_dataset),
         options=_options(run),
+        psnr_best_expert=_best_expert(model, metrics),
+        psnr_average=metrics.get("psnr_average"),
+        psnr_constant=metrics.get("psnr_constant"),
         psnr_oracle=metrics.get("psnr_oracle"),
+        psnr_oracle_4=metrics.get("psnr_oracle_4"),
+        psnr_oracle_16=metrics.get("psnr_oracle_16"),
+        psnr_oracle_32=metrics.get("psnr_oracle_32"),
         expert_seconds=record.get("expert_seconds"),
         run=str(run.config_path.parent),
     )
@@ -129,6 +146,14 @@ COLUMNS = {
     "fps": "{:.1f}", "images": "{}", "options": "{}",
 }  # fmt: skip
 """How figures are shown on the terminal."""
+MIXTURE_COLUMNS = {"method": "{}", "seed": "{}", "psnr": "{:.2f}"} | {
+    f"psnr_{name}": "{:.2f}"
+    for name in (
+        *("best_expert", "average", "constant"),
+        *("oracle_32", "oracle_16", "oracle_4", "oracle"),
+    )
+}
+"""How figures of mixtures are shown beside what they are compared with."""
 TEXT_COLUMNS = ("method", "kind", "options")
 
 
@@ -138,6 +163,13 @@ def print_scores(scores: list[Score]) -> None:
     if len({score.images for score in scores}) == 1:
         title += f" ({scores[0].images} images)"
         del columns["images"]
+    _print_table(title, columns, scores)
+    mixtures = [score for score in scores if score.kind == "mixture"]
+    if mixtures:
+        _print_table("Mixtures beside blends and bounds", MIXTURE_COLUMNS, mixtures)
+
+
+def _print_table(title: str, columns: dict[str, str], scores: Sequence[Score]) -> None:
     # No lines between columns, so that the last one has room for its text.
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
@@ -157,7 +189,7 @@ def _missing(score: Score) -> str:
     reasons = {
         "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
         "train_seconds": "train_seconds: the run has no training record",
-        "psnr_oracle": "psnr_oracle: one expert is its own oracle",
+        "psnr_average": "psnr_best_expert to psnr_oracle_32: of mixtures only",
         "expert_seconds": f"expert_seconds: {spent}",
         "psnr_dynamic": "psnr_dynamic: nothing moves in the held-out views",
     }
@@ -169,6 +201,12 @@ def synchronize() -> None:
     """Wait for the device; does nothing without CUDA."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def _best_expert(model: ExpertModel | MixtureModel, metrics: dict[str, float]) -> float | None:
+    if not isinstance(model, MixtureModel):
+        return None
+    return max(metrics[f"psnr_{name}"] for name in model.config.expert_names)
 
 
 def _kind(run: Run) -> str:

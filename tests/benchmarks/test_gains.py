@@ -6,11 +6,12 @@ from benchmarks.quality.mixtures import Pair, gain_rows
 from moegs_ns.reports.scores import Score
 
 
-def score(method: str, psnr: float, seed: int, seconds: float | None, oracle: float | None = None):
+def score(method: str, psnr: float, seed: int, seconds: float | None, oracle: float = 30.0):
     return Score(
         method=method, kind="", psnr=psnr, psnr_std=0.0, psnr_dynamic=0.0, ssim=0.0, lpips=0.0,
         gaussians=0, mb=0.0, train_seconds=seconds, fps=0.0, seed=seed, images=1, options="",
-        psnr_oracle=oracle,
+        psnr_best_expert=psnr, psnr_average=psnr - 0.25, psnr_constant=psnr, psnr_oracle=oracle,
+        psnr_oracle_4=oracle, psnr_oracle_16=oracle, psnr_oracle_32=oracle,
     )  # fmt: skip
 
 
@@ -29,6 +30,8 @@ def test_the_gain_is_over_the_best_expert_of_the_same_seed():
     assert row["gain_spread"] == pytest.approx(0.5**0.5)
     assert (row["psnr"], row["best_expert"], row["oracle"]) == (23.0, 22.0, 40.0)
     assert row["router_share"] == pytest.approx(0.04)
+    assert row["average"] == pytest.approx(22.75)
+    assert row["gain_over_average"] == pytest.approx(0.25)
 
 
 def test_mixtures_of_other_experts_or_methods_are_rows_of_their_own():
