@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.models.resume import check_resumed_checkpoint, remaining_steps
 from moegs_ns.runs.checkpoint import (
+    BEFORE_FINISH,
     CONFIG_NAME,
+    MODEL_PREFIX,
     TRAINING_RECORD,
     Run,
     load_checkpoint,
@@ -94,7 +97,7 @@ class MoegsPipeline(VanillaPipeline):
         self.training_cameras = TrainingCameras(self.datamanager.train_dataset.cameras)
         self.render_threads = RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
-            self.datamanager.sampler = self.model.recipe.make_sampler(self.datamanager.frame_table)
+            self.datamanager.sampler = self.model.make_sampler(self.datamanager.frame_table)
             self.model.begin_training()
             self.model.to(device)
 
@@ -259,6 +262,7 @@ class MoegsTrainer(Trainer):
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed."""
         if self._start_step:
+            self._copy_before_finish()
             self.config.max_num_iterations = remaining_steps(self.total_steps, self._start_step)
             # With nothing left to do the final save keeps the step that was loaded.
             self.step = self._start_step - 1
@@ -273,6 +277,8 @@ class MoegsTrainer(Trainer):
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is not finite."""
+        if step == self.pipeline.model.finish_starts:
+            self._save_before_finish(step)
         try:
             loss, losses, metrics = super().train_iteration(step)
         except torch.cuda.OutOfMemoryError as error:
@@ -325,6 +331,21 @@ class MoegsTrainer(Trainer):
             for old in folder.glob("step-*.ckpt"):
                 if old.name != name:
                     old.unlink()
+
+    def _save_before_finish(self, step: int) -> None:
+        """Keep the expert as it is before it sees the honest images, for routers."""
+        prefix = MODEL_PREFIX + "expert."
+        state = self.pipeline.state_dict()
+        expert = {name: value for name, value in state.items() if name.startswith(prefix)}
+        with tempfile.TemporaryDirectory(dir=self.base_dir, prefix=".writing-") as temporary:
+            torch.save({"step": step, "pipeline": expert}, Path(temporary) / BEFORE_FINISH)
+            os.replace(Path(temporary) / BEFORE_FINISH, self.base_dir / BEFORE_FINISH)
+
+    def _copy_before_finish(self) -> None:
+        """A run that goes on elsewhere takes that file along."""
+        before = Path(self.config.load_dir or self.checkpoint_dir).parent / BEFORE_FINISH
+        if before.is_file() and before.parent.resolve() != self.base_dir.resolve():
+            shutil.copy2(before, self.base_dir / BEFORE_FINISH)
 
     def _after_train(self) -> None:
         """Write the run's training.json; the seconds of resumed sessions are added up."""

@@ -17,7 +17,8 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
 from moegs_ns.cameras import View, view_from_cameras
-from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
+from moegs_ns.training.samplers import Sampler
 
 
 @dataclass
@@ -69,6 +70,9 @@ def is_mixture(config: Any) -> bool:
 class GaussianModel(Model):
     """A model that trains Gaussians or what mixes them."""
 
+    recipe: Any
+    """How it is trained."""
+
     def training_outputs(self, view: View) -> dict[str, Any]:
         """Images of a training view and what the losses need beside them."""
         raise NotImplementedError
@@ -91,6 +95,13 @@ class GaussianModel(Model):
         view = view_from_cameras(camera).to(self.device)
         with no_tracing():
             return self.view_outputs(view, obb_box)
+
+    finish_starts: int | None = None
+    """First step on all images, of an expert that leaves some out until then."""
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """The sampler that chooses the training images; the recipe keeps and saves it."""
+        return self.recipe.make_sampler(table)
 
     def begin_training(self) -> None:
         """Load what the training starts from; the pipeline moves it to the device then."""

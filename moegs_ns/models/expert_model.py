@@ -31,9 +31,12 @@ from moegs_ns.models.base import (
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.resume import resume_expert
 from moegs_ns.models.teacher import Teacher, prepare_distillation
+from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
+from moegs_ns.training.honest import HonestConfig, honest_rows
 from moegs_ns.training.losses import TrainingRender, target_image
+from moegs_ns.training.samplers import Sampler
 
 
 @dataclass
@@ -52,10 +55,13 @@ class ExpertModelConfig(GaussianModelConfig):
     show the mean."""
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     """A trained mixture that teaches the expert beside the training images."""
+    honest: HonestConfig = field(default_factory=HonestConfig)
+    """Images that are left out until the end, so that a router can learn from them."""
 
     def check(self, config: TrainerConfig) -> None:
         """See base; also finds the teacher, if there is one."""
         super().check(config)
+        self.honest.check()
         resume_expert(config)
         corrects_poses = self.camera_optimizer.mode != "off"
         prepare_distillation(self.distillation, self.expert, corrects_poses=corrects_poses)
@@ -81,6 +87,8 @@ class ExpertModel(GaussianModel):
         )
         self.step = 0
         self._parts: list[TrainingRender] = []
+        self._honest_record: dict[str, Any] = {}
+        """What the run's record says of images that are left out; empty if none are."""
 
     def begin_training(self) -> None:
         """Open the teacher, if there is one."""
@@ -90,8 +98,22 @@ class ExpertModel(GaussianModel):
             self.recipe.supervision = Distillation(options, teacher, self.config.budget)
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """Where the points came from, and what the supervision tells."""
-        return super().training_record(earlier) | self.recipe.supervision.report()
+        """Where the points came from, what the supervision tells, and which images were left out
+        until which step."""
+        record = super().training_record(earlier) | self.recipe.supervision.report()
+        return record | self._honest_record
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        """See base; leaves the honest images out until the finish."""
+        sampler = super().make_sampler(table)
+        rows = honest_rows(table, self.config.honest.cameras)
+        if bool(rows.any()):
+            sampler.leave_out(rows)
+            self._honest_record = {
+                "honest_cameras": table.camera_ids[rows].unique().tolist(),
+                "honest_images": int(rows.sum()),
+            }
+        return sampler
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         return self.recipe.parameter_groups() | self.corrections.parameter_groups()
@@ -104,18 +126,26 @@ class ExpertModel(GaussianModel):
         assert optimizers is not None
         self.recipe.attach(optimizers.optimizers)
         self.recipe.scale_rates(optimizers.schedulers)
+        if self._honest_record:
+            trainer: Any = training_callback_attributes.trainer
+            self.finish_starts = self.config.honest.first_step_of_finish(trainer.total_steps)
+            self._honest_record |= {"finish_starts": self.finish_starts}
         return around_steps(self.before_step, self.after_step)
 
     def before_step(self, step: int) -> None:
-        """Bring the expert into its state at `step`."""
+        """Bring the expert into its state at `step`; from the finish on, draw all images."""
         self.step = step
         self.recipe.before_step(step)
+        if step == self.finish_starts and self.recipe.sampler is not None:
+            self.recipe.sampler.leave_out(None)
 
     def after_step(self, step: int) -> None:
-        """Let the recipe collect statistics and change the set of Gaussians."""
-        self.recipe.after_backward(step, self._parts)
-        self._parts = []
-        self.recipe.after_step(step)
+        """Let the recipe collect statistics and change the set of Gaussians, but for the finish:
+        then the set stays, since the weights of a router belong to its Gaussians."""
+        parts, self._parts = self._parts, []
+        if self.finish_starts is None or step < self.finish_starts:
+            self.recipe.after_backward(step, parts)
+            self.recipe.after_step(step)
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The training images, rendered time by time."""

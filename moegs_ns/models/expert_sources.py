@@ -13,21 +13,17 @@ from nerfstudio.plugins.registry import discover_methods
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
-from moegs_ns.experts.base import Expert
-from moegs_ns.experts.windows import Window, WindowedExpert, joined_config
+from moegs_ns.experts.windows import Window, joined_config
 from moegs_ns.launch.cli_args import option_args, parser_args
 from moegs_ns.launch.jobs import TrainingJob, expert_trainings, progress_of, train
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     Run,
-    check_same_scene,
     configured_frames,
-    open_run,
     run_of,
-    stored_scene,
-    without_prefix,
 )
+from moegs_ns.training.honest import HonestCameras
 
 PREFIX = "moegs-"
 """What the names of our methods begin with; it may be left out in lists of experts."""
@@ -215,27 +211,6 @@ def unique_names(methods: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def run_states(path: Path) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs that make one expert of a mixture and their models' states; empty if one is gone."""
-    paths = split_windows(str(path))
-    if not all(is_run(run) for run in paths):
-        return []
-    return [(run, run.model_state()) for run in map(open_run, paths)]
-
-
-def load_expert(expert: Expert, states: Sequence[tuple[Run, dict[str, Any]]]) -> None:
-    """Take the weights of a mixture's expert from its runs.
-
-    Raises:
-        ValueError: it was trained on another scene or other frames.
-    """
-    members = expert.members if isinstance(expert, WindowedExpert) else [expert]
-    for member, (run, model_state) in zip(members, states, strict=True):
-        state = without_prefix(model_state, "expert.")
-        check_same_scene(stored_scene(state), member.scene, run)
-        member.load_state_dict(state)
-
-
 # ---- training what is missing ----
 
 
@@ -275,6 +250,14 @@ def train_missing_experts(
     ]
 
 
+def honest_args(cameras: HonestCameras) -> list[str]:
+    """The option of an expert that leaves these cameras out until its finish."""
+    if cameras == "none":
+        return []
+    values = [cameras] if isinstance(cameras, str) else list(map(str, cameras))
+    return ["--honest-cameras", *values]
+
+
 def training_template(config: TrainerConfig) -> TrainingJob:
     """What the trainings of a router's experts take over from its config: data, seed, folder."""
     config.set_experiment_name()
@@ -291,6 +274,7 @@ def training_template(config: TrainerConfig) -> TrainingJob:
                 "pipeline.datamanager.",
                 skip=["data", "dataparser"],
             )
+            + honest_args(model.honest.cameras)
         ),
         data=Path(datamanager.data or datamanager.dataparser.data),
         parser=tuple(parser_args(datamanager.dataparser)),

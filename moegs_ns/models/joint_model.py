@@ -35,6 +35,7 @@ from moegs_ns.models.resume import LONGEST, resume_mixture
 from moegs_ns.routers import VolumeRouterConfig
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
+from moegs_ns.training.honest import HonestGatesConfig
 from moegs_ns.training.losses import TrainingRender, target_image
 
 
@@ -57,6 +58,10 @@ class JointModelConfig(MixtureModelConfig):
     """Unused: a finished run is pruned by `moegs-router --router`."""
     prune: tyro.conf.Suppress[PruneConfig] = field(default=PruneConfig())
     """Unused likewise."""
+    honest: tyro.conf.Suppress[HonestGatesConfig] = field(
+        default_factory=lambda: HonestGatesConfig(cameras="none")
+    )
+    """Unused, since experts and router see the same images."""
 
     def check(self, config: TrainerConfig) -> None:
         """Check the options, and copy in what decides the training of the experts: their models,
@@ -115,8 +120,13 @@ class JointModelConfig(MixtureModelConfig):
 def check_trains_jointly(name: str, model: ExpertModelConfig) -> None:
     """Raise ValueError if an expert asks for what only a training of its own gives."""
     has_corrections = model.camera_optimizer.mode != "off" or model.color_correction
-    if has_corrections or model.distillation.teacher is not None:
-        asked = "corrections of cameras" if has_corrections else "a teacher"
+    wishes = {
+        "corrections of cameras": has_corrections,
+        "a teacher": model.distillation.teacher is not None,
+        "honest cameras": model.honest.cameras != "none",
+    }
+    asked = next((wish for wish, is_asked in wishes.items() if is_asked), None)
+    if asked is not None:
         raise ValueError(
             f"Joint training expects experts that are trained on the images as they are, but "
             f"{name} asks for {asked}; switch that off, or train the expert alone and mix it with "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 import tyro
@@ -38,13 +38,17 @@ from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import ONE_SET, mixture_of, refuse_shading
 from moegs_ns.models.base import GaussianModel, GaussianModelConfig, is_mixture, scene_of
 from moegs_ns.models.camera_corrections import ExpertCorrections
+from moegs_ns.models.expert_loading import (
+    all_left_images_out,
+    finish_experts,
+    load_experts,
+    load_mixture,
+)
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
     ExpertSource,
     expert_source,
-    load_expert,
     method_config,
-    run_states,
     split_windows,
     train_missing_experts,
     trained_frames,
@@ -54,17 +58,14 @@ from moegs_ns.models.resume import resume_mixture, take_over
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import (
     check_frames,
-    check_same_scene,
     configured_frames,
-    open_run,
     run_of,
-    stored_scene,
     training_record,
-    without_prefix,
 )
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import SceneInfo
 from moegs_ns.seeds import run_seed
+from moegs_ns.training.honest import HonestGatesConfig
 from moegs_ns.training.losses import target_image
 from moegs_ns.training.optimizers import scaled_steps
 
@@ -99,6 +100,8 @@ class MixtureModelConfig(GaussianModelConfig):
     """What is removed from that mixture."""
     recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
     """How the router is trained."""
+    honest: HonestGatesConfig = field(default_factory=HonestGatesConfig)
+    """Which images tell the router whom to trust."""
     expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
     """The experts' own configurations, copied in when the run starts so that it needs no other."""
     expert_names: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -202,6 +205,8 @@ class MixtureModel(GaussianModel):
     config: MixtureModelConfig
     mixture: Mixture
     recipe: RouterRecipe
+    constant_weights: Float[Tensor, "E"] | None = None
+    """Of the best blend with constant weights; None until an evaluation begins."""
 
     def populate_modules(self) -> None:
         """Build experts without Gaussians; weights come from their runs or from a checkpoint."""
@@ -213,8 +218,6 @@ class MixtureModel(GaussianModel):
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
         self.responsibilities = StoredResponsibilities()
-        self.constant_weights: Float[Tensor, "E"] | None = None
-        """Of the best blend with constant weights; None until an evaluation begins."""
         self.pruning: PruningSchedule | None = None
         if self.config.prune.is_asked:
             self.pruning = PruningSchedule(self.config.prune, budget=self.config.budget, seed=seed)
@@ -235,55 +238,50 @@ class MixtureModel(GaussianModel):
             ValueError: an expert was trained on another scene or time range.
         """
         if self.config.mixture_run is not None:
-            self._load_mixture(self.config.mixture_run)
+            load_mixture(self.mixture, self.corrections, self.config.mixture_run)
             return
-        experts = self.mixture.experts
-        for k, (expert, path) in enumerate(zip(experts, self.config.experts, strict=True)):
-            states = run_states(path)
-            if not states:
-                CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")
-                return
-            load_expert(expert, states)
-            self.corrections.load(k, [state for _, state in states], str(path))
+        experts, paths = self.mixture.experts, self.config.experts
+        self.recipe.is_honest = self.config.honest.cameras != "none" and all_left_images_out(paths)
+        before_finish = self.recipe.is_honest
+        if not load_experts(experts, self.corrections, paths, before_finish=before_finish):
+            return
         # Built again, as the router has weights for each Gaussian, whose number is known only now.
         self.mixture = self._mixture(experts, scene_of(self.kwargs))
-
-    def _load_mixture(self, path: Path) -> None:
-        """Take the weights of experts and router from the run of a mixture."""
-        if not path.exists():
-            CONSOLE.print(f"The mixture's run {path} is gone; using this run's own checkpoint.")
-            return
-        run = open_run(path)
-        state = run.model_state()
-        mixture = without_prefix(state, "mixture.")
-        stored = stored_scene(without_prefix(mixture, "expert_modules.0."))
-        check_same_scene(stored, scene_of(self.kwargs), run, role="a mixture")
-        self.mixture.load_state_dict(mixture)
-        self.corrections.load_state_dict(without_prefix(state, "corrections."))
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
         """Seconds of the experts, also if their runs are gone by now."""
         seconds = self.config.expert_seconds()
-        return {"expert_seconds": earlier.get("expert_seconds") if seconds is None else seconds}
+        return {
+            "expert_seconds": earlier.get("expert_seconds") if seconds is None else seconds,
+            "honest_gates": self.recipe.is_honest,
+        }
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Prunes before the steps at which the schedule asks for it."""
+        """Prunes before the steps at which the schedule asks for it, and finishes the experts."""
         self.responsibilities.values = []  # They are those of the gates as they were before.
-        schedule, attributes = self.pruning, training_callback_attributes
-        if schedule is None:
-            return []
+        attributes, locations = training_callback_attributes, TrainingCallbackLocation
         assert attributes.optimizers is not None and attributes.pipeline is not None
         optimizers = attributes.optimizers.optimizers
+        trainer, schedule = cast(Any, attributes.trainer), self.pruning
         images: Any = attributes.pipeline.datamanager.train_dataset
 
         def prune_if_due(step: int) -> None:
-            if schedule.is_due(step):
+            if schedule is not None and schedule.is_due(step):
                 self.mixture = schedule.run_round(self.mixture, images.cameras, optimizers)
                 CONSOLE.print(schedule.describe(self.config.expert_names))
 
-        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prune_if_due)]
+        def finish_if_due(step: int) -> None:
+            last = self.config.honest.last_steps
+            last = last and scaled_steps(last, self.config.budget)
+            if self.recipe.is_honest and step == trainer.total_steps - 1 - last:
+                finish_experts(self.mixture.experts, self.config.experts)
+
+        return [
+            TrainingCallback([locations.BEFORE_TRAIN_ITERATION], prune_if_due),
+            TrainingCallback([locations.AFTER_TRAIN_ITERATION], finish_if_due),
+        ]
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The router's groups; the experts are frozen and in none."""

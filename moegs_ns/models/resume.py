@@ -29,14 +29,16 @@ LONGEST = 0
 
 
 def resume_expert(config: TrainerConfig) -> None:
-    """A resumed expert keeps its teacher unless the command names another."""
+    """A resumed expert keeps its teacher, unless the command names another, and the images that it
+    leaves out until its finish."""
     model: Any = config.pipeline.model
-    if config.load_dir is None or model.distillation.teacher is not None:
+    path = None if config.load_dir is None else Path(config.load_dir).parent / CONFIG_NAME
+    if path is None or not path.is_file():
         return
-    path = Path(config.load_dir).parent / CONFIG_NAME
-    if path.is_file():
-        earlier = read_config(path).pipeline.model
+    earlier = read_config(path).pipeline.model
+    if model.distillation.teacher is None:
         model.distillation = getattr(earlier, "distillation", model.distillation)
+    model.honest = getattr(earlier, "honest", model.honest)
 
 
 def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str = "") -> Any:

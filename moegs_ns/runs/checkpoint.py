@@ -21,6 +21,8 @@ from moegs_ns.scene import SceneInfo
 CONFIG_NAME = "config.yml"
 TRAINING_RECORD = "training.json"
 """File in a run's folder that says how it was trained."""
+BEFORE_FINISH = "before_finish.ckpt"
+"""File in the folder of an expert that left out honest images: the expert before it saw them."""
 MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
@@ -40,9 +42,15 @@ class Run:
     """The run's TrainerConfig."""
     checkpoint_path: Path
 
-    def model_state(self) -> dict[str, Any]:
-        """State of the model alone, on the CPU."""
-        return model_state(load_checkpoint(self.checkpoint_path)["pipeline"])
+    def model_state(self, *, before_finish: bool = False) -> dict[str, Any]:
+        """State of the model alone, on the CPU; that of the expert alone before its finish."""
+        path = self.before_finish_path if before_finish else self.checkpoint_path
+        return model_state(load_checkpoint(path)["pipeline"])
+
+    @property
+    def before_finish_path(self) -> Path:
+        """Where an expert that left out honest images is, as it was before it saw them."""
+        return self.config_path.parent / BEFORE_FINISH
 
 
 def open_run(path: Path) -> Run:

@@ -7,7 +7,7 @@ uninterrupted run would have drawn.
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from moegs_ns.scene import FrameTable
@@ -18,6 +18,11 @@ class Sampler(Protocol):
     """What the datamanager and the recipes need of a sampler."""
 
     table: FrameTable
+
+    @property
+    def may_draw(self) -> Bool[Tensor, "M"]:
+        """Whether each image is drawn at present."""
+        ...
 
     def next(self, step: int) -> Int[Tensor, "V"]:
         """Rows of the frame table to train on at this step."""
@@ -37,6 +42,10 @@ class Sampler(Protocol):
         """Draw only frames below `n` from now on."""
         ...
 
+    def leave_out(self, rows: Bool[Tensor, "M"] | None) -> None:
+        """Draw none of the marked images from now on; None for none left out."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next draws depend on, as tensors and plain types."""
         ...
@@ -47,7 +56,7 @@ class Sampler(Protocol):
 
 
 class SeededSampler:
-    """The frame table, the frame limit and the random stream that all samplers share."""
+    """The frame table, which of its images may be drawn, and the random stream that all share."""
 
     def __init__(self, table: FrameTable, views: int, seed: int) -> None:
         if len(table) == 0:
@@ -57,6 +66,7 @@ class SeededSampler:
         self.table = table
         self.views = views
         self._limit = int(table.frame_ids.max()) + 1
+        self._left_out = torch.zeros(len(table), dtype=torch.bool)
         self._generator = torch.Generator().manual_seed(seed)
         self._rebuild()
 
@@ -67,14 +77,35 @@ class SeededSampler:
             ValueError: no training image has a frame below `n`.
         """
         n = min(int(n), int(self.table.frame_ids.max()) + 1)
-        if not bool((self.table.frame_ids < n).any()):
+        frames = self.table.frame_ids[~self._left_out]
+        if not bool((frames < n).any()):
             raise ValueError(
                 f"No training image shows a frame below {n}; the first one is frame "
-                f"{int(self.table.frame_ids.min())}."
+                f"{int(frames.min())}."
             )
         if n != self._limit:
             self._limit = n
             self._rebuild()
+
+    def leave_out(self, rows: Bool[Tensor, "M"] | None) -> None:
+        """Draw none of the marked images from now on; None for none left out.
+
+        Raises:
+            ValueError: no image below the limit of frames would be left.
+        """
+        rows = torch.zeros(len(self.table), dtype=torch.bool) if rows is None else rows.cpu()
+        if not bool((~rows & (self.table.frame_ids < self._limit)).any()):
+            raise ValueError(
+                "No training image is left to draw; leave fewer cameras out (--honest-cameras)."
+            )
+        if not torch.equal(rows, self._left_out):
+            self._left_out = rows
+            self._rebuild()
+
+    @property
+    def may_draw(self) -> Bool[Tensor, "M"]:
+        """The images that are drawn: below the limit of frames and not left out."""
+        return (self.table.frame_ids < self._limit) & ~self._left_out
 
     def observe(
         self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
@@ -93,19 +124,24 @@ class SeededSampler:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The random stream and the frame limit."""
-        return {"generator": self._generator.get_state(), "limit": self._limit}
+        """The random stream, the frame limit and what is left out."""
+        return {
+            "generator": self._generator.get_state(),
+            "limit": self._limit,
+            "left_out": self._left_out.clone(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        if int(state["limit"]) != self._limit:
-            self._limit = int(state["limit"])
+        left_out = state.get("left_out", self._left_out).cpu()
+        if int(state["limit"]) != self._limit or not torch.equal(left_out, self._left_out):
+            self._limit, self._left_out = int(state["limit"]), left_out
             self._rebuild()
         # Checkpoints may be mapped to a GPU on load, but a generator's state lives on the CPU.
         self._generator.set_state(state["generator"].cpu())
 
     def _rebuild(self) -> None:
-        """Prepare for a new frame limit."""
+        """Prepare for other images that may be drawn."""
         raise NotImplementedError
 
 
@@ -141,7 +177,7 @@ class ShuffledSampler(SeededSampler):
         self._cursor = int(state["cursor"])
 
     def _rebuild(self) -> None:
-        self._eligible = torch.nonzero(self.table.frame_ids < self._limit).reshape(-1)
+        self._eligible = torch.nonzero(self.may_draw).reshape(-1)
         self._order, self._cursor = self._eligible[:0], 0
 
     def _shuffle(self) -> None:
@@ -161,8 +197,9 @@ class SameTimeSampler(SeededSampler):
     def _rebuild(self) -> None:
         first_row: dict[int, dict[int, int]] = {}
         pairs = zip(self.table.frame_ids.tolist(), self.table.camera_ids.tolist(), strict=True)
+        may_draw = self.may_draw.tolist()
         for row, (frame, camera) in enumerate(pairs):
-            if frame < self._limit:
+            if may_draw[row]:
                 first_row.setdefault(frame, {}).setdefault(camera, row)
         self._rows_of_frame = [
             torch.tensor(list(first_row[frame].values())) for frame in sorted(first_row)

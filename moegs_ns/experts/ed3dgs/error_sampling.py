@@ -137,12 +137,13 @@ class ErrorSampler(SeededSampler):
         return int(torch.multinomial(weights, 1, generator=self._generator))
 
     def _frame_weights(self) -> Float[Tensor, "F"]:
-        """Mean error of each frame over the cameras that show it: 0 for the best frame, 1 for the
-        worst one; even where all are equal.
+        """Mean error of each frame over the images of it that may be drawn: 0 for the best frame, 1
+        for the worst one; even where all are equal.
         """
-        sums = torch.zeros(len(self._frames)).index_add_(0, self._frame_of_image, self._errors)
-        counts = torch.bincount(self._frame_of_image, minlength=len(self._frames))
-        errors = (sums / counts)[self._is_drawn]
+        frames, errors = self._frame_of_image[self.may_draw], self._errors[self.may_draw]
+        sums = torch.zeros(len(self._frames)).index_add_(0, frames, errors)
+        counts = torch.bincount(frames, minlength=len(self._frames))
+        errors = sums[self._is_drawn] / counts[self._is_drawn]
         spread = errors.amax() - errors.amin()
         weights = self._is_drawn.float()
         if float(spread) > 0.0:
@@ -164,10 +165,12 @@ class ErrorSampler(SeededSampler):
         return far if len(far) else others
 
     def _rebuild(self) -> None:
-        self._is_drawn = self._frames < self._limit
+        may_draw = self.may_draw
         self._images_of_frame = [
-            torch.nonzero(self._frame_of_image == frame)[:, 0] for frame in range(len(self._frames))
+            torch.nonzero(may_draw & (self._frame_of_image == frame))[:, 0]
+            for frame in range(len(self._frames))
         ]
+        self._is_drawn = torch.tensor([len(images) > 0 for images in self._images_of_frame])
 
     def state_dict(self) -> dict[str, Any]:
         """The random stream, the errors, those that are not entered yet, and the last draw."""

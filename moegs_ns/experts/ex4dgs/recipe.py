@@ -316,14 +316,20 @@ class Ex4DGSRecipe(Recipe):
     def _count_pass(self, done: int) -> None:
         """At the end of a pass over the images, remove what hardly showed."""
         self.pass_steps += 1
-        table = self.shared_table if self.sampler is None else self.sampler.table
-        if table is None or self.pass_steps < int((table.frame_ids <= self.expert.duration).sum()):
+        if self.pass_steps < self._pass_length():
             return
         self.pass_steps = 0
         prune = self.config.error_prune
         if done > self.steps(prune.visibility_start):
             for densifier in self.densifiers:
                 densifier.remove(backtracking.hardly_shows(densifier.statistics, prune))
+
+    def _pass_length(self) -> float:
+        """Steps of a pass over all images that are drawn now; without images it never ends."""
+        if self.sampler is not None:
+            return int(self.sampler.may_draw.sum())
+        table = self.shared_table
+        return math.inf if table is None else int((table.frame_ids <= self.expert.duration).sum())
 
     def _grow_if_due(self, done: int) -> None:
         growth, duration = self.config.growth, int(self.expert.duration)
