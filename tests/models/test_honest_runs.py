@@ -195,7 +195,7 @@ def test_gaussians_in_another_order_are_refused(tiny_runs, honest, tmp_path: Pat
         checkpoint.write_bytes(whole)
 
 
-@pytest.mark.parametrize("saved", [19, 34])
+@pytest.mark.parametrize("saved", [20, 35])
 def test_an_expert_resumes_before_and_in_its_finish(tiny_runs, honest, saved: int):
     """The run ends where an uninterrupted one does, and keeps what it was before the finish."""
     output = honest["output"]
@@ -211,7 +211,7 @@ def test_an_expert_resumes_before_and_in_its_finish(tiny_runs, honest, saved: in
                 torch.testing.assert_close(found[name], value, msg=name)
 
 
-@pytest.mark.parametrize("saved", [14, 34])
+@pytest.mark.parametrize("saved", [15, 35])
 def test_a_router_resumes_in_every_stage(tiny_runs, honest, saved: int):
     whole, _ = router(tiny_runs, honest, save_all, last_quarter, name=f"w{saved}")
     again = resume(whole, saved)
