@@ -9,7 +9,7 @@ from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
 from moegs_ns.scene import FrameTable
-from moegs_ns.training.samplers import SeededSampler
+from moegs_ns.training.samplers import Sampler
 
 UNSEEN_ERROR = 100.0
 """Error of an image that has not been trained on, so that its frame comes soon."""
@@ -72,7 +72,7 @@ class Observation:
         return self.l1
 
 
-class ErrorSampler(SeededSampler):
+class ErrorSampler(Sampler):
     """One image per step, by a camera far from the last one (Bae et al., ECCV 2024).
 
     Errors count from the step after next on, so that no step waits for the GPU to finish the one
