@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from moegs_ns.gaussians import GaussianParams
 from moegs_ns.splatting import RenderOutput
+from moegs_ns.training.optimizers import replace_parameter
 
 RESET_OPACITY = 0.01
 """Largest opacity after a reset."""
@@ -165,16 +166,13 @@ class Densifier:
         So do their statistics, but for those that are given.
         """
         count = len(gaussians["means"])
+
+        def extended(values: Tensor) -> Tensor:
+            return torch.cat([values, values.new_zeros(count, *values.shape[1:])])
+
         for name, old in list(self.parameters.items()):
             new = torch.nn.Parameter(torch.cat([old.data, gaussians[name].to(old)]))
-            optimizer = self.optimizers[name]
-            state = optimizer.state.pop(old, {})
-            for key, value in state.items():
-                if key != "step":
-                    state[key] = torch.cat([value, value.new_zeros(count, *value.shape[1:])])
-            if state:
-                optimizer.state[new] = state
-            optimizer.param_groups[0]["params"] = [new]
+            replace_parameter([self.optimizers[name]], old, new, extended)
             self.parameters[name] = new
         for name, values in self.statistics.items():
             new_values = (statistics or {}).get(name, values.new_zeros(count))
