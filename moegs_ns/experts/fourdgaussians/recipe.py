@@ -66,11 +66,8 @@ class HexPlaneRecipe(Recipe):
 
     @property
     def resets_opacities(self) -> bool:
-        config = self.config
-        return (
-            config.reset_every is not None
-            and config.reset_every <= config.densification.refine_stop_iter
-        )
+        every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
+        return every is not None and every <= stop
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
