@@ -23,7 +23,8 @@ class DeformedExpertConfig(ExpertConfig):
     width: int = 128
     """Units of the decoders' layers."""
     deform_opacity: bool = True
-    """Whether opacity changes over time; published as False for videos of one moving camera."""
+    """Whether opacity changes over time; published as False for HyperNeRF, and by 4DGaussians also
+    for D-NeRF and DyCheck."""
     deform_sh: bool = True
     """Whether colour changes over time; published as False for these, and by E-D3DGS for
     Technicolor."""
