@@ -70,11 +70,9 @@ class Gaussians:
             given = ((part.features, part) for part in parts)
             features = cat_padded([part.means[:, :0] if f is None else f for f, part in given])
         sh = cat_padded([part.sh.flatten(1) for part in parts])
+        names = ("means", "quats", "scales", "opacities")
         return Gaussians(
-            means=torch.cat([part.means for part in parts]),
-            quats=torch.cat([part.quats for part in parts]),
-            scales=torch.cat([part.scales for part in parts]),
-            opacities=torch.cat([part.opacities for part in parts]),
+            **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
             sh=sh.unflatten(1, (-1, 3)),
             features=features,
             eps2d=_shared_or_cat(parts, "eps2d"),
@@ -110,18 +108,18 @@ class GaussianParams(nn.ParameterDict):
             parameter.grad = None
 
 
-def cat_or_single(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Concatenate along `dim`; a single part is handed on, not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
+def cat_or_single(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the first axis; a single part is handed on, not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def cat_padded(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Concatenate along `dim` what differs in its last axis; missing columns are zeros."""
+def cat_padded(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate what differs in its last axis; missing columns are zeros."""
     width = max(part.shape[-1] for part in parts)
     if all(part.shape[-1] == width for part in parts):
-        return cat_or_single(parts, dim)
+        return cat_or_single(parts)
     padded = [torch.nn.functional.pad(part, (0, width - part.shape[-1])) for part in parts]
-    return torch.cat(padded, dim=dim)
+    return torch.cat(padded)
 
 
 def _shared_or_cat(parts: Sequence[Gaussians], name: str) -> Any:

@@ -6,6 +6,7 @@ one half: expected and median depth exist in the same pixels of a set of Gaussia
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from jaxtyping import Float
@@ -18,8 +19,9 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.fuse import fused_parts
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import VolumeMixture, cull_near
-from moegs_ns.splatting import median_depth, median_depth_experts, render
+from moegs_ns.splatting import project_experts, render
 from moegs_ns.splatting.projection import MEDIAN_TRANSMITTANCE, NEAR
+from moegs_ns.splatting.rendering import backend_for, merge_projections
 
 SOLID = 1.0 - MEDIAN_TRANSMITTANCE
 """Opacity from which a pixel shows a surface and has a median depth; others are not compared."""
@@ -52,6 +54,35 @@ def expected_of_mixture(mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
     return torch.where(rendered.accumulation >= SOLID, rendered.depth, 0.0)
 
 
+@torch.no_grad()
+def median_depth_experts(
+    experts: Sequence[Gaussians],
+    view: View,
+    *,
+    near: Sequence[float] | None = None,
+    backend: ModuleType | None = None,
+) -> Float[Tensor, "E C H W 1"]:
+    """Depth of the first Gaussian, near to far, at which accumulated opacity reaches one half, of
+    every expert by itself.
+
+    Distance of the Gaussian's centre along the optical axis in world units; 0 where total opacity
+    stays below one half. Unlike the expected depth it never lies between two surfaces.
+
+    Raises:
+        ValueError: the cameras show different times.
+    """
+    view.assert_one_time()
+    backend = backend or backend_for(experts[0].means.device)
+    projection, image_ids = merge_projections(
+        project_experts(experts, view, near=near, backend=backend)
+    )
+    shape = (len(experts) * len(view), view.height, view.width)
+    if not len(projection.depths):
+        return projection.depths.new_zeros(len(experts), len(view), *shape[1:], 1)
+    medians = backend.rasterize_median(projection, image_ids, shape)
+    return medians.unflatten(0, (len(experts), len(view)))
+
+
 def median_of_mixture(mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
     """That of the expert with the largest gate; the Volume Router's mixture is one set.
 
@@ -68,7 +99,11 @@ def median_of_mixture(mixture: Mixture, view: View) -> Float[Tensor, "H W 1"]:
 
 
 EXPECTED = Depth("expected", expected_of_set, expected_of_mixture)
-MEDIAN = Depth("median", lambda g, view, near: median_depth(g, view, near=near), median_of_mixture)
+MEDIAN = Depth(
+    "median",
+    lambda gaussians, view, near: median_depth_experts([gaussians], view, near=[near])[0],
+    median_of_mixture,
+)
 DEPTHS = (EXPECTED, MEDIAN)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol, cast, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -10,20 +11,25 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from moegs_ns.experts.base import Expert
+from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.projection import num_bases
 
 
-@runtime_checkable
-class HeadsConfig(Protocol):
-    """What the heads take from an expert's configuration."""
+@dataclass
+class DeformedExpertConfig(ExpertConfig):
+    """Shape of an expert whose deformation is decoded by heads."""
 
-    width: int
-    sh_degree: int
-    deform_opacity: bool
-    deform_sh: bool
-    tf32: bool
+    width: int = 128
+    """Units of the decoders' layers."""
+    deform_opacity: bool = True
+    """Whether opacity changes over time; published as False for HyperNeRF, and by 4DGaussians also
+    for D-NeRF and DyCheck."""
+    deform_sh: bool = True
+    """Whether colour changes over time; published as False for these, and by E-D3DGS for
+    Technicolor."""
+    tf32: bool = True
+    """Multiply the matrices of the heads in TF32 on a GPU, which is faster."""
 
 
 class DeformationHeads(nn.ModuleDict):
@@ -33,7 +39,7 @@ class DeformationHeads(nn.ModuleDict):
     more than their arithmetic.
     """
 
-    def __init__(self, config: HeadsConfig) -> None:
+    def __init__(self, config: DeformedExpertConfig) -> None:
         width, sizes = config.width, {"means": 3, "scales": 3, "quats": 4}
         if config.deform_opacity:
             sizes["opacities"] = 1

@@ -166,7 +166,7 @@ class Recipe(nn.Module):
         errors = self.supervision.errors(parts, self.ssim_lambda(step), step)
         if self.sampler is not None:
             indices = torch.cat([part.indices for part in parts])
-            self.sampler.observe(indices, errors.l1.detach(), errors.ssim)
+            self.sampler.observe(indices, errors.l1, errors.ssim)
         return {"photometric": errors.loss} | self.regularizers()
 
     def regularizers(self) -> dict[str, Tensor]:

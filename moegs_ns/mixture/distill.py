@@ -16,8 +16,7 @@ from moegs_ns.training.losses import (
     PhotometricErrors,
     Supervision,
     TrainingRender,
-    distillation_loss,
-    unweighted_distillation_loss,
+    photometric_loss,
 )
 from moegs_ns.training.optimizers import scaled_steps
 
@@ -153,15 +152,21 @@ def distilled_loss(
     ssim_lambda: float,
     normalize: bool = False,
 ) -> Float[Tensor, ""]:
-    """Eq. 11 where the teacher shows a gate, the unweighted loss of appendix G otherwise.
+    """Ground truth where the student's gate is high, the mixture's image where it is low (Eq. 11).
 
-    With `normalize` the loss is divided by the mean of λ·G + (1 - λ)·(1 - G), so that its gradients
-    are as large as those of a plain loss.
+    `lam` balances the two terms; without a gate both count at every pixel alike (appendix G). With
+    `normalize` the loss is divided by the mean of λ·G + (1 - λ)·(1 - G), so that its gradients are
+    as large as those of a plain loss.
     """
-    if teacher.gate is None:
-        return unweighted_distillation_loss(pred, target, teacher.image, lam, ssim_lambda)
-    loss = distillation_loss(pred, target, teacher.image, teacher.gate, lam, ssim_lambda)
+    gate = teacher.gate
+    if gate is None:
+        images = (target, teacher.image)
+        truth, taught = (photometric_loss(pred, image, ssim_lambda) for image in images)
+        return lam * truth + (1.0 - lam) * taught
+    trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
+    doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher.image, ssim_lambda)
+    loss = lam * trusted + (1.0 - lam) * doubted
     if not normalize:
         return loss
-    weights = lam * teacher.gate + (1.0 - lam) * (1.0 - teacher.gate)
+    weights = lam * gate + (1.0 - lam) * (1.0 - gate)
     return loss / weights.mean().clamp(min=1e-3)

@@ -114,12 +114,9 @@ def opacity(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
 def random(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
     """Uniform random numbers: the baseline of any criterion."""
     generator = torch.Generator().manual_seed(seed)
-    return Importance(
-        [
-            torch.rand(len(zeros), generator=generator, dtype=torch.double).to(zeros)
-            for zeros in zeros_per_gaussian(mixture)
-        ]
-    )
+    zeros = zeros_per_gaussian(mixture)
+    draws = (torch.rand(len(z), generator=generator, dtype=torch.double).to(z) for z in zeros)
+    return Importance(list(draws))
 
 
 CriterionName = Literal["gate-gradient", "gated-contribution", "contribution", "opacity", "random"]

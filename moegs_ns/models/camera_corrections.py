@@ -73,12 +73,10 @@ class CameraCorrections(nn.Module):
                 f"Corrections are learned for training cameras {list(self._row_of)}, but the "
                 f"batch shows cameras {ids}; switch the corrections off for this data set."
             )
-        return cat_or_single([self._row_on(device, self._row_of[camera]) for camera in ids])
-
-    def _row_on(self, device: torch.device, row: int) -> Int[Tensor, "1"]:
-        if (device, row) not in self._rows:
-            self._rows[device, row] = torch.tensor([row], device=device)
-        return self._rows[device, row]
+        wanted = [(device, self._row_of[camera]) for camera in ids]
+        for key in set(wanted) - self._rows.keys():
+            self._rows[key] = torch.tensor([key[1]], device=device)
+        return cat_or_single([self._rows[key] for key in wanted])
 
     def correct_poses(self, view: View) -> View:
         """The view from where its cameras are believed to stand."""

@@ -193,14 +193,9 @@ class JointModel(MixtureModel):
         """See base; also what every expert rendered, whose targets the batch will bring."""
         view = view.to(self.device)
         # Let every recipe add its probes between projection and rasterisation.
-        projected = [
-            recipe.to_rasterize(one)
-            for recipe, one in zip(
-                self.recipe.experts.values(),
-                self.mixture.project(view, camera=view.training_camera),
-                strict=True,
-            )
-        ]
+        sets = self.mixture.project(view, camera=view.training_camera)
+        pairs = zip(self.recipe.experts.values(), sets, strict=True)
+        projected = [recipe.to_rasterize(one) for recipe, one in pairs]
         backgrounds = self.recipe.backgrounds(self.step)
         render = self.mixture.render(view, projected=projected, backgrounds=backgrounds)
         # Keep the screen gradients of every expert, by which it is densified.

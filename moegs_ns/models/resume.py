@@ -44,16 +44,11 @@ def resume_expert(config: TrainerConfig) -> None:
 def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str = "") -> Any:
     """A resumed mixture keeps its experts and, where the command leaves them open, its options.
 
-    Args:
-        kind: class of the model's config.
-        wanted: what is trained, for the message.
-        remedy: what else can be done with another run.
-
-    Returns:
-        The earlier run's config; None where the command resumes nothing or names experts.
+    Returns the earlier run's config; None where the command resumes nothing or names experts.
 
     Raises:
-        ValueError: the run to resume is one of something else.
+        ValueError: the model of the run to resume is not of the `kind` that is trained; the
+            message says what is `wanted`, and the `remedy` for another run.
     """
     model: Any = config.pipeline.model
     if config.load_dir is None or model.experts or model.mixture_run is not None:

@@ -130,11 +130,6 @@ class Teacher:
         self._kept: dict[int, UInt8[Tensor, "H W D"]] = {}
         self._bytes_left = config.cache_gb * 1e9
 
-    @property
-    def num_kept(self) -> int:
-        """Images in memory."""
-        return len(self._kept)
-
     def __call__(self, part: TrainingRender) -> TeacherTargets:
         """What the teacher shows in the images that the student has just rendered."""
         device = part.target.device

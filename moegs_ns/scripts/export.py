@@ -26,13 +26,7 @@ class Export:
     """Render held-out views before and after, where the data set is at hand."""
 
     def main(self) -> None:
-        """Write the copy, print and write what it saves and costs.
-
-        Raises:
-            FileNotFoundError: there is no such run.
-            OSError: the copy cannot be written; nothing is left of it.
-            ValueError: there is no such export, the output exists, or the run is compact already.
-        """
+        """Write the copy, print and write what it saves and costs."""
         if not self.compact:
             raise ValueError(
                 "moegs export expects the kind of copy to make and knows one, compact runs; add "

@@ -37,13 +37,7 @@ class Fuse:
     """Also render the fused set in all held-out views and print its PSNR."""
 
     def main(self) -> None:
-        """Measure, fuse, write, print.
-
-        Raises:
-            FileNotFoundError: there is no such run.
-            ValueError: it is no run of a mixture with gates per pixel, an expert decodes colours
-                per pixel, or a number is out of range.
-        """
+        """Measure, fuse, write, print."""
         if not 0.0 <= self.time <= 1.0:
             raise ValueError(f"--time expects a time in [0, 1] over the clip, got {self.time:g}.")
         if self.max_views is not None and self.max_views < 1:

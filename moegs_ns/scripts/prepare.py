@@ -57,13 +57,7 @@ class PreparePoints(PreparedPointsOptions):
     """Replace the file if it exists."""
 
     def main(self) -> None:
-        """Triangulate, write the file, print what is in it.
-
-        Raises:
-            FileExistsError: the file exists already.
-            ImportError: pycolmap is not installed.
-            ValueError: the scene or an option does not allow it.
-        """
+        """Triangulate, write the file, print what is in it."""
         # Check what needs no image.
         require_pycolmap()
         config = replace(self.dataparser, data=self.data or self.dataparser.data)
@@ -100,14 +94,7 @@ class PreparePoses:
     """Replace poses_bounds.npy if it exists."""
 
     def main(self) -> None:
-        """Read the model, write the file.
-
-        Raises:
-            FileExistsError: the file exists already.
-            FileNotFoundError: there is no such scene or model.
-            ImportError: pycolmap is not installed.
-            ValueError: the model lacks a camera, or is distorted.
-        """
+        """Read the model, write the file."""
         require_pycolmap("Reading a COLMAP model")
         output = self.data / POSES_BOUNDS
         if output.exists() and not self.overwrite:

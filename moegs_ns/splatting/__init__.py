@@ -1,6 +1,5 @@
 """Splatting: gsplat on CUDA, Numba on the CPU, plain torch as the reference, behind one face."""
 
-from moegs_ns.splatting.median_depth import median_depth, median_depth_experts
 from moegs_ns.splatting.rendering import (
     ExpertRenderOutputs,
     ProjectedGaussians,
@@ -18,8 +17,6 @@ __all__ = [
     "ProjectedGaussians",
     "RenderOutput",
     "composite",
-    "median_depth",
-    "median_depth_experts",
     "project",
     "project_experts",
     "rasterize",

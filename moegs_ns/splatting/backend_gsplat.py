@@ -74,7 +74,7 @@ def project(
     if radii.ndim == 3:  # newer releases give one radius per axis
         radii = radii.amin(dim=-1).clamp(max=1) * radii.amax(dim=-1)
     # What is cached must not lie in the memory of a captured graph.
-    pairs = _pairs if is_capturing() else _kept_pairs
+    pairs = _pairs.__wrapped__ if is_capturing() else _pairs
     camera_ids, gaussian_ids = pairs(len(view), len(means), radii.device)
     # All rows, as a compaction to the visible ones would synchronise with the GPU.
     return Projection(
@@ -94,14 +94,12 @@ def rasterize(
     projection: Projection,
     channels: Float[Tensor, "n D"],
     image_ids: Int[Tensor, "n"],
-    num_images: int,
-    width: int,
-    height: int,
+    shape: tuple[int, int, int],
 ) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
     """See `reference.rasterize`."""
     from gsplat import rasterize_to_pixels
 
-    offsets, flatten_ids = _sort(projection, image_ids, num_images, width, height)
+    offsets, flatten_ids = _sort(projection, image_ids, shape)
     num_channels = channels.shape[1]
     padding = min(n for n in COMPILED_CHANNELS if n >= num_channels) - num_channels
     if padding:
@@ -111,8 +109,8 @@ def rasterize(
         conics=projection.conics.contiguous(),
         colors=channels.contiguous(),
         opacities=projection.opacities.contiguous(),
-        image_width=width,
-        image_height=height,
+        image_width=shape[2],
+        image_height=shape[1],
         tile_size=TILE_SIZE,
         isect_offsets=offsets,
         flatten_ids=flatten_ids,
@@ -125,9 +123,7 @@ def rasterize(
 def rasterize_median(
     projection: Projection,
     image_ids: Int[Tensor, "n"],
-    num_images: int,
-    width: int,
-    height: int,
+    shape: tuple[int, int, int],
 ) -> Float[Tensor, "I H W 1"]:
     """See `reference.rasterize_median`.
 
@@ -137,7 +133,8 @@ def rasterize_median(
     """
     from gsplat import rasterize_to_indices_in_range
 
-    offsets, flatten_ids = _sort(projection, image_ids, num_images, width, height)
+    num_images, height, width = shape
+    offsets, flatten_ids = _sort(projection, image_ids, shape)
     starts = torch.cat([offsets.flatten(), offsets.new_tensor([len(flatten_ids)])])
     ends = starts[1:].unflatten(0, (num_images, -1))[:, -1].tolist()
     longest = starts.diff().unflatten(0, (num_images, -1)).amax(1).tolist()
@@ -167,11 +164,12 @@ def rasterize_median(
 
 
 def _sort(
-    projection: Projection, image_ids: Int[Tensor, "n"], num_images: int, width: int, height: int
+    projection: Projection, image_ids: Int[Tensor, "n"], shape: tuple[int, int, int]
 ) -> tuple[Int[Tensor, "I h w"], Int[Tensor, "m"]]:
     """Where the list of each tile of each image starts, and all lists of rows, near to far."""
     from gsplat import isect_offset_encode, isect_tiles
 
+    num_images, height, width = shape
     tile_width, tile_height = -(-width // TILE_SIZE), -(-height // TILE_SIZE)
     count_name = _first_parameter(isect_tiles, ("n_images", "n_cameras"))
     ids_name = _first_parameter(isect_tiles, ("image_ids", "camera_ids"))
@@ -199,21 +197,14 @@ def _sort(
     return offsets, flatten_ids
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
 def _pairs(
     num_cameras: int, count: int, device: torch.device
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Camera and Gaussian of every pair."""
+    """Camera and Gaussian of every pair; cached, as they are the same from frame to frame."""
     cameras = torch.arange(num_cameras, device=device)[:, None].expand(-1, count).flatten()
     return cameras, torch.arange(count, device=device).repeat(num_cameras)
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # Whoever asks first, gradients must be able to pass later.
-def _kept_pairs(
-    num_cameras: int, count: int, device: torch.device
-) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """`_pairs`, which are the same from frame to frame."""
-    return _pairs(num_cameras, count, device)
 
 
 @cache

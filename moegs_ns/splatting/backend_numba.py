@@ -29,9 +29,7 @@ def rasterize(
     projection: Projection,
     channels: Float[Tensor, "n D"],
     image_ids: Int[Tensor, "n"],
-    num_images: int,
-    width: int,
-    height: int,
+    shape: tuple[int, int, int],
 ) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
     """See `reference.rasterize`."""
     return _Rasterize.apply(  # type: ignore[return-value]
@@ -39,20 +37,17 @@ def rasterize(
         projection.conics,
         projection.opacities,
         channels,
-        _sort(projection, image_ids, (num_images, height, width)),
-        (num_images, height, width),
+        _sort(projection, image_ids, shape),
+        shape,
     )
 
 
 def rasterize_median(
     projection: Projection,
     image_ids: Int[Tensor, "n"],
-    num_images: int,
-    width: int,
-    height: int,
+    shape: tuple[int, int, int],
 ) -> Float[Tensor, "I H W 1"]:
     """See `reference.rasterize_median`."""
-    shape = (num_images, height, width)
     flatten_ids, tile_starts, _, _ = _sort(projection, image_ids, shape)
     means2d = _array(projection.means2d)
     with _exclusive():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import torch
+from gsplat.utils import normalized_quat_to_rotmat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -89,15 +90,7 @@ def project(
 
 def covariance(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
     """World covariance R S Sᵀ Rᵀ; quaternions (w first) are normalised here."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
-    rotation = torch.stack(
-        [
-            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-        ],
-        dim=-1,
-    ).reshape(-1, 3, 3)  # fmt: skip
+    rotation = normalized_quat_to_rotmat(torch.nn.functional.normalize(quats, dim=-1))
     stretched = rotation * scales[:, None, :]
     return stretched @ stretched.transpose(1, 2)
 
@@ -164,9 +157,9 @@ def _conics_and_radii(
 ) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
     """Inverse of the covariance and three standard deviations, rounded up."""
     xx, xy, yy = covariance2d.unbind(-1)
-    determinant = xx * yy - xy * xy
+    determinant = _determinant(covariance2d)
     is_proper = determinant > 0
-    safe = torch.where(is_proper, determinant, torch.ones_like(determinant))
+    safe = torch.where(is_proper, determinant, 1.0)
     conics = torch.stack([yy, -xy, xx], dim=-1) / safe[:, None]
     with torch.no_grad():
         mean = 0.5 * (xx + yy)
@@ -193,7 +186,7 @@ def alphas_at(
     distance = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     alpha = (opacities * torch.exp(-distance)).clamp(max=MAX_ALPHA)
     is_drawn = (distance >= 0) & (alpha >= MIN_ALPHA)
-    return torch.where(is_drawn, alpha, torch.zeros_like(alpha))
+    return torch.where(is_drawn, alpha, 0.0)
 
 
 def apply_eps2d(
@@ -224,9 +217,7 @@ def apply_eps2d(
     # Untouched rows keep their bits, so that the company of other experts changes nothing; ones in
     # the place of their determinant keep the unused branch and its gradient finite.
     is_changed = is_narrow & (own != DEFAULT_EPS2D)
-    safe = torch.where(
-        is_changed | (is_narrow & is_antialiased), determinant, torch.ones_like(determinant)
-    )
+    safe = torch.where(is_changed | (is_narrow & is_antialiased), determinant, 1.0)
     before = torch.stack([c, -b, a], dim=-1) / safe[:, None] - _round(
         torch.full_like(like, DEFAULT_EPS2D)
     )
@@ -234,9 +225,7 @@ def apply_eps2d(
     conics, radii = _conics_and_radii(after)
     determinant_after = _determinant(after)
     is_proper = determinant_after > 0
-    ratio = _determinant(before) / torch.where(
-        is_proper, determinant_after, torch.ones_like(determinant_after)
-    )
+    ratio = _determinant(before) / torch.where(is_proper, determinant_after, 1.0)
     # The smallest positive ratio keeps the square root differentiable for Gaussians without extent.
     factor = torch.sqrt(ratio.clamp(min=1e-12))
     is_weakened = is_antialiased & is_narrow & is_proper
@@ -244,7 +233,7 @@ def apply_eps2d(
         projection,
         conics=torch.where(is_changed[:, None], conics, projection.conics),
         radii=torch.where(is_changed, radii, projection.radii),
-        opacities=like * torch.where(is_weakened, factor, torch.ones_like(factor)),
+        opacities=like * torch.where(is_weakened, factor, 1.0),
     )
 
 

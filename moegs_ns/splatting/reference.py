@@ -25,11 +25,13 @@ def rasterize(
     projection: Projection,
     channels: Float[Tensor, "n D"],
     image_ids: Int[Tensor, "n"],
-    num_images: int,
-    width: int,
-    height: int,
+    shape: tuple[int, int, int],
 ) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
-    """Composite each Gaussian into its image, front to back (Eq. 5); returns channels and alpha."""
+    """Composite each Gaussian into its image, front to back (Eq. 5); returns channels and alpha.
+
+    `shape` is that of the images: their number I, height H and width W.
+    """
+    num_images, height, width = shape
     images, alphas = [], []
     for image in range(num_images):
         order = _near_to_far(projection, image_ids == image)
@@ -42,13 +44,12 @@ def rasterize(
 def rasterize_median(
     projection: Projection,
     image_ids: Int[Tensor, "n"],
-    num_images: int,
-    width: int,
-    height: int,
+    shape: tuple[int, int, int],
 ) -> Float[Tensor, "I H W 1"]:
     """Depth of the first Gaussian, near to far, at which transmittance is at most one half; 0 where
     none is. Not differentiable.
     """
+    num_images, height, width = shape
     images = []
     for image in range(num_images):
         order = _near_to_far(projection, image_ids == image)

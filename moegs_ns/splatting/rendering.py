@@ -268,12 +268,11 @@ def rasterize(
         channels = torch.cat([channels, cat_padded(further)], dim=1)
         widths[3] = max(part.shape[1] for part in further)
     # Sort once and rasterise once.
+    shape = (len(sets) * len(view), view.height, view.width)
     if len(channels):
-        image, alpha = backend.rasterize(
-            projection, channels, image_ids, len(sets) * len(view), view.width, view.height
-        )
+        image, alpha = backend.rasterize(projection, channels, image_ids, shape)
     else:
-        image, alpha = _empty_images(projection, channels, len(sets) * len(view), view)
+        image, alpha = _empty_images(projection, channels, shape)
     # Take the images apart again.
     image, alpha = (whole.unflatten(0, (len(sets), len(view))) for whole in (image, alpha))
     rgb, depth, gaussian_features, extra = image.split(widths, dim=-1)
@@ -297,12 +296,12 @@ def merge_projections(
 
 
 def _empty_images(
-    projection: Projection, channels: Float[Tensor, "0 D"], num_images: int, view: View
+    projection: Projection, channels: Float[Tensor, "0 D"], shape: tuple[int, int, int]
 ) -> tuple[Float[Tensor, "I H W D"], Float[Tensor, "I H W 1"]]:
     """Zeros that still belong to the autograd graph."""
     inputs = (channels, projection.opacities, projection.means2d, projection.conics)
     zero = torch.stack([value.sum() for value in inputs]).sum()
-    images = zero + channels.new_zeros(num_images, view.height, view.width, channels.shape[1] + 1)
+    images = zero + channels.new_zeros(*shape, channels.shape[1] + 1)
     return images[..., :-1], images[..., -1:]
 
 

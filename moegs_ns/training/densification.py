@@ -4,8 +4,7 @@ Parameters and optimiser states are rewritten by gsplat's operations, and the op
 of gsplat's `DefaultStrategy` where they mean the same. When to act is up to each family's recipe.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 
 from moegs_ns.gaussians import GaussianParams
 from moegs_ns.splatting import RenderOutput
+from moegs_ns.training.optimizers import replace_parameter
 
 RESET_OPACITY = 0.01
 """Largest opacity after a reset."""
@@ -86,10 +86,7 @@ class Densifier:
 
     @torch.no_grad()
     def observe(self, render: RenderOutput, num_views: int) -> None:
-        """Add the screen gradients of a render that retained them.
-
-        The loss is a mean over `num_views`; the statistic is that of one view's own loss.
-        """
+        """Add the `screen_gradients` of a render that retained them."""
         gradients, ids = screen_gradients(render, num_views), render.projected.ids
         if gradients is None:
             return
@@ -128,7 +125,11 @@ class Densifier:
 
     def split(self, is_split: Bool[Tensor, "N"]) -> None:
         """Replace the marked Gaussians by two smaller ones each, which are appended."""
-        with _seeded(self.generator):
+        # gsplat draws from torch's global random numbers, which are restored afterwards.
+        seed = int(torch.randint(2**31, (), generator=self.generator))
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
             split(self.parameters, self.optimizers, self.statistics, is_split)
 
     def _within_cap(
@@ -165,16 +166,13 @@ class Densifier:
         So do their statistics, but for those that are given.
         """
         count = len(gaussians["means"])
+
+        def extended(values: Tensor) -> Tensor:
+            return torch.cat([values, values.new_zeros(count, *values.shape[1:])])
+
         for name, old in list(self.parameters.items()):
             new = torch.nn.Parameter(torch.cat([old.data, gaussians[name].to(old)]))
-            optimizer = self.optimizers[name]
-            state = optimizer.state.pop(old, {})
-            for key, value in state.items():
-                if key != "step":
-                    state[key] = torch.cat([value, value.new_zeros(count, *value.shape[1:])])
-            if state:
-                optimizer.state[new] = state
-            optimizer.param_groups[0]["params"] = [new]
+            replace_parameter([self.optimizers[name]], old, new, extended)
             self.parameters[name] = new
         for name, values in self.statistics.items():
             new_values = (statistics or {}).get(name, values.new_zeros(count))
@@ -214,13 +212,3 @@ def screen_gradients(
     if len(norms) == 1:  # Saves two launches per step.
         return norms[0], is_visible[0].to(norms.dtype)
     return norms.sum(0), is_visible.sum(0).to(norms.dtype)
-
-
-@contextmanager
-def _seeded(generator: torch.Generator) -> Iterator[None]:
-    """Seed torch's global random numbers from a generator of our own; restores them afterwards."""
-    seed = int(torch.randint(2**31, (), generator=generator))
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -24,13 +24,13 @@ WINDOW = 11
 
 @dataclass(frozen=True, eq=False)
 class PhotometricErrors:
-    """Errors of a batch of images, and the loss that is made of them."""
+    """The loss of a batch of images, and their errors, which are detached from its graph."""
 
     loss: Float[Tensor, ""]
     """(1 - λ)·L1 + λ·(1 - SSIM), averaged over images."""
     l1: Float[Tensor, "C"]
     ssim: Float[Tensor, "C"] | None
-    """Detached from the graph; None where λ is 0, since it is not computed then."""
+    """None where λ is 0, since it is not computed then."""
 
 
 def photometric_errors(
@@ -41,10 +41,10 @@ def photometric_errors(
     """The standard loss of Gaussian splatting between images in [0, 1], and its parts."""
     l1 = (pred - target).abs().mean(dim=(1, 2, 3))
     if ssim_lambda == 0.0:
-        return PhotometricErrors(l1.mean(), l1, None)
+        return PhotometricErrors(l1.mean(), l1.detach(), None)
     similarity = structural_similarity(pred, target)
     loss = ((1.0 - ssim_lambda) * l1 + ssim_lambda * (1.0 - similarity)).mean()
-    return PhotometricErrors(loss, l1, similarity.detach())
+    return PhotometricErrors(loss, l1.detach(), similarity.detach())
 
 
 def photometric_loss(
@@ -107,35 +107,6 @@ def _gaussian_window(device: torch.device, dtype: torch.dtype) -> Float[Tensor, 
     return (window / window.sum()).repeat(3, 1, 1, 1)
 
 
-def distillation_loss(
-    pred: Float[Tensor, "C H W 3"],
-    target: Float[Tensor, "C H W 3"],
-    teacher: Float[Tensor, "C H W 3"],
-    gate: Float[Tensor, "C H W 1"],
-    lam: float,
-    ssim_lambda: float = SSIM_LAMBDA,
-) -> Float[Tensor, ""]:
-    """Ground truth where the student's gate is high, the mixture's image where it is low (Eq. 11).
-
-    `lam` balances the two terms; `gate` in [0, 1] is the student's gate in the teacher's mixture.
-    """
-    trusted = photometric_loss(gate * pred, gate * target, ssim_lambda)
-    doubted = photometric_loss((1.0 - gate) * pred, (1.0 - gate) * teacher, ssim_lambda)
-    return lam * trusted + (1.0 - lam) * doubted
-
-
-def unweighted_distillation_loss(
-    pred: Float[Tensor, "C H W 3"],
-    target: Float[Tensor, "C H W 3"],
-    teacher: Float[Tensor, "C H W 3"],
-    lam: float,
-    ssim_lambda: float = SSIM_LAMBDA,
-) -> Float[Tensor, ""]:
-    """Ground truth and the mixture's image at every pixel alike (MoE-GS, appendix G)."""
-    truth, taught = (photometric_loss(pred, image, ssim_lambda) for image in (target, teacher))
-    return lam * truth + (1.0 - lam) * taught
-
-
 def smoothness_penalty(values: Float[Tensor, "*s rows columns"]) -> Float[Tensor, ""]:
     """Mean squared second difference of parameters along their rows, which may be times."""
     if values.shape[-2] < 3:
@@ -172,7 +143,7 @@ class Supervision:
     def __init__(self) -> None:
         # One for each weight of D-SSIM, as recipes may alternate between several.
         self._graphed_errors: dict[float, GraphedCallable] = defaultdict(
-            lambda: GraphedCallable(errors_for_samplers)
+            lambda: GraphedCallable(photometric_errors)
         )
 
     def errors(
@@ -206,11 +177,3 @@ class Supervision:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore `state`."""
-
-
-def errors_for_samplers(
-    images: Float[Tensor, "C H W 3"], targets: Float[Tensor, "C H W 3"], ssim_lambda: float
-) -> PhotometricErrors:
-    """`photometric_errors` whose loss alone is differentiable."""
-    errors = photometric_errors(images, targets, ssim_lambda)
-    return replace(errors, l1=errors.l1.detach())

@@ -212,8 +212,3 @@ def multiply_learning_rate(
             group["initial_lr"] = float(group["initial_lr"]) * factor
     if scheduler is not None:
         scheduler.base_lrs = [float(rate) * factor for rate in scheduler.base_lrs]
-
-
-def clear_moments(optimizer: Optimizer) -> None:
-    """Forget the running averages, as a newly made optimiser would."""
-    optimizer.state.clear()

@@ -4,7 +4,7 @@ A sampler owns its random stream, so a run that is resumed from `state_dict` dra
 uninterrupted run would have drawn.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,50 +13,9 @@ from torch import Tensor
 from moegs_ns.scene import FrameTable
 
 
-@runtime_checkable
-class Sampler(Protocol):
-    """What the datamanager and the recipes need of a sampler."""
-
-    table: FrameTable
-
-    @property
-    def may_draw(self) -> Bool[Tensor, "M"]:
-        """Whether each image is drawn at present."""
-        ...
-
-    def next(self, step: int) -> Int[Tensor, "V"]:
-        """Rows of the frame table to train on at this step."""
-        ...
-
-    def observe(
-        self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
-    ) -> None:
-        """Take note of the errors of images that were just trained on."""
-        ...
-
-    def peek(self) -> Int[Tensor, "V"]:
-        """What `next` will return if nothing changes until then; draws nothing."""
-        ...
-
-    def limit_frames(self, n: int) -> None:
-        """Draw only frames below `n` from now on."""
-        ...
-
-    def leave_out(self, rows: Bool[Tensor, "M"] | None) -> None:
-        """Draw none of the marked images from now on; None for none left out."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next draws depend on, as tensors and plain types."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
-        ...
-
-
-class SeededSampler:
-    """The frame table, which of its images may be drawn, and the random stream that all share."""
+class Sampler:
+    """What the datamanager and the recipes need: the frame table, which of its images may be drawn,
+    and the random stream that all samplers share."""
 
     def __init__(self, table: FrameTable, views: int, seed: int) -> None:
         if len(table) == 0:
@@ -110,7 +69,7 @@ class SeededSampler:
     def observe(
         self, indices: Int[Tensor, "V"], l1: Float[Tensor, "V"], ssim: Float[Tensor, "V"] | None
     ) -> None:
-        """Errors do not change what this sampler draws."""
+        """Take note of the errors of images that were just trained on; ignored by default."""
 
     def peek(self) -> Int[Tensor, "V"]:
         """What `next` will return if nothing changes until then; draws nothing."""
@@ -145,7 +104,7 @@ class SeededSampler:
         raise NotImplementedError
 
 
-class ShuffledSampler(SeededSampler):
+class ShuffledSampler(Sampler):
     """Passes over all images in random order, without replacement within a pass.
 
     With more than one view the images of a step show different times; such a batch is rendered
@@ -185,7 +144,7 @@ class ShuffledSampler(SeededSampler):
         self._order, self._cursor = self._eligible[permutation], 0
 
 
-class SameTimeSampler(SeededSampler):
+class SameTimeSampler(Sampler):
     """One random frame per step, seen by `views` distinct cameras (fewer when fewer show it)."""
 
     def next(self, step: int) -> Int[Tensor, "V"]:

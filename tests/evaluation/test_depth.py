@@ -4,7 +4,7 @@ import pytest
 import torch
 from mixture_helpers import SCENE, expert, mix, mixture, views
 from tolerances import EXACT, FORWARD
-from toys import make_view
+from toys import make_view, median_depth
 
 from moegs_ns.cameras import View
 from moegs_ns.evaluation.depth import (
@@ -23,7 +23,7 @@ from moegs_ns.mixture.fuse import fuse
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.responsibilities import responsibilities
 from moegs_ns.routers import VolumeRouterConfig
-from moegs_ns.splatting import median_depth, render
+from moegs_ns.splatting import render
 
 EITHER = pytest.mark.parametrize("depth", DEPTHS, ids=lambda depth: depth.name)
 

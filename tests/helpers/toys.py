@@ -1,12 +1,14 @@
 """Synthetic Gaussians and cameras for tests; every random number comes from a given generator."""
 
 import math
+from typing import Any
 
 import torch
 
 from moegs_ns.cameras import View
+from moegs_ns.evaluation.depth import median_depth_experts
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.splatting.projection import num_bases
+from moegs_ns.splatting.projection import NEAR, num_bases
 
 LEAVES = ("means", "quats", "scales", "opacities", "sh")
 """Fields of `Gaussians` that carry gradients."""
@@ -62,3 +64,8 @@ def make_view(
 def images(count: int = 2, seed: int = 0) -> torch.Tensor:
     """Random images of 24 x 20 pixels."""
     return torch.rand(count, 24, 20, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def median_depth(gaussians: Gaussians, view: View, near: float = NEAR, **options: Any):
+    """`median_depth_experts` of one set of Gaussians."""
+    return median_depth_experts([gaussians], view, near=[near], **options)[0]

@@ -157,7 +157,7 @@ class TestKeeping:
                 [c * 10 / 255 for c in cameras]
             )
             assert targets.gate is not None and targets.gate.shape == (2, 29, 37, 1)
-        assert drawn == [0, 1, 2] and teacher.num_kept == 3
+        assert drawn == [0, 1, 2] and len(teacher._kept) == 3
 
     @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
     def test_views_elsewhere_keep_their_ids_on_the_cpu(self, device, monkeypatch):
@@ -170,7 +170,7 @@ class TestKeeping:
     def test_what_does_not_fit_is_drawn_again(self, monkeypatch):
         teacher, drawn = self.teacher(2.5 * self.SIZE, monkeypatch)
         first, again = (self.show(teacher, 0, 1, 2) for _ in range(2))
-        assert drawn == [0, 1, 2, 2] and teacher.num_kept == 2
+        assert drawn == [0, 1, 2, 2] and len(teacher._kept) == 2
         assert first.gate is not None and again.gate is not None
         assert torch.equal(first.image, again.image) and torch.equal(first.gate, again.gate)
 
@@ -178,4 +178,4 @@ class TestKeeping:
         teacher, drawn = self.teacher(0.0, monkeypatch)
         self.show(teacher, 3)
         self.show(teacher, 3)
-        assert drawn == [3, 3] and teacher.num_kept == 0
+        assert drawn == [3, 3] and len(teacher._kept) == 0

@@ -6,15 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 from tolerances import EXACT, FORWARD, assert_images_agree
-from toys import make_gaussians, make_view
+from toys import make_gaussians, make_view, median_depth
 
 from moegs_ns.cameras import View
+from moegs_ns.evaluation.depth import median_depth_experts
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import (
     backend_gsplat,
     backend_numba,
-    median_depth,
-    median_depth_experts,
     reference,
     render,
 )
@@ -217,7 +216,7 @@ def test_the_walk_through_lists_finds_what_the_reference_finds(length):
     for first in range(0, len(order), length):
         part = [k for k in order[first : first + length] if _touches_first_tile(rows, k)]
         walk.go_on(*listed(rows, lambda x, y, part=part: part, walk.light))
-    expected = reference.rasterize_median(rows, rows.camera_ids, 1, 16, 12)[0, ..., 0]
+    expected = reference.rasterize_median(rows, rows.camera_ids, (1, 12, 16))[0, ..., 0]
     assert (expected > 0).any() and (expected == 0).any()
     EXACT.assert_close(walk.medians, expected)
 
@@ -247,7 +246,7 @@ def test_the_adapter_asks_gsplat_image_by_image_and_list_by_list(monkeypatch):
     shape = (2, view.height, view.width)
     asked = []
 
-    def sort(projection, image_ids, num_images, width, height):
+    def sort(projection, image_ids, shape):
         pairs, starts, _, _ = backend_numba._sort(projection, image_ids, shape)
         return torch.from_numpy(starts[:-1]).view(2, 2, 2), torch.from_numpy(pairs)
 
@@ -267,8 +266,8 @@ def test_the_adapter_asks_gsplat_image_by_image_and_list_by_list(monkeypatch):
     monkeypatch.setattr(backend_gsplat, "_sort", sort)
     monkeypatch.setattr(backend_gsplat, "LIST_LENGTH", SMALL_LISTS)
     monkeypatch.setattr("gsplat.rasterize_to_indices_in_range", in_range)
-    found = backend_gsplat.rasterize_median(rows, rows.camera_ids, 2, view.width, view.height)
-    expected = reference.rasterize_median(rows, rows.camera_ids, 2, view.width, view.height)
+    found = backend_gsplat.rasterize_median(rows, rows.camera_ids, shape)
+    expected = reference.rasterize_median(rows, rows.camera_ids, shape)
     assert len({start for start, _ in asked}) > 2 and len({first for _, first in asked}) == 2
     EXACT.assert_close(found, expected)
 

@@ -259,7 +259,7 @@ def test_retained_screen_gradients_are_those_of_moving_the_centres(backend):
 
     def loss(means2d):
         moved = replace(rows, means2d=means2d)
-        image, _ = reference.rasterize(moved, colors, rows.camera_ids, 1, view.width, view.height)
+        image, _ = reference.rasterize(moved, colors, rows.camera_ids, (1, view.height, view.width))
         return (image * target).sum()
 
     for row, gaussian in enumerate(rows.gaussian_ids.tolist()):

@@ -141,7 +141,7 @@ def test_numba_pulls_channels_alone_as_it_pulls_them_with_geometry():
     for means2d in (rows.means2d, rows.means2d.clone().requires_grad_()):
         leaf = channels.clone().requires_grad_()
         image, _ = backend_numba.rasterize(
-            replace(rows, means2d=means2d), leaf, rows.camera_ids, 1, view.width, view.height
+            replace(rows, means2d=means2d), leaf, rows.camera_ids, (1, view.height, view.width)
         )
         (image**2).sum().backward()
         grads.append(leaf.grad)
@@ -172,7 +172,7 @@ def test_rasterisation_passes_gradcheck(backend):
     def draw(means2d, conics, opacities, channels):
         moved = replace(rows, means2d=means2d, conics=conics, opacities=opacities)
         image_ids = torch.arange(len(channels)) % 2
-        return backend.rasterize(moved, channels, image_ids, 2, view.width, view.height)
+        return backend.rasterize(moved, channels, image_ids, (2, view.height, view.width))
 
     leaves = (rows.means2d, rows.conics, rows.opacities, channels)
     leaves = tuple(leaf.detach().clone().requires_grad_() for leaf in leaves)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSchedule
+from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.honest import HonestConfig, honest_rows, spread_cameras
 from moegs_ns.training.samplers import SameTimeSampler, Sampler, ShuffledSampler
@@ -28,7 +28,9 @@ def samplers(table: FrameTable) -> list[Sampler]:
     return [
         ShuffledSampler(table, 2, seed=0),
         SameTimeSampler(table, 2, seed=0),
-        ErrorSampler(table, ErrorSchedule(random_until=20, burst_every=10, burst_steps=3), seed=0),
+        ErrorSampler(
+            table, ErrorSamplingConfig(random_until=20, burst_every=10, burst_steps=3), seed=0
+        ),
     ]
 
 

@@ -5,9 +5,10 @@ import torch
 from toys import images
 
 from moegs_ns.evaluation.image_metrics import lpips, psnr, quantize, ssim
+from moegs_ns.mixture.distill import TeacherTargets, distilled_loss
 from moegs_ns.training import losses
 from moegs_ns.training.losses import (
-    distillation_loss,
+    SSIM_LAMBDA,
     photometric_errors,
     photometric_loss,
     structural_similarity,
@@ -60,21 +61,26 @@ def test_structure_is_not_computed_when_it_has_no_weight():
     assert ssim is not None and ssim.shape == (2,)
 
 
+def distillation_loss(pred, target, teacher, gate) -> torch.Tensor:
+    targets = TeacherTargets(teacher, gate)
+    return distilled_loss(pred, target, targets, lam=0.6, ssim_lambda=SSIM_LAMBDA)
+
+
 def test_distillation_loss_is_zero_when_student_teacher_and_truth_agree():
     gate = torch.rand(2, 24, 20, 1)
-    loss = distillation_loss(images(), images(), images(), gate, lam=0.6)
+    loss = distillation_loss(images(), images(), images(), gate)
     assert float(loss) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_gate_of_ones_distils_from_ground_truth_alone():
     pred, target, teacher = images(seed=0), images(seed=1), images(seed=2)
-    loss = distillation_loss(pred, target, teacher, torch.ones(2, 24, 20, 1), lam=0.6)
+    loss = distillation_loss(pred, target, teacher, torch.ones(2, 24, 20, 1))
     torch.testing.assert_close(loss, 0.6 * photometric_loss(pred, target))
 
 
 def test_a_gate_of_zeros_distils_from_the_teacher_alone():
     pred, target, teacher = images(seed=0), images(seed=1), images(seed=2)
-    loss = distillation_loss(pred, target, teacher, torch.zeros(2, 24, 20, 1), lam=0.6)
+    loss = distillation_loss(pred, target, teacher, torch.zeros(2, 24, 20, 1))
     torch.testing.assert_close(loss, 0.4 * photometric_loss(pred, teacher))
 
 

@@ -50,27 +50,15 @@ class MultiViewParserConfig(DataParserConfig):
     """A file with fewer points is topped up to this number at random."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """The chosen part of a recording."""
-
-    first: int
-    last: int
-    """Inclusive."""
-    fps: float
-    width: int
-    height: int
-
-    @property
-    def frames(self) -> range:
-        """The recording's own numbers of the chosen frames."""
-        return range(self.first, self.last + 1)
-
-
 @dataclass(frozen=True, eq=False)
 class ParsedImages:
     """M images of one split, camera by camera and in order of time within a camera."""
 
+    frames: range
+    """The recording's own numbers of the chosen frames."""
+    fps: float
+    width: int
+    height: int
     camera_to_worlds: Float[np.ndarray, "M 3 4"]
     """OpenGL axes."""
     Ks: Float[np.ndarray, "M 3 3"]
@@ -79,8 +67,6 @@ class ParsedImages:
     frame_ids: list[int]
     """From 0 at the first chosen frame."""
     sources: list[FrameSource]
-    filenames: list[Path]
-    """Unique; a frame of a video gets the path that it would have if it were extracted."""
 
 
 class MultiViewDataParser(DataParser):
@@ -91,8 +77,8 @@ class MultiViewDataParser(DataParser):
     point_files: tuple[str, ...] = ()
     """The layout's own files of initial points; the first that exists is taken."""
 
-    def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
-        """The clip, the images of a split, and the training cameras at one frame.
+    def read(self, split: str) -> tuple[ParsedImages, Frustums]:
+        """The images of a split, and the training cameras at one frame.
 
         Raises:
             FileNotFoundError: the scene or a part of it is missing.
@@ -102,20 +88,20 @@ class MultiViewDataParser(DataParser):
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         # Read cameras and image paths; no image is decoded.
-        clip, images, training_cameras = self.read(split)
+        images, training_cameras = self.read(split)
         # Find initial points, or draw them in the common view of the training cameras.
         config = self.config
         search = (PREPARED_POINTS, *self.point_files)
         points = initial_points(
             find_points(Path(config.data), config.points_file, search),
             training_cameras,
-            clip.frames,
+            images.frames,
             num_random_points=config.num_random_points,
             min_points=config.min_points,
             seed=run_seed(),
         )
         # Build nerfstudio's outputs.
-        times = torch.tensor(images.frame_ids).float() / max(len(clip.frames) - 1, 1)
+        times = torch.tensor(images.frame_ids).float() / max(len(images.frames) - 1, 1)
         Ks = torch.from_numpy(np.ascontiguousarray(images.Ks)).float()
         camera_to_worlds = torch.from_numpy(np.ascontiguousarray(images.camera_to_worlds)).float()
         cameras = Cameras(
@@ -124,8 +110,8 @@ class MultiViewDataParser(DataParser):
             fy=Ks[:, 1, 1],
             cx=Ks[:, 0, 2],
             cy=Ks[:, 1, 2],
-            width=clip.width,
-            height=clip.height,
+            width=images.width,
+            height=images.height,
             camera_type=CameraType.PERSPECTIVE,
             times=times[:, None],
         )
@@ -134,14 +120,14 @@ class MultiViewDataParser(DataParser):
         metadata = {
             "camera_ids": images.camera_ids,
             "frame_ids": images.frame_ids,
-            "num_frames": len(clip.frames),
-            "first_frame": clip.first,
-            "fps": clip.fps,
+            "num_frames": len(images.frames),
+            "first_frame": images.frames.start,
+            "fps": images.fps,
             "frame_sources": images.sources,
             **points.as_metadata(),
         }
         return DataparserOutputs(
-            image_filenames=images.filenames,
+            image_filenames=[source.filename for source in images.sources],
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
             metadata=metadata,
@@ -150,8 +136,8 @@ class MultiViewDataParser(DataParser):
 
 def choose_frames(
     frames: tuple[int, int] | None, available: int, recording: str = "the recording"
-) -> tuple[int, int]:
-    """First and last frame of the clip; `recording` is what an error calls the images.
+) -> range:
+    """The frames of the clip; `recording` is what an error calls the images.
 
     Raises:
         ValueError: the range is empty or reaches beyond the recording.
@@ -162,7 +148,7 @@ def choose_frames(
             f"--frames expects FIRST LAST with 0 <= FIRST <= LAST <= {available - 1} "
             f"({recording} has {available} frames), got {first} {last}; choose a range inside it."
         )
-    return first, last
+    return range(first, last + 1)
 
 
 def scaled_size(width: int, height: int, factor: float | None) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_llff
 from moegs_ns.data.dataparsers.multiview import (
-    Clip,
     MultiViewDataParser,
     MultiViewParserConfig,
     ParsedImages,
@@ -71,12 +70,6 @@ class Recording:
         """Where an image is read from."""
         return FrameSource(self.images[frame]) if self.images else FrameSource(self.path, frame)
 
-    def filename(self, frame: int) -> Path:
-        """The image file, or the one that a frame of a video would be extracted to."""
-        if self.images:
-            return self.images[frame]
-        return self.path.with_suffix("") / "images" / f"{frame:04d}.png"
-
 
 class N3VDataParser(MultiViewDataParser):
     """Fixed cameras round a moving scene; the world is the one of `poses_bounds.npy`."""
@@ -84,7 +77,7 @@ class N3VDataParser(MultiViewDataParser):
     config: N3VDataParserConfig
     point_files = ("points3D.npz", "points3D.ply")
 
-    def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
+    def read(self, split: str) -> tuple[ParsedImages, Frustums]:
         config, data = self.config, Path(self.config.data)
         # Find the cameras and their poses, and divide them into training and held-out ones.
         recordings = find_recordings(data)
@@ -99,27 +92,28 @@ class N3VDataParser(MultiViewDataParser):
         chosen = train if split == "train" else sorted(held_out)
 
         # Choose frames and image size.
-        first, last = clip_range(recordings, config.frames)
+        frames = clip_frames(recordings, config.frames)
         size = scaled_size(recordings[0].width, recordings[0].height, config.downscale_factor)
         fps = recordings[0].fps if config.fps is None else checked_fps(config.fps)
-        clip = Clip(first, last, fps, *size)
 
         # Convert the LLFF rows, and repeat each camera for all its frames.
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         camera_to_worlds = opengl_from_llff(rows[:, :, :4])
         Ks = _intrinsics(rows[:, :, 4], *size)
-        pairs = [(camera, frame) for camera in chosen for frame in clip.frames]
+        pairs = [(camera, frame) for camera in chosen for frame in frames]
         cameras = [camera for camera, _ in pairs]
         images = ParsedImages(
+            frames,
+            fps,
+            *size,
             camera_to_worlds=camera_to_worlds[cameras],
             Ks=Ks[cameras],
             camera_ids=cameras,
-            frame_ids=[frame - first for _, frame in pairs],
+            frame_ids=[frame - frames.start for _, frame in pairs],
             sources=[recordings[camera].source(frame) for camera, frame in pairs],
-            filenames=[recordings[camera].filename(frame) for camera, frame in pairs],
         )
         bounds = poses_bounds[train, 15:]
-        return clip, images, Frustums(camera_to_worlds[train], Ks[train], *size, bounds)
+        return images, Frustums(camera_to_worlds[train], Ks[train], *size, bounds)
 
 
 # ---- poses ----
@@ -202,8 +196,8 @@ def find_recordings(data: Path) -> list[Recording]:
     return recordings
 
 
-def clip_range(recordings: list[Recording], frames: tuple[int, int] | None) -> tuple[int, int]:
-    """First and last frame of the clip, which every camera must have recorded.
+def clip_frames(recordings: list[Recording], frames: tuple[int, int] | None) -> range:
+    """The frames of the clip, which every camera must have recorded.
 
     Raises:
         ValueError: the range reaches beyond the shortest recording, or there is no range and the

@@ -13,7 +13,6 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_viewmats
 from moegs_ns.data.dataparsers.multiview import (
-    Clip,
     MultiViewDataParser,
     MultiViewParserConfig,
     ParsedImages,
@@ -70,27 +69,28 @@ class PanopticDataParser(MultiViewDataParser):
     config: PanopticDataParserConfig
     point_files = ("init_pt_cld.npz", "init_sift_all.npz", "init_sift_t0.npz")
 
-    def read(self, split: str) -> tuple[Clip, ParsedImages, Frustums]:
+    def read(self, split: str) -> tuple[ParsedImages, Frustums]:
         config, data = self.config, Path(self.config.data)
         # Read the calibration; the held-out cameras have their own file.
         train = read_calibration(data / "train_meta.json")
         shown = train if split == "train" else read_calibration(data / "test_meta.json")
         # Choose frames and image size.
-        first, last = choose_frames(config.frames, train.num_frames)
+        frames = choose_frames(config.frames, train.num_frames)
         size = scaled_size(shown.width, shown.height, config.downscale_factor)
-        clip = Clip(first, last, checked_fps(config.fps), *size)
+        fps = checked_fps(config.fps)
         # Select the images of the clip.
-        rows = np.flatnonzero((shown.frames >= first) & (shown.frames <= last))
-        paths = [data / "ims" / shown.filenames[row] for row in rows]
+        rows = np.flatnonzero(np.isin(shown.frames, frames))
         images = ParsedImages(
+            frames,
+            fps,
+            *size,
             *shown.cameras_at(rows, *size),
             camera_ids=shown.cameras[rows].tolist(),
-            frame_ids=(shown.frames[rows] - first).tolist(),
-            sources=[FrameSource(path) for path in paths],
-            filenames=paths,
+            frame_ids=(shown.frames[rows] - frames.start).tolist(),
+            sources=[FrameSource(data / "ims" / shown.filenames[row]) for row in rows],
         )
-        at_first = np.flatnonzero(train.frames == first)
-        return clip, images, Frustums(*train.cameras_at(at_first, *size), *size)
+        at_first = np.flatnonzero(train.frames == frames.start)
+        return images, Frustums(*train.cameras_at(at_first, *size), *size)
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,10 @@ class FrameDataset(InputDataset):
         data: Path | None = None,
         frame_store_dir: Path | None = None,
     ) -> None:
-        """A dataset of any parser's outputs.
+        """A dataset of any parser's outputs; see nerfstudio.
 
-        Args:
-            dataparser_outputs: description of where and how to read the images.
-            scale_factor: scales images and cameras beyond what the parser did.
-            data: the scene folder; by default the folder that all images share.
-            frame_store_dir: folder of the frame store instead of the default one.
+        `data` is the scene folder, by default the folder that all images share; `frame_store_dir`
+        takes the place of the frame store's default folder.
         """
         outputs = dataparser_outputs
         if "camera_ids" not in outputs.metadata:
@@ -71,20 +67,14 @@ class FrameDataset(InputDataset):
         """A copy of one image, [H, W, 3]."""
         return np.array(self.store[image_idx])
 
-    @cached_property
-    def _images_of_camera(self) -> dict[int, list[int]]:
-        images: dict[int, list[int]] = defaultdict(list)
-        for index, camera in enumerate(self.frame_table.camera_ids.tolist()):
-            images[camera].append(index)
-        return images
-
     def moving_mask(self, camera_id: int) -> Bool[Tensor, "H W 1"]:
         """Pixels of a camera whose colour deviates over the clip by more than `MOVING_DEVIATION`.
 
         The clip is read image by image and only sums are kept; the mask is computed once.
         """
         if camera_id not in self._moving:
-            self._moving[camera_id] = self._moving_mask(self._images_of_camera[camera_id])
+            indices = torch.nonzero(self.frame_table.camera_ids == camera_id)[:, 0].tolist()
+            self._moving[camera_id] = self._moving_mask(indices)
         return self._moving[camera_id]
 
     def _moving_mask(self, indices: list[int]) -> Bool[Tensor, "H W 1"]:
@@ -211,14 +201,10 @@ def warn_without_times(outputs: DataparserOutputs) -> str:
 
 
 def describe_val_cameras(outputs: DataparserOutputs, val_cameras: tuple[int, ...]) -> str:
-    """One sentence that names the cameras taken out of the training set by their files.
+    """One sentence that names cameras by their files, given the outputs that still have them.
 
     A camera is named by its video or image folder, and by its first image where cameras share a
     folder, as the images of one moving camera do.
-
-    Args:
-        outputs: of the training split, before cameras are taken out.
-        val_cameras: existing numbers.
     """
     first: dict[int, FrameSource] = {}
     owners: dict[Path, set[int]] = defaultdict(set)

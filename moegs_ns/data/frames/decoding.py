@@ -32,6 +32,13 @@ class FrameSource:
         """Images of one group are decoded together: the video, or the folder of the image."""
         return self.path.parent if self.frame is None else self.path
 
+    @property
+    def filename(self) -> Path:
+        """The image file, or the one that a frame of a video would be extracted to."""
+        if self.frame is None:
+            return self.path
+        return self.path.with_suffix("") / "images" / f"{self.frame:04d}.png"
+
 
 @dataclass(frozen=True)
 class FrameGroup:
@@ -187,12 +194,7 @@ def decode_video(path: Path, frames: list[int]) -> Iterator[UInt8[np.ndarray, "H
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, without decoding it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no readable image.
-    """
+    """Width and height of an image file, without decoding it; see `_opened` for errors."""
     with _opened(path) as image:
         return image.size
 
@@ -213,11 +215,7 @@ def decode_image(
     path: Path, background: tuple[float, float, float] | None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """An image file as RGB; transparency is laid over `background`, or dropped where that is None.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated or no image.
-    """
+    See `_opened` for errors."""
     with _opened(path) as image:
         if background is None or not image.has_transparency_data:
             return np.array(image.convert("RGB"))
@@ -229,7 +227,12 @@ def decode_image(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image file; Pillow's errors, also while it is read, name the file and the remedy."""
+    """An image file, also while it is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated or no image.
+    """
     try:
         with Image.open(path) as image:
             yield image

@@ -64,20 +64,13 @@ class PreparedPointsOptions:
 def prepare_points(
     outputs: DataparserOutputs, options: PreparedPointsOptions, output: Path, folder: Path
 ) -> str:
-    """Triangulate frames of a parser's training images and write them as initial points.
+    """Triangulate frames of a parser's training images, without validation cameras, and write them
+    as initial points; returns the sentence about their origin.
 
-    The file holds `xyz`, `rgb`, the numbers of the `cameras` used, the `origin` as a sentence and,
-    where several frames were used, the `frame` of each point. Points of a single frame stand for
-    the whole clip, so they have no frame.
-
-    Args:
-        outputs: of a parser's training split, without validation cameras.
-        options: which frames, and how many points.
-        output: the .npz file to write; replaced if it exists.
-        folder: the scene folder.
-
-    Returns:
-        What the file says about the origin of its points.
+    The file, a .npz that is replaced if it exists, holds `xyz`, `rgb`, the numbers of the `cameras`
+    used, the `origin` as a sentence and, where several frames were used, the `frame` of each point.
+    Points of a single frame stand for the whole clip, so they have no frame. `folder` is the scene
+    folder.
 
     Raises:
         ImportError: pycolmap is not installed.

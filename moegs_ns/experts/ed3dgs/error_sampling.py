@@ -1,6 +1,6 @@
 """Which images E-D3DGS trains on: far cameras, badly rendered frames, bursts of one frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,8 @@ from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
 from moegs_ns.scene import FrameTable
-from moegs_ns.training.samplers import SeededSampler
+from moegs_ns.training.optimizers import scaled_steps
+from moegs_ns.training.samplers import Sampler
 
 UNSEEN_ERROR = 100.0
 """Error of an image that has not been trained on, so that its frame comes soon."""
@@ -33,14 +34,10 @@ class ErrorSamplingConfig(PrintableConfig):
     """A camera follows another one that is farther away than this fraction of the distances between
     all cameras, if there is one; the paper says 0.4."""
 
-
-@dataclass(frozen=True)
-class ErrorSchedule:
-    """What kind of draw a step makes; steps are counted from 1 and are those of this run."""
-
-    random_until: int
-    burst_every: int
-    burst_steps: int
+    def scaled(self, budget: float) -> "ErrorSamplingConfig":
+        """The schedule of a run that gets a fraction `budget` of the steps, which the methods below
+        are asked about; they count from 1."""
+        return replace(self, random_until=scaled_steps(self.random_until, budget))
 
     def is_burst(self, done: int) -> bool:
         """Whether a step belongs to a burst."""
@@ -72,7 +69,7 @@ class Observation:
         return self.l1
 
 
-class ErrorSampler(SeededSampler):
+class ErrorSampler(Sampler):
     """One image per step, by a camera far from the last one (Bae et al., ECCV 2024).
 
     Errors count from the step after next on, so that no step waits for the GPU to finish the one
@@ -80,15 +77,13 @@ class ErrorSampler(SeededSampler):
     far from each other by chance only; here they are.
     """
 
-    def __init__(
-        self, table: FrameTable, schedule: ErrorSchedule, seed: int, far_quantile: float = 0.5
-    ) -> None:
+    def __init__(self, table: FrameTable, schedule: ErrorSamplingConfig, seed: int) -> None:
         self.schedule = schedule
         self._errors = torch.full((len(table),), UNSEEN_ERROR)
         self._pending: list[Observation] = []
         self._last_index, self._last_step = NO_IMAGE, -1
         self._frames, self._frame_of_image = torch.unique(table.frame_ids, return_inverse=True)
-        self._far_distance = far_distance(table, far_quantile)
+        self._far_distance = far_distance(table, schedule.far_quantile)
         super().__init__(table, 1, seed)
 
     def next(self, step: int) -> Int[Tensor, "V"]:

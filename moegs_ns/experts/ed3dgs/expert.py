@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moegs_ns.experts.base import Expert, ExpertConfig
-from moegs_ns.experts.deformation_heads import DeformationHeads, deformed
+from moegs_ns.experts.base import Expert
+from moegs_ns.experts.deformation_heads import DeformationHeads, DeformedExpertConfig, deformed
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -33,7 +33,7 @@ SHOWN_BY = {
 
 
 @dataclass
-class ED3DGSExpertConfig(ExpertConfig):
+class ED3DGSExpertConfig(DeformedExpertConfig):
     """Shape of an E-D3DGS expert; the defaults are those published for N3V."""
 
     _target: type = field(default_factory=lambda: ED3DGSExpert)
@@ -51,14 +51,6 @@ class ED3DGSExpertConfig(ExpertConfig):
     of the number of frames."""
     time_spread: float = 0.01
     """Initial length of the embeddings of time, published as 0 for scenes other than N3V."""
-    width: int = 128
-    """Units of the decoders' layers."""
-    deform_opacity: bool = True
-    """Whether opacity changes over time; published as False for HyperNeRF."""
-    deform_sh: bool = True
-    """Whether colour changes over time; published as False for Technicolor and HyperNeRF."""
-    tf32: bool = True
-    """Multiply the matrices of the heads in TF32 on a GPU, which is faster."""
 
 
 class ED3DGSExpert(Expert):

@@ -13,7 +13,7 @@ from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     embedding_penalty,
     find_neighbours,
 )
-from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig, ErrorSchedule
+from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig
 from moegs_ns.experts.ed3dgs.expert import PUBLISHED_EXTENT, ED3DGSExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
@@ -71,10 +71,7 @@ class ED3DGSRecipe(Recipe):
     def __init__(self, config: ED3DGSRecipeConfig, *args: Any, **kwargs: Any) -> None:
         check_config(config)
         super().__init__(config, *args, **kwargs)
-        sampling = config.sampling
-        self.schedule = ErrorSchedule(
-            self.steps(sampling.random_until), sampling.burst_every, sampling.burst_steps
-        )
+        self.schedule = config.sampling.scaled(self.budget)
         self.neighbours: Neighbours | None = None
         """Pairs of neighbours; None when the set of Gaussians has changed since they were found."""
         self._graphed_terms = GraphedCallable(self._terms, self.expert.gauss_params)
@@ -92,9 +89,7 @@ class ED3DGSRecipe(Recipe):
         }
 
     def make_sampler(self, table: FrameTable) -> Sampler:
-        seed = self.generator.initial_seed()
-        quantile = self.config.sampling.far_quantile
-        self.sampler = ErrorSampler(table, self.schedule, seed, quantile)
+        self.sampler = ErrorSampler(table, self.schedule, self.generator.initial_seed())
         return self.sampler
 
     def ssim_lambda(self, step: int) -> float:
@@ -107,9 +102,8 @@ class ED3DGSRecipe(Recipe):
         super().before_step(step)
         config, expert = self.config, self.expert
         motion = self._progress(step, 0, config.motion_steps)
-        expert.set_weights(
-            motion, self._progress(step, config.appearance_start, config.appearance_steps)
-        )
+        appearance = self._progress(step, config.appearance_start, config.appearance_steps)
+        expert.set_weights(motion, appearance)
         coarse, rows = expert.coarse_rows, len(expert.time_grid.values)
         grown = self._progress(step, 0, config.time_growth_steps)
         expert.fine_rows = coarse + int((rows - coarse) * grown)
@@ -125,10 +119,8 @@ class ED3DGSRecipe(Recipe):
         if ssim_lambda > 0.0:
             losses["photometric"] = losses["photometric"] / (1.0 - ssim_lambda)
         if self.config.weight_time_smoothness > 0.0:
-            grid = self.expert.time_grid.values
-            losses["time_smoothness"] = self.config.weight_time_smoothness * smoothness_penalty(
-                grid
-            )
+            bend = smoothness_penalty(self.expert.time_grid.values)
+            losses["time_smoothness"] = self.config.weight_time_smoothness * bend
         return losses
 
     def regularizers(self) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.functional import grid_sample
 
-from moegs_ns.experts.base import Expert, ExpertConfig
-from moegs_ns.experts.deformation_heads import DeformationHeads, deformed
+from moegs_ns.experts.base import Expert
+from moegs_ns.experts.deformation_heads import DeformationHeads, DeformedExpertConfig, deformed
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -103,7 +103,7 @@ def axis_grid(position: Float[Tensor, "N 3"]) -> Float[Tensor, "3 N 1 2"]:
 
 
 @dataclass
-class HexPlaneExpertConfig(ExpertConfig):
+class HexPlaneExpertConfig(DeformedExpertConfig):
     """Shape of a 4DGaussians expert; the defaults are those published for multi-view video."""
 
     _target: type = field(default_factory=lambda: HexPlaneExpert)
@@ -117,14 +117,6 @@ class HexPlaneExpertConfig(ExpertConfig):
     """Cells along time; None takes half the number of frames, the authors' rule of thumb."""
     full_time_range: bool = False
     """Spread time over the whole planes. As published only their second half is used."""
-    width: int = 128
-    """Units of the decoder's layers."""
-    deform_opacity: bool = True
-    """Whether the decoder changes opacity over time."""
-    deform_sh: bool = True
-    """Whether the decoder changes colour over time."""
-    tf32: bool = True
-    """Multiply the matrices of the heads in TF32 on a GPU, which is faster."""
 
 
 class HexPlaneExpert(Expert):

@@ -15,7 +15,6 @@ from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import SSIM_LAMBDA, TrainingRender, smoothness_penalty
-from moegs_ns.training.optimizers import clear_moments
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
 
@@ -67,11 +66,8 @@ class HexPlaneRecipe(Recipe):
 
     @property
     def resets_opacities(self) -> bool:
-        config = self.config
-        return (
-            config.reset_every is not None
-            and config.reset_every <= config.densification.refine_stop_iter
-        )
+        every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
+        return every is not None and every <= stop
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
@@ -99,7 +95,7 @@ class HexPlaneRecipe(Recipe):
         if step >= self.coarse_steps and not self.expert.is_deforming:
             self.expert.is_deforming = True
             for optimizer in self.optimizers.values():
-                clear_moments(optimizer)
+                optimizer.state.clear()
             self.densifier.reset_statistics()
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:

@@ -9,21 +9,21 @@ from training_helpers import table
 from moegs_ns.experts.ed3dgs.error_sampling import (
     UNSEEN_ERROR,
     ErrorSampler,
-    ErrorSchedule,
+    ErrorSamplingConfig,
     far_distance,
 )
 from moegs_ns.scene import FrameTable
 
 CAMERAS, FRAMES = 5, 6
-NEVER = ErrorSchedule(random_until=10**9, burst_every=50, burst_steps=5)
-AT_ONCE = ErrorSchedule(random_until=0, burst_every=50, burst_steps=0)
+NEVER = ErrorSamplingConfig(random_until=10**9, burst_every=50, burst_steps=5)
+AT_ONCE = ErrorSamplingConfig(random_until=0, burst_every=50, burst_steps=0)
 
 
 def small(cameras: int = CAMERAS) -> FrameTable:
     return table(FRAMES, cameras)
 
 
-def sampler(schedule: ErrorSchedule = NEVER, of: FrameTable | None = None, seed: int = 0):
+def sampler(schedule: ErrorSamplingConfig = NEVER, of: FrameTable | None = None, seed: int = 0):
     return ErrorSampler(small() if of is None else of, schedule, seed)
 
 
@@ -84,7 +84,7 @@ class TestCameras:
         assert (cameras[1:] != cameras[:-1]).all()
 
     def test_a_single_camera_and_a_single_image_work(self):
-        rows = draw(sampler(ErrorSchedule(0, 10, 5), small(1)), range(60), error_of)
+        rows = draw(sampler(ErrorSamplingConfig(0, 10, 5), small(1)), range(60), error_of)
         assert set(rows) == set(range(FRAMES))
         zero = torch.zeros(1, dtype=torch.long)
         one = FrameTable(zero, zero, torch.zeros(1))
@@ -94,7 +94,7 @@ class TestCameras:
         """Where every image is a camera of its own, a frame has one image."""
         frames = torch.arange(20)
         moving = FrameTable(frames, frames, frames / 19, torch.rand(20, 3))
-        rows = draw(sampler(ErrorSchedule(0, 10, 10), moving), range(20))
+        rows = draw(sampler(ErrorSamplingConfig(0, 10, 10), moving), range(20))
         assert len(set(rows[:10])) > 5
 
 
@@ -130,7 +130,7 @@ class TestFrames:
         assert (torch.bincount(rows % FRAMES) > 60).all()
 
     def test_a_limit_on_frames_is_kept(self):
-        drawing = sampler(ErrorSchedule(0, 10, 5))
+        drawing = sampler(ErrorSamplingConfig(0, 10, 5))
         draw(drawing, range(23), error_of)
         drawing.limit_frames(2)
         assert {row % FRAMES for row in draw(drawing, range(23, 90), error_of)} == {0, 1}
@@ -138,7 +138,7 @@ class TestFrames:
 
 class TestBursts:
     def test_they_come_as_published_after_the_random_steps(self):
-        schedule = ErrorSchedule(random_until=10000, burst_every=50, burst_steps=5)
+        schedule = ErrorSamplingConfig(random_until=10000, burst_every=50, burst_steps=5)
         done = [step for step in range(1, 10200) if schedule.is_burst(step)]
         assert done == [start + i for start in (10000, 10050, 10100, 10150) for i in range(5)]
         kept = [step for step in done if schedule.keeps_frame(step)]
@@ -147,7 +147,7 @@ class TestBursts:
         assert by_error == [10000, 10001, 10002, 10003, 10004, 10006, 10008, 10010]
 
     def test_cameras_change_and_the_frame_stays(self):
-        drawing = sampler(ErrorSchedule(0, 50, 5))
+        drawing = sampler(ErrorSamplingConfig(0, 50, 5))
         rows = draw(drawing, range(500), error_of)
         # Finished steps are counted from 1.
         for start in range(49, 495, 50):
@@ -157,13 +157,13 @@ class TestBursts:
             assert (cameras[1:] != cameras[:-1]).all()
 
     def test_a_burst_that_begins_in_the_middle_draws_its_own_frame(self):
-        schedule = ErrorSchedule(random_until=52, burst_every=50, burst_steps=5)
+        schedule = ErrorSamplingConfig(random_until=52, burst_every=50, burst_steps=5)
         assert not schedule.keeps_frame(52) and schedule.is_by_error(52)
         assert schedule.keeps_frame(53)
 
 
 class TestState:
-    schedule = ErrorSchedule(random_until=10, burst_every=20, burst_steps=5)
+    schedule = ErrorSamplingConfig(random_until=10, burst_every=20, burst_steps=5)
 
     @pytest.mark.parametrize("stop", [5, 15, 22, 33])
     def test_a_resumed_sampler_draws_the_same(self, stop, tmp_path):
