@@ -227,13 +227,16 @@ def load_expert(expert: Expert, states: Sequence[tuple[Run, dict[str, Any]]]) ->
     """Take the weights of a mixture's expert from its runs.
 
     Raises:
-        ValueError: it was trained on another scene or other frames.
+        ValueError: it was trained on another scene or other frames, or its windows on different
+            cameras.
     """
     members = expert.members if isinstance(expert, WindowedExpert) else [expert]
     for member, (run, model_state) in zip(members, states, strict=True):
         state = without_prefix(model_state, "expert.")
         check_same_scene(stored_scene(state), member.scene, run)
         member.load_state_dict(state)
+    if isinstance(expert, WindowedExpert):
+        expert.share_scene()
 
 
 # ---- training what is missing ----
