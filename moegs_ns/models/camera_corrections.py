@@ -52,7 +52,8 @@ class CameraCorrections(nn.Module):
         self.graphed_colors = GraphedCallable(self._recorded, self)
         self.is_on = has_color_correction or self.has_pose_correction
         """Whether anything is corrected."""
-        ids, extent = torch.tensor(scene.camera_ids, dtype=torch.long), torch.tensor(scene.extent)
+        ids = torch.tensor(scene.camera_ids, dtype=torch.long)
+        extent = torch.tensor(scene.extent, dtype=torch.float32)
         self.register_buffer("camera_ids", ids, persistent=self.is_on)
         self.register_buffer("extent", extent, persistent=self.is_on)
         self.set_cameras(ids)
