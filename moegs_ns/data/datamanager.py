@@ -128,17 +128,16 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     def create_train_dataset(self) -> FrameDataset:
         """Training images without the validation cameras, with the metadata that models need."""
         # Number cameras and frames, whichever parser the outputs come from.
-        outputs = with_image_ids(self.train_dataparser_outputs)
-        self._check_cameras(outputs)
-        notes = [warn_without_times(outputs)]
+        outputs = split = with_image_ids(self.train_dataparser_outputs)
+        self._check_cameras(split)
+        notes = [warn_without_times(split)]
         # Take the validation cameras out.
         if self.config.val_cameras:
-            everything = outputs
-            outputs, self._val_outputs = split_cameras(everything, self.config.val_cameras)
-            notes.append(describe_val_cameras(everything, self.config.val_cameras))
+            outputs, self._val_outputs = split_cameras(split, self.config.val_cameras)
+            notes.append(describe_val_cameras(split, self.config.val_cameras))
         # Add what models read: the scene's description and initial points.
         metadata = outputs.metadata
-        metadata["scene"] = scene_info(outputs)
+        metadata["scene"] = scene_info(outputs, split)
         if "points3D_xyz" not in metadata:
             count = self.config.num_random_points
             points = random_points(_frustums(outputs.cameras), count, seed=self.seed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,12 +43,16 @@ class Expert(nn.Module):
 
     Per-Gaussian parameters live in `gauss_params` in their raw spaces, under gsplat's names
     (`means`, `quats`, log `scales`, logit `opacities`, `sh0`, `shN`) plus those of the family.
+
+    Wherever a trained expert is opened, it has the extent and the near plane of its own training.
     """
 
     background: Float[Tensor, "3"]
     num_frames: Int[Tensor, ""]
     scene_center: Float[Tensor, "3"]
     scene_extent: Float[Tensor, ""]
+    rig_center: Float[Tensor, "3"]
+    rig_extent: Float[Tensor, ""]
 
     def __init__(
         self, config: ExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
@@ -56,15 +60,17 @@ class Expert(nn.Module):
         super().__init__()
         self.config = config
         self.scene = scene
-        self.near = max(NEAR, config.near * scene.extent)
+        """The scene; centre and extent are those of the cameras that the expert is trained on."""
+        self.near = near_plane(config, scene)
         """Distance of the near plane in world units."""
         self.active_sh_degree = 0
         """Degree that colours are evaluated with; a recipe raises it while training."""
         background = config.background if scene.background is None else scene.background
         self.register_buffer("background", torch.tensor(background, dtype=torch.float32))
         self.register_buffer("num_frames", torch.tensor(scene.num_frames))
-        self.register_buffer("scene_center", torch.tensor(scene.center, dtype=torch.float32))
-        self.register_buffer("scene_extent", torch.tensor(scene.extent, dtype=torch.float32))
+        for name, (center, extent) in (("scene", (scene.center, scene.extent)), ("rig", scene.rig)):
+            self.register_buffer(f"{name}_center", torch.tensor(center, dtype=torch.float32))
+            self.register_buffer(f"{name}_extent", torch.tensor(extent, dtype=torch.float32))
         if points is None:
             points = InitialPoints(torch.zeros(0, 3), torch.zeros(0, 3))
         self.gauss_params = GaussianParams(self.initial_parameters(points, scene))
@@ -198,6 +204,35 @@ class Expert(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore `get_extra_state`."""
         self.active_sh_degree = int(state["active_sh_degree"])
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Runs of 0.2 do not tell the rig: as far as they say, no camera was taken out.
+        for part in ("center", "extent"):
+            if (stored := f"{prefix}scene_{part}") in state_dict:
+                state_dict.setdefault(f"{prefix}rig_{part}", state_dict[stored])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.keep_stored_scene()
+
+    def keep_stored_scene(self) -> None:
+        """Take extent and near plane from the buffers, which tell those of the training. Reads them
+        from their device, so that no render has to."""
+        x, y, z = self.scene_center.tolist()
+        rig_x, rig_y, rig_z = self.rig_center.tolist()
+        self.scene = replace(
+            self.scene,
+            center=(x, y, z),
+            extent=float(self.scene_extent),
+            rig_center=(rig_x, rig_y, rig_z),
+            rig_extent=float(self.rig_extent),
+        )
+        self.near = near_plane(self.config, self.scene)
+
+
+def near_plane(config: ExpertConfig, scene: SceneInfo) -> float:
+    """Distance of an expert's near plane in world units."""
+    return max(NEAR, config.near * scene.extent)
 
 
 def within(gaussians: Gaussians, box: OrientedBox | None) -> Gaussians:

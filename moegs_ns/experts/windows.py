@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from moegs_ns.experts.base import Expert, ExpertConfig
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.scene import InitialPoints, SceneInfo, is_same_rig
 
 Window = tuple[int, int]
 """First and last frame of a window, both included, counted as the recording counts them."""
@@ -81,6 +81,26 @@ class WindowedExpert(Expert):
     def members(self) -> list[Expert]:
         """The experts of the windows, in order of time."""
         return cast(list[Expert], list(self.member_modules))
+
+    def share_scene(self) -> None:
+        """Take over extent and near plane of the members, once those are loaded.
+
+        Raises:
+            ValueError: they were trained on different cameras.
+        """
+        first = self.members[0]
+        shared = first.scene.center, first.scene.extent
+        for member, (start, end) in zip(self.members, self.config.windows, strict=True):
+            if not is_same_rig(shared, (member.scene.center, member.scene.extent)):
+                raise ValueError(
+                    "Expected windows of one expert to be trained on the same cameras, but those "
+                    f"of frames {start} to {end} lie within {member.scene.extent:.4g} of their "
+                    f"middle, the first window's within {first.scene.extent:.4g}; train all with "
+                    "the same --val-cameras."
+                )
+        for name in ("scene_center", "scene_extent", "rig_center", "rig_extent"):
+            getattr(self, name).copy_(getattr(first, name))
+        self.keep_stored_scene()
 
     @property
     def offsets(self) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -17,6 +18,7 @@ from moegs_ns.cameras import View, apply_pose_delta
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.mixture.mixture import MixtureRender
+from moegs_ns.runs.checkpoint import without_prefix
 from moegs_ns.scene import SceneInfo
 
 POSE_GROUP, COLOR_GROUP = "camera_opt", "color_correction"
@@ -29,16 +31,20 @@ class CameraCorrections(nn.Module):
     Poses are nerfstudio's camera optimiser, with translations in units of the scene's extent. The
     colour of a camera is an affine map; the mean of all maps is the identity, so that they cannot
     change the colours of the scene itself.
+
+    Wherever trained corrections are opened, they are those of the cameras that they were learned
+    for, in units of the extent of these.
     """
+
+    camera_ids: Int[Tensor, "M"]
+    extent: Float[Tensor, ""]
 
     def __init__(
         self, poses: CameraOptimizerConfig, has_color_correction: bool, scene: SceneInfo
     ) -> None:
         super().__init__()
         count = len(scene.camera_ids)
-        self.extent = scene.extent
-        # No buffers: the data set says it anew whenever a run is opened.
-        self._row_of = {camera: row for row, camera in enumerate(scene.camera_ids)}
+        self._row_of: dict[int, int] = {}
         self._rows: dict[tuple[torch.device, int], Int[Tensor, "1"]] = {}
         """Rows on their device, as uploading one takes longer than all that is done with it."""
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
@@ -46,6 +52,32 @@ class CameraCorrections(nn.Module):
         self.graphed_colors = GraphedCallable(self._recorded, self)
         self.is_on = has_color_correction or self.has_pose_correction
         """Whether anything is corrected."""
+        ids = torch.tensor(scene.camera_ids, dtype=torch.long)
+        extent = torch.tensor(scene.extent, dtype=torch.float32)
+        self.register_buffer("camera_ids", ids, persistent=self.is_on)
+        self.register_buffer("extent", extent, persistent=self.is_on)
+        self.set_cameras(ids)
+
+    def set_cameras(self, ids: Int[Tensor, "M"]) -> None:
+        """Have a row for each of these cameras, which changes nothing where the cameras are others
+        than before."""
+        if not torch.equal(ids, self.camera_ids.cpu()):
+            self.camera_ids = ids.to(self.camera_ids.device)
+            for parameter in self.parameters():
+                # In place, so that an optimiser built before keeps pointing at what is trained.
+                parameter.data = parameter.data.new_zeros(len(ids), *parameter.shape[1:])
+        self._row_of = {camera: row for row, camera in enumerate(ids.tolist())}
+        self._rows.clear()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if self.is_on:
+            # Runs of 0.2 do not tell: they are opened with the cameras of their training.
+            ids = state_dict.setdefault(f"{prefix}camera_ids", self.camera_ids)
+            state_dict.setdefault(f"{prefix}extent", self.extent)
+            self.set_cameras(ids.cpu())
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def has_pose_correction(self) -> bool:
@@ -61,6 +93,10 @@ class CameraCorrections(nn.Module):
             groups[COLOR_GROUP] = [self.color]
         return groups
 
+    def knows(self, view: View) -> bool:
+        """Whether all cameras of a view have a row."""
+        return self._row_of.keys() >= set(view.camera_ids.tolist())
+
     def rows(self, view: View) -> Int[Tensor, "C"]:
         """Row of each camera of a training view, on the device, without synchronising.
 
@@ -68,7 +104,7 @@ class CameraCorrections(nn.Module):
             ValueError: one of them is not a training camera.
         """
         ids, device = view.camera_ids.tolist(), view.viewmats.device
-        if not self._row_of.keys() >= set(ids):
+        if not self.knows(view):
             raise ValueError(
                 f"Corrections are learned for training cameras {list(self._row_of)}, but the "
                 f"batch shows cameras {ids}; switch the corrections off for this data set."
@@ -133,6 +169,8 @@ class CameraCorrections(nn.Module):
         return figures
 
 
+LEARNED = ("color", "poses.pose_adjustment")
+"""Names of what is learned, one row for each camera."""
 UNCORRECTED = (CameraOptimizerConfig(), False)
 """What is learned of cameras by default: neither poses nor colours."""
 
@@ -142,13 +180,15 @@ class ExpertCorrections(nn.Module):
 
     A router that compared uncorrected images with training images would learn whose colours happen
     to be near a camera's, or who happens to be shifted least, which says nothing about other
-    cameras.
+    cameras. A camera that an expert was not trained on is to it as the data set says.
     """
 
     def __init__(
         self, learned: Sequence[tuple[CameraOptimizerConfig, bool]], scene: SceneInfo
     ) -> None:
         super().__init__()
+        self.camera_ids = scene.camera_ids
+        """Cameras that the router is trained on."""
         self.experts = nn.ModuleList(CameraCorrections(*each, scene) for each in learned)
         self.requires_grad_(False)
         self.is_on = any(corrections.is_on for corrections in self.experts)
@@ -160,20 +200,49 @@ class ExpertCorrections(nn.Module):
         Of runs of several windows the mean counts; one without corrections changes none.
 
         Raises:
-            ValueError: they were learned for other cameras.
+            ValueError: they do not tell their cameras, which are not as many as those here.
         """
-        for name, value in self.experts[index].named_parameters():
-            stored = [state.get(f"corrections.{name}", torch.zeros_like(value)) for state in states]
-            if any(one.shape != value.shape for one in stored):
-                raise ValueError(
-                    f"Expected experts whose cameras were corrected for the {len(value)} training "
-                    f"cameras of this data set, but {source} knows {[len(one) for one in stored]}; "
-                    "train it on the same cameras, or without --pipeline.model.color-correction "
-                    "and --pipeline.model.camera-optimizer.mode."
-                )
-            if name == "color":  # Each run's own mean is the identity.
-                stored = [one - one.mean(0) for one in stored]
-            value.copy_(torch.stack([one.to(value) for one in stored]).mean(0))
+        corrections = cast(CameraCorrections, self.experts[index])
+        if not corrections.is_on:
+            return
+        own = [without_prefix(dict(state), "corrections.") for state in states]
+        learned = [state for state in own if any(name in state for name in LEARNED)]
+        ids = [self._stored_cameras(state, source) for state in learned]
+        if learned:
+            corrections.set_cameras(torch.cat(ids).unique())
+            # Windows share it.
+            corrections.extent.copy_(learned[0].get("extent", corrections.extent))
+        for value in corrections.parameters():
+            value.zero_()
+        for state, own_ids in zip(learned, ids, strict=True):
+            rows = torch.searchsorted(corrections.camera_ids.cpu(), own_ids)
+            for name, value in corrections.named_parameters():
+                if name in state:
+                    change = state[name].to(value)
+                    if name == "color":  # Each run's own mean is the identity.
+                        change = change - change.mean(0)
+                    value[rows] += change / len(states)
+        missing = sorted(set(self.camera_ids) - set(corrections.camera_ids.tolist()))
+        if missing:
+            CONSOLE.print(
+                f"{source} was not trained on the cameras {', '.join(map(str, missing))}; there it "
+                "is compared without corrections."
+            )
+
+    def _stored_cameras(self, state: Mapping[str, Tensor], source: str) -> Int[Tensor, "M"]:
+        """Cameras of the rows in a run's state; those of this data set for runs of 0.2, which do
+        not tell them."""
+        if "camera_ids" in state:
+            return state["camera_ids"]
+        counts = {len(state[name]) for name in LEARNED if name in state}
+        if counts != {len(self.camera_ids)}:
+            raise ValueError(
+                "Expected experts whose cameras were corrected for the "
+                f"{len(self.camera_ids)} training cameras of this data set, but {source} knows "
+                f"{sorted(counts)}; train it on the same cameras, or without "
+                "--pipeline.model.color-correction and --pipeline.model.camera-optimizer.mode."
+            )
+        return torch.tensor(self.camera_ids, dtype=torch.long)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
@@ -190,7 +259,7 @@ class ExpertCorrections(nn.Module):
         corrections = cast(list[CameraCorrections], list(self.experts))
         if not any(each.has_pose_correction for each in corrections):
             return None
-        return [each.correct_poses(view) for each in corrections]
+        return [each.correct_poses(view) if each.knows(view) else view for each in corrections]
 
     def recorded(self, images: Float[Tensor, "E H W 3"], view: View) -> Float[Tensor, "E H W 3"]:
         """The experts' images of a training view as its camera would record each."""
@@ -198,7 +267,12 @@ class ExpertCorrections(nn.Module):
             return images
         corrections = cast(list[CameraCorrections], list(self.experts))
         pairs = zip(corrections, images, strict=True)
-        return torch.stack([each.correct_colors(own[None], view)[0] for each, own in pairs])
+        return torch.stack(
+            [
+                each.correct_colors(own[None], view)[0] if each.knows(view) else own
+                for each, own in pairs
+            ]
+        )
 
     def recolored(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
         """The blend of a training view, every expert as the view's camera would record it.

@@ -61,7 +61,8 @@ def load_experts(
         Whether all runs were there.
 
     Raises:
-        ValueError: an expert was trained on another scene or time range.
+        ValueError: an expert was trained on another scene or time range, or its windows on
+            different cameras.
     """
     for k, (expert, path) in enumerate(zip(experts, paths, strict=True)):
         runs = existing_runs(path)
@@ -79,6 +80,8 @@ def _load_expert(expert: Expert, runs: Sequence[Run], *, before_finish: bool) ->
         state = without_prefix(run.model_state(before_finish=before_finish), "expert.")
         check_same_scene(stored_scene(state), member.scene, run)
         member.load_state_dict(state)
+    if isinstance(expert, WindowedExpert):
+        expert.share_scene()
 
 
 def finish_experts(experts: Sequence[Expert], paths: Sequence[Path]) -> None:

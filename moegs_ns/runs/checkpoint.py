@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 import zipfile
@@ -16,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from moegs_ns.runs.compact import decode_state, is_compact
-from moegs_ns.scene import SceneInfo
+from moegs_ns.scene import Rig, SceneInfo, is_same_rig
 
 CONFIG_NAME = "config.yml"
 TRAINING_RECORD = "training.json"
@@ -27,8 +28,6 @@ MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
-SCENE_TOLERANCE = 1e-3
-"""Largest difference, in units of the scene's extent, between two descriptions of one scene."""
 EARLIER_CORRECTIONS = r"^colors\.experts\."
 """Beginning of the names of a mixture's camera corrections when they were of colours alone."""
 
@@ -192,8 +191,13 @@ def without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def stored_scene(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The description of the scene in an expert's state."""
-    return {name: state[name] for name in ("num_frames", "scene_center", "scene_extent")}
+    """What tells the scene from others in an expert's state: its frames, and all of its cameras."""
+    # Runs of 0.2 tell only the cameras that they were trained on.
+    return {
+        "num_frames": state["num_frames"],
+        "rig_center": state.get("rig_center", state["scene_center"]),
+        "rig_extent": state.get("rig_extent", state["scene_extent"]),
+    }
 
 
 def run_of(is_wanted: Callable[[Any], bool], path: Path, expected: str, remedy: str) -> Run:
@@ -229,14 +233,16 @@ def check_same_scene(
         )
     wanted = (scene.first_frame, scene.first_frame + num_frames - 1)
     check_frames((first_frame, first_frame + num_frames - 1), wanted, path, role)
-    center = torch.tensor(scene.center)
-    moved = float((stored["scene_center"] - center).norm())
-    grown = abs(float(stored["scene_extent"]) - scene.extent)
-    if max(moved, grown) > SCENE_TOLERANCE * scene.extent:
+    x, y, z = stored["rig_center"].tolist()
+    own: Rig = ((x, y, z), float(stored["rig_extent"]))
+    # What a run of 0.2 stored are the cameras that it was trained on, which may be those of today.
+    if not any(is_same_rig(rig, own) for rig in (scene.rig, (scene.center, scene.extent))):
+        center, extent = scene.rig
+        moved = math.dist(center, own[0])
         raise ValueError(
-            f"Expected {role} of this scene (cameras within {scene.extent:.4g} of their middle), "
-            f"but {path} was trained on another (within {float(stored['scene_extent']):.4g}, "
-            f"{moved:.4g} away); use the same data and training cameras for all."
+            f"Expected {role} of this scene (its cameras lie within {extent:.4g} of their middle), "
+            f"but {path} was trained on another (within {own[1]:.4g}, {moved:.4g} away); use the "
+            "same data for all."
         )
 
 

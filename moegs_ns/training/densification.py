@@ -183,13 +183,15 @@ class Densifier:
         reset_opa(self.parameters, self.optimizers, {}, RESET_OPACITY)
 
     def state(self) -> dict[str, Any]:
-        """Statistics since the last round, for checkpoints."""
-        return {name: value.cpu() for name, value in self.statistics.items()}
+        """Statistics since the last round, and the extent, for checkpoints."""
+        statistics = {name: value.cpu() for name, value in self.statistics.items()}
+        return statistics | {"extent": self.extent}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore `state`."""
-        device = self.parameters["means"].device
-        self.statistics = {name: value.to(device) for name, value in state.items()}
+        """Restore `state`; statistics alone, as runs of 0.2 have, leave the extent as it is."""
+        device, statistics = self.parameters["means"].device, dict(state)
+        self.extent = float(statistics.pop("extent", self.extent))
+        self.statistics = {name: value.to(device) for name, value in statistics.items()}
 
 
 @torch.no_grad()

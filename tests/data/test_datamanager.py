@@ -220,6 +220,9 @@ def test_validation_cameras_leave_the_training_set(videos: Path):
     centers = plain.train_dataset.cameras.camera_to_worlds[[0, 10], :, 3]
     scene = manager.train_dataset.metadata["scene"]
     np.testing.assert_allclose(scene.center, centers.mean(0), atol=1e-5)
+    # All cameras tell the scene, whichever are kept back.
+    whole = plain.train_dataset.metadata["scene"]
+    assert scene.rig == whole.rig == (whole.center, whole.extent) != (scene.center, scene.extent)
     assert len(manager.train_dataparser_outputs.image_filenames) == 10
     for mode in ("test", "inference"):
         again = open_scene(videos, val_cameras=(2,), test_mode=mode)

@@ -96,6 +96,21 @@ def test_loading_adopts_the_number_of_rows_in_place(expert):
     assert other.active_sh_degree == 3
 
 
+def test_a_trained_expert_keeps_extent_and_near_plane_wherever_it_is_opened(expert):
+    """Also one whose state does not tell the rig, as those of 0.2."""
+    scrambled(expert)
+    elsewhere = replace(SCENE, center=(1.0, 0.0, 0.0), extent=7.0, rig_extent=9.0)
+    for missing in ((), ("rig_center", "rig_extent")):
+        other = expert.config.setup(scene=elsewhere)
+        assert other.near == pytest.approx(7.0 * expert.config.near)
+        state = {name: value for name, value in expert.state_dict().items() if name not in missing}
+        other.load_state_dict(state)
+        assert other.near == expert.near == pytest.approx(2.0 * expert.config.near)
+        assert other.scene.rig == (other.scene.center, other.scene.extent) == SCENE.rig
+        time = torch.tensor(0.4)
+        assert torch.equal(other.at(time).means, expert.at(time).means)
+
+
 def test_a_family_refuses_the_state_of_another():
     torch.manual_seed(0)
     stg, hexplane, _ = (config.setup(scene=SCENE, points=points()) for config in CONFIGS.values())

@@ -121,6 +121,29 @@ class TestExpert:
         assert expert.near == expert.members[0].near == pytest.approx(0.9)
         assert expert.background.tolist() == [1.0, 0.5, 0.0]
 
+    def test_extent_and_near_plane_are_shared_once_the_members_are_loaded(self):
+        expert = joined_config([STGExpertConfig()] * 2, ((50, 54), (55, 59))).setup(scene=SCENE)
+        trained = [
+            member.config.setup(scene=replace(member.scene, extent=5.0, rig_extent=6.0))
+            for member in expert.members
+        ]
+        for member, source in zip(expert.members, trained, strict=True):
+            member.load_state_dict(source.state_dict())
+        expert.share_scene()
+        assert expert.near == expert.members[1].near == pytest.approx(0.75)
+        again = expert.config.setup(scene=SCENE)
+        again.load_state_dict(expert.state_dict())
+        for each in (again, *again.members):
+            assert each.near == expert.near and each.scene.rig == (SCENE.center, 6.0)
+
+    def test_windows_of_different_cameras_are_refused(self):
+        expert = joined_config([STGExpertConfig()] * 2, ((50, 54), (55, 59))).setup(scene=SCENE)
+        member = expert.members[1]
+        source = member.config.setup(scene=replace(member.scene, extent=4.0))
+        member.load_state_dict(source.state_dict())
+        with pytest.raises(ValueError, match=r"same cameras, but those of frames 55 to 59 lie wit"):
+            expert.share_scene()
+
     def test_each_window_finishes_its_own_colours(self):
         members = [STGExpertConfig(color="full"), STGExpertConfig(), STGExpertConfig(color="lite")]
         expert = windowed(*members)

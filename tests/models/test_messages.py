@@ -83,7 +83,7 @@ def test_experts_of_another_scene(tiny_runs: TinyRuns, tmp_path: Path):
     poses = np.load(scene / "poses_bounds.npy")
     poses[:, [3, 8, 13]] *= 2.0
     np.save(scene / "poses_bounds.npy", poses)
-    with pytest.raises(ValueError, match="was trained on another"):
+    with pytest.raises(ValueError, match=r"of this scene \(its cameras.*was trained on another"):
         router(tiny_runs, tmp_path, *tiny_runs.experts, scene=scene)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from moegs_ns.data.frames.decoding import FrameSource, has_alpha
 from moegs_ns.data.frames.store import FrameStore
-from moegs_ns.scene import FrameTable, SceneInfo, frames_from_times, scene_extent
+from moegs_ns.scene import FrameTable, Rig, SceneInfo, frames_from_times, scene_extent
 
 PER_IMAGE_KEYS = ("camera_ids", "frame_ids", "frame_sources")
 MOST_NAMES = 10
@@ -233,12 +233,15 @@ def _listed(ids: list[int]) -> str:
     return shown if len(ids) <= 40 else f"{shown}, ... {ids[-1]}"
 
 
-def scene_info(outputs: DataparserOutputs) -> SceneInfo:
-    """What models are told of the scene."""
-    table = frame_table(outputs)
-    # One moving camera has one centre per image; fixed cameras count once, however long the clip.
-    camera_ids, first = np.unique(table.camera_ids.numpy(), return_index=True)
-    center, extent = scene_extent(outputs.cameras.camera_to_worlds[np.sort(first), :, 3])
+def scene_info(outputs: DataparserOutputs, split: DataparserOutputs) -> SceneInfo:
+    """What models are told of the scene.
+
+    Args:
+        outputs: images that are trained on.
+        split: all images of the training split, also those of validation cameras.
+    """
+    center, extent = camera_extent(outputs)
+    rig_center, rig_extent = camera_extent(split)
     color = outputs.alpha_color
     background = None
     if color is not None and has_alpha(outputs.metadata["frame_sources"][0].path):
@@ -249,6 +252,15 @@ def scene_info(outputs: DataparserOutputs) -> SceneInfo:
         center=center,
         extent=extent,
         background=background,
-        camera_ids=tuple(camera_ids.tolist()),
+        camera_ids=tuple(frame_table(outputs).camera_ids.unique().tolist()),
         first_frame=int(outputs.metadata.get("first_frame", 0)),
+        rig_center=rig_center,
+        rig_extent=rig_extent,
     )
+
+
+def camera_extent(outputs: DataparserOutputs) -> Rig:
+    """`scene_extent` of the cameras of some images, in the world."""
+    # One moving camera has one centre per image; fixed cameras count once, however long the clip.
+    _, first = np.unique(outputs.metadata["camera_ids"], return_index=True)
+    return scene_extent(outputs.cameras.camera_to_worlds[np.sort(first), :, 3])
