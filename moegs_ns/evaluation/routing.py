@@ -13,11 +13,6 @@ from moegs_ns.evaluation.image_metrics import quantize
 
 SMALLEST_DETERMINANT = 1e-12
 """Gram determinant below which colours count as collinear or equal and span no simplex."""
-EXPERT_COLORS = (
-    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
-    (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
-)  # fmt: skip
-"""Colours of the argmax-gate map, in the order of the experts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +137,3 @@ def fraction_reached(reached: float, best_expert: float, bound: float) -> float 
     """
     gain = bound - best_expert
     return (reached - best_expert) / gain if 0.0 < gain < math.inf else None
-
-
-def argmax_gate_map(gates: Float[Tensor, "E H W 1"]) -> Float[Tensor, "H W 3"]:
-    """The colour of the expert with the largest gate at each pixel."""
-    colors = torch.tensor(EXPERT_COLORS, device=gates.device)
-    return colors[gates[..., 0].argmax(0) % len(colors)]

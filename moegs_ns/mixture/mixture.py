@@ -23,6 +23,12 @@ from moegs_ns.splatting import (
 MIN_ACCUMULATION = 1e-6
 """Accumulated opacity below which a pixel shows nothing, and so belongs to all experts alike."""
 
+EXPERT_COLORS = (
+    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
+    (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
+)  # fmt: skip
+"""Colours of the argmax-gate map, in the order of the experts."""
+
 
 def blend(
     images: Float[Tensor, "E H W 3"], logits: Float[Tensor, "E H W 1"], temperature: float
@@ -53,6 +59,12 @@ class MixtureRender:
     """Accumulated opacity."""
     rendered: ExpertRenderOutputs
     """What was rasterised of the experts, and the router's features."""
+
+    @property
+    def argmax_gate(self) -> Float[Tensor, "H W 3"]:
+        """The colour of the expert with the largest gate at each pixel."""
+        colors = torch.tensor(EXPERT_COLORS, device=self.gates.device)
+        return colors[self.gates[..., 0].argmax(0) % len(colors)]
 
 
 class Mixture(nn.Module):

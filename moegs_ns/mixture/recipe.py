@@ -35,8 +35,6 @@ class RouterRecipe(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)
         self.sampler: Sampler | None = None
         self.supervision = Supervision()
-        self.is_honest = False
-        """Whether the router learns over experts as they were before their finish."""
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""
@@ -62,11 +60,9 @@ class RouterRecipe(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """State for an exact resume."""
-        sampler = {} if self.sampler is None else self.sampler.state_dict()
-        return {"sampler": sampler, "is_honest": self.is_honest}
+        return {"sampler": {} if self.sampler is None else self.sampler.state_dict()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore `get_extra_state`."""
-        self.is_honest = bool(state.get("is_honest", False))
         if self.sampler is not None and state["sampler"]:
             self.sampler.load_state_dict(state["sampler"])

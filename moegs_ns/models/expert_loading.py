@@ -29,18 +29,6 @@ def existing_runs(path: Path) -> list[Run]:
     return list(map(open_run, paths)) if all(is_run(run) for run in paths) else []
 
 
-def all_left_images_out(paths: Sequence[Path]) -> bool:
-    """Whether gates can learn on images that no expert has seen; says in the log if not."""
-    runs = [run for path in paths for run in existing_runs(path)]
-    lacking = [run for run in runs if not run.before_finish_path.is_file()]
-    if lacking:
-        CONSOLE.print(
-            f"Gates learn on images that the experts have seen: {lacking[0].config_path} left none "
-            "out (--honest-cameras auto, as experts named by method do by default)."
-        )
-    return len(runs) > 0 and not lacking
-
-
 def load_experts(
     experts: Sequence[Expert],
     corrections: ExpertCorrections,

@@ -201,6 +201,17 @@ def check_windows(runs: Sequence[Run]) -> None:
             )
 
 
+def check_left_cameras_out(runs: Sequence[Run]) -> None:
+    """Raise ValueError unless honest gates can be learned over these runs."""
+    for run in runs:
+        if not run.before_finish_path.is_file():
+            raise ValueError(
+                f"Expected experts that left cameras out until their finish, but {run.config_path} "
+                "saw all of them from the start; train it with --honest-cameras auto, or mix "
+                "without --honest-cameras."
+            )
+
+
 def unique_names(methods: Sequence[str]) -> tuple[str, ...]:
     """Method names without the common prefix; repeated ones are numbered."""
     names: list[str] = []

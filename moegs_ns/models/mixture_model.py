@@ -10,11 +10,7 @@ import torch
 import tyro
 from jaxtyping import Float
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.engine.callbacks import (
-    TrainingCallback,
-    TrainingCallbackAttributes,
-    TrainingCallbackLocation,
-)
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
@@ -23,7 +19,6 @@ from torch.nn import Parameter
 from moegs_ns.cameras import View, one_frame_apart
 from moegs_ns.evaluation.baselines import baseline_metrics, fit_constant_weights
 from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
-from moegs_ns.evaluation.routing import argmax_gate_map
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.importance import CRITERIA
@@ -36,10 +31,15 @@ from moegs_ns.mixture.pruning_schedule import (
 )
 from moegs_ns.mixture.recipe import RouterRecipe, RouterRecipeConfig
 from moegs_ns.mixture.volume_mixture import ONE_SET, mixture_of, refuse_shading
-from moegs_ns.models.base import GaussianModel, GaussianModelConfig, is_mixture, scene_of
+from moegs_ns.models.base import (
+    GaussianModel,
+    GaussianModelConfig,
+    around_steps,
+    is_mixture,
+    scene_of,
+)
 from moegs_ns.models.camera_corrections import ExpertCorrections
 from moegs_ns.models.expert_loading import (
-    all_left_images_out,
     finish_experts,
     load_experts,
     load_mixture,
@@ -47,6 +47,7 @@ from moegs_ns.models.expert_loading import (
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
     ExpertSource,
+    check_left_cameras_out,
     expert_source,
     method_config,
     split_windows,
@@ -125,6 +126,7 @@ class MixtureModelConfig(GaussianModelConfig):
         check_request(self.prune, self.mixture_run, has_experts=bool(self.experts))
         steps = scaled_steps(config.max_num_iterations, self.budget)
         check_rounds(self.prune, steps, self.budget)
+        self.honest.check(steps)
         if not (math.isfinite(self.temperature) and self.temperature > 0.0):
             raise ValueError(
                 "--pipeline.model.temperature expects a number above 0, which divides the logits "
@@ -147,6 +149,8 @@ class MixtureModelConfig(GaussianModelConfig):
             if frames is not None and own and None not in own:
                 trained = (trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1])
                 check_frames(trained, frames, source.runs[0].config_path)
+            if self.is_honest:
+                check_left_cameras_out(source.runs)
         if isinstance(self.router, VolumeRouterConfig):
             models = [
                 source.model_config()
@@ -155,6 +159,11 @@ class MixtureModelConfig(GaussianModelConfig):
                 for source in sources
             ]
             refuse_shading([model.expert.setup(scene=ANY_SCENE) for model in models], ONE_SET)
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether the router learns over experts as they were before their finish."""
+        return self.honest.cameras != "none" and self.mixture_run is None
 
     def sources(self) -> list[ExpertSource]:
         """What --experts names.
@@ -241,9 +250,7 @@ class MixtureModel(GaussianModel):
             load_mixture(self.mixture, self.corrections, self.config.mixture_run)
             return
         experts, paths = self.mixture.experts, self.config.experts
-        self.recipe.is_honest = self.config.honest.cameras != "none" and all_left_images_out(paths)
-        before_finish = self.recipe.is_honest
-        if not load_experts(experts, self.corrections, paths, before_finish=before_finish):
+        if not load_experts(experts, self.corrections, paths, before_finish=self.config.is_honest):
             return
         # Built again, as the router has weights for each Gaussian, whose number is known only now.
         self.mixture = self._mixture(experts, scene_of(self.kwargs))
@@ -253,7 +260,7 @@ class MixtureModel(GaussianModel):
         seconds = self.config.expert_seconds()
         return {
             "expert_seconds": earlier.get("expert_seconds") if seconds is None else seconds,
-            "honest_gates": self.recipe.is_honest,
+            "honest_gates": self.config.is_honest,
         }
 
     def get_training_callbacks(
@@ -261,27 +268,22 @@ class MixtureModel(GaussianModel):
     ) -> list[TrainingCallback]:
         """Prunes before the steps at which the schedule asks for it, and finishes the experts."""
         self.responsibilities.values = []  # They are those of the gates as they were before.
-        attributes, locations = training_callback_attributes, TrainingCallbackLocation
+        attributes, schedule = training_callback_attributes, self.pruning
         assert attributes.optimizers is not None and attributes.pipeline is not None
         optimizers = attributes.optimizers.optimizers
-        trainer, schedule = cast(Any, attributes.trainer), self.pruning
         images: Any = attributes.pipeline.datamanager.train_dataset
+        config, trainer = self.config, cast(Any, attributes.trainer)
 
         def prune_if_due(step: int) -> None:
             if schedule is not None and schedule.is_due(step):
                 self.mixture = schedule.run_round(self.mixture, images.cameras, optimizers)
-                CONSOLE.print(schedule.describe(self.config.expert_names))
+                CONSOLE.print(schedule.describe(config.expert_names))
 
         def finish_if_due(step: int) -> None:
-            last = self.config.honest.last_steps
-            last = last and scaled_steps(last, self.config.budget)
-            if self.recipe.is_honest and step == trainer.total_steps - 1 - last:
-                finish_experts(self.mixture.experts, self.config.experts)
+            if config.is_honest and config.honest.finishes_after(step, trainer.total_steps):
+                finish_experts(self.mixture.experts, config.experts)
 
-        return [
-            TrainingCallback([locations.BEFORE_TRAIN_ITERATION], prune_if_due),
-            TrainingCallback([locations.AFTER_TRAIN_ITERATION], finish_if_due),
-        ]
+        return around_steps(prune_if_due, finish_if_due)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The router's groups; the experts are frozen and in none."""
@@ -345,7 +347,7 @@ class MixtureModel(GaussianModel):
             "rgb": render.rgb,
             "depth": render.depth,
             "accumulation": render.accumulation,
-            "argmax_gate": argmax_gate_map(render.gates),
+            "argmax_gate": render.argmax_gate,
         }
         for k, name in enumerate(self.config.expert_names):
             outputs[f"rgb_{name}"] = render.images[k]

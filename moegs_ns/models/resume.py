@@ -63,6 +63,7 @@ def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str =
     pruned = () if before.mixture_run is None else ("mixture_run", "prune")
     for name in ("experts", "expert_models", "expert_names", *pruned):
         setattr(model, name, getattr(before, name))
+    model.honest = getattr(before, "honest", model.honest)
     take_over(config, earlier)
     return earlier
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from moegs_ns.cameras import View
 from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.motion import Trajectories
-from moegs_ns.evaluation.routing import EXPERT_COLORS, routing_maps
+from moegs_ns.evaluation.routing import routing_maps
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.mixture.mixture import EXPERT_COLORS
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import evenly_spaced, held_out
 

@@ -59,11 +59,24 @@ class HonestConfig(PrintableConfig):
 class HonestGatesConfig(PrintableConfig):
     """How gates learn on images that experts have not been trained on."""
 
-    cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--honest-cameras"])] = "auto"
-    """Training cameras that experts named by method leave out until their finish; see there. With
-    `none` the router learns over finished experts, also where runs have left images out."""
-    last_steps: int = 0
-    """Steps of the full recipe at the end that are over the finished experts."""
+    cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--honest-cameras"])] = "none"
+    """Training cameras that experts named by method leave out until their finish: numbers, or
+    `auto` (see moegs-stg --help). Unless `none`, the router learns over all experts as they were
+    before it; runs in --experts must have left cameras out."""
+    last_part: float = 0.0
+    """Fraction of the router's steps, the last ones, that are over the finished experts."""
+
+    def check(self, total: int) -> None:
+        """Raise ValueError unless some of the router's `total` steps come before those."""
+        if self.last_part < 0.0 or round(self.last_part * total) >= total:
+            raise ValueError(
+                "--pipeline.model.honest.last-part expects a fraction of the router's steps from 0 "
+                f"to below 1, got {self.last_part:g}."
+            )
+
+    def finishes_after(self, step: int, total: int) -> bool:
+        """Whether experts are finished after a step of the router's `total`."""
+        return step == total - 1 - round(self.last_part * total)
 
 
 def honest_rows(table: FrameTable, cameras: HonestCameras) -> Bool[Tensor, "M"]:

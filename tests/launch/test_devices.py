@@ -20,6 +20,8 @@ def command(module: str, *arguments: str, device: str) -> None:
 @pytest.mark.data
 @pytest.mark.slow
 def test_runs_open_on_the_other_kind_of_device(data_dir: Path, tmp_path: Path):
+    if not (data_dir / "panoptic_basketball" / "train_meta.json").is_file():
+        pytest.skip(f"needs panoptic_basketball in {data_dir}")
     for trained_on, opened_on in (("cuda", "cpu"), ("cpu", "cuda")):
         command(
             "train", "moegs-stg", "--max-num-iterations", "6", "--vis", "tensorboard",

@@ -71,11 +71,11 @@ def test_lists_are_much_shorter(backend, generator):
     seen = project(gaussians, view, backend=backend)
 
     def length(seen: ProjectedGaussians) -> int:
-        projection, width, height = seen.projection, view.width, view.height
+        projection, shape = seen.projection, (1, view.height, view.width)
         if backend is backend_gsplat:
-            pairs = backend_gsplat._sort(projection, projection.camera_ids, 1, width, height)[1]
+            pairs = backend_gsplat._sort(projection, projection.camera_ids, shape)[1]
         else:
-            pairs = backend_numba._sort(projection, projection.camera_ids, (1, height, width))[0]
+            pairs = backend_numba._sort(projection, projection.camera_ids, shape)[0]
         assert len(pairs) == tiles_of(seen, view).sum(), "The benchmark counts otherwise."
         return len(pairs)
 

@@ -5,7 +5,7 @@ import torch
 
 from moegs_ns.experts.ed3dgs.error_sampling import ErrorSampler, ErrorSamplingConfig
 from moegs_ns.scene import FrameTable
-from moegs_ns.training.honest import HonestConfig, honest_rows, spread_cameras
+from moegs_ns.training.honest import HonestConfig, HonestGatesConfig, honest_rows, spread_cameras
 from moegs_ns.training.samplers import SameTimeSampler, Sampler, ShuffledSampler
 
 
@@ -78,6 +78,17 @@ def test_the_finish_is_a_part_of_the_steps(finish: float):
     with pytest.raises(ValueError, match="between 0 and 1"):
         HonestConfig(finish=finish).check()
     assert HonestConfig(finish=0.25).first_step_of_finish(1000) == 750
+
+
+def test_the_last_part_of_a_router_is_over_finished_experts():
+    def finish(config: HonestGatesConfig) -> list[int]:
+        return [step for step in range(100) if config.finishes_after(step, 100)]
+
+    assert finish(HonestGatesConfig()) == [99]
+    assert finish(HonestGatesConfig(last_part=0.3)) == [69]
+    for last_part in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="last-part"):
+            HonestGatesConfig(last_part=last_part).check(100)
 
 
 @pytest.mark.parametrize("index", range(3))

@@ -29,9 +29,9 @@ class TestBacktracking:
         projection = apply_eps2d(projection, 0.1, True)
         # One channel per Gaussian shows its contributions to all pixels.
         channels = torch.eye(part.render.projected.count)[projection.gaussian_ids]
-        size = part.view.width, part.view.height
+        shape = 1, part.view.height, part.view.width
         ids = torch.zeros_like(projection.gaussian_ids)
-        weights, _ = rasterize(projection, channels, ids, 1, *size)
+        weights, _ = rasterize(projection, channels, ids, shape)
         maps = backtracking.error_maps(part, True)
         for channel, name in enumerate(("weights", "l1", "ssim")):
             expected = (weights * maps[..., channel, None]).sum((0, 1, 2))
