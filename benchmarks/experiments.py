@@ -146,6 +146,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
                            _whole_clip(o, "alone", one_by_one=True)),
         "budgets": _budgets(o),
         "router": _router(o),
+        "honest": _honest(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
@@ -270,6 +271,39 @@ def _router(o: Options) -> Experiment:
     )  # fmt: skip
     about = "steps and rates of the router on validation cameras, experts of full recipes"
     return _in_turns(about, experts, routers)
+
+
+def _honest(o: Options) -> Experiment:
+    """Gates that learn before the experts' finish, beside ordinary ones over the same experts, and
+    over experts that saw all cameras from the start."""
+    room: dict[str, Any] = {"scene": Scene(o.data / "room", "panoptic-data")} | o.folders("room")
+    basketball: dict[str, Any] = o.basketball(49)
+    methods, pairs = (ED3D, EX4D, STG, FOURD), (f"{STG},{FOURD}", f"{EX4D},{STG}")
+    tables: list[Benchmark] = []
+    for scene, more in ((room, ""), (basketball, COLORS)):
+        shared: dict[str, Any] = {"budget": 0.25, "router_budget": 0.4, "methods": methods} | scene
+        runs = shared["output_dir"] / "honest"
+        left_out = "--honest-cameras auto"
+        tables += [
+            Mixtures(
+                name="honest", mixtures=pairs, expert_options=(f"all: {more} {left_out}",),
+                router_options=left_out, **shared,
+            ),
+            Mixtures(
+                name="all_cameras", mixtures=pairs, expert_options=(f"all: {more}",), **shared
+            ),
+            RouterVariants(
+                name="honest_gates", budget=0.4, fuse=False, at_once=3, **scene,
+                experts=tuple(runs / method / "seed-0" for method in (STG, FOURD)),
+                variants=(
+                    f"honest: moegs-router {left_out}",
+                    f"last quarter over finished experts: moegs-router {left_out} "
+                    "--pipeline.model.honest.last-part 0.25",
+                    "ordinary: moegs-router",
+                ),
+            ),
+        ]  # fmt: skip
+    return _in_turns("experts that leave cameras out until their finish, and their gates", *tables)
 
 
 def _training_steps(

@@ -50,6 +50,7 @@ STAGES = [
     "alone",
     "budgets",
     "router",
+    "honest",
     "tf32",
     "sharing",
 ]
