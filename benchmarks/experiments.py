@@ -36,6 +36,7 @@ STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moeg
 COLORS = "--pipeline.model.color-correction True"
 BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-stg")
 """Runs of `corrected` whose frames are timed."""
+GATES = "--pipeline.model.gates"
 VAL_CAMERAS = (4, 12, 20, 26)
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
 
@@ -275,7 +276,8 @@ def _router(o: Options) -> Experiment:
 
 def _honest(o: Options) -> Experiment:
     """Gates that learn before the experts' finish, beside ordinary ones over the same experts, and
-    over experts that saw all cameras from the start."""
+    over experts that saw all cameras from the start. To choose among them, keep cameras back with
+    --train-options="--val-cameras ..." and another --out and --runs."""
     room: dict[str, Any] = {"scene": Scene(o.data / "room", "panoptic-data")} | o.folders("room")
     basketball: dict[str, Any] = o.basketball(49)
     methods, pairs = (ED3D, EX4D, STG, FOURD), (f"{STG},{FOURD}", f"{EX4D},{STG}")
@@ -295,11 +297,13 @@ def _honest(o: Options) -> Experiment:
             RouterVariants(
                 name="honest_gates", budget=0.4, fuse=False, at_once=3, **scene,
                 experts=tuple(runs / method / "seed-0" for method in (STG, FOURD)),
-                variants=(
-                    f"honest: moegs-router {left_out}",
-                    f"last quarter over finished experts: moegs-router {left_out} "
-                    "--pipeline.model.honest.last-part 0.25",
-                    "ordinary: moegs-router",
+                variants=tuple(
+                    f"{honest}{smooth}: moegs-router {first} {second}"
+                    for honest, first in (("ordinary", ""), ("honest", left_out))
+                    for smooth, second in (
+                        ("", ""), (", a quarter equal", f"{GATES}.uniform 0.25"),
+                        (", blurred", f"{GATES}.blur 0.02"),
+                    )
                 ),
             ),
         ]  # fmt: skip

@@ -6,7 +6,8 @@ import pytest
 import torch
 from still_mixtures import expert, mixture, view
 
-from moegs_ns.mixture.mixture import blend
+from moegs_ns.mixture.mixture import GateConfig, Mixture, blend, gates_from
+from moegs_ns.mixture.pruning_schedule import prune
 from moegs_ns.routers import VolumeAwarePixelRouterConfig
 from moegs_ns.scene import SceneInfo
 from moegs_ns.splatting import composite, render
@@ -77,6 +78,61 @@ def test_blend_is_the_softmax_of_logits_over_temperature():
     share = torch.sigmoid((logits[0] - logits[1]) / 0.5)
     torch.testing.assert_close(gates[0], share)
     torch.testing.assert_close(rgb, share * images[0] + (1 - share) * images[1])
+
+
+def test_a_part_of_the_gates_may_be_equal():
+    logits = 9.0 * torch.randn(3, 4, 5, 1)
+    plain, mixed = gates_from(logits, 1.0), gates_from(logits, 1.0, GateConfig(uniform=0.25))
+    torch.testing.assert_close(mixed, 0.75 * plain + 0.25 / 3)
+    torch.testing.assert_close(mixed.sum(0), torch.ones(4, 5, 1))
+    assert mixed.amin() >= 0.25 / 3
+
+
+def test_blurred_gates_are_those_of_regions():
+    """Noise at every pixel goes, a difference between two halves stays."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 60, 80, 1, generator=generator)
+    logits[0, :, 40:] += 2.0
+    plain, smooth = gates_from(logits, 1.0), gates_from(logits, 1.0, GateConfig(blur=0.1))
+    torch.testing.assert_close(smooth.sum(0), torch.ones(60, 80, 1))
+    change = [
+        float((gates[0, :, 1:20] - gates[0, :, :19]).abs().mean()) for gates in (plain, smooth)
+    ]
+    assert change[1] < 0.1 * change[0]
+    assert smooth[0, :, 60:].mean() > 0.8 and smooth[0, :, :20].mean() == pytest.approx(
+        0.5, abs=0.05
+    )
+    larger = torch.nn.functional.interpolate(logits[..., 0][None], scale_factor=2)[0][..., None]
+    same = gates_from(larger, 1.0, GateConfig(blur=0.1))[:, ::2, ::2]
+    # The blur is relative to the image, so another size changes little.
+    torch.testing.assert_close(same, smooth, atol=0.02, rtol=0.0)
+
+
+@pytest.mark.parametrize("config", [GateConfig(uniform=0.3), GateConfig(blur=0.1)])
+def test_one_expert_is_itself_however_smooth_its_gates_are(config: GateConfig):
+    images, logits = torch.rand(1, 6, 7, 3), torch.randn(1, 6, 7, 1)
+    rgb, gates = blend(images, logits, 1.0, config)
+    torch.testing.assert_close(rgb, images[0])
+    torch.testing.assert_close(gates, torch.ones_like(gates))
+
+
+@pytest.mark.parametrize(
+    "config", [GateConfig(uniform=1.0), GateConfig(uniform=-0.1), GateConfig(blur=-1.0)]
+)
+def test_gates_out_of_range_are_refused(config: GateConfig):
+    with pytest.raises(ValueError, match=r"--pipeline\.model\.gates"):
+        config.check(1.0)
+
+
+def test_a_mixture_keeps_its_gates_when_it_is_pruned():
+    config, experts = GateConfig(uniform=0.2, blur=0.05), [expert(0, 30), expert(1, 20)]
+    mixed = mixture(*experts)
+    smooth = Mixture(experts, mixed.router, mixed.temperature, config)
+    keep = [torch.ones(30, dtype=torch.bool), torch.ones(20, dtype=torch.bool)]
+    pruned = prune(smooth, keep)
+    assert pruned.gate_config == config
+    torch.testing.assert_close(pruned.render(view()).rgb, smooth.render(view()).rgb)
+    assert not torch.allclose(smooth.render(view()).rgb, mixed.render(view()).rgb)
 
 
 def test_only_the_router_learns():

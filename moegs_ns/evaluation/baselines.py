@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from moegs_ns.evaluation.image_metrics import image_metrics, quantize
+from moegs_ns.mixture.mixture import blurred
 from moegs_ns.training.losses import target_image
 
 BLURS = (4, 16, 32)
@@ -62,20 +63,6 @@ def oracle_errors(errors: Float[Tensor, "E H W"], blur: float) -> Float[Tensor, 
     pixels, are smallest; at 0 the smallest error."""
     best = blurred(errors, blur).argmin(0, keepdim=True)
     return errors.gather(0, best)[0]
-
-
-def blurred(maps: Float[Tensor, "*s H W"], sigma: float) -> Float[Tensor, "*s H W"]:
-    """Means under a Gaussian of a standard deviation in pixels, over what lies in the image."""
-    if sigma <= 0.0:
-        return maps
-    rows, columns = (_window(size, sigma).to(maps) for size in maps.shape[-2:])
-    return rows @ maps @ columns.T
-
-
-def _window(size: int, sigma: float) -> Float[Tensor, "S S"]:
-    """A Gaussian's weights of all positions along an axis for each of them; rows sum to 1."""
-    at = torch.arange(size, dtype=torch.float32)
-    return torch.softmax(-0.5 * ((at[:, None] - at) / sigma).square(), dim=1)
 
 
 def fit_constant_weights(

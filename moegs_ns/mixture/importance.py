@@ -142,7 +142,7 @@ def own_gate_gradients(
 ) -> tuple[Float[Tensor, "E H W F"], Float[Tensor, "E H W 1"]]:
     """For each expert ∂ Σ_u G_k(u) in its own rendered features at every pixel; and the gates."""
     features = features.detach().requires_grad_()
-    gates = gates_from(mixture.logits(features, view), mixture.temperature)
+    gates = gates_from(mixture.logits(features, view), mixture.temperature, mixture.gate_config)
     own = [
         torch.autograd.grad(gate.sum(), features, retain_graph=True)[0][k]
         for k, gate in enumerate(gates)

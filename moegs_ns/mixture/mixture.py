@@ -1,7 +1,9 @@
 """The mixture of experts: the method of the paper in one short function, `Mixture.render`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import torch
@@ -30,17 +32,77 @@ EXPERT_COLORS = (
 """Colours of the argmax-gate map, in the order of the experts."""
 
 
+@dataclass(frozen=True)
+class GateConfig:
+    """How far gates may follow single pixels; by default as far as the router says."""
+
+    uniform: float = 0.0
+    """Fraction of equal gates in the gates; 0.25 keeps a quarter of the plain average."""
+    blur: float = 0.0
+    """Standard deviation of the Gaussian that the logits are blurred by, as a fraction of the
+    image's height: gates are then those of regions."""
+
+    def check(self, temperature: float) -> None:
+        """Raise ValueError for values, or a temperature, out of range."""
+        if not (math.isfinite(temperature) and temperature > 0.0):
+            raise ValueError(
+                "--pipeline.model.temperature expects a number above 0, which divides the logits "
+                f"of the gates, got {temperature:g}; 1 is the default."
+            )
+        if not 0.0 <= self.uniform < 1.0:
+            raise ValueError(
+                "--pipeline.model.gates.uniform expects a fraction from 0 to below 1, got "
+                f"{self.uniform:g}."
+            )
+        if not 0.0 <= self.blur < math.inf:
+            raise ValueError(
+                "--pipeline.model.gates.blur expects a fraction of the image's height of at least "
+                f"0, got {self.blur:g}; 0.02 is a fiftieth."
+            )
+
+
+ROUTER_GATES = GateConfig()
+"""Gates exactly as the router says (Eq. 8)."""
+
+
 def blend(
-    images: Float[Tensor, "E H W 3"], logits: Float[Tensor, "E H W 1"], temperature: float
+    images: Float[Tensor, "E H W 3"],
+    logits: Float[Tensor, "E H W 1"],
+    temperature: float,
+    config: GateConfig = ROUTER_GATES,
 ) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "E H W 1"]]:
-    """Mix the experts' images by a softmax over their logits (Eq. 8); also returns the gates."""
-    gates = gates_from(logits, temperature)
+    """Mix the experts' images by gates from their logits (Eq. 8); also returns the gates."""
+    gates = gates_from(logits, temperature, config)
     return (gates * images).sum(dim=0), gates
 
 
-def gates_from(logits: Float[Tensor, "E H W 1"], temperature: float) -> Float[Tensor, "E H W 1"]:
-    """Softmax over the experts' logits, divided by the temperature first (Eq. 8)."""
-    return torch.softmax(logits / temperature, dim=0)
+def gates_from(
+    logits: Float[Tensor, "E H W 1"], temperature: float, config: GateConfig = ROUTER_GATES
+) -> Float[Tensor, "E H W 1"]:
+    """Softmax over the experts' logits, divided by the temperature first (Eq. 8); smoothed, and
+    mixed with equal gates, where that is asked."""
+    if config.blur > 0.0:
+        sigma = config.blur * logits.shape[1]
+        logits = blurred(logits[..., 0], sigma)[..., None]
+    gates = torch.softmax(logits / temperature, dim=0)
+    if config.uniform > 0.0:
+        gates = (1.0 - config.uniform) * gates + config.uniform / len(gates)
+    return gates
+
+
+def blurred(maps: Float[Tensor, "*s H W"], sigma: float) -> Float[Tensor, "*s H W"]:
+    """Means under a Gaussian of a standard deviation in pixels, over what lies in the image."""
+    if sigma <= 0.0:
+        return maps
+    rows, columns = (_window(size, sigma, maps.device).to(maps.dtype) for size in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+@lru_cache(maxsize=16)
+def _window(size: int, sigma: float, device: torch.device) -> Float[Tensor, "S S"]:
+    """A Gaussian's weights of all positions along an axis for each of them; rows sum to 1."""
+    at = torch.arange(size, dtype=torch.float32, device=device)
+    return torch.softmax(-0.5 * ((at[:, None] - at) / sigma).square(), dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +132,18 @@ class MixtureRender:
 class Mixture(nn.Module):
     """Experts, frozen unless they are thawed, and the router that blends their images."""
 
-    def __init__(self, experts: Sequence[Expert], router: Router, temperature: float) -> None:
+    def __init__(
+        self,
+        experts: Sequence[Expert],
+        router: Router,
+        temperature: float,
+        gate_config: GateConfig = ROUTER_GATES,
+    ) -> None:
         super().__init__()
         self.expert_modules = nn.ModuleList(experts)
         self.router: Router = router
         self.temperature = temperature
+        self.gate_config = gate_config
         self.is_thawed = False
         """Whether the experts are trained together with the router."""
         for expert in experts:
@@ -170,7 +239,7 @@ class Mixture(nn.Module):
         # 5. Evaluate the logits of the gates from the rasterised features (Eq. 7).
         logits = self.logits(rendered.features[:, 0], view)
         # 6. Blend the images by the gates (Eq. 8), and likewise opacity and depth.
-        rgb, gates = blend(images, logits, self.temperature)
+        rgb, gates = blend(images, logits, self.temperature, self.gate_config)
         weights = gates * rendered.alpha[:, 0]
         accumulation = weights.sum(0)
         # Where an expert shows nothing it has no depth either, not one of 0.

@@ -232,5 +232,6 @@ def prune(mixture: Mixture, keep: Sequence[Bool[Tensor, "_"]]) -> Mixture:
                 "True), or mix without this expert."
             )
     experts = [expert.select(mask) for expert, mask in zip(mixture.experts, keep, strict=True)]
-    pruned = mixture_of(experts, mixture.router.select(keep), mixture.temperature)
+    router = mixture.router.select(keep)
+    pruned = mixture_of(experts, router, mixture.temperature, mixture.gate_config)
     return pruned.train(mixture.training)

@@ -11,7 +11,13 @@ from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture.mixture import MIN_ACCUMULATION, Mixture, MixtureRender
+from moegs_ns.mixture.mixture import (
+    MIN_ACCUMULATION,
+    ROUTER_GATES,
+    GateConfig,
+    Mixture,
+    MixtureRender,
+)
 from moegs_ns.routers import Router, VolumeRouter
 from moegs_ns.splatting import (
     ProjectedGaussians,
@@ -85,15 +91,20 @@ class VolumeMixture(Mixture):
         return parts
 
 
-def mixture_of(experts: Sequence[Expert], router: Router, temperature: float) -> Mixture:
-    """The mixture that a kind of router makes.
+def mixture_of(
+    experts: Sequence[Expert],
+    router: Router,
+    temperature: float,
+    gate_config: GateConfig = ROUTER_GATES,
+) -> Mixture:
+    """The mixture that a kind of router makes; that of a Volume Router has no gates to smooth.
 
     Raises:
         ValueError: a Volume Router is given an expert whose colours are not those of its Gaussians.
     """
     if isinstance(router, VolumeRouter):
         return VolumeMixture(experts, router, temperature)
-    return Mixture(experts, router, temperature)
+    return Mixture(experts, router, temperature, gate_config)
 
 
 def refuse_shading(experts: Sequence[Expert], why: str) -> None:

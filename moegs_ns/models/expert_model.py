@@ -55,7 +55,7 @@ class ExpertModelConfig(GaussianModelConfig):
     show the mean."""
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     """A trained mixture that teaches the expert beside the training images."""
-    honest: HonestConfig = field(default_factory=HonestConfig)
+    honest: HonestConfig = field(default=HonestConfig())
     """Images that are left out until the end, so that a router can learn from them."""
 
     def check(self, config: TrainerConfig) -> None:

@@ -58,9 +58,7 @@ class JointModelConfig(MixtureModelConfig):
     """Unused: a finished run is pruned by `moegs-router --router`."""
     prune: tyro.conf.Suppress[PruneConfig] = field(default=PruneConfig())
     """Unused likewise."""
-    honest: tyro.conf.Suppress[HonestGatesConfig] = field(
-        default_factory=lambda: HonestGatesConfig(cameras="none")
-    )
+    honest: tyro.conf.Suppress[HonestGatesConfig] = field(default=HonestGatesConfig())
     """Unused, since experts and router see the same images."""
 
     def check(self, config: TrainerConfig) -> None:

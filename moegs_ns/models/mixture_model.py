@@ -1,6 +1,5 @@
 """The nerfstudio model of a mixture, its options, and the router that is trained."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.importance import CRITERIA
-from moegs_ns.mixture.mixture import Mixture, MixtureRender
+from moegs_ns.mixture.mixture import ROUTER_GATES, GateConfig, Mixture, MixtureRender
 from moegs_ns.mixture.pruning_schedule import (
     PruneConfig,
     PruningSchedule,
@@ -92,6 +91,8 @@ class MixtureModelConfig(GaussianModelConfig):
     """Fraction of their published steps that experts named by method are trained for."""
     temperature: float = 1.0
     """Divides the logits of the gates, in training and in every use."""
+    gates: GateConfig = ROUTER_GATES
+    """How smooth gates are, in training and in every use."""
     router: RouterConfig = field(default_factory=VolumeAwarePixelRouterConfig)
     """Shape of the router; that of the opened mixture with --router."""
     mixture_run: Annotated[Path | None, tyro.conf.arg(aliases=["--router"])] = None
@@ -101,7 +102,7 @@ class MixtureModelConfig(GaussianModelConfig):
     """What is removed from that mixture."""
     recipe: RouterRecipeConfig = field(default_factory=RouterRecipeConfig)
     """How the router is trained."""
-    honest: HonestGatesConfig = field(default_factory=HonestGatesConfig)
+    honest: HonestGatesConfig = field(default=HonestGatesConfig())
     """Which images tell the router whom to trust."""
     expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
     """The experts' own configurations, copied in when the run starts so that it needs no other."""
@@ -127,17 +128,15 @@ class MixtureModelConfig(GaussianModelConfig):
         steps = scaled_steps(config.max_num_iterations, self.budget)
         check_rounds(self.prune, steps, self.budget)
         self.honest.check(steps)
-        if not (math.isfinite(self.temperature) and self.temperature > 0.0):
-            raise ValueError(
-                "--pipeline.model.temperature expects a number above 0, which divides the logits "
-                f"of the gates, got {self.temperature:g}; 1 is the default."
-            )
         if not self.expert_budget > 0:
             raise ValueError(
                 "--expert-budget expects a fraction of the full recipes above 0, got "
                 f"{self.expert_budget}."
             )
         self.router.check()
+        self.gates.check(self.temperature)
+        if isinstance(self.router, VolumeRouterConfig) and self.gates != ROUTER_GATES:
+            raise ValueError(f"{ONE_SET}, so --pipeline.model.gates has no gates to smooth.")
 
     def check_experts(self, config: TrainerConfig, sources: Sequence[ExpertSource]) -> None:
         """Raise ValueError if runs were trained on other frames than this clip's, or the Volume
@@ -193,7 +192,7 @@ class MixtureModelConfig(GaussianModelConfig):
         remedy = "train a moegs-router over it first"
         run = run_of(is_mixture, path, "the run of a mixture in --router", remedy)
         self.mixture_run = run.config_path.resolve()
-        for name in ("expert_models", "expert_names", "router", "temperature"):
+        for name in ("expert_models", "expert_names", "router", "temperature", "gates"):
             setattr(self, name, getattr(run.config.pipeline.model, name))
         return run.config
 
@@ -236,7 +235,7 @@ class MixtureModel(GaussianModel):
             raise ValueError("A mixture expects at least one expert, got none; name --experts.")
         counts = [expert.num_gaussians for expert in experts]
         router = self.config.router.setup(scene=scene, counts=counts)
-        return mixture_of(experts, router, self.config.temperature)
+        return mixture_of(experts, router, self.config.temperature, self.config.gates)
 
     def begin_training(self) -> None:
         """Take the weights of the experts from their runs.

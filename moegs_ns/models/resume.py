@@ -69,13 +69,13 @@ def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str =
 
 
 def take_over(config: TrainerConfig, earlier: TrainerConfig) -> None:
-    """Go on as an earlier run of a mixture was trained: its router, temperature, recipe and rates
-    stand wherever the command leaves the method's own."""
+    """Go on as an earlier run of a mixture was trained: its router, temperature, gates, recipe and
+    rates stand wherever the command leaves the method's own."""
     method: Any = discover_methods()[0][config.method_name or ""]
     model, default, before = (each.pipeline.model for each in (config, method, earlier))
-    for name in ("router", "temperature", "recipe"):
+    for name in ("router", "temperature", "gates", "recipe"):
         if getattr(model, name) == getattr(default, name):
-            setattr(model, name, getattr(before, name))
+            setattr(model, name, getattr(before, name, getattr(default, name)))
     config.optimizers = {
         group: earlier.optimizers.get(group, settings)
         if settings == method.optimizers.get(group)

@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 import torch
 import tyro
 from jaxtyping import Bool, Int
-from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
 
 from moegs_ns.scene import FrameTable
@@ -31,8 +30,8 @@ MIN_FRAMES = 4 * TIME_BLOCKS
 HonestCameras = Literal["auto", "none"] | tuple[int, ...]
 
 
-@dataclass
-class HonestConfig(PrintableConfig):
+@dataclass(frozen=True)
+class HonestConfig:
     """What an expert leaves out until its finish, so that a router can learn from it."""
 
     cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--honest-cameras"])] = "none"
@@ -55,8 +54,8 @@ class HonestConfig(PrintableConfig):
         return total - math.ceil(self.finish * total)
 
 
-@dataclass
-class HonestGatesConfig(PrintableConfig):
+@dataclass(frozen=True)
+class HonestGatesConfig:
     """How gates learn on images that experts have not been trained on."""
 
     cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--honest-cameras"])] = "none"

@@ -8,11 +8,11 @@ from moegs_ns.evaluation.baselines import (
     BLURS,
     baseline_metrics,
     blend_of,
-    blurred,
     fit_constant_weights,
     oracle_errors,
     smallest_on_simplex,
 )
+from moegs_ns.mixture.mixture import blurred
 
 H, W = 24, 40
 

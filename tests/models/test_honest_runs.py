@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,15 @@ def train(runs: TinyRuns, output: Path, family: str, *changes: Change, name: str
     return train_config(config, runs.scene, output, steps=LENGTH, name=name)
 
 
-def honest_cameras(cameras: str) -> Change:
-    return lambda config: setattr(config.pipeline.model.honest, "cameras", cameras)
+def honest_option(**options: Any) -> Change:
+    def change(config: Any) -> None:
+        model = config.pipeline.model
+        model.honest = replace(model.honest, **options)
+
+    return change
 
 
-def last_quarter(config: Any) -> None:
-    config.pipeline.model.honest.last_part = 0.25
+AUTO, LAST_QUARTER = honest_option(cameras="auto"), honest_option(last_part=0.25)
 
 
 def save_all(config: Any) -> None:
@@ -73,7 +77,7 @@ def honest(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> dic
                 return batch
 
             patch.setattr(MoegsDataManager, "_next_batch", spy)
-            train(tiny_runs, output, family, honest_cameras("auto"))
+            train(tiny_runs, output, family, AUTO)
     runs = {family: output / "runs" / f"moegs-{family}" / "first" for family in FAMILIES}
     return {"runs": runs, "drawn": drawn, "output": output}
 
@@ -132,9 +136,8 @@ def router(
 
         def mix(config: Any) -> None:
             config.pipeline.model.experts = paths
-            config.pipeline.model.honest.cameras = "auto"
 
-        config = train(tiny_runs, honest["output"], "router", mix, *changes, name=name)
+        config = train(tiny_runs, honest["output"], "router", mix, AUTO, *changes, name=name)
     return config, seen
 
 
@@ -160,14 +163,14 @@ def test_a_router_learns_before_the_finish_and_is_used_after_it(tiny_runs, hones
 
 
 def test_the_last_steps_of_a_router_may_be_over_finished_experts(tiny_runs, honest):
-    _, seen = router(tiny_runs, honest, last_quarter, name="last")
+    _, seen = router(tiny_runs, honest, LAST_QUARTER, name="last")
     before, after = states(honest, "stg")
     assert all(torch.equal(each, before) for each in seen[:30])
     assert all(torch.equal(each, after) for each in seen[30:])
 
 
 def test_ordinary_gates_are_over_finished_experts(tiny_runs, honest):
-    config, seen = router(tiny_runs, honest, honest_cameras("none"), name="ordinary")
+    config, seen = router(tiny_runs, honest, honest_option(cameras="none"), name="ordinary")
     assert all(torch.equal(each, states(honest, "stg")[1]) for each in seen)
     assert record_of(config)["honest_gates"] is False
 
@@ -199,7 +202,7 @@ def test_gaussians_in_another_order_are_refused(tiny_runs, honest, tmp_path: Pat
 def test_an_expert_resumes_before_and_in_its_finish(tiny_runs, honest, saved: int):
     """The run ends where an uninterrupted one does, and keeps what it was before the finish."""
     output = honest["output"]
-    whole = train(tiny_runs, output, "stg", honest_cameras("auto"), save_all, name=f"w{saved}")
+    whole = train(tiny_runs, output, "stg", AUTO, save_all, name=f"w{saved}")
     # The cameras to leave out are those of the run that goes on.
     resumed = train(tiny_runs, output, "stg", resume(whole, saved), name=f"r{saved}")
     first, second = open_run(whole), open_run(resumed)
@@ -213,7 +216,7 @@ def test_an_expert_resumes_before_and_in_its_finish(tiny_runs, honest, saved: in
 
 @pytest.mark.parametrize("saved", [15, 35])
 def test_a_router_resumes_in_every_stage(tiny_runs, honest, saved: int):
-    whole, _ = router(tiny_runs, honest, save_all, last_quarter, name=f"w{saved}")
+    whole, _ = router(tiny_runs, honest, save_all, LAST_QUARTER, name=f"w{saved}")
     # Experts and what is honest about the gates are those of the run that goes on.
     resumed = train(tiny_runs, honest["output"], "router", resume(whole, saved), name=f"r{saved}")
     first, second = open_run(whole).model_state(), open_run(resumed).model_state()
