@@ -263,21 +263,24 @@ class ExpertCorrections(nn.Module):
 
     def recorded(self, images: Float[Tensor, "E H W 3"], view: View) -> Float[Tensor, "E H W 3"]:
         """The experts' images of a training view as its camera would record each."""
-        if not self.is_on:
-            return images
-        corrections = cast(list[CameraCorrections], list(self.experts))
-        pairs = zip(corrections, images, strict=True)
-        return torch.stack(
-            [
-                each.correct_colors(own[None], view)[0] if each.knows(view) else own
-                for each, own in pairs
-            ]
-        )
+        seen = list(images)
+        for k, corrections in self._with_colors(view):
+            seen[k] = corrections.correct_colors(images[k][None], view)[0]
+        return torch.stack(seen)
 
     def recolored(self, render: MixtureRender, view: View) -> Float[Tensor, "H W 3"]:
         """The blend of a training view, every expert as the view's camera would record it.
 
         The expert whose gate at a pixel is G changes it by G times the change of its own image.
         """
-        change = self.recorded(render.images, view) - render.images
-        return render.rgb + (render.gates * change).sum(0)
+        image = render.rgb
+        for k, corrections in self._with_colors(view):
+            own = render.images[k]
+            recorded = corrections.correct_colors(own[None], view)[0]
+            image = image + render.gates[k] * (recorded - own)
+        return image
+
+    def _with_colors(self, view: View) -> list[tuple[int, CameraCorrections]]:
+        """The experts that have learned the colours of the view's cameras, with their numbers."""
+        experts = enumerate(cast(list[CameraCorrections], list(self.experts)))
+        return [(k, one) for k, one in experts if one.color is not None and one.knows(view)]
