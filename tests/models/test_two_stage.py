@@ -34,7 +34,7 @@ from moegs_ns.launch.jobs import (
     train_side_by_side,
 )
 from moegs_ns.models.expert_sources import expert_source
-from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.runs.checkpoint import open_run, training_record
 
 
 class TestWords:
@@ -251,6 +251,19 @@ class TestTwoStages:
         again = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *options, name="again")
         assert len(typed_commands) == 2
         assert open_run(again).config.pipeline.model.experts == model.experts
+
+    def test_honest_gates_come_from_one_command(
+        self, tiny_runs: TinyRuns, tmp_path: Path, typed_commands
+    ):
+        options = ["--experts", "stg", "--honest-cameras", "3", *self.BUDGETS]
+        config = train_tiny("moegs-router", tiny_runs.scene, tmp_path, *options)
+        (words,) = typed_commands
+        assert words[words.index("--honest-cameras") + 1] == "3"
+        router = open_run(config).config.pipeline.model
+        expert = open_run(router.experts[0])
+        assert training_record(expert.config_path)["honest_cameras"] == [3]
+        assert expert.before_finish_path.is_file()
+        assert training_record(config)["honest_gates"] is True
 
     def test_an_interrupted_expert_goes_on(
         self, tiny_runs: TinyRuns, tmp_path: Path, typed_commands, monkeypatch
