@@ -7,10 +7,11 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 import tyro
@@ -21,7 +22,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils import writer
 from torch import Tensor
 
-from moegs_ns.atomic_files import atomic_write_text
+from moegs_ns.atomic_files import atomic_write, atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
 from moegs_ns.models.base import GaussianModelConfig
@@ -278,7 +279,7 @@ class MoegsTrainer(Trainer):
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is not finite."""
         if step == self.pipeline.model.finish_starts:
-            self._save_before_finish(step)
+            self._save_before_finish()
         try:
             loss, losses, metrics = super().train_iteration(step)
         except torch.cuda.OutOfMemoryError as error:
@@ -332,20 +333,24 @@ class MoegsTrainer(Trainer):
                 if old.name != name:
                     old.unlink()
 
-    def _save_before_finish(self, step: int) -> None:
+    def _save_before_finish(self) -> None:
         """Keep the expert as it is before it sees the honest images, for routers."""
         prefix = MODEL_PREFIX + "expert."
         state = self.pipeline.state_dict()
         expert = {name: value for name, value in state.items() if name.startswith(prefix)}
-        with tempfile.TemporaryDirectory(dir=self.base_dir, prefix=".writing-") as temporary:
-            torch.save({"step": step, "pipeline": expert}, Path(temporary) / BEFORE_FINISH)
-            os.replace(Path(temporary) / BEFORE_FINISH, self.base_dir / BEFORE_FINISH)
+        with self._write_before_finish() as file:
+            torch.save({"pipeline": expert}, file)
 
     def _copy_before_finish(self) -> None:
         """A run that goes on elsewhere takes that file along."""
         before = Path(self.config.load_dir or self.checkpoint_dir).parent / BEFORE_FINISH
         if before.is_file() and before.parent.resolve() != self.base_dir.resolve():
-            shutil.copy2(before, self.base_dir / BEFORE_FINISH)
+            with before.open("rb") as source, self._write_before_finish() as file:
+                shutil.copyfileobj(source, file)
+
+    def _write_before_finish(self) -> AbstractContextManager[BinaryIO]:
+        path = self.base_dir / BEFORE_FINISH
+        return atomic_write(path, "expert before its finish", ANOTHER_FOLDER)
 
     def _after_train(self) -> None:
         """Write the run's training.json; the seconds of resumed sessions are added up."""

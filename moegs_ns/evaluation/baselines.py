@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from moegs_ns.evaluation.image_metrics import image_metrics, quantize
+from moegs_ns.evaluation.image_metrics import decibels, image_metrics, quantize
 from moegs_ns.mixture.mixture import blurred
 from moegs_ns.training.losses import target_image
 
@@ -40,7 +40,7 @@ def baseline_metrics(
     errors = squared_error(images, target) / 3.0
     for blur in (0, *BLURS):
         name = f"psnr_oracle_{blur}" if blur else "psnr_oracle"
-        metrics[name] = float(-10.0 * torch.log10(oracle_errors(errors, blur).mean()))
+        metrics[name] = float(decibels(oracle_errors(errors, blur).mean()))
     return metrics
 
 

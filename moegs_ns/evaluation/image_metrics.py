@@ -54,7 +54,12 @@ def psnr(
     error = (pred - target).square()
     if mask is not None:
         error = error[mask.expand_as(error)]
-    return -10.0 * torch.log10(error.mean())
+    return decibels(error.mean())
+
+
+def decibels(error: Float[Tensor, "*e"]) -> Float[Tensor, "*e"]:
+    """PSNR in dB of mean squared errors of values in [0, 1]."""
+    return -10.0 * torch.log10(error)
 
 
 def ssim(pred: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:

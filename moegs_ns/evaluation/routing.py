@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from moegs_ns.evaluation.baselines import BLURS, blend_of, oracle_errors, squared_error
-from moegs_ns.evaluation.image_metrics import quantize
+from moegs_ns.evaluation.image_metrics import decibels, quantize
 
 SMALLEST_DETERMINANT = 1e-12
 """Gram determinant below which colours count as collinear or equal and span no simplex."""
@@ -57,7 +57,7 @@ class RoutingFigures:
 
     def psnr(self, error: Float[Tensor, "*e"]) -> Float[Tensor, "*e"]:
         """PSNR in dB of the mean over all pixels of one of the errors."""
-        return -10.0 * torch.log10(error / (3.0 * self.pixels))
+        return decibels(error / (3.0 * self.pixels))
 
 
 def routing_maps(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
@@ -57,15 +58,17 @@ def load_experts(
         if not runs:
             CONSOLE.print(f"The expert run {path} is gone; using this run's own checkpoint.")
             return False
-        _load_expert(expert, runs, before_finish=before_finish)
-        corrections.load(k, [run.model_state() for run in runs], str(path))
+        states = [run.model_state() for run in runs]
+        earlier = [run.model_state(before_finish=True) for run in runs] if before_finish else states
+        _load_expert(expert, runs, earlier)
+        corrections.load(k, states, str(path))
     return True
 
 
-def _load_expert(expert: Expert, runs: Sequence[Run], *, before_finish: bool) -> None:
+def _load_expert(expert: Expert, runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> None:
     members = expert.members if isinstance(expert, WindowedExpert) else [expert]
-    for member, run in zip(members, runs, strict=True):
-        state = without_prefix(run.model_state(before_finish=before_finish), "expert.")
+    for member, run, model_state in zip(members, runs, states, strict=True):
+        state = without_prefix(model_state, "expert.")
         check_same_scene(stored_scene(state), member.scene, run)
         member.load_state_dict(state)
     if isinstance(expert, WindowedExpert):
@@ -88,7 +91,7 @@ def finish_experts(experts: Sequence[Expert], paths: Sequence[Path]) -> None:
             )
         parameters = dict(expert.named_parameters())
         before = {name: parameters[name].clone() for name in parameters if name.endswith("means")}
-        _load_expert(expert, runs, before_finish=False)
+        _load_expert(expert, runs, [run.model_state() for run in runs])
         after = dict(expert.named_parameters())
         for name, value in before.items():
             if not follows(value, after[name]):

@@ -1,7 +1,7 @@
 """The nerfstudio model of any one expert."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from moegs_ns.models.teacher import Teacher, prepare_distillation
 from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
-from moegs_ns.training.honest import HonestConfig, honest_rows
+from moegs_ns.training.honest import HonestConfig, LeftOut, honest_rows
 from moegs_ns.training.losses import TrainingRender, target_image
 from moegs_ns.training.samplers import Sampler
 
@@ -87,8 +87,8 @@ class ExpertModel(GaussianModel):
         )
         self.step = 0
         self._parts: list[TrainingRender] = []
-        self._honest_record: dict[str, Any] = {}
-        """What the run's record says of images that are left out; empty if none are."""
+        self._left_out: Int[Tensor, "n"] | None = None
+        """The camera of each image that is left out until the finish; None if none is."""
 
     def begin_training(self) -> None:
         """Open the teacher, if there is one."""
@@ -101,7 +101,10 @@ class ExpertModel(GaussianModel):
         """Where the points came from, what the supervision tells, and which images were left out
         until which step."""
         record = super().training_record(earlier) | self.recipe.supervision.report()
-        return record | self._honest_record
+        if self._left_out is None or self.finish_starts is None:
+            return record
+        cameras = tuple(self._left_out.unique().tolist())
+        return record | asdict(LeftOut(cameras, len(self._left_out), self.finish_starts))
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """See base; leaves the honest images out until the finish."""
@@ -109,10 +112,7 @@ class ExpertModel(GaussianModel):
         rows = honest_rows(table, self.config.honest.cameras)
         if bool(rows.any()):
             sampler.leave_out(rows)
-            self._honest_record = {
-                "honest_cameras": table.camera_ids[rows].unique().tolist(),
-                "honest_images": int(rows.sum()),
-            }
+            self._left_out = table.camera_ids[rows]
         return sampler
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
@@ -126,10 +126,9 @@ class ExpertModel(GaussianModel):
         assert optimizers is not None
         self.recipe.attach(optimizers.optimizers)
         self.recipe.scale_rates(optimizers.schedulers)
-        if self._honest_record:
+        if self._left_out is not None:
             trainer: Any = training_callback_attributes.trainer
             self.finish_starts = self.config.honest.first_step_of_finish(trainer.total_steps)
-            self._honest_record |= {"finish_starts": self.finish_starts}
         return around_steps(self.before_step, self.after_step)
 
     def before_step(self, step: int) -> None:

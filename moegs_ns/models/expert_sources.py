@@ -22,6 +22,7 @@ from moegs_ns.runs.checkpoint import (
     Run,
     configured_frames,
     run_of,
+    training_record,
 )
 from moegs_ns.training.honest import HonestCameras
 
@@ -201,14 +202,21 @@ def check_windows(runs: Sequence[Run]) -> None:
             )
 
 
-def check_left_cameras_out(runs: Sequence[Run]) -> None:
-    """Raise ValueError unless honest gates can be learned over these runs."""
+def check_left_cameras_out(runs: Sequence[Run], cameras: HonestCameras) -> None:
+    """Raise ValueError unless these runs left out cameras: those that are named, if any are."""
     for run in runs:
         if not run.before_finish_path.is_file():
             raise ValueError(
                 f"Expected experts that left cameras out until their finish, but {run.config_path} "
                 "saw all of them from the start; train it with --honest-cameras auto, or mix "
                 "without --honest-cameras."
+            )
+        left_out = training_record(run.config_path)["honest_cameras"]
+        if cameras != "auto" and set(cameras) != set(left_out):
+            raise ValueError(
+                f"--honest-cameras expects the cameras that {run.config_path} left out, "
+                f"{' '.join(map(str, left_out))}, got {' '.join(map(str, cameras))}; give auto to "
+                "take runs as they are."
             )
 
 

@@ -149,7 +149,7 @@ class MixtureModelConfig(GaussianModelConfig):
                 trained = (trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1])
                 check_frames(trained, frames, source.runs[0].config_path)
             if self.is_honest:
-                check_left_cameras_out(source.runs)
+                check_left_cameras_out(source.runs, self.honest.cameras)
         if isinstance(self.router, VolumeRouterConfig):
             models = [
                 source.model_config()

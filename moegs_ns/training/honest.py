@@ -78,6 +78,16 @@ class HonestGatesConfig:
         return step == total - 1 - round(self.last_part * total)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What the record of an expert's training says of the images that it left out."""
+
+    honest_cameras: tuple[int, ...]
+    honest_images: int
+    finish_starts: int
+    """First step on all images."""
+
+
 def honest_rows(table: FrameTable, cameras: HonestCameras) -> Bool[Tensor, "M"]:
     """The images to leave out.
 

@@ -22,6 +22,7 @@ from moegs_ns.models.joint_model import JointModelConfig, check_trains_jointly
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.scene import InitialPoints
 from moegs_ns.training.densification import DensificationConfig
+from moegs_ns.training.honest import HonestConfig
 
 
 def colors(expert) -> torch.Tensor:
@@ -219,11 +220,13 @@ class TestJointRecipe:
         assert recipe.is_armed and expert.duration == 30.0
 
 
-def test_corrections_of_cameras_are_refused():
+def test_what_only_a_training_of_its_own_gives_is_refused():
     model = all_methods["moegs-stg"].pipeline.model
     check_trains_jointly("stg", model)
     with pytest.raises(ValueError, match="stg asks for corrections of cameras; switch that off"):
         check_trains_jointly("stg", replace(model, color_correction=True))
+    with pytest.raises(ValueError, match="stg asks for honest cameras; switch that off"):
+        check_trains_jointly("stg", replace(model, honest=HonestConfig(cameras="auto")))
 
 
 def test_nothing_of_pruning_is_offered():

@@ -48,6 +48,11 @@ def test_each_row_is_put_at_its_camera():
     rendered = Mock(spec=ExpertRenderOutputs)
     render = MixtureRender(images[0], gates, images, rest, rest, rendered)
     assert learned.recolored(render, unseen) is render.rgb
+    assert torch.equal(learned.recorded(images, unseen), images)
+    known = view.select(torch.tensor([2]))
+    torch.testing.assert_close(
+        learned.recorded(images, known), learned.experts[0].correct_colors(images, known)
+    )
 
 
 def test_windows_of_different_cameras_have_a_mean_where_they_meet():

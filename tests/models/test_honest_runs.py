@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tiny import TinyRuns, train_config
 from moegs_ns.data.datamanager import MoegsDataManager
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.models.expert_loading import follows
+from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.checkpoint import open_run
 
@@ -110,6 +112,14 @@ def test_the_finish_moves_gaussians_but_keeps_their_rows(honest: dict[str, Any],
         assert not follows(before[name], after[name].flip(0))
 
 
+def test_the_set_of_gaussians_changes_no_more_in_the_finish():
+    model = Mock(finish_starts=5, _parts=[])
+    for step in (4, 5, 6):
+        ExpertModel.after_step(model, step)
+    model.recipe.after_backward.assert_called_once_with(4, [])
+    model.recipe.after_step.assert_called_once_with(4)
+
+
 def test_all_experts_leave_out_the_same_cameras(honest: dict[str, Any]):
     records = [record_of(run / "config.yml") for run in honest["runs"].values()]
     assert len({tuple(record["honest_cameras"]) for record in records}) == 1
@@ -179,6 +189,27 @@ def test_experts_without_honest_images_are_refused(tiny_runs, honest):
     runs = {"runs": {"stg": tiny_runs.config("moegs-stg"), "ex4dgs": honest["runs"]["ex4dgs"]}}
     with pytest.raises(ValueError, match="saw all of them from the start"):
         router(tiny_runs, honest | runs, name="mixed")
+
+
+def test_cameras_that_the_experts_did_not_leave_out_are_refused(tiny_runs, honest):
+    (camera,) = record_of(honest["runs"]["stg"] / "config.yml")["honest_cameras"]
+    with pytest.raises(ValueError, match=f"left out, {camera}, got {camera + 1}"):
+        router(tiny_runs, honest, honest_option(cameras=(camera + 1,)), name="others")
+
+
+def test_colours_of_cameras_are_those_of_the_finished_expert(tiny_runs, honest):
+    """Before its finish an expert has not learned those of the cameras that it left out."""
+
+    def correct(config: Any) -> None:
+        config.pipeline.model.color_correction = True
+
+    run = train(tiny_runs, honest["output"], "stg", AUTO, correct, name="colors")
+    colored = honest | {"runs": {"stg": run.parent}}
+    config, _ = router(tiny_runs, colored, name="colored", experts=("stg",))
+    learned = open_run(run).model_state()["corrections.color"]
+    assert learned.abs().amax(dim=(1, 2)).min() > 0, "also of the one that was left out"
+    taken = open_run(config).model_state()["corrections.experts.0.color"]
+    torch.testing.assert_close(taken, learned - learned.mean(0))
 
 
 def test_gaussians_in_another_order_are_refused(tiny_runs, honest, tmp_path: Path):

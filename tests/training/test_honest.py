@@ -116,6 +116,18 @@ def test_what_is_left_out_is_never_drawn_until_it_may_be(index: int):
     assert draws(range(400, 1000)) == set(range(len(table)))
 
 
+def test_errors_of_images_that_are_left_out_do_not_count():
+    """Two frames whose drawn images are equally good, though one has a bad image left out."""
+    table = rig(3, 2)
+    sampler = ErrorSampler(table, ErrorSamplingConfig(random_until=0), seed=0)
+    sampler.leave_out(honest_rows(table, (12,)))
+    good = torch.nonzero(sampler.may_draw)[:, 0]
+    sampler.observe(good, torch.tensor([0.1, 0.2, 0.1, 0.2]), None)
+    sampler.observe(torch.tensor([4]), torch.tensor([50.0]), None)
+    sampler._update_errors(5)
+    assert sampler._frame_weights().tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("index", range(3))
 def test_a_sampler_goes_on_with_what_it_leaves_out(index: int):
     table = rig(6, 5)

@@ -121,6 +121,12 @@ class TestSchedule:
         # 22 images of 11 frames by two cameras.
         assert judged[::2] == list(range(5899 + 22 * 5, 6100, 22))
 
+    def test_a_pass_has_no_images_that_are_left_out(self):
+        _, recipe, _ = build(static=4)
+        assert recipe._pass_length() == 22
+        recipe.sampler.leave_out(recipe.sampler.table.camera_ids == 1)
+        assert recipe._pass_length() == 11
+
     def test_the_sampler_draws_the_new_frames(self):
         _, recipe, _ = build()
         assert isinstance(recipe.sampler, ShuffledSampler)
