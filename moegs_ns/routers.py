@@ -4,14 +4,15 @@ The Volume-aware Pixel Router is that of MoE-GS; the Pixel Router and the Volume
 that the paper compares with (Table 4).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
+import tyro
 from jaxtyping import Bool, Float, Int
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
@@ -22,6 +23,10 @@ from moegs_ns.scene import SceneInfo
 
 RAY_CHANNELS = 6
 """A ray's origin and unit direction."""
+EVIDENCE = ("error", "coverage", "unseen", "size")
+"""What is measured of every Gaussian on training images; see `mixture.evidence`."""
+MIN_OPACITY = 1e-3
+"""Accumulated opacity below which a pixel shows next to no evidence."""
 
 
 @dataclass
@@ -129,6 +134,8 @@ class VolumeAwarePixelRouterConfig(RouterConfig):
     """Whether Gaussians have w_time, which Φ reads."""
     refine: bool = True
     """Whether to use Φ. Without it gates come from w alone, and w_dir and w_time are left out."""
+    stacked: tyro.conf.Suppress[bool] = False
+    """Whether logits are corrected at the end; set where --stacking-cameras asks for it."""
 
     def check(self) -> None:
         """See base."""
@@ -156,6 +163,23 @@ class VolumeAwarePixelRouter(Router):
             size = config.kernel_size
             convolution = partial(nn.Conv2d, kernel_size=size, padding=size // 2, bias=False)
             self.phi = layers((len(refined) + RAY_CHANNELS, *config.hidden, 1), convolution)
+        self.correction = LogitCorrection(counts) if config.stacked else None
+
+    def gaussian_features(
+        self, expert: int, ids: Int[Tensor, "n"] | None, time: Float[Tensor, ""]
+    ) -> Float[Tensor, "n F"]:
+        """See base; with the evidence behind the weights where logits are corrected."""
+        weights = super().gaussian_features(expert, ids, time)
+        if self.correction is None or not self.correction.is_fitted:
+            return weights
+        return torch.cat([weights, self.correction.gaussian_features(expert, ids)], dim=-1)
+
+    def select(self, keep: Sequence[Bool[Tensor, "_"]]) -> "Router":
+        """See base."""
+        copy = super().select(keep)
+        if self.correction is not None:
+            cast(VolumeAwarePixelRouter, copy).correction = self.correction.select(keep)
+        return copy
 
     def forward(
         self,
@@ -164,7 +188,20 @@ class VolumeAwarePixelRouter(Router):
         ray_directions: Float[Tensor, "H W 3"],
         time: Float[Tensor, ""],
     ) -> Float[Tensor, "E H W 1"]:
-        """Logits of the gates (Eq. 7)."""
+        """Logits of the gates (Eq. 7), corrected if that was learned."""
+        count = len(self.initial_weights)
+        logits = self.router_logits(features[..., :count], ray_origins, ray_directions)
+        if self.correction is None or not self.correction.is_fitted:
+            return logits
+        return self.correction(logits, features[..., count:])
+
+    def router_logits(
+        self,
+        features: Float[Tensor, "E H W F"],
+        ray_origins: Float[Tensor, "H W 3"],
+        ray_directions: Float[Tensor, "H W 3"],
+    ) -> Float[Tensor, "E H W 1"]:
+        """Logits of the gates as training has them (Eq. 7)."""
         w, refined = features[..., :1], features[..., 1:]
         if not self.config.refine:
             return w
@@ -172,6 +209,92 @@ class VolumeAwarePixelRouter(Router):
         rays = rays.expand(len(features), -1, -1, -1)
         inputs = torch.cat([refined, rays], dim=-1).permute(0, 3, 1, 2)
         return w + self.phi(inputs).permute(0, 2, 3, 1)
+
+
+class LogitCorrection(nn.Module):
+    """Replaces logits by a linear function of them and of what was measured of the Gaussians.
+
+    Each expert has a bias, and the logit, the accumulated opacity and the evidence that is seen at
+    the pixel have slopes that all experts share. They are fitted, not trained; see
+    `mixture.stacking`.
+    """
+
+    bias: Float[Tensor, "E"]
+    slopes: Float[Tensor, "C"]
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        super().__init__()
+        self.evidence = nn.ModuleList(
+            GaussianParams({name: torch.zeros(count) for name in EVIDENCE}) for count in counts
+        )
+        self.requires_grad_(False)
+        # Without entries until they are fitted.
+        self.register_buffer("bias", torch.zeros(0))
+        self.register_buffer("slopes", torch.zeros(0))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether logits are changed."""
+        return len(self.bias) > 0
+
+    def set_(
+        self,
+        evidence: Sequence[dict[str, Float[Tensor, "_"]]],
+        bias: Float[Tensor, "E"],
+        slopes: Float[Tensor, "C"],
+    ) -> None:
+        """Correct logits from now on."""
+        for own, measured in zip(self._params, evidence, strict=True):
+            for name in EVIDENCE:
+                own[name].data = measured[name].to(own[name])
+        self.bias, self.slopes = bias.to(self.bias), slopes.to(self.slopes)
+
+    def select(self, keep: Sequence[Bool[Tensor, "_"]]) -> "LogitCorrection":
+        """A copy for experts that have only the marked Gaussians."""
+        copy = deepcopy(self)
+        for evidence, mask in zip(copy._params, keep, strict=True):
+            evidence.select_(mask)
+        return copy
+
+    def gaussian_features(self, expert: int, ids: Int[Tensor, "n"] | None) -> Float[Tensor, "n F"]:
+        """Ones, which accumulate to the opacity, and the evidence of an expert's Gaussians."""
+        return evidence_features(self._params[expert], ids)
+
+    def forward(
+        self, logits: Float[Tensor, "E H W 1"], rendered: Float[Tensor, "E H W F"]
+    ) -> Float[Tensor, "E H W 1"]:
+        """The corrected logits, from those of the router and the rasterised `gaussian_features`."""
+        columns = correction_columns(logits, rendered)
+        return (columns @ self.slopes + self.bias[:, None, None])[..., None]
+
+    @property
+    def _params(self) -> list[GaussianParams]:
+        return cast(list[GaussianParams], list(self.evidence))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name, value in (("bias", self.bias), ("slopes", self.slopes)):
+            setattr(self, name, value.new_zeros(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def evidence_features(
+    evidence: Mapping[str, Float[Tensor, "N"]] | GaussianParams, ids: Int[Tensor, "n"] | None
+) -> Float[Tensor, "n F"]:
+    """Channels to rasterise: ones, which accumulate to the opacity, and the evidence."""
+    columns = [evidence[name] for name in EVIDENCE]
+    features = torch.stack([torch.ones_like(columns[0]), *columns], dim=-1)
+    return features if ids is None else features[ids]
+
+
+def correction_columns(
+    logits: Float[Tensor, "E H W 1"], rendered: Float[Tensor, "E H W F"]
+) -> Float[Tensor, "E H W C"]:
+    """What corrected logits are linear in: the logit, the accumulated opacity, and the mean
+    evidence of the Gaussians that are seen, from rasterised `evidence_features`."""
+    opacity = rendered[..., :1]
+    return torch.cat([logits, opacity, rendered[..., 1:] / opacity.clamp(min=MIN_OPACITY)], dim=-1)
 
 
 @dataclass

@@ -255,11 +255,15 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     def some_training_images(self, count: int) -> Iterator[tuple[View, Float[Tensor, "H W 3"]]]:
         """Views of at most `count` training images, the same ones at every call, and their ground
         truth in [0, 1], on the device; each is read when it is asked for."""
-        dataset, generator = self.train_dataset, torch.Generator().manual_seed(0)
-        for index in torch.randperm(len(dataset), generator=generator)[:count].tolist():
-            view = view_from_cameras(_cameras_at(dataset.cameras, torch.tensor([index])))
-            image = torch.from_numpy(dataset.get_numpy_image(index)).to(self._device)
-            yield view.to(self._device), target_image({"image": image}, self._device)
+        order = torch.randperm(len(self.train_dataset), generator=torch.Generator().manual_seed(0))
+        return map(self.training_image, order[:count].tolist())
+
+    def training_image(self, index: int) -> tuple[View, Float[Tensor, "H W 3"]]:
+        """The view of one training image and its ground truth in [0, 1], on the device."""
+        dataset = self.train_dataset
+        view = view_from_cameras(_cameras_at(dataset.cameras, torch.tensor([index])))
+        image = torch.from_numpy(dataset.get_numpy_image(index)).to(self._device)
+        return view.to(self._device), target_image({"image": image}, self._device)
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:
         """A random evaluation image."""

@@ -1,6 +1,6 @@
 """What a mixture is compared with: blends without gates, and bounds that a gate could reach."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,8 +12,40 @@ from moegs_ns.evaluation.image_metrics import decibels, image_metrics, quantize
 from moegs_ns.mixture.mixture import blurred
 from moegs_ns.training.losses import target_image
 
+FUSED = "fused"
+"""Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
 BLURS = (4, 16, 32)
 """Standard deviations in pixels over which errors are averaged before the best expert is chosen."""
+
+
+def mixture_metrics(
+    outputs: dict[str, Tensor],
+    batch: dict[str, Any],
+    names: Sequence[str],
+    constant: Float[Tensor, "E"] | None,
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Quality of a mixture, of each expert and of blends and bounds to compare with, and mean
+    gates; and images of all.
+
+    Args:
+        outputs: the mixture's named images.
+        names: of the experts.
+        constant: see `baseline_metrics`.
+    """
+    metrics, images = image_metrics(outputs["rgb"], batch)[0], {}
+    target = target_image(batch, outputs["rgb"].device)
+    images["img"] = torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)
+    for name in names:
+        own, _ = image_metrics(outputs[f"rgb_{name}"], batch)
+        metrics |= {f"{key}_{name}": value for key, value in own.items()}
+        metrics[f"gate_{name}"] = float(outputs[f"gate_{name}"].mean())
+        images[f"expert_{name}"] = outputs[f"rgb_{name}"].clamp(0, 1)
+        images[f"gate_{name}"] = outputs[f"gate_{name}"].expand(-1, -1, 3)
+    if FUSED in outputs:
+        own, _ = image_metrics(outputs[FUSED], batch)
+        metrics |= {f"{key}_{FUSED}": value for key, value in own.items()}
+    experts = torch.stack([outputs[f"rgb_{name}"] for name in names])
+    return metrics | baseline_metrics(experts, batch, constant), images
 
 
 def baseline_metrics(

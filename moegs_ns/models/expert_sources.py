@@ -20,6 +20,7 @@ from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     Run,
+    check_frames,
     configured_frames,
     run_of,
     training_record,
@@ -182,6 +183,15 @@ def trained_frames(run: Run) -> Window:
             "name it alone, or train it on a window."
         )
     return frames
+
+
+def check_source_frames(source: ExpertSource, frames: Window | None) -> None:
+    """Raise ValueError if the runs of an expert were trained on other frames than a clip's; None
+    stands for the whole recording, whose length is not known yet."""
+    own = [configured_frames(run.config) for run in source.runs]
+    if frames is not None and own and None not in own:
+        trained = (trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1])
+        check_frames(trained, frames, source.runs[0].config_path)
 
 
 def check_windows(runs: Sequence[Run]) -> None:

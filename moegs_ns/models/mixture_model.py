@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View, one_frame_apart
-from moegs_ns.evaluation.baselines import baseline_metrics, fit_constant_weights
-from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
+from moegs_ns.evaluation.baselines import FUSED, fit_constant_weights, mixture_metrics
+from moegs_ns.evaluation.image_metrics import scalar_psnr
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.importance import CRITERIA
@@ -47,17 +47,17 @@ from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
     ExpertSource,
     check_left_cameras_out,
+    check_source_frames,
     expert_source,
     method_config,
     split_windows,
     train_missing_experts,
-    trained_frames,
     unique_names,
 )
 from moegs_ns.models.resume import resume_mixture, take_over
+from moegs_ns.models.stacking import StackingConfig, correct_gates, prepare_stacking
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import (
-    check_frames,
     configured_frames,
     run_of,
     training_record,
@@ -71,8 +71,6 @@ from moegs_ns.training.optimizers import scaled_steps
 
 ANY_SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
 """Stands for the scene where only the kind of an expert matters."""
-FUSED = "fused"
-"""Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
 
 
 @dataclass
@@ -104,6 +102,8 @@ class MixtureModelConfig(GaussianModelConfig):
     """How the router is trained."""
     honest: HonestGatesConfig = field(default=HonestGatesConfig())
     """Which images tell the router whom to trust."""
+    stacking: StackingConfig = field(default=StackingConfig())
+    """Copies of the experts that tell whom to trust on unseen views."""
     expert_models: tyro.conf.Suppress[tuple[ExpertModelConfig, ...]] = ()
     """The experts' own configurations, copied in when the run starts so that it needs no other."""
     expert_names: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -135,19 +135,15 @@ class MixtureModelConfig(GaussianModelConfig):
             )
         self.router.check()
         self.gates.check(self.temperature)
+        self.stacking.check(self)
         if isinstance(self.router, VolumeRouterConfig) and self.gates != ROUTER_GATES:
             raise ValueError(f"{ONE_SET}, so --pipeline.model.gates has no gates to smooth.")
 
     def check_experts(self, config: TrainerConfig, sources: Sequence[ExpertSource]) -> None:
         """Raise ValueError if runs were trained on other frames than this clip's, or the Volume
         Router gets an expert that decodes colours per pixel."""
-        frames = configured_frames(config)
         for source in sources:
-            own = [configured_frames(run.config) for run in source.runs]
-            # Without --frames it is the whole recording, whose length is not known yet.
-            if frames is not None and own and None not in own:
-                trained = (trained_frames(source.runs[0])[0], trained_frames(source.runs[-1])[1])
-                check_frames(trained, frames, source.runs[0].config_path)
+            check_source_frames(source, configured_frames(config))
             if self.is_honest:
                 check_left_cameras_out(source.runs, self.honest.cameras)
         if isinstance(self.router, VolumeRouterConfig):
@@ -183,6 +179,7 @@ class MixtureModelConfig(GaussianModelConfig):
         if self.expert_models:
             return
         sources = train_missing_experts(config, self.sources())
+        self.stacking, self.router = prepare_stacking(config, sources)
         self.experts = tuple(source.path for source in sources)
         self.expert_models = tuple(source.model_config() for source in sources)
         self.expert_names = unique_names([source.name for source in sources])
@@ -215,6 +212,8 @@ class MixtureModel(GaussianModel):
     recipe: RouterRecipe
     constant_weights: Float[Tensor, "E"] | None = None
     """Of the best blend with constant weights; None until an evaluation begins."""
+    stacking_record: dict[str, Any] | None = None
+    """How gates were corrected; None until then."""
 
     def populate_modules(self) -> None:
         """Build experts without Gaussians; weights come from their runs or from a checkpoint."""
@@ -260,18 +259,24 @@ class MixtureModel(GaussianModel):
         return {
             "expert_seconds": earlier.get("expert_seconds") if seconds is None else seconds,
             "honest_gates": self.config.is_honest,
+            "stacking": self.stacking_record or earlier.get("stacking"),
         }
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Prunes before the steps at which the schedule asks for it, and finishes the experts."""
+        """Prunes before the steps at which the schedule asks for it, finishes the experts, and
+        corrects the gates after the last step."""
         self.responsibilities.values = []  # They are those of the gates as they were before.
         attributes, schedule = training_callback_attributes, self.pruning
         assert attributes.optimizers is not None and attributes.pipeline is not None
         optimizers = attributes.optimizers.optimizers
-        images: Any = attributes.pipeline.datamanager.train_dataset
-        config, trainer = self.config, cast(Any, attributes.trainer)
+        datamanager: Any = attributes.pipeline.datamanager
+        images, config, trainer = (
+            datamanager.train_dataset,
+            self.config,
+            cast(Any, attributes.trainer),
+        )
 
         def prune_if_due(step: int) -> None:
             if schedule is not None and schedule.is_due(step):
@@ -281,6 +286,8 @@ class MixtureModel(GaussianModel):
         def finish_if_due(step: int) -> None:
             if config.is_honest and config.honest.finishes_after(step, trainer.total_steps):
                 finish_experts(self.mixture.experts, config.experts)
+            if config.stacking.run is not None and step == trainer.total_steps - 1:
+                self.stacking_record = correct_gates(self, datamanager)
 
         return around_steps(prune_if_due, finish_if_due)
 
@@ -373,22 +380,10 @@ class MixtureModel(GaussianModel):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Quality of the mixture, of each expert and of blends and bounds to compare with, mean
         gates, and images of all."""
-        names = self.config.expert_names
-        metrics, images = image_metrics(outputs["rgb"], batch)[0], {}
-        metrics["gaussian_count"] = float(self.mixture.num_gaussians)
-        target = target_image(batch, self.device)
-        images["img"] = torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)
-        for name in names:
-            own, _ = image_metrics(outputs[f"rgb_{name}"], batch)
-            metrics |= {f"{key}_{name}": value for key, value in own.items()}
-            metrics[f"gate_{name}"] = float(outputs[f"gate_{name}"].mean())
-            images[f"expert_{name}"] = outputs[f"rgb_{name}"].clamp(0, 1)
-            images[f"gate_{name}"] = outputs[f"gate_{name}"].expand(-1, -1, 3)
-        if FUSED in outputs:
-            own, _ = image_metrics(outputs[FUSED], batch)
-            metrics |= {f"{key}_{FUSED}": value for key, value in own.items()}
-        experts = torch.stack([outputs[f"rgb_{name}"] for name in names])
-        return metrics | baseline_metrics(experts, batch, self.constant_weights), images
+        metrics, images = mixture_metrics(
+            outputs, batch, self.config.expert_names, self.constant_weights
+        )
+        return metrics | {"gaussian_count": float(self.mixture.num_gaussians)}, images
 
     def size_report(self) -> str:
         return (

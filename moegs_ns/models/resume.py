@@ -64,6 +64,7 @@ def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str =
     for name in ("experts", "expert_models", "expert_names", *pruned):
         setattr(model, name, getattr(before, name))
     model.honest = getattr(before, "honest", model.honest)
+    model.stacking = getattr(before, "stacking", model.stacking)
     take_over(config, earlier)
     return earlier
 
