@@ -170,9 +170,17 @@ class VolumeAwarePixelRouter(Router):
     ) -> Float[Tensor, "n F"]:
         """See base; with the evidence behind the weights where logits are corrected."""
         weights = super().gaussian_features(expert, ids, time)
-        if self.correction is None or not self.correction.is_fitted:
+        if self.fitted_correction is None:
             return weights
-        return torch.cat([weights, self.correction.gaussian_features(expert, ids)], dim=-1)
+        own = self.fitted_correction.gaussian_features(expert, ids)
+        return torch.cat([weights, own], dim=-1)
+
+    @property
+    def fitted_correction(self) -> "LogitCorrection | None":
+        """The correction once it is fitted. Training, also one that goes on with such a router,
+        is without it: it would learn from fitted images to undo it."""
+        is_fitted = self.correction is not None and self.correction.is_fitted
+        return self.correction if is_fitted and not self.training else None
 
     def select(self, keep: Sequence[Bool[Tensor, "_"]]) -> "Router":
         """See base."""
@@ -191,9 +199,9 @@ class VolumeAwarePixelRouter(Router):
         """Logits of the gates (Eq. 7), corrected if that was learned."""
         count = len(self.initial_weights)
         logits = self.router_logits(features[..., :count], ray_origins, ray_directions)
-        if self.correction is None or not self.correction.is_fitted:
+        if self.fitted_correction is None:
             return logits
-        return self.correction(logits, features[..., count:])
+        return self.fitted_correction(logits, features[..., count:])
 
     def router_logits(
         self,

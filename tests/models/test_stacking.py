@@ -1,0 +1,222 @@
+"""Routers whose gates are corrected by copies that left cameras out."""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.configs.method_configs import all_methods
+from tiny import train_config
+
+from moegs_ns.demo.scene import write_demo_scene
+from moegs_ns.engine.trainer import load_pipeline
+from moegs_ns.launch.plan import parse
+from moegs_ns.models import stacking
+from moegs_ns.models.expert_sources import expert_source, training_template
+from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.models.stacking import (
+    StackingConfig,
+    cameras_to_leave_out,
+    copy_training,
+    router_of_copies,
+)
+from moegs_ns.runs.checkpoint import open_run, training_record
+
+METHODS = ("moegs-stg", "moegs-ed3dgs")
+LEFT_OUT = (1, 4)
+"""Of the training cameras 1 to 5."""
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Experts, the mixture of their copies, and a router that was corrected by it."""
+
+    scene: Path
+    output: Path
+    experts: tuple[Path, ...]
+    copies: Path
+    router: Path
+    measured: list[list[int]]
+    """Cameras that evidence was measured on, each time."""
+    fitted: list[bool]
+    """Whether gates were corrected before each step of the router."""
+
+
+def mixture_config(experts: tuple[Path, ...], **options: Any) -> Any:
+    config = deepcopy(all_methods["moegs-router"])
+    config.pipeline.model.experts = experts
+    config.pipeline.model.stacking = StackingConfig(**options)
+    return config
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    output = tmp_path_factory.mktemp("stacking")
+    scene = output / "scene"
+    write_demo_scene(scene, num_cameras=6, num_frames=6, width=48, height=36, num_points=500)
+    experts = {}
+    for name, cameras in (("full", ()), ("copy", LEFT_OUT)):
+        for method in METHODS:
+            config = deepcopy(all_methods[method])
+            config.pipeline.datamanager.val_cameras = cameras
+            config.pipeline.model.color_correction = method == METHODS[0]
+            experts[name, method] = train_config(config, scene, output, steps=12, name=name)
+    config = mixture_config(tuple(experts["copy", method] for method in METHODS))
+    config.pipeline.datamanager.val_cameras = LEFT_OUT
+    copies = train_config(config, scene, output, steps=STEPS, name="copies")
+    full = tuple(experts["full", method] for method in METHODS)
+    measured: list[list[int]] = []
+    fitted: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        measure = stacking.measure_evidence
+
+        def spy(mixture: Any, images: Any, *args: Any) -> Any:
+            listed = list(images)
+            measured.append(sorted({int(view.camera_ids[0]) for view, _ in listed}))
+            return measure(mixture, listed, *args)
+
+        patch.setattr(stacking, "measure_evidence", spy)
+        render = MixtureModel.training_outputs
+
+        def training_outputs(self: Any, view: Any) -> Any:
+            fitted.append(self.mixture.router.correction.is_fitted)
+            return render(self, view)
+
+        patch.setattr(MixtureModel, "training_outputs", training_outputs)
+        router = train_config(
+            mixture_config(full, run=copies), scene, output, steps=STEPS, name="corrected"
+        )
+    return Runs(scene, output, full, copies, router, measured, fitted)
+
+
+def test_copies_are_judged_on_what_they_have_not_seen(runs: Runs):
+    """Evidence of the copies comes from their own cameras, that of the experts from all."""
+    assert runs.measured == [[2, 3, 5], [1, 2, 3, 4, 5]]
+    record = training_record(runs.router)["stacking"]
+    assert record["cameras"] == list(LEFT_OUT)
+    assert record["form"] in record["psnr"]
+    assert record["seconds"] > 0.0 and record["copies_seconds"] > 0.0
+
+
+def test_gates_are_corrected_after_the_last_step_only(runs: Runs):
+    assert runs.fitted == [False] * STEPS
+
+
+def test_the_corrected_mixture_opens_from_its_run(runs: Runs):
+    run = open_run(runs.router)
+    model: Any = load_pipeline(run).model
+    correction = model.mixture.router.correction
+    assert correction.is_fitted and len(correction.bias) == len(METHODS)
+    for evidence, expert in zip(correction.evidence, model.mixture.experts, strict=True):
+        assert evidence.num_rows == expert.num_gaussians
+    camera, _ = load_pipeline(run).datamanager.eval_item(0)
+    gates = [
+        opened.get_outputs_for_camera(camera)[f"gate_{name}"]
+        for opened in (model, load_pipeline(run).model)
+        for name in model.config.expert_names
+    ]
+    assert torch.equal(gates[0], gates[2]) and torch.equal(gates[1], gates[3])
+    torch.testing.assert_close(gates[0] + gates[1], torch.ones_like(gates[0]))
+
+
+def test_the_router_itself_is_trained_as_without(runs: Runs):
+    plain = train_config(
+        mixture_config(runs.experts), runs.scene, runs.output, steps=STEPS, name="plain"
+    )
+    one, other = (open_run(path).model_state() for path in (plain, runs.router))
+    tensors = {name: value for name, value in one.items() if isinstance(value, torch.Tensor)}
+    assert "mixture.router.weights.0.w" in tensors
+    for name, value in tensors.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_a_training_that_goes_on_ends_corrected(runs: Runs):
+    """The options of the stacking are those of the run that is resumed."""
+    config = deepcopy(all_methods["moegs-router"])
+    config.load_dir = runs.router.parent / "nerfstudio_models"
+    later = train_config(config, runs.scene, runs.output, steps=2 * STEPS, name="later")
+    assert training_record(later)["stacking"]["cameras"] == list(LEFT_OUT)
+    earlier, later_state = (open_run(path).model_state() for path in (runs.router, later))
+    name = "mixture.router.weights.0.w"
+    assert not torch.equal(earlier[name], later_state[name])
+
+
+class TestTrainings:
+    def config(self, runs: Runs) -> Any:
+        config = mixture_config(runs.experts, cameras=LEFT_OUT)
+        config.pipeline.datamanager.data = runs.scene
+        config.pipeline.datamanager.val_cameras = (2,)
+        config.output_dir, config.experiment_name = runs.output, "runs"
+        return config
+
+    def test_copies_are_the_experts_without_the_cameras(self, runs: Runs):
+        config = self.config(runs)
+        without = deepcopy(config)
+        without.pipeline.datamanager.val_cameras = (1, 2, 4)
+        template = training_template(without)
+        source = expert_source(str(runs.experts[0]))
+        job = copy_training(template, source.runs[0], 0.25)
+        parsed = parse(job.args())
+        assert parsed.method_name == METHODS[0]
+        assert tuple(parsed.pipeline.datamanager.val_cameras) == (1, 2, 4)
+        assert parsed.pipeline.model.color_correction is True
+        full = source.runs[0].config
+        assert parsed.pipeline.model.budget == 0.25 * full.pipeline.model.budget
+        assert parsed.machine.seed == full.machine.seed
+        router = parse(router_of_copies(template, config, [job]).args())
+        assert [str(path) for path in router.pipeline.model.experts] == [str(job.config_path)]
+        assert tuple(router.pipeline.datamanager.val_cameras) == (1, 2, 4)
+        assert not router.pipeline.model.stacking.is_asked
+
+    def test_cameras_are_spread_over_those_that_are_trained_on(self, runs: Runs):
+        datamanager = self.config(runs).pipeline.datamanager
+        assert cameras_to_leave_out(datamanager, (4, 1)) == (1, 4)
+        (chosen,) = cameras_to_leave_out(datamanager, "auto")
+        assert chosen in (1, 3, 4, 5)
+        with pytest.raises(ValueError, match=r"expects training cameras"):
+            cameras_to_leave_out(datamanager, (2,))
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"stacking": StackingConfig("auto", budget=0.0)}, "above 0 and at most 1, got 0"),
+            ({"mixture_run": Path("R")}, "expects experts to mix, got --router"),
+            ({"experts": (Path("A+B"),)}, "windows joined by"),
+        ],
+    )
+    def test_what_does_not_go_together(self, change: dict[str, Any], words: str):
+        model = replace(MixtureModelConfig(stacking=StackingConfig("auto")), **change)
+        with pytest.raises(ValueError, match=words):
+            model.stacking.check(model)
+
+    def test_routers_without_weights(self):
+        model = deepcopy(all_methods["moegs-pixel-router"]).pipeline.model
+        model.stacking = StackingConfig("auto")
+        with pytest.raises(ValueError, match="train a moegs-router"):
+            model.stacking.check(model)
+
+    def test_honest_cameras_as_well(self):
+        model = MixtureModelConfig(stacking=StackingConfig("auto"))
+        model.honest = replace(model.honest, cameras="auto")
+        with pytest.raises(ValueError, match="got both"):
+            model.stacking.check(model)
+
+    def test_copies_of_other_families(self, runs: Runs):
+        config = mixture_config(runs.experts[::-1], run=runs.copies)
+        with pytest.raises(ValueError, match=r"ed3dgs, stg in this order, got stg, ed3dgs"):
+            train_config(config, runs.scene, runs.output, steps=1, name="swapped")
+
+    def test_copies_that_have_seen_everything(self, runs: Runs):
+        config = mixture_config(runs.experts, run=runs.router)
+        with pytest.raises(ValueError, match="was trained on all"):
+            train_config(config, runs.scene, runs.output, steps=1, name="seen")
+
+    def test_a_run_that_is_no_mixture(self, runs: Runs):
+        config = mixture_config(runs.experts, run=runs.experts[0])
+        with pytest.raises(ValueError, match=r"stacking\.run"):
+            train_config(config, runs.scene, runs.output, steps=1, name="no-mixture")
