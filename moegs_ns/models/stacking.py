@@ -63,8 +63,9 @@ class StackingConfig:
     cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--stacking-cameras"])] = "none"
     """Training cameras that the copies leave out: their numbers as for --val-cameras, or `auto`
     for a quarter of all, spread over the rig (blocks of time where one camera moves)."""
-    budget: float = 0.1
-    """Steps of each copy as a fraction of those of its expert."""
+    budget: float = 0.05
+    """Fraction of the published steps that copies are trained for, at most as many as their experts
+    are."""
     run: Path | None = None
     """Trained mixture of copies to learn from, instead of training one: the config.yml (or folder)
     of a run over the same families in the same order, without some of this run's cameras."""
@@ -80,8 +81,8 @@ class StackingConfig:
             return
         if not 0.0 < self.budget <= 1.0:
             raise ValueError(
-                "--pipeline.model.stacking.budget expects a fraction of the experts' steps above 0 "
-                f"and at most 1, got {self.budget:g}; 0.1 is the default."
+                "--pipeline.model.stacking.budget expects a fraction of the published steps above "
+                f"0 and at most 1, got {self.budget:g}; 0.05 is the default."
             )
         if not isinstance(model.router, VolumeAwarePixelRouterConfig):
             raise ValueError(
@@ -193,7 +194,7 @@ def copy_training(template: TrainingJob, run: Run, budget: float) -> TrainingJob
         template,
         method=run.config.method_name,
         options=(*options, *template.options),
-        budget=budget * model.budget,
+        budget=min(budget, model.budget),
         seed=run.config.machine.seed,
     )
 

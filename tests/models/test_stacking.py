@@ -152,19 +152,23 @@ class TestTrainings:
         config.output_dir, config.experiment_name = runs.output, "runs"
         return config
 
-    def test_copies_are_the_experts_without_the_cameras(self, runs: Runs):
+    @pytest.mark.parametrize(("asked", "given"), [(1e-4, 1e-4), (0.05, None)])
+    def test_copies_are_the_experts_without_the_cameras(
+        self, runs: Runs, asked: float, given: float | None
+    ):
+        """For as many steps as are asked, but no more than the expert."""
         config = self.config(runs)
         without = deepcopy(config)
         without.pipeline.datamanager.val_cameras = (1, 2, 4)
         template = training_template(without)
         source = expert_source(str(runs.experts[0]))
-        job = copy_training(template, source.runs[0], 0.25)
+        job = copy_training(template, source.runs[0], asked)
         parsed = parse(job.args())
         assert parsed.method_name == METHODS[0]
         assert tuple(parsed.pipeline.datamanager.val_cameras) == (1, 2, 4)
         assert parsed.pipeline.model.color_correction is True
         full = source.runs[0].config
-        assert parsed.pipeline.model.budget == 0.25 * full.pipeline.model.budget
+        assert parsed.pipeline.model.budget == (given or full.pipeline.model.budget)
         assert parsed.machine.seed == full.machine.seed
         router = parse(router_of_copies(template, config, [job]).args())
         assert [str(path) for path in router.pipeline.model.experts] == [str(job.config_path)]
