@@ -31,6 +31,8 @@ def check_scene(outputs: DataparserOutputs, data: Path, *, is_training: bool) ->
     names = [str(path) for path in outputs.image_filenames]
     if "frame_sources" in outputs.metadata:
         names = [str(source.path) for source in outputs.metadata["frame_sources"]]
+    if not names:
+        return
     _check_inside(names, data)
     cameras, count = outputs.cameras, len(names)
     poses = cameras.camera_to_worlds.double().numpy()

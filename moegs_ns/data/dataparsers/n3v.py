@@ -61,7 +61,9 @@ class N3VDataParser(MultiViewDataParser):
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         recordings = [
             recording.as_calibrated(width, height)
-            for recording, (height, width, _) in zip(recordings, rows[:, :, 4].tolist(), strict=True)
+            for recording, (height, width, _) in zip(
+                recordings, rows[:, :, 4].tolist(), strict=True
+            )
         ]
         _check_rows(poses_bounds, recordings, data / POSES_BOUNDS)
         train, held_out = _split(config.held_out_cameras, len(recordings))
