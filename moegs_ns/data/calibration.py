@@ -98,10 +98,10 @@ def _check_places(positions: Float[np.ndarray, "M 3"], outputs: DataparserOutput
 
 def _check_inside(names: list[str], data: Path) -> None:
     """Raise if `..` leads from the scene folder to an image; links are followed."""
-    folder = os.path.normpath(data)
+    # The data of some parsers are a file in the scene folder.
+    folder = Path(os.path.abspath(data.parent if data.is_file() else data))
     for name in dict.fromkeys(names):
-        path = os.path.normpath(name)
-        if ".." in Path(name).parts and os.path.commonpath([folder, path]) != folder:
+        if ".." in Path(name).parts and not Path(os.path.abspath(name)).is_relative_to(folder):
             raise ValueError(
                 f"Expected images inside of the scene folder {data}, but the calibration names "
                 f"{name}; move the images there and correct their names."

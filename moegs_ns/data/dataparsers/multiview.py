@@ -46,9 +46,9 @@ class MultiViewParserConfig(DataParserConfig):
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
     align: Align | None = None
-    """Train on the frames that all cameras have, where they disagree: matched by the `number` in
-    the names of images, by the `time`stamps of videos, or by `position` whatever these say. By
-    default cameras that disagree are refused."""
+    """Where cameras disagree, train on the frames that all of them have: matched by the number in
+    the names of images, the time that videos store, or the position whatever these say. By default
+    such a scene is refused."""
     points_file: Path | None = None
     """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
     folder; by default the moegs_points.npz of `moegs prepare points`, then the layout's own

@@ -290,7 +290,7 @@ def _clip_frames(points: PointCloud, frames: range, num_recorded: int, path: Pat
         raise ValueError(
             f"Expected points of the frames {frames.start} to {frames.stop - 1} in {path}, whose "
             f"recording has {num_recorded} frames, but they belong to {first} to {last}; make the "
-            "points again from this clip."
+            "points again from this clip, or name others with --points-file."
         )
     origin = points.origin
     if not keep.all():
