@@ -42,7 +42,7 @@ def video_scene(
     kept: Callable[[int], Sequence[int]] = lambda camera: range(FRAMES),
     fps: Sequence[int] = (30, 30, 30),
     delay: Sequence[int] = (0, 0, 0),
-    **codec: str,
+    codec: dict[str, str] | None = None,
 ) -> Path:
     """Three cameras; frame n shows the instant n at 30 frames per second, and 2 n at 15."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def video_scene(
         images = [test_image(camera, frame * 30 // fps[camera], 64, 48) for frame in kept(camera)]
         places = [frame + delay[camera] for frame in kept(camera)]
         name = f"cam{camera:02d}.mp4"
-        write_video(folder / name, images, places=places, fps=fps[camera], **codec)
+        write_video(folder / name, images, places=places, fps=fps[camera], codec=codec)
     np.save(folder / "poses_bounds.npy", poses_bounds(3, 64, 48))
     return folder
 
@@ -120,7 +120,7 @@ def test_one_video_dropped_frames(tmp_path: Path, dropped: tuple[int, ...], bf: 
     """Also just before the end, where B-frames hide it from the index of the file."""
     codec = {"bf": bf, "preset": "medium", "g": "4"}
     scene = video_scene(
-        tmp_path, lambda camera: without(*dropped) if camera == 1 else range(FRAMES), **codec
+        tmp_path, lambda camera: without(*dropped) if camera == 1 else range(FRAMES), codec=codec
     )
     with pytest.raises(ValueError, match=f"share {FRAMES - len(dropped)} of 8: cam01"):
         parse(scene)
@@ -131,7 +131,7 @@ def test_one_video_dropped_frames(tmp_path: Path, dropped: tuple[int, ...], bf: 
 def test_dropped_frames_of_equally_long_videos_with_b_frames(tmp_path: Path):
     codec = {"bf": "2", "preset": "medium"}
     scene = video_scene(
-        tmp_path, lambda camera: without(6) if camera == 1 else range(FRAMES - 1), **codec
+        tmp_path, lambda camera: without(6) if camera == 1 else range(FRAMES - 1), codec=codec
     )
     with pytest.raises(ValueError, match=r"share 6 of 7: cam"):
         parse(scene)

@@ -40,11 +40,16 @@ def picture(width: int = 64, height: int = 48) -> np.ndarray:
     return image
 
 
-def video_scene(folder: Path, size: tuple[int, int] = (64, 48), **codec: str) -> Path:
+def video_scene(
+    folder: Path,
+    size: tuple[int, int] = (64, 48),
+    pix_fmt: str = "yuv444p",
+    codec: dict[str, str] | None = None,
+) -> Path:
     """Three cameras of 64x48 pixels, calibrated at `size`."""
     folder.mkdir(parents=True, exist_ok=True)
     for camera in range(3):
-        write_video(folder / f"cam{camera:02d}.mp4", [picture()] * 3, **codec)
+        write_video(folder / f"cam{camera:02d}.mp4", [picture()] * 3, pix_fmt=pix_fmt, codec=codec)
     np.save(folder / "poses_bounds.npy", poses_bounds(3, *size))
     return folder
 
@@ -100,7 +105,9 @@ def test_a_display_matrix_of_another_kind(tmp_path: Path, matrix: tuple[float, .
     scene = video_scene(tmp_path)
     for path in scene.glob("*.mp4"):
         show_turned(path, matrix)
-    np.save(scene / "poses_bounds.npy", poses_bounds(3, *read_video_header(path)[:2]))
+    np.save(
+        scene / "poses_bounds.npy", poses_bounds(3, *read_video_header(scene / "cam00.mp4")[:2])
+    )
     with pytest.raises(ValueError, match=r"turned by quarters, but .*cam0.\.mp4"):
         open_scene(scene)
 
@@ -115,7 +122,7 @@ def test_deep_videos(tmp_path: Path, pix_fmt: str):
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 def test_hdr_videos_are_refused(tmp_path: Path, transfer: str):
     params = f"transfer={transfer}:colorprim=bt2020:colormatrix=bt2020nc"
-    scene = video_scene(tmp_path, pix_fmt="yuv420p10le", **{"x264-params": params})
+    scene = video_scene(tmp_path, pix_fmt="yuv420p10le", codec={"x264-params": params})
     with pytest.raises(ValueError, match=r"standard dynamic range, but .*cam00\.mp4 is HDR"):
         open_scene(scene)
 

@@ -135,10 +135,10 @@ def write_video(
     places: Sequence[int] | None = None,
     fps: int = 30,
     pix_fmt: str = "yuv444p",
-    **codec: str,
+    codec: dict[str, str] | None = None,
 ) -> Path:
     """Lossless H.264; `places` are those of the images on the clock, by default 0, 1, 2, ..."""
-    codec = {"qp": "0", "bf": "0", "preset": "ultrafast", "threads": "1", **codec}
+    codec = {"qp": "0", "bf": "0", "preset": "ultrafast", "threads": "1", **(codec or {})}
     with av.open(str(path), mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=codec)
         stream.height, stream.width = images[0].shape[:2]
@@ -151,7 +151,7 @@ def write_video(
     return path
 
 
-def show_turned(path: Path, matrix: tuple[float, float, float, float]) -> None:
+def show_turned(path: Path, matrix: Sequence[float]) -> None:
     """Ask players to show an mp4 otherwise: a pixel of (x, y) at (a x + c y, b x + d y)."""
     data = bytearray(path.read_bytes())
     a, b, c, d = (round(value * 65536) for value in matrix)

@@ -159,11 +159,17 @@ def _folder(path: Path) -> Recording:
         )
     numbers = frame_numbers(images, inside)
     # Frames extracted as 1.png, 2.png, ..., 10.png are sorted by number, not by letter.
-    order = sorted(range(len(images)), key=lambda index: numbers[index])
-    images, numbers = (tuple(each[index] for index in order) for each in (images, numbers))
-    width, height, is_turned = read_image_size(images[0])
+    numbered = sorted(zip(numbers, images, strict=True))
+    width, height, is_turned = read_image_size(numbered[0][1])
     return Recording(
-        path.name, inside, width, height, IMAGES_FPS, images, numbers, is_turned=is_turned
+        path.name,
+        inside,
+        width,
+        height,
+        IMAGES_FPS,
+        images=tuple(image for _, image in numbered),
+        numbers=tuple(number for number, _ in numbered),
+        is_turned=is_turned,
     )
 
 
