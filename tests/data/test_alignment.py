@@ -255,9 +255,10 @@ def test_a_dome_whose_lists_have_slipped(tmp_path: Path):
     for key in ("k", "w2c", "fn", "cam_id"):
         del meta[key][3][0]
     path.write_text(json.dumps(meta))
-    with pytest.raises(ValueError, match=r"4 times of .* at 2 of them .*4/000002.*--align number"):
+    said = r"4 times of .* at 3 of them .*/000001\.jpg and 4/000002\.jpg\).*--align number"
+    with pytest.raises(ValueError, match=said):
         parse_dome(scene)
-    with pytest.raises(ValueError, match="at 2 of them"):
+    with pytest.raises(ValueError, match="at 3 of them"):
         parse_dome(scene, "test")
     for split, cameras in (("train", [1, 4, 7]), ("test", [2])):
         outputs = parse_dome(scene, split, align="number")
@@ -265,6 +266,9 @@ def test_a_dome_whose_lists_have_slipped(tmp_path: Path):
         assert names == ["000000.jpg", "000002.jpg", "000003.jpg"] * len(cameras)
         assert outputs.metadata["frame_ids"] == [0, 2, 3] * len(cameras)
         assert outputs.metadata["num_frames"] == 4
+    assert parse_dome(scene, align="number", frames=(1, 3)).metadata["first_frame"] == 2
+    with pytest.raises(ValueError, match=r"frames 1 to 1 in .* all cameras have"):
+        parse_dome(scene, align="number", frames=(1, 1))
     slipped = parse_dome(scene, align="position").metadata["frame_ids"]
     assert slipped == [0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3]
 

@@ -4,7 +4,7 @@ Imports neither datamanagers nor models, see `multiview`.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -100,6 +100,14 @@ class PanopticDataParser(MultiViewDataParser):
         train, shown = splits["train"], splits[wanted]
         # Choose frames and image size.
         frames = choose_frames(config.frames, train.num_frames)
+        present = sorted(set(train.frames.tolist()) & set(frames))
+        if not present:
+            raise ValueError(
+                f"Expected training images of the frames {frames.start} to {frames.stop - 1} in "
+                f"{data}, but no frame there is one that all cameras have; choose other --frames."
+            )
+        if config.align == "number":
+            frames = range(present[0], present[-1] + 1)
         size = scaled_size(shown.width, shown.height, config.downscale_factor)
         fps = checked_fps(config.fps)
         # Select the images of the clip.
@@ -115,7 +123,7 @@ class PanopticDataParser(MultiViewDataParser):
             num_recorded=train.num_frames,
             note=note,
         )
-        at_first = np.flatnonzero(train.frames == frames.start)
+        at_first = np.flatnonzero(train.frames == present[0])
         return images, Frustums(*train.cameras_at(at_first, *size), *size)
 
 
@@ -146,36 +154,36 @@ def _aligned(
     if align == "position" or splits["train"].num_frames == 1:
         return splits, ""
     numbers = {name: _numbers(each, data / "ims") for name, each in splits.items()}
-    at_time: dict[int, dict[FrameNumber, str]] = defaultdict(dict)
-    times_of: dict[FrameNumber, set[int]] = defaultdict(set)
-    for name, each in splits.items():
-        for time, number, file in zip(
-            each.frames.tolist(), numbers[name], each.filenames, strict=True
-        ):
-            at_time[time].setdefault(number, file)
-            times_of[number].add(time)
-    if align is None:
-        torn = [files for files in at_time.values() if len(files) > 1]
-        if torn or any(len(times) > 1 for times in times_of.values()):
-            examples = sorted(torn[0].values())[:2] if torn else ["one number", "several times"]
-            raise ValueError(
-                f"Expected images with one number in their names at each of the {len(at_time)} "
-                f"times of {data}, but at {len(torn)} of them cameras differ (for example "
-                f"{' and '.join(examples)}); correct the lists fn, or use the frames that all "
-                "cameras have with --align number after the parser's name, if equal numbers mean "
-                "equal instants."
-            )
-        return splits, ""
-    # Keep the numbers that all cameras have.
+    if align == "number":
+        return _by_number(splits, numbers)
+    files = {
+        pair: file
+        for name, each in splits.items()
+        for pair, file in zip(
+            zip(each.frames.tolist(), numbers[name], strict=True), each.filenames, strict=True
+        )
+    }
+    times, known = Counter(time for time, _ in files), Counter(number for _, number in files)
+    torn = sorted(pair for pair in files if times[pair[0]] > 1 or known[pair[1]] > 1)
+    if torn:
+        raise ValueError(
+            f"Expected images of one number in their names at each of the {len(times)} times of "
+            f"{data}, but at {len({time for time, _ in torn})} of them cameras differ (for example "
+            f"{files[torn[0]]} and {files[torn[1]]}); correct the lists fn, or use the frames that "
+            "all cameras have with --align number after the parser's name, if equal numbers mean "
+            "equal instants."
+        )
+    return splits, ""
+
+
+def _by_number(
+    splits: dict[str, Calibration], numbers: dict[str, list[FrameNumber]]
+) -> tuple[dict[str, Calibration], str]:
+    """The images whose numbers all cameras have, in frames by these numbers."""
     cameras = sum(len(set(each.cameras.tolist())) for each in splits.values())
     counts = Counter(number for each in numbers.values() for number in each)
     places = {number: place for place, number in enumerate(sorted(counts))}
     shared = {number for number, count in counts.items() if count == cameras}
-    if not shared:
-        raise ValueError(
-            f"Expected numbers that the images of all {cameras} cameras of {data} have (--align "
-            f"number), but none of {len(places)} is; complete the images."
-        )
     matched = {
         name: each.matched([places[n] if n in shared else -1 for n in numbers[name]], len(places))
         for name, each in splits.items()
