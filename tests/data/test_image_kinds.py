@@ -17,6 +17,7 @@ from PIL import Image
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
+from moegs_ns.data.frames.images import read_image_size
 from moegs_ns.data.frames.videos import read_video_header
 
 TURNS = {
@@ -175,6 +176,22 @@ def test_turned_photos_of_a_dome(tmp_path: Path):
     parser = PanopticDataParserConfig(data=scene, num_random_points=50)
     manager = MoegsDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="val")
     assert np.abs(manager.train_dataset.store[0].astype(int) - picture(24, 16)).mean() < 6
+
+
+def test_sizes_are_read_without_decoding(tmp_path: Path):
+    path = tmp_path / "0000.png"
+    Image.fromarray(picture()).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    assert read_image_size(path) == (64, 48, False)
+
+
+def test_turned_png_files(tmp_path: Path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    scene = photo_scene(tmp_path, (48, 64), Image.fromarray(picture()), save={"exif": exif})
+    for path in scene.glob("cam*/images/*.png"):
+        assert read_image_size(path) == (64, 48, True)
+    assert np.array_equal(first_image(scene), TURNS["90"][1](picture()))
 
 
 # ---- colours ----

@@ -199,5 +199,5 @@ def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:
         row = int(np.argwhere(~np.isfinite(poses))[0][0])
         raise ValueError(
             f"Expected finite camera poses in {path}, but row {row} holds NaN or infinity; "
-            "calibrate that camera again or remove it together with its images."
+            "calibrate that camera again."
         )

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_HOLD_ORIENTATION = {"exif", "xmp", "XML:com.adobe.xmp"}
 _PLAIN_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 _GREY_16 = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's names for grey images of 16 bits, which it clips at 255 when it converts them."""
@@ -46,6 +47,7 @@ def decode_image(
             is transparent and there is no background.
     """
     with _opened(path) as stored:
+        stored.load()
         image = _eight_bits(path, _as_calibrated(path, stored, size))
         if not image.has_transparency_data:
             return np.array(image.convert("RGB"))
@@ -77,6 +79,9 @@ def missing_file(path: Path, kind: str) -> FileNotFoundError:
 
 def _orientation(image: Image.Image) -> int:
     """1 for an image that is stored as it is shown; 5 to 8 where rows are shown as columns."""
+    # Without these entries, Pillow would decode a PNG to look for others behind its pixels.
+    if not _HOLD_ORIENTATION & image.info.keys():
+        return 1
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
