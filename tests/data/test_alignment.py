@@ -14,6 +14,9 @@ from moegs_ns.data.dataparsers import recordings
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import videos as video_files
+from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.scripts import main as command
+from moegs_ns.scripts import prepare as prepare_command
 
 FRAMES = 8
 
@@ -240,6 +243,26 @@ def test_frame_numbers_ignore_what_all_names_share():
     assert numbers("0007.png") == ((7,),)
     assert numbers("s_00151_03.png") == ((),)
     assert numbers("frame.png") == ((),)
+
+
+@pytest.mark.colmap
+def test_points_are_prepared_from_matched_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The command refuses as a training does, and takes the same option."""
+    scene = image_scene(tmp_path, num_frames=FRAMES)
+    (scene / "cam02" / "images" / "0000.png").unlink()
+    seen: list[list[int]] = []
+
+    def prepare(outputs: DataparserOutputs, *options) -> str:
+        seen.append(outputs.metadata["frame_ids"])
+        return "stand-in"
+
+    monkeypatch.setattr(prepare_command, "prepare_points", prepare)
+    words = ["moegs", "prepare", "points", "--data", str(scene), "n3v-data"]
+    with replaced_argv(words), pytest.raises(ValueError, match=r"share 7 of 8: cam02"):
+        command.main()
+    with replaced_argv([*words, "--align", "number"]):
+        command.main()
+    assert seen == [[*range(7)] * 2]
 
 
 # ---- PanopticSports ----
