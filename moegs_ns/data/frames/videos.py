@@ -74,7 +74,7 @@ def read_frame_times(path: Path) -> Float[np.ndarray, "F"]:
 
 def _steady_ticks(container: Any, stream: Any) -> Float[np.ndarray, "F"] | None:
     """Timestamps that the index of the file implies; None if it has none or the rate varies."""
-    # Older versions of av do not show the index.
+    # Versions of av before 17 do not show the index.
     entries = list(getattr(stream, "index_entries", ()))
     index = [entry.timestamp for entry in entries if not entry.is_discard]
     count, start = len(index), stream.start_time

@@ -233,16 +233,18 @@ def load_points(path: Path) -> PointCloud:
     )
 
 
-def _check_numbers(path: Path, *arrays: np.ndarray | None) -> None:
-    """Raise unless points and colours are real numbers, and frames, the last array, whole ones."""
-    kinds = ["none" if array is None else array.dtype.kind for array in arrays]
-    frames = arrays[-1]
-    is_whole = frames is None or (kinds[-1] in "fiu" and bool((frames == np.rint(frames)).all()))
-    if not is_whole or any(kind not in "fiu" for kind in kinds[:-1]):
-        types = ", ".join(str(array.dtype) for array in arrays if array is not None)
+def _check_numbers(path: Path, xyz: np.ndarray, rgb: np.ndarray, frames: np.ndarray | None) -> None:
+    """Raise unless points and colours are real numbers, and frames whole ones."""
+    found = f"{xyz.dtype} and {rgb.dtype}"
+    is_good = xyz.dtype.kind in "fiu" and rgb.dtype.kind in "fiu"
+    if frames is not None and not (
+        frames.dtype.kind in "fiu" and (frames == np.rint(frames)).all()
+    ):
+        is_good, found = False, f"{found}, and frames that are not whole"
+    if not is_good:
         raise ValueError(
-            f"Expected xyz and rgb as real and frame as whole numbers in {path}, got {types}"
-            f"{'' if is_whole else ' and frames that are not whole'}; write the file again."
+            f"Expected xyz and rgb as real and frame as whole numbers in {path}, got {found}; "
+            "write the file again."
         )
 
 
