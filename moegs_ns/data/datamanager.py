@@ -21,6 +21,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
+from moegs_ns.data.calibration import check_scene, view_warning
 from moegs_ns.data.frames.dataset import (
     FrameDataset,
     describe_val_cameras,
@@ -129,8 +130,8 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         """Training images without the validation cameras, with the metadata that models need."""
         # Number cameras and frames, whichever parser the outputs come from.
         outputs = split = with_image_ids(self.train_dataparser_outputs)
-        self._check_cameras(split)
-        notes = [warn_without_times(split)]
+        self._check_cameras(split, is_training=True)
+        notes = [warn_without_times(split), split.metadata.get("note", "")]
         # Take the validation cameras out.
         if self.config.val_cameras:
             outputs, self._val_outputs = split_cameras(split, self.config.val_cameras)
@@ -146,6 +147,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         origin = metadata.get("points3D_origin", f"Initial points: {count} of the parser.")
         origin = f"{origin} {leak_warning(metadata, metadata['camera_ids'])}".strip()
         metadata["points3D_origin"] = origin
+        notes.append(view_warning(_frustums(outputs.cameras), metadata["points3D_xyz"].numpy()))
         # Say in the log what a user should know about the data.
         if self.test_mode == "val":
             for note in filter(None, [*notes, origin]):
@@ -159,14 +161,16 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         if outputs is None:
             outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
             outputs = with_image_ids(outputs, self.train_dataparser_outputs)
-            self._check_cameras(outputs)
+            self._check_cameras(outputs, is_training=False)
         outputs.metadata["scene"] = self.train_dataparser_outputs.metadata["scene"]
         return self._dataset(outputs)
 
-    def _check_cameras(self, outputs: DataparserOutputs) -> None:
-        """Refuse distorted images, except in inference, which reads no images."""
+    def _check_cameras(self, outputs: DataparserOutputs, *, is_training: bool) -> None:
+        """Refuse distorted images and impossible cameras, except in inference, which reads no
+        images."""
         if self.test_mode != "inference":
             check_undistorted(outputs.cameras)
+            check_scene(outputs, Path(self.get_datapath()), is_training=is_training)
 
     def _dataset(self, outputs: DataparserOutputs) -> FrameDataset:
         return FrameDataset(

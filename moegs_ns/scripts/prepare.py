@@ -12,7 +12,8 @@ from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.atomic_files import atomic_write
-from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS, find_recordings
+from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS
+from moegs_ns.data.dataparsers.recordings import find_recordings
 from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
 from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap
 from moegs_ns.data.points.initial import PREPARED_POINTS

@@ -12,8 +12,10 @@ from PIL import Image
 
 from moegs_ns.data.frames import decoding
 from moegs_ns.data.frames import store as frame_store
-from moegs_ns.data.frames.decoding import FrameSource, decode_image, decode_video, has_alpha
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.images import decode_image, has_alpha
 from moegs_ns.data.frames.store import FrameStore
+from moegs_ns.data.frames.videos import decode_video
 from moegs_ns.demo.scene import demo_rig, render_clip
 
 
@@ -89,10 +91,14 @@ def test_transparency_is_laid_over_the_background(tmp_path: Path):
     path = tmp_path / "a.png"
     Image.fromarray(image).save(path)
     assert has_alpha(path)
-    over_white = decode_image(path, (1.0, 1.0, 1.0))
+    over_white = decode_image(path, (1.0, 1.0, 1.0), (24, 16))
     assert over_white[0, 0].tolist() == [200, 100, 0]
     np.testing.assert_allclose(over_white[0, 20], [227, 177, 127], atol=1)
-    assert decode_image(path, None)[0, 20].tolist() == [200, 100, 0]
+    with pytest.raises(ValueError, match=r"opaque images, but .*a\.png has transparent pixels"):
+        decode_image(path, None, (24, 16))
+    Image.fromarray(image[:, :12]).save(path.with_name("opaque.png"))
+    opaque = decode_image(path.with_name("opaque.png"), None, (12, 16))
+    assert opaque[0, 0].tolist() == [200, 100, 0]
     white = store_of(tmp_path, (FrameSource(path),), background=(1.0, 1.0, 1.0))
     black = store_of(tmp_path, (FrameSource(path),), background=(0.0, 0.0, 0.0))
     assert white[0][0, 20, 2] == 127
@@ -220,10 +226,10 @@ def test_long_folders_are_decoded_in_short_runs(tmp_path: Path, monkeypatch: pyt
     decoded = 0
     real = decoding.decode_image
 
-    def counting(path, background):
+    def counting(path, background, size):
         nonlocal decoded
         decoded += 1
-        return real(path, background)
+        return real(path, background, size)
 
     monkeypatch.setattr(decoding, "decode_image", counting)
     group = store_of(scene, sources_of(scene, 30)).groups[0]

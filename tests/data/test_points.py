@@ -45,7 +45,7 @@ def found_points(
 ) -> PointCloud:
     """What a parser with this configuration starts from."""
     path = find_points(folder, Path(points_file) if points_file else None, ("a.npz", "b.npz"))
-    return initial_points(path, frustums, frames, num_random_points=100, min_points=min_points)
+    return initial_points(path, frustums, frames, 300, num_random_points=100, min_points=min_points)
 
 
 def seen_by(frustums: Frustums, points: np.ndarray) -> np.ndarray:
@@ -134,11 +134,17 @@ def test_colours_as_fractions_or_bytes(tmp_path: Path):
 
 
 def test_panoptic_clouds_and_lost_points(tmp_path: Path):
-    data = np.array([[1, 2, 3, 0.2, 0.4, 0.6, 1], [np.nan, 0, 0, 0, 0, 0, 0]])
+    """A few that are not finite are left out."""
+    data = np.tile([1, 2, 3, 0.2, 0.4, 0.6, 1], (200, 1))
+    data[7] = np.nan
     np.savez(tmp_path / "a.npz", data=data)
     points = load_points(tmp_path / "a.npz")
-    assert points.xyz.tolist() == [[1, 2, 3]]
-    assert points.rgb.tolist() == [[51, 102, 153]]
+    assert points.xyz.tolist() == [[1, 2, 3]] * 199
+    assert points.rgb.tolist() == [[51, 102, 153]] * 199
+    data[:100] = np.nan
+    np.savez(tmp_path / "a.npz", data=data)
+    with pytest.raises(ValueError, match=r"finite points in .*a\.npz, but 100 of 200 are NaN"):
+        load_points(tmp_path / "a.npz")
 
 
 def test_ply_clouds(tmp_path: Path):
@@ -175,10 +181,8 @@ def test_topping_up(tmp_path: Path):
     assert points.frames is not None
     assert set(points.frames.tolist()) == {3, 5}
     assert "25 random ones added" in points.origin
-    # A clip that holds none of the file's frames starts from random points alone.
-    empty = found_points(tmp_path, ring(5), range(6, 8), min_points=30)
-    assert empty.frames is not None
-    assert empty.frames.tolist() == [0] * 30
+    with pytest.raises(ValueError, match=r"frames 6 to 7 in .* but they belong to 3 to 5"):
+        found_points(tmp_path, ring(5), range(6, 8), min_points=30)
 
 
 def test_search_order_and_named_file(tmp_path: Path):

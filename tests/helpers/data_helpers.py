@@ -1,8 +1,12 @@
 """Tiny scenes on disk for the tests of `moegs_ns.data`."""
 
 import json
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -122,3 +126,36 @@ def open_scene(scene: Path, *, test_mode="val", **options) -> MoegsDataManager:
         dataparser=N3VDataParserConfig(data=scene, frames=frames, num_random_points=50), **options
     )
     return config.setup(device="cpu", test_mode=test_mode)
+
+
+def write_video(
+    path: Path,
+    images: Sequence[np.ndarray],
+    *,
+    places: Sequence[int] | None = None,
+    fps: int = 30,
+    pix_fmt: str = "yuv444p",
+    codec: dict[str, str] | None = None,
+) -> Path:
+    """Lossless H.264; `places` are those of the images on the clock, by default 0, 1, 2, ..."""
+    codec = {"qp": "0", "bf": "0", "preset": "ultrafast", "threads": "1", **(codec or {})}
+    with av.open(str(path), mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options=codec)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.time_base = pix_fmt, Fraction(1, fps)
+        for place, image in zip(places or range(len(images)), images, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = place, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def show_turned(path: Path, matrix: Sequence[float]) -> None:
+    """Ask players to show an mp4 otherwise: a pixel of (x, y) at (a x + c y, b x + d y)."""
+    data = bytearray(path.read_bytes())
+    a, b, c, d = (round(value * 65536) for value in matrix)
+    # The track's header, whose 48th byte after its name begins the matrix.
+    start = data.index(b"tkhd") + 4 + 40
+    data[start : start + 20] = struct.pack(">5i", a, b, 0, c, d)
+    path.write_bytes(data)

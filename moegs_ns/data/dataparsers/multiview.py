@@ -11,6 +11,7 @@ and the cycle would break every ns-* command.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from nerfstudio.data.dataparsers.base_dataparser import (
 )
 from nerfstudio.data.scene_box import SceneBox
 
+from moegs_ns.data.calibration import check_scene
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.points.initial import (
     PREPARED_POINTS,
@@ -33,6 +35,9 @@ from moegs_ns.data.points.initial import (
 from moegs_ns.scene import scene_extent
 from moegs_ns.seeds import run_seed
 
+Align = Literal["number", "time", "position"]
+"""What tells which images of several cameras show the same instant."""
+
 
 @dataclass
 class MultiViewParserConfig(DataParserConfig):
@@ -40,6 +45,10 @@ class MultiViewParserConfig(DataParserConfig):
 
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
+    align: Align | None = None
+    """Where cameras disagree, train on the frames that all of them have: matched by the number in
+    the names of images, the time that videos store, or the position whatever these say. By default
+    such a scene is refused."""
     points_file: Path | None = None
     """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
     folder; by default the moegs_points.npz of `moegs prepare points`, then the layout's own
@@ -67,6 +76,10 @@ class ParsedImages:
     frame_ids: list[int]
     """From 0 at the first chosen frame."""
     sources: list[FrameSource]
+    num_recorded: int
+    """Frames of the whole recording."""
+    note: str = ""
+    """One sentence about the images that a training should say, or ""."""
 
 
 class MultiViewDataParser(DataParser):
@@ -88,19 +101,9 @@ class MultiViewDataParser(DataParser):
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         # Read cameras and image paths; no image is decoded.
-        images, training_cameras = self.read(split)
-        # Find initial points, or draw them in the common view of the training cameras.
         config = self.config
-        search = (PREPARED_POINTS, *self.point_files)
-        points = initial_points(
-            find_points(Path(config.data), config.points_file, search),
-            training_cameras,
-            images.frames,
-            num_random_points=config.num_random_points,
-            min_points=config.min_points,
-            seed=run_seed(),
-        )
-        # Build nerfstudio's outputs.
+        images, training_cameras = self.read(split)
+        # Build nerfstudio's outputs, and check them before anything is made of them.
         times = torch.tensor(images.frame_ids).float() / max(len(images.frames) - 1, 1)
         Ks = torch.from_numpy(np.ascontiguousarray(images.Ks)).float()
         camera_to_worlds = torch.from_numpy(np.ascontiguousarray(images.camera_to_worlds)).float()
@@ -124,14 +127,28 @@ class MultiViewDataParser(DataParser):
             "first_frame": images.frames.start,
             "fps": images.fps,
             "frame_sources": images.sources,
-            **points.as_metadata(),
+            "note": images.note,
         }
-        return DataparserOutputs(
+        outputs = DataparserOutputs(
             image_filenames=[source.filename for source in images.sources],
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
             metadata=metadata,
         )
+        check_scene(outputs, Path(config.data), is_training=split == "train")
+        # Find initial points, or draw them in the common view of the training cameras.
+        search = (PREPARED_POINTS, *self.point_files)
+        points = initial_points(
+            find_points(Path(config.data), config.points_file, search),
+            training_cameras,
+            images.frames,
+            images.num_recorded,
+            num_random_points=config.num_random_points,
+            min_points=config.min_points,
+            seed=run_seed(),
+        )
+        metadata.update(points.as_metadata())
+        return outputs
 
 
 def choose_frames(
@@ -182,5 +199,5 @@ def check_poses(poses: Float[np.ndarray, "..."], path: Path) -> None:
         row = int(np.argwhere(~np.isfinite(poses))[0][0])
         raise ValueError(
             f"Expected finite camera poses in {path}, but row {row} holds NaN or infinity; "
-            "calibrate that camera again or remove it together with its images."
+            "calibrate that camera again."
         )

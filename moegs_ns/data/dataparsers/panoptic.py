@@ -4,15 +4,18 @@ Imports neither datamanagers nor models, see `multiview`.
 """
 
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float, Int
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_viewmats
+from moegs_ns.data.calibration import check_rotations
 from moegs_ns.data.dataparsers.multiview import (
+    Align,
     MultiViewDataParser,
     MultiViewParserConfig,
     ParsedImages,
@@ -21,6 +24,7 @@ from moegs_ns.data.dataparsers.multiview import (
     choose_frames,
     scaled_size,
 )
+from moegs_ns.data.dataparsers.recordings import FrameNumber, frame_numbers
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.points.initial import Frustums
 
@@ -62,6 +66,19 @@ class Calibration:
         scale = np.array([width / self.width, height / self.height, 1.0])
         return opengl_from_viewmats(self.viewmats[rows]), self.Ks[rows] * scale[:, None]
 
+    def matched(self, frames: list[int], num_frames: int) -> "Calibration":
+        """With other frames of the images; those at -1 are left out."""
+        kept = np.flatnonzero(np.array(frames) >= 0)
+        return replace(
+            self,
+            num_frames=num_frames,
+            cameras=self.cameras[kept],
+            frames=np.array(frames)[kept],
+            Ks=self.Ks[kept],
+            viewmats=self.viewmats[kept],
+            filenames=[self.filenames[row] for row in kept],
+        )
+
 
 class PanopticDataParser(MultiViewDataParser):
     """Fixed cameras in a dome; metres, world y down, principal points off-centre."""
@@ -71,11 +88,26 @@ class PanopticDataParser(MultiViewDataParser):
 
     def read(self, split: str) -> tuple[ParsedImages, Frustums]:
         config, data = self.config, Path(self.config.data)
-        # Read the calibration; the held-out cameras have their own file.
-        train = read_calibration(data / "train_meta.json")
-        shown = train if split == "train" else read_calibration(data / "test_meta.json")
+        # Read the calibrations; the held-out cameras have their own file, which may be missing.
+        paths = {name: data / f"{name}_meta.json" for name in ("train", "test")}
+        wanted = "train" if split == "train" else "test"
+        known = [
+            name for name, path in paths.items() if path.is_file() or name in (wanted, "train")
+        ]
+        splits = {name: read_calibration(paths[name]) for name in known}
+        _check_split(splits, data)
+        splits, note = _aligned(splits, config.align, data)
+        train, shown = splits["train"], splits[wanted]
         # Choose frames and image size.
         frames = choose_frames(config.frames, train.num_frames)
+        present = sorted(set(train.frames.tolist()) & set(frames))
+        if not present:
+            raise ValueError(
+                f"Expected training images of the frames {frames.start} to {frames.stop - 1} in "
+                f"{data}, but no frame there is one that all cameras have; choose other --frames."
+            )
+        if config.align == "number":
+            frames = range(present[0], present[-1] + 1)
         size = scaled_size(shown.width, shown.height, config.downscale_factor)
         fps = checked_fps(config.fps)
         # Select the images of the clip.
@@ -88,9 +120,90 @@ class PanopticDataParser(MultiViewDataParser):
             camera_ids=shown.cameras[rows].tolist(),
             frame_ids=(shown.frames[rows] - frames.start).tolist(),
             sources=[FrameSource(data / "ims" / shown.filenames[row]) for row in rows],
+            num_recorded=train.num_frames,
+            note=note,
         )
-        at_first = np.flatnonzero(train.frames == frames.start)
+        at_first = np.flatnonzero(train.frames == present[0])
         return images, Frustums(*train.cameras_at(at_first, *size), *size)
+
+
+def _check_split(splits: dict[str, Calibration], data: Path) -> None:
+    """Raise if a held-out camera is also trained on."""
+    both = set.intersection(*(set(each.cameras.tolist()) for each in splits.values()))
+    if len(splits) > 1 and both:
+        raise ValueError(
+            f"Expected other cameras in {data / 'test_meta.json'} than in train_meta.json, but "
+            f"{', '.join(map(str, sorted(both)))} are in both; keep each in one of the files."
+        )
+
+
+def _aligned(
+    splits: dict[str, Calibration], align: Align | None, data: Path
+) -> tuple[dict[str, Calibration], str]:
+    """The calibrations with matched frames, and the sentence about it.
+
+    Raises:
+        ValueError: at some time the names of the images bear different numbers, and `align` is
+            None; or it is one that images do not have.
+    """
+    if align == "time":
+        raise ValueError(
+            "--align expects number or position for images, got time; leave it out unless the "
+            "cameras disagree."
+        )
+    if align == "position" or splits["train"].num_frames == 1:
+        return splits, ""
+    numbers = {name: _numbers(each, data / "ims") for name, each in splits.items()}
+    if align == "number":
+        return _by_number(splits, numbers)
+    files = {
+        pair: file
+        for name, each in splits.items()
+        for pair, file in zip(
+            zip(each.frames.tolist(), numbers[name], strict=True), each.filenames, strict=True
+        )
+    }
+    times, known = Counter(time for time, _ in files), Counter(number for _, number in files)
+    torn = sorted(pair for pair in files if times[pair[0]] > 1 or known[pair[1]] > 1)
+    if torn:
+        raise ValueError(
+            f"Expected images of one number in their names at each of the {len(times)} times of "
+            f"{data}, but at {len({time for time, _ in torn})} of them cameras differ (for example "
+            f"{files[torn[0]]} and {files[torn[1]]}); correct the lists fn, or use the frames that "
+            "all cameras have with --align number after the parser's name, if equal numbers mean "
+            "equal instants."
+        )
+    return splits, ""
+
+
+def _by_number(
+    splits: dict[str, Calibration], numbers: dict[str, list[FrameNumber]]
+) -> tuple[dict[str, Calibration], str]:
+    """The images whose numbers all cameras have, in frames by these numbers."""
+    cameras = sum(len(set(each.cameras.tolist())) for each in splits.values())
+    counts = Counter(number for each in numbers.values() for number in each)
+    places = {number: place for place, number in enumerate(sorted(counts))}
+    shared = {number for number, count in counts.items() if count == cameras}
+    matched = {
+        name: each.matched([places[n] if n in shared else -1 for n in numbers[name]], len(places))
+        for name, each in splits.items()
+    }
+    note = (
+        f"Frames are matched by number: of {len(places)}, all {cameras} cameras have "
+        f"{len(shared)}, which are used."
+    )
+    return matched, note
+
+
+def _numbers(calibration: Calibration, folder: Path) -> list[FrameNumber]:
+    """What the name of each image says of its frame."""
+    numbers: list[FrameNumber] = [()] * len(calibration.filenames)
+    for camera in np.unique(calibration.cameras):
+        rows = np.flatnonzero(calibration.cameras == camera).tolist()
+        files = [PurePosixPath(calibration.filenames[row]) for row in rows]
+        for row, number in zip(rows, frame_numbers(files, folder / str(camera)), strict=True):
+            numbers[row] = number
+    return numbers
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -125,6 +238,12 @@ def read_calibration(path: Path) -> Calibration:
         ) from error
     check_poses(viewmats, path)
     check_poses(Ks, path)
+    _check_entries(path, list(zip(cameras, frames, strict=True)), names, viewmats)
+    if min(width, height) < 1:
+        raise ValueError(
+            f"Expected a width w and height h above 0 in {path}, got {width} and {height}; "
+            "download the file again."
+        )
     order = np.lexsort((frames, cameras))
     return Calibration(
         width=width,
@@ -136,6 +255,34 @@ def read_calibration(path: Path) -> Calibration:
         viewmats=viewmats[order],
         filenames=[names[row] for row in order],
     )
+
+
+def _check_entries(
+    path: Path,
+    images: list[tuple[int, int]],
+    names: list[str],
+    viewmats: Float[np.ndarray, "M 4 4"],
+) -> None:
+    """Raise unless each camera has one image at a time, inside of the scene, and a proper pose;
+    `images` are pairs of camera and time."""
+    (camera, time), count = Counter(images).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"Expected each camera once at a time in {path}, but camera {camera} is listed {count} "
+            f"times at time {time}; remove what is listed twice."
+        )
+    absolute = [name for name in names if PurePosixPath(name).is_absolute()]
+    if absolute:
+        raise ValueError(
+            f"Expected names inside of the folder ims in {path}, got {absolute[0]}; move the "
+            "images there and correct their names."
+        )
+    check_rotations(viewmats[:, :3, :3], [f"{path.parent / 'ims' / name}" for name in names])
+    if np.abs(viewmats[:, 3] - (0.0, 0.0, 0.0, 1.0)).max() > 1e-6:
+        raise ValueError(
+            f"Expected w2c matrices with the last row 0 0 0 1 in {path}, got another; write world "
+            "to camera, row by row."
+        )
 
 
 panoptic_dataparser = DataParserSpecification(

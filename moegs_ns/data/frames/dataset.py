@@ -13,7 +13,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
-from moegs_ns.data.frames.decoding import FrameSource, has_alpha
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.images import has_alpha
 from moegs_ns.data.frames.store import FrameStore
 from moegs_ns.scene import FrameTable, Rig, SceneInfo, frames_from_times, scene_extent
 
@@ -169,10 +170,15 @@ def split_cameras(
     """Training images without `val_cameras`, and the images of these cameras.
 
     Raises:
-        ValueError: a camera does not exist, or none would be left to train on.
+        ValueError: a camera does not exist or is named twice, or none would be left to train on.
     """
     cameras = outputs.metadata["camera_ids"]
     known = sorted(set(cameras))
+    if len(set(val_cameras)) != len(val_cameras):
+        raise ValueError(
+            f"--val-cameras expects each camera once, got {_listed(sorted(val_cameras))}; correct "
+            "the one that is named twice."
+        )
     unknown = sorted(set(val_cameras) - set(known))
     if unknown:
         raise ValueError(

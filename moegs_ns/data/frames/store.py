@@ -44,7 +44,7 @@ class FrameStore:
         """Opens no file yet.
 
         Each image has a source and a size (width, height) in the store. `background` is the colour
-        under transparent pixels; None drops the transparency. Files are in `root`, by default in
+        under transparent pixels; None refuses them. Files are in `root`, by default in
         the scene folder `data`.
 
         Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from moegs_ns.cameras import llff_from_opengl, opengl_from_viewmats
-from moegs_ns.data.dataparsers.n3v import Recording
+from moegs_ns.data.dataparsers.recordings import Recording
 from moegs_ns.data.points.triangulation import require_pycolmap
 
 _LARGEST_SHIFT = 0.002
@@ -106,6 +106,7 @@ def _check_lens(camera: Any, recording: Recording) -> None:
             "model."
         )
     width, height = camera.width, camera.height
+    recording = recording.as_calibrated(width, height)
     stretch = width * recording.height / (height * recording.width) - 1.0
     if abs(stretch) > _LARGEST_STRETCH:
         raise ValueError(

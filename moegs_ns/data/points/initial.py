@@ -15,6 +15,8 @@ MAX_CAMERAS = 100
 """Cameras that decide where random points belong; more are subsampled evenly."""
 MIN_POINTS_FOR_BOX = 100
 """Fewer points than this do not tell how large the scene is."""
+MOST_BROKEN = 0.01
+"""Fraction of a file's points that may be NaN or infinite, and are left out."""
 OUTLIER_FRACTION = 0.01
 """Fraction of the points at either end of each axis that the box of a cloud leaves out."""
 BOX_MARGIN = 0.1
@@ -149,6 +151,7 @@ def initial_points(
     path: Path | None,
     frustums: Frustums,
     frames: range,
+    num_recorded: int,
     *,
     num_random_points: int,
     min_points: int,
@@ -156,12 +159,15 @@ def initial_points(
 ) -> PointCloud:
     """Points of a file, topped up at random to `min_points`; without a file, random points.
 
+    Points of other frames than `frames`, which are some of the `num_recorded` frames of the
+    recording, are left out.
+
     Raises:
-        ValueError: the file cannot be understood.
+        ValueError: the file cannot be understood, or its frames are not those of the recording.
     """
     if path is None:
         return random_points(frustums, num_random_points, seed=seed)
-    points = _clip_frames(load_points(path), frames)
+    points = _clip_frames(load_points(path), frames, num_recorded, path)
     if len(points.xyz) < min_points:
         points = _topped_up(points, frustums, min_points, seed)
     return points
@@ -204,10 +210,16 @@ def load_points(path: Path) -> PointCloud:
             f"{list(xyz.shape)}, rgb {list(rgb.shape)}, frame "
             f"{None if frames is None else list(frames.shape)}; write the file again."
         )
+    _check_numbers(path, xyz, rgb, frames)
     finite = np.isfinite(xyz).all(1)
     if not finite.any():
         raise ValueError(
             f"Expected points in {path}, but it holds none; write it again or remove it."
+        )
+    if finite.mean() < 1.0 - MOST_BROKEN:
+        raise ValueError(
+            f"Expected finite points in {path}, but {int((~finite).sum())} of {len(xyz)} are NaN "
+            "or infinite; write it again or remove it."
         )
     # `moegs prepare points` also says how, and from which cameras, the points were made.
     source = f", {arrays['origin']}" if "origin" in arrays else ""
@@ -219,6 +231,21 @@ def load_points(path: Path) -> PointCloud:
         origin=f"Initial points: {int(finite.sum())} from {path}{source}.",
         cameras=tuple(int(camera) for camera in cameras),
     )
+
+
+def _check_numbers(path: Path, xyz: np.ndarray, rgb: np.ndarray, frames: np.ndarray | None) -> None:
+    """Raise unless points and colours are real numbers, and frames whole ones."""
+    found = f"{xyz.dtype} and {rgb.dtype}"
+    is_good = xyz.dtype.kind in "fiu" and rgb.dtype.kind in "fiu"
+    if frames is not None and not (
+        frames.dtype.kind in "fiu" and (frames == np.rint(frames)).all()
+    ):
+        is_good, found = False, f"{found}, and frames that are not whole"
+    if not is_good:
+        raise ValueError(
+            f"Expected xyz and rgb as real and frame as whole numbers in {path}, got {found}; "
+            "write the file again."
+        )
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -255,11 +282,18 @@ def _as_bytes(rgb: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
     return np.clip(np.round(rgb), 0, 255).astype(np.uint8)
 
 
-def _clip_frames(points: PointCloud, frames: range) -> PointCloud:
+def _clip_frames(points: PointCloud, frames: range, num_recorded: int, path: Path) -> PointCloud:
     """Points of the chosen frames only, counted from the first of these."""
     if points.frames is None:
         return points
+    first, last = int(points.frames.min()), int(points.frames.max())
     keep = (points.frames >= frames.start) & (points.frames < frames.stop)
+    if not (first >= 0 and last < num_recorded and keep.any()):
+        raise ValueError(
+            f"Expected points of the frames {frames.start} to {frames.stop - 1} in {path}, whose "
+            f"recording has {num_recorded} frames, but they belong to {first} to {last}; make the "
+            "points again from this clip, or name others with --points-file."
+        )
     origin = points.origin
     if not keep.all():
         chosen = f"frames {frames.start} to {frames.stop - 1}"

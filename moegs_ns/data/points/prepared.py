@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from moegs_ns.atomic_files import atomic_write
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
+from moegs_ns.data.calibration import check_scene
 from moegs_ns.data.frames.dataset import with_image_ids
 from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 from moegs_ns.data.points.triangulation import (
@@ -82,6 +83,7 @@ def prepare_points(
     require_pycolmap()
     outputs = with_image_ids(outputs)
     _check_cameras(outputs)
+    check_scene(outputs, folder, is_training=True)
     # Triangulate each frame, or load what an interrupted run has left.
     images = _Images(outputs, options.every)
     work = output.with_name(f".{output.name}-frames")
