@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 import yaml
+from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
 from moegs_ns.runs.compact import decode_state, is_compact
+from moegs_ns.runs.config_yaml import UntrustedConfigError, load_config
 from moegs_ns.scene import Rig, SceneInfo, is_same_rig
 
 CONFIG_NAME = "config.yml"
@@ -28,6 +30,10 @@ MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
+UNREADABLE = (
+    yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError, ModuleNotFoundError
+)  # fmt: skip
+"""What a file raises that is no config of this version."""
 EARLIER_CORRECTIONS = r"^colors\.experts\."
 """Beginning of the names of a mixture's camera corrections when they were of colours alone."""
 
@@ -82,32 +88,43 @@ def find_config(path: Path) -> Path:
 
 
 def read_config(path: Path) -> Any:
-    """The TrainerConfig that a run was started with.
-
-    nerfstudio's configs are YAML with Python types, so only open runs that you trust.
+    """The TrainerConfig that a run was started with; runs nothing that the file names.
 
     Raises:
-        ValueError: it is no run, or one of a version whose classes had other names.
+        ValueError: it is no run, one of a version whose classes had other names, or it names
+            something that no installed method is configured by.
     """
-    text = path.read_text()
     try:
-        config = yaml.load(text, Loader=yaml.Loader)
-    except (yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
-        stored = "0.1" if MODULE_OF_0_1 in text else None
-        trained_by = training_record(path).get("version", stored)
-        if trained_by is None:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"Expected a run of this version of moegs_ns ({version('moegs_ns')}), but {path} "
-                f"cannot be read ({reason}); use the version that trained it, or train it anew."
-            ) from error
-        raise ValueError(
-            f"{path} was trained with moegs_ns {trained_by}, whose classes have other names; this "
-            f"is {version('moegs_ns')}: open it with {trained_by}, or train it anew."
-        ) from error
-    if not hasattr(config, "pipeline"):
+        config = load_config(path)
+    except UntrustedConfigError as error:
+        if _is_gone(error.name):
+            raise _another_version(path, f"{error.name} is gone") from error
+        raise
+    except UNREADABLE as error:
+        raise _another_version(path, str(error).splitlines()[0]) from error
+    if not isinstance(config, TrainerConfig) or not hasattr(config, "pipeline"):
         raise ValueError(f"Expected the config of a trained run, but {path} holds something else.")
     return config
+
+
+def _is_gone(name: str) -> bool:
+    """Whether a name is that of something which this package had in another version."""
+    module, _, own = name.rpartition(".")
+    return module.startswith("moegs_ns.") and not hasattr(sys.modules.get(module), own)
+
+
+def _another_version(path: Path, reason: str) -> ValueError:
+    stored = "0.1" if MODULE_OF_0_1 in reason else None
+    trained_by = training_record(path).get("version", stored)
+    if trained_by is None:
+        return ValueError(
+            f"Expected a run of this version of moegs_ns ({version('moegs_ns')}), but {path} "
+            f"cannot be read ({reason}); use the version that trained it, or train it anew."
+        )
+    return ValueError(
+        f"{path} was trained with moegs_ns {trained_by}, whose classes have other names; this "
+        f"is {version('moegs_ns')}: open it with {trained_by}, or train it anew."
+    )
 
 
 def training_record(run: Path) -> dict[str, Any]:
