@@ -35,13 +35,16 @@ from moegs_ns.runs.checkpoint import (
     MODEL_PREFIX,
     TRAINING_RECORD,
     Run,
+    fitting,
     load_checkpoint,
     model_dir,
     model_state,
     named_config_path,
     newest_checkpoint,
+    step_of,
     training_record,
 )
+from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.runs.compact import RECIPE, is_compact
 from moegs_ns.training.optimizers import scaled_steps
 
@@ -99,7 +102,8 @@ class MoegsPipeline(VanillaPipeline):
         self.render_threads = RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.make_sampler(self.datamanager.frame_table)
-            self.model.begin_training()
+            with fitting("The checkpoint of a run that is named"):
+                self.model.begin_training()
             self.model.to(device)
 
     def train(self, mode: bool = True) -> "MoegsPipeline":
@@ -128,13 +132,8 @@ class MoegsPipeline(VanillaPipeline):
         state = model_state(loaded_state)
         if is_compact(loaded_state):
             state |= self.model.recipe.state_dict(prefix=RECIPE)
-        try:
+        with fitting("The checkpoint"):
             self.model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise ValueError(
-                "The checkpoint does not fit the method, its options or the data set's frames; "
-                f"open it with the run's own config.yml and data. ({error})"
-            ) from error
 
 
 def load_pipeline(run: Run, test_mode: str = "test") -> MoegsPipeline:
@@ -193,10 +192,14 @@ class MoegsTrainerConfig(TrainerConfig):
         return super().get_base_dir()
 
     def get_checkpoint_dir(self) -> Path:
-        """The folder of checkpoints; a damaged newest one is reported here, before it is read."""
+        """The folder of checkpoints; before a tool reads the newest one it is looked at here, also
+        for code that torch before 2.6 would run."""
         folder = super().get_checkpoint_dir()
         if named_config_path() is not None:
-            newest_checkpoint(folder)
+            newest = newest_checkpoint(folder)
+            load_checkpoint(newest, is_mapped=True)
+            # nerfstudio would read a step from the name of every file in the folder.
+            self.load_step = step_of(newest)
         return folder
 
     def save_config(self) -> None:
@@ -244,6 +247,8 @@ class MoegsTrainer(Trainer):
         self, config: MoegsTrainerConfig, local_rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(at_budget(config), local_rank, world_size)
+        # Not the one that `get_checkpoint_dir` chose for tools.
+        self.config.load_step = config.load_step
         self.total_steps = self.config.max_num_iterations
         self._sum_of_losses = torch.zeros(())
         self._started = time.perf_counter()
@@ -301,7 +306,7 @@ class MoegsTrainer(Trainer):
     def _check_loss(self, step: int) -> None:
         if bool(torch.isfinite(self._sum_of_losses)):
             return
-        saved = sorted(self.checkpoint_dir.glob("step-*.ckpt"))
+        saved = list(saved_steps(self.checkpoint_dir).values())
         rescue = f"resume from {saved[-1]}" if saved else "start again"
         raise FloatingPointError(
             f"The loss stopped being a number within the {STEPS_PER_CHECK} steps before step "
@@ -329,7 +334,7 @@ class MoegsTrainer(Trainer):
         finally:
             self.checkpoint_dir = folder
         if self.config.save_only_latest_checkpoint:
-            for old in folder.glob("step-*.ckpt"):
+            for old in saved_steps(folder).values():
                 if old.name != name:
                     old.unlink()
 
