@@ -20,11 +20,13 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils import writer
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write, atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
+from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
@@ -177,6 +179,7 @@ class MoegsTrainerConfig(TrainerConfig):
                 "instead."
             )
         self.pipeline.model.check(self)
+        check_numbers(self)
 
     def setup(self, **kwargs: Any) -> "MoegsTrainer":
         """Train what this training needs, save the config that names it, and build the trainer."""
@@ -267,12 +270,13 @@ class MoegsTrainer(Trainer):
 
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed."""
+        self._started = time.perf_counter()
         if self._start_step:
             self._copy_before_finish()
+            if self._start_step >= self.total_steps:
+                self._end_finished()
+                return
             self.config.max_num_iterations = remaining_steps(self.total_steps, self._start_step)
-            # With nothing left to do the final save keeps the step that was loaded.
-            self.step = self._start_step - 1
-        self._started = time.perf_counter()
         # Imported modules stay alive: scanning them in every collection would stall steps.
         gc.collect()
         gc.freeze()
@@ -280,6 +284,19 @@ class MoegsTrainer(Trainer):
             super().train()
         finally:
             gc.unfreeze()
+
+    def _end_finished(self) -> None:
+        """Nothing is left to train; leave a whole run behind, as this may be another folder."""
+        self.step = self._start_step - 1
+        if self.step not in saved_steps(self.checkpoint_dir):
+            self.save_checkpoint(self.step)
+        self._write_record()
+        CONSOLE.print(
+            f"Finished already: {self._start_step:,} steps are trained, of {self.total_steps:,}; "
+            "for more raise --budget or --max-num-iterations.",
+            soft_wrap=True,
+        )
+        self.shutdown()
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is not finite."""
@@ -358,7 +375,12 @@ class MoegsTrainer(Trainer):
         return atomic_write(path, "expert before its finish", ANOTHER_FOLDER)
 
     def _after_train(self) -> None:
-        """Write the run's training.json; the seconds of resumed sessions are added up."""
+        """Also writes the run's training.json."""
+        self._write_record()
+        super()._after_train()
+
+    def _write_record(self) -> None:
+        """Write training.json; the seconds of resumed sessions are added up."""
         seconds = time.perf_counter() - self._started
         load_dir = self.config.load_dir
         resumed = self.base_dir if load_dir is None else Path(load_dir).parent
@@ -374,4 +396,3 @@ class MoegsTrainer(Trainer):
         }
         path = self.base_dir / TRAINING_RECORD
         atomic_write_text(path, json.dumps(record) + "\n", "record of the training", ANOTHER_FOLDER)
-        super()._after_train()

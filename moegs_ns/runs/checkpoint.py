@@ -143,9 +143,24 @@ def _another_version(path: Path, reason: str) -> ValueError:
 
 
 def training_record(run: Path) -> dict[str, Any]:
-    """What a run, named by its config or folder, says of its training; empty without a record."""
+    """What a run, named by its config or folder, says of its training; empty without a record.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
     path = (run if run.is_dir() else run.parent) / TRAINING_RECORD
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text("utf8"))
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"Expected the record of a training in {path}, but the file is damaged; restore it "
+            "from a copy, or delete it: the run opens without."
+        )
+    return record
 
 
 def model_dir(config: Any) -> Path:

@@ -19,8 +19,9 @@ from tiny import train_config
 from moegs_ns.demo.scene import write_demo_scene
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.launch.jobs import progress_of
 from moegs_ns.models.resume import check_resumed_checkpoint
-from moegs_ns.runs.checkpoint import load_checkpoint, model_state, open_run
+from moegs_ns.runs.checkpoint import load_checkpoint, model_state, open_run, training_record
 from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.runs.compact import decode_state, encode_state
 
@@ -297,3 +298,31 @@ def test_a_whole_run_opens_as_before(run: Path):
     assert torch.equal(
         pipeline.model.expert.gauss_params["means"], state["expert.gauss_params.means"]
     )
+
+
+# ---- nothing left to train ----
+
+
+@pytest.mark.parametrize("steps", [4, 3])
+def test_a_finished_run_says_so(steps: int, run: Path, scene: Path, capsys):
+    """Another folder gets a whole run all the same."""
+    again = open_run(resume(run, scene, steps=steps))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Finished already: 4 steps are trained, of {steps}; for more raise --budget" in printed
+    assert "Training Finished" not in printed
+    assert again.checkpoint_path.name == newest(run).name
+    assert torch.equal(again.model_state()[MEANS[7:]], open_run(run).model_state()[MEANS[7:]])
+    assert training_record(again.config_path)["steps"] == 4
+
+
+def test_a_run_that_was_killed_before_its_record_gets_one(scene: Path, run: Path):
+    home = run.parent / "runs" / "moegs-stg" / "first"
+    shutil.copytree(run, home)
+    (home / "training.json").unlink()
+    before = newest(home).stat().st_mtime_ns
+    assert not progress_of(home).is_finished
+    config = deepcopy(all_methods["moegs-stg"])
+    config.load_dir = home / FOLDER
+    train_config(config, scene, run.parent, steps=4)
+    assert progress_of(home).is_finished
+    assert newest(home).stat().st_mtime_ns == before and list(saved_steps(home / FOLDER)) == [2, 3]
