@@ -1,5 +1,7 @@
 """Initial points: from a file, at random inside the common view of the cameras, or both."""
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,10 @@ OUTLIER_FRACTION = 0.01
 """Fraction of the points at either end of each axis that the box of a cloud leaves out."""
 BOX_MARGIN = 0.1
 """Enlargement of that box on every side, as a fraction of its size."""
+LARGEST_EXPANSION = 20
+"""Bytes of points to one of the file at most; positions hardly deflate."""
+ALWAYS_INFLATED = 2**26
+"""Bytes of points that are read whatever the size of their file."""
 _ROUNDS = 200
 
 
@@ -222,11 +228,17 @@ def load_points(path: Path) -> PointCloud:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
-            return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
-        names = ("xyz", "rgb", "frame", "origin", "cameras")
-        return {name: arrays[name] for name in names if name in arrays}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inflated = sum(entry.file_size for entry in arrays.zip.infolist())
+            if inflated > max(LARGEST_EXPANSION * path.stat().st_size, ALWAYS_INFLATED):
+                raise ValueError(f"the file inflates to {inflated:,} bytes")
+            if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
+                return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
+            names = ("xyz", "rgb", "frame", "origin", "cameras")
+            return {name: arrays[name] for name in names if name in arrays}
+    except (zipfile.BadZipFile, zlib.error, MemoryError, AttributeError) as error:
+        raise ValueError(f"the archive is damaged: {error}") from error
 
 
 def _read_ply(path: Path) -> dict[str, np.ndarray]:
