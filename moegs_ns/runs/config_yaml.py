@@ -198,7 +198,7 @@ def construct_config(loader: Any, name: str, node: yaml.Node) -> Iterator[Any]:
     cls = known.configs.get(name)
     if cls is None or not isinstance(node, yaml.MappingNode):
         raise UntrustedConfigError(node, name)
-    config = cls.__new__(cls)
+    config = object.__new__(cls)
     yield config
     own, hints = {each.name for each in fields(cls)}, hints_of(cls)
     for key_node, value_node in node.value:
@@ -263,9 +263,12 @@ class ConfigLoader(yaml.SafeLoader):
     """Reads configurations."""
 
 
-ConfigLoader.add_constructor(
-    f"{PYTHON}tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
-)
+def construct_tuple(loader: Any, node: yaml.Node) -> tuple[Any, ...]:
+    """A tuple, which JSON and plain YAML do not have."""
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+ConfigLoader.add_constructor(f"{PYTHON}tuple", construct_tuple)
 restrict(ConfigLoader)
 
 

@@ -51,7 +51,7 @@ NONSENSE = [
 
 
 def method(name: str) -> Any:
-    config = deepcopy(drift_family.method.config if name == "drift" else all_methods[name])
+    config: Any = deepcopy(drift_family.method.config if name == "drift" else all_methods[name])
     if "router" in name:
         config.pipeline.model.experts = (Path("stg"), Path("4dgaussians"))
     elif name == "moegs-joint":

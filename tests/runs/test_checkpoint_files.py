@@ -294,7 +294,7 @@ def test_codes_that_inflate_without_end():
 
 def test_a_whole_run_opens_as_before(run: Path):
     state = model_state(load_checkpoint(newest(run))["pipeline"])
-    pipeline = load_pipeline(open_run(run))
+    pipeline: Any = load_pipeline(open_run(run))
     assert torch.equal(
         pipeline.model.expert.gauss_params["means"], state["expert.gauss_params.means"]
     )

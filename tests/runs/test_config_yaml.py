@@ -31,7 +31,7 @@ from moegs_ns.scripts.fuse import Fuse
 from moegs_ns.scripts.render import Render
 from moegs_ns.scripts.report import Report
 
-METHODS = {
+METHODS: dict[str, Any] = {
     name: config for name, config in all_methods.items() if isinstance(config, TrainerConfig)
 }
 STG = yaml.dump(METHODS["moegs-stg"])
@@ -104,7 +104,7 @@ def training(**options: Any) -> Callable[[Path], object]:
 
     def start(path: Path) -> None:
         method = "moegs-stg" if "distillation" in options else "moegs-router"
-        config = deepcopy(METHODS[method])
+        config: Any = deepcopy(METHODS[method])
         for name, make in options.items():
             if name == "load_dir":
                 config.load_dir = make(path)
