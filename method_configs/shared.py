@@ -12,9 +12,13 @@ from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.trainer import MoegsPipelineConfig, MoegsTrainerConfig
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.experts.recipe import RecipeConfig
+from moegs_ns.launch.nerfstudio_commands import prepare_nerfstudio_commands
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.training.optimizers import FusedAdam, FusedRAdam, LogLinearSchedulerConfig
+
+# Here, since nerfstudio's commands import this file before they read or raise anything.
+prepare_nerfstudio_commands()
 
 ADAM_EPS = 1e-15
 """Of the Gaussian splatting literature; gradients of single Gaussians are tiny."""

@@ -1,10 +1,12 @@
 """How the command ends: without the warnings of its imports, and a mistake in one sentence."""
 
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -44,15 +46,32 @@ def one_sentence_errors() -> Iterator[None]:
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
-        text = Text.assemble(("Error: ", "bold red"), str(error) or type(error).__name__)
-        if not _is_raised_by_us(error):
-            text.append(f"\n{TRACEBACK}=1 in the environment shows where this came from.")
-        # Not wrapped, so that paths can be copied, and not marked up, as [1] is no style.
-        Console(stderr=True, soft_wrap=True, highlight=False).print(text)
+        print_sentence(error)
         raise SystemExit(1) from error
+
+
+def print_sentence(error: BaseException) -> None:
+    """Print what an error says, and how to see where it came from if that is not for users."""
+    text = Text.assemble(("Error: ", "bold red"), str(error) or type(error).__name__)
+    if not _is_raised_by_us(error):
+        text.append(f"\n{TRACEBACK}=1 in the environment shows where this came from.")
+    # Not wrapped, so that paths can be copied, and not marked up, as [1] is no style.
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text)
+
+
+def print_own_sentences(
+    kind: type[BaseException], error: BaseException, where: TracebackType | None
+) -> None:
+    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, whatever
+    others raise with theirs."""
+    is_sentence = isinstance(error, USER_ERRORS) and _is_raised_by_us(error)
+    if is_sentence and os.environ.get(TRACEBACK) != "1":
+        print_sentence(error)
+    else:
+        sys.__excepthook__(kind, error, where)
 
 
 def _is_raised_by_us(error: BaseException) -> bool:
     """Whether the message is a sentence of this package, not of one that it uses."""
-    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-    return str(innermost.f_globals.get("__name__")).startswith("moegs_ns.")
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("moegs_ns.")

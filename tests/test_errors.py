@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 from training_helpers import TEMPLATE
 
-from moegs_ns.errors import IMPORT_WARNINGS, one_sentence_errors, quiet_imports
+from moegs_ns.errors import (
+    IMPORT_WARNINGS,
+    one_sentence_errors,
+    print_own_sentences,
+    quiet_imports,
+)
 from moegs_ns.launch import jobs as trainings
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.runs.checkpoint import find_config, read_config
 from moegs_ns.scripts import main as command
 
 
@@ -65,6 +71,24 @@ def test_an_error_without_words_is_named(capsys):
 def test_faults_of_ours_keep_their_traceback():
     with pytest.raises(AssertionError), one_sentence_errors():
         raise AssertionError("never")
+
+
+def test_nerfstudios_commands_end_our_mistakes_in_a_sentence(capsys, monkeypatch):
+    """And what others raise as they always did, also if it is of the same kind."""
+    for raises, is_ours in ((lambda: read_config(Path("nowhere")), False), (no_run, True)):
+        with pytest.raises((ValueError, OSError)) as raised:
+            raises()
+        print_own_sentences(raised.type, raised.value, raised.tb)
+        text = capsys.readouterr().err
+        assert text.startswith("Error: Expected the config.yml of a trained run") == is_ours
+        assert ("Traceback" in text) != is_ours
+    monkeypatch.setenv("MOEGS_TRACEBACK", "1")
+    print_own_sentences(raised.type, raised.value, raised.tb)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def no_run() -> None:
+    find_config(Path("nope"))
 
 
 def test_a_failed_training_ends_with_the_end_of_its_log(tmp_path: Path, monkeypatch, capsys):

@@ -20,11 +20,13 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils import writer
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write, atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
+from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
@@ -35,13 +37,16 @@ from moegs_ns.runs.checkpoint import (
     MODEL_PREFIX,
     TRAINING_RECORD,
     Run,
+    fitting,
     load_checkpoint,
     model_dir,
     model_state,
     named_config_path,
     newest_checkpoint,
+    step_of,
     training_record,
 )
+from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.runs.compact import RECIPE, is_compact
 from moegs_ns.training.optimizers import scaled_steps
 
@@ -99,7 +104,8 @@ class MoegsPipeline(VanillaPipeline):
         self.render_threads = RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.make_sampler(self.datamanager.frame_table)
-            self.model.begin_training()
+            with fitting("The checkpoint of a run that is named"):
+                self.model.begin_training()
             self.model.to(device)
 
     def train(self, mode: bool = True) -> "MoegsPipeline":
@@ -128,13 +134,8 @@ class MoegsPipeline(VanillaPipeline):
         state = model_state(loaded_state)
         if is_compact(loaded_state):
             state |= self.model.recipe.state_dict(prefix=RECIPE)
-        try:
+        with fitting("The checkpoint"):
             self.model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise ValueError(
-                "The checkpoint does not fit the method, its options or the data set's frames; "
-                f"open it with the run's own config.yml and data. ({error})"
-            ) from error
 
 
 def load_pipeline(run: Run, test_mode: str = "test") -> MoegsPipeline:
@@ -178,6 +179,7 @@ class MoegsTrainerConfig(TrainerConfig):
                 "instead."
             )
         self.pipeline.model.check(self)
+        check_numbers(self)
 
     def setup(self, **kwargs: Any) -> "MoegsTrainer":
         """Train what this training needs, save the config that names it, and build the trainer."""
@@ -193,10 +195,14 @@ class MoegsTrainerConfig(TrainerConfig):
         return super().get_base_dir()
 
     def get_checkpoint_dir(self) -> Path:
-        """The folder of checkpoints; a damaged newest one is reported here, before it is read."""
+        """The folder of checkpoints; before a tool reads the newest one it is looked at here, also
+        for code that torch before 2.6 would run."""
         folder = super().get_checkpoint_dir()
         if named_config_path() is not None:
-            newest_checkpoint(folder)
+            newest = newest_checkpoint(folder)
+            load_checkpoint(newest, is_mapped=True)
+            # nerfstudio would read a step from the name of every file in the folder.
+            self.load_step = step_of(newest)
         return folder
 
     def save_config(self) -> None:
@@ -244,6 +250,8 @@ class MoegsTrainer(Trainer):
         self, config: MoegsTrainerConfig, local_rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(at_budget(config), local_rank, world_size)
+        # Not the one that `get_checkpoint_dir` chose for tools.
+        self.config.load_step = config.load_step
         self.total_steps = self.config.max_num_iterations
         self._sum_of_losses = torch.zeros(())
         self._started = time.perf_counter()
@@ -262,12 +270,13 @@ class MoegsTrainer(Trainer):
 
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed."""
+        self._started = time.perf_counter()
         if self._start_step:
             self._copy_before_finish()
+            if self._start_step >= self.total_steps:
+                self._end_finished()
+                return
             self.config.max_num_iterations = remaining_steps(self.total_steps, self._start_step)
-            # With nothing left to do the final save keeps the step that was loaded.
-            self.step = self._start_step - 1
-        self._started = time.perf_counter()
         # Imported modules stay alive: scanning them in every collection would stall steps.
         gc.collect()
         gc.freeze()
@@ -275,6 +284,19 @@ class MoegsTrainer(Trainer):
             super().train()
         finally:
             gc.unfreeze()
+
+    def _end_finished(self) -> None:
+        """Nothing is left to train; leave a whole run behind, as this may be another folder."""
+        self.step = self._start_step - 1
+        if self.step not in saved_steps(self.checkpoint_dir):
+            self.save_checkpoint(self.step)
+        self._write_record()
+        CONSOLE.print(
+            f"Finished already: {self._start_step:,} steps are trained, of {self.total_steps:,}; "
+            "for more raise --budget or --max-num-iterations.",
+            soft_wrap=True,
+        )
+        self.shutdown()
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is not finite."""
@@ -301,7 +323,7 @@ class MoegsTrainer(Trainer):
     def _check_loss(self, step: int) -> None:
         if bool(torch.isfinite(self._sum_of_losses)):
             return
-        saved = sorted(self.checkpoint_dir.glob("step-*.ckpt"))
+        saved = list(saved_steps(self.checkpoint_dir).values())
         rescue = f"resume from {saved[-1]}" if saved else "start again"
         raise FloatingPointError(
             f"The loss stopped being a number within the {STEPS_PER_CHECK} steps before step "
@@ -329,7 +351,7 @@ class MoegsTrainer(Trainer):
         finally:
             self.checkpoint_dir = folder
         if self.config.save_only_latest_checkpoint:
-            for old in folder.glob("step-*.ckpt"):
+            for old in saved_steps(folder).values():
                 if old.name != name:
                     old.unlink()
 
@@ -353,7 +375,12 @@ class MoegsTrainer(Trainer):
         return atomic_write(path, "expert before its finish", ANOTHER_FOLDER)
 
     def _after_train(self) -> None:
-        """Write the run's training.json; the seconds of resumed sessions are added up."""
+        """Also writes the run's training.json."""
+        self._write_record()
+        super()._after_train()
+
+    def _write_record(self) -> None:
+        """Write training.json; the seconds of resumed sessions are added up."""
         seconds = time.perf_counter() - self._started
         load_dir = self.config.load_dir
         resumed = self.base_dir if load_dir is None else Path(load_dir).parent
@@ -369,4 +396,3 @@ class MoegsTrainer(Trainer):
         }
         path = self.base_dir / TRAINING_RECORD
         atomic_write_text(path, json.dumps(record) + "\n", "record of the training", ANOTHER_FOLDER)
-        super()._after_train()

@@ -23,8 +23,10 @@ from moegs_ns.runs.checkpoint import (
     model_dir,
     newest_checkpoint,
     read_config,
+    step_of,
     training_record,
 )
+from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.training.optimizers import scaled_steps
 
 LOG = "log.txt"
@@ -126,10 +128,10 @@ def progress_of(folder: Path) -> Progress:
     config = read_config(folder / CONFIG_NAME)
     total = scaled_steps(config.max_num_iterations, config.pipeline.model.budget)
     checkpoints = folder / model_dir(config)
-    if not any(checkpoints.glob("step-*.ckpt")):
+    if not saved_steps(checkpoints):
         return Progress(total=total)
     newest = newest_checkpoint(checkpoints)
-    steps = int(newest.stem.removeprefix("step-")) + 1
+    steps = step_of(newest) + 1
     recorded = training_record(folder).get("steps", 0)
     return Progress(steps, total, newest, is_finished=min(steps, recorded) >= total)
 

@@ -1,6 +1,7 @@
 """What `moegs train` is going to train: steps, time and disk, estimated from earlier runs."""
 
 import heapq
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
 from moegs_ns.launch.jobs import Progress, TrainingJob, progress_of
+from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.runs.checkpoint import TRAINING_RECORD, training_record
 from moegs_ns.training.optimizers import scaled_steps
 
@@ -59,8 +61,9 @@ def parse(args: Sequence[str]) -> Any:
 
 
 def planned(training: TrainingJob) -> PlannedTraining:
-    """Parse the arguments of the training, and look at the disk."""
+    """Parse and check the arguments of the training, and look at the disk."""
     config = parse(training.args())
+    check_numbers(config)
     total = scaled_steps(config.max_num_iterations, config.pipeline.model.budget)
     return PlannedTraining(training, progress_of(training.folder), total, known_speed(training))
 
@@ -75,15 +78,26 @@ def known_speed(training: TrainingJob) -> Speed | None:
     for source, folder in folders.items():
         speeds, sizes = [], []
         for path in training.output_dir.glob(f"{folder}/*/{TRAINING_RECORD}"):
-            record = training_record(path)
-            is_alike = record["device"].startswith("cuda") == torch.cuda.is_available()
-            if is_alike and record["steps"] > 0:
-                speeds.append(record["seconds"] / record["steps"])
+            speed = _speed_of(path)
+            if speed is not None:
+                speeds.append(speed)
                 sizes += [file.stat().st_size for file in path.parent.glob("*/step-*.ckpt")]
         if speeds:
             megabytes = max(sizes) / BYTES_PER_MB if sizes else None
             return Speed(statistics.median(speeds), megabytes, f"{len(speeds)} {source}")
     return None
+
+
+def _speed_of(path: Path) -> float | None:
+    """Seconds per step of a run on this kind of device; None if its record does not tell them."""
+    try:
+        record = training_record(path)
+        is_alike = str(record["device"]).startswith("cuda") == torch.cuda.is_available()
+        speed = float(record["seconds"]) / int(record["steps"])
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+        CONSOLE.print(f"Passed over for the estimate: {path} ({error})", soft_wrap=True)
+        return None
+    return speed if is_alike and 0.0 < speed < math.inf else None
 
 
 def stage_seconds(stage: Sequence[PlannedTraining], slots: int) -> float | None:

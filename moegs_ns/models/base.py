@@ -1,5 +1,6 @@
 """What nerfstudio's trainer and pipeline here ask of every model and of its configuration."""
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ class GaussianModelConfig(ModelConfig):
             OSError: a run that is named does not exist.
             ValueError: an option is out of range, or options contradict each other.
         """
-        if not self.budget > 0:
+        if not 0 < self.budget < math.inf:
             raise ValueError(
                 f"--budget expects a fraction of the full recipe above 0, got {self.budget}."
             )

@@ -11,16 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.registry import discover_methods
 
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
-    check_whole,
     find_config,
+    load_checkpoint,
     newest_checkpoint,
     read_config,
+    step_of,
 )
 from moegs_ns.runs.compact import is_compact
 
@@ -86,20 +86,33 @@ def take_over(config: TrainerConfig, earlier: TrainerConfig) -> None:
 
 
 def check_resumed_checkpoint(config: TrainerConfig) -> None:
-    """Raise ValueError if the checkpoint to go on from is damaged, or that of a compact run."""
+    """Find the checkpoint to go on from, name it to nerfstudio, and look into it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, that of something else, or that of a compact run.
+    """
     path = config.load_checkpoint
     if config.load_dir is not None:
-        folder, step = Path(config.load_dir), config.load_step
-        path = newest_checkpoint(folder) if step is None else folder / f"step-{step:09d}.ckpt"
-    if path is None or not path.is_file():
+        folder = Path(config.load_dir)
+        if config.load_step is None:
+            # nerfstudio reads a step from the name of every file in the folder.
+            config.load_step = step_of(newest_checkpoint(folder))
+        path = folder / f"step-{config.load_step:09d}.ckpt"
+    if path is None:
         return
-    check_whole(path)
     # Mapped, not read: the state of the optimisers is large.
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    content = load_checkpoint(path, is_mapped=True)
     if is_compact(content["pipeline"]):
         raise ValueError(
             f"Expected a run whose training can go on, but {path} is that of a compact one, which "
             "has no state of the optimisers; resume the run that it was exported from."
+        )
+    missing = [name for name in ("step", "optimizers", "scalers") if name not in content]
+    if missing:
+        raise ValueError(
+            f"Expected a checkpoint that a training can go on from, but {path} has no "
+            f"'{missing[0]}'; name one that ns-train wrote."
         )
 
 

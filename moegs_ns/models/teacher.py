@@ -18,6 +18,7 @@ from moegs_ns.runs.checkpoint import (
     Run,
     check_same_scene,
     find_config,
+    fitting,
     run_of,
     stored_scene,
     training_record,
@@ -179,6 +180,7 @@ class Teacher:
         described = min(
             (name for name in state if name.endswith(".num_frames")),
             key=lambda name: name.count("."),
+            default="",
         )
         stored = without_prefix(state, described.removesuffix("num_frames"))
         check_same_scene(stored_scene(stored), self.scene, run, role="a teacher")
@@ -190,7 +192,8 @@ class Teacher:
                 metadata={"scene": self.scene},
             )
         # A compact run has no state of the training, which a teacher does not need.
-        model.load_state_dict(model.recipe.state_dict(prefix=RECIPE) | state)
+        with fitting(f"The checkpoint {run.checkpoint_path}"):
+            model.load_state_dict(model.recipe.state_dict(prefix=RECIPE) | state)
         return model.eval().requires_grad_(False)
 
     def _check_size(self, view: View) -> None:

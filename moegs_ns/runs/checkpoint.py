@@ -5,18 +5,28 @@ import json
 import math
 import re
 import sys
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
 import yaml
+from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
+from moegs_ns.runs.checkpoint_files import (
+    archive_fault,
+    content_fault,
+    saved_steps,
+    value_fault,
+)
 from moegs_ns.runs.compact import decode_state, is_compact
+from moegs_ns.runs.config_yaml import UntrustedConfigError, load_config
 from moegs_ns.scene import Rig, SceneInfo, is_same_rig
 
 CONFIG_NAME = "config.yml"
@@ -28,6 +38,17 @@ MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
 """What nerfstudio's pipeline puts before the names of the model's state."""
+UNREADABLE = (
+    yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError, ModuleNotFoundError
+)  # fmt: skip
+"""What a file raises that is no config of this version."""
+UNREADABLE_CHECKPOINT = (
+    *(UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError),
+    *(LookupError, MemoryError, RecursionError, AssertionError),
+)
+"""What torch raises for a file that it did not write, or that holds more than tensors."""
+MENTIONED = 300
+"""Characters that are told of a state which does not fit."""
 EARLIER_CORRECTIONS = r"^colors\.experts\."
 """Beginning of the names of a mixture's camera corrections when they were of colours alone."""
 
@@ -82,38 +103,64 @@ def find_config(path: Path) -> Path:
 
 
 def read_config(path: Path) -> Any:
-    """The TrainerConfig that a run was started with.
-
-    nerfstudio's configs are YAML with Python types, so only open runs that you trust.
+    """The TrainerConfig that a run was started with; runs nothing that the file names.
 
     Raises:
-        ValueError: it is no run, or one of a version whose classes had other names.
+        ValueError: it is no run, one of a version whose classes had other names, or it names
+            something that no installed method is configured by.
     """
-    text = path.read_text()
     try:
-        config = yaml.load(text, Loader=yaml.Loader)
-    except (yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
-        stored = "0.1" if MODULE_OF_0_1 in text else None
-        trained_by = training_record(path).get("version", stored)
-        if trained_by is None:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"Expected a run of this version of moegs_ns ({version('moegs_ns')}), but {path} "
-                f"cannot be read ({reason}); use the version that trained it, or train it anew."
-            ) from error
-        raise ValueError(
-            f"{path} was trained with moegs_ns {trained_by}, whose classes have other names; this "
-            f"is {version('moegs_ns')}: open it with {trained_by}, or train it anew."
-        ) from error
-    if not hasattr(config, "pipeline"):
+        config = load_config(path)
+    except UntrustedConfigError as error:
+        if _is_gone(error.name):
+            raise _another_version(path, f"{error.name} is gone") from error
+        raise
+    except UNREADABLE as error:
+        raise _another_version(path, str(error).splitlines()[0]) from error
+    if not isinstance(config, TrainerConfig) or not hasattr(config, "pipeline"):
         raise ValueError(f"Expected the config of a trained run, but {path} holds something else.")
     return config
 
 
+def _is_gone(name: str) -> bool:
+    """Whether a name is that of something which this package had in another version."""
+    module, _, own = name.rpartition(".")
+    return module.startswith("moegs_ns.") and not hasattr(sys.modules.get(module), own)
+
+
+def _another_version(path: Path, reason: str) -> ValueError:
+    stored = "0.1" if MODULE_OF_0_1 in reason else None
+    trained_by = training_record(path).get("version", stored)
+    if trained_by is None:
+        return ValueError(
+            f"Expected a run of this version of moegs_ns ({version('moegs_ns')}), but {path} "
+            f"cannot be read ({reason}); use the version that trained it, or train it anew."
+        )
+    return ValueError(
+        f"{path} was trained with moegs_ns {trained_by}, whose classes have other names; this "
+        f"is {version('moegs_ns')}: open it with {trained_by}, or train it anew."
+    )
+
+
 def training_record(run: Path) -> dict[str, Any]:
-    """What a run, named by its config or folder, says of its training; empty without a record."""
+    """What a run, named by its config or folder, says of its training; empty without a record.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
     path = (run if run.is_dir() else run.parent) / TRAINING_RECORD
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text("utf8"))
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"Expected the record of a training in {path}, but the file is damaged; restore it "
+            "from a copy, or delete it: the run opens without."
+        )
+    return record
 
 
 def model_dir(config: Any) -> Path:
@@ -128,32 +175,70 @@ def newest_checkpoint(folder: Path) -> Path:
         FileNotFoundError: there is none.
         ValueError: it is damaged.
     """
-    found = sorted(folder.glob("step-*.ckpt"))
+    found = list(saved_steps(folder).values())
     if not found:
         raise FileNotFoundError(
             f"Expected checkpoints in {folder}, found none; was the run stopped before its first "
             "save (--steps-per-save)?"
         )
-    check_whole(found[-1])
+    check_whole(found[-1], sums=False)
     return found[-1]
 
 
-def check_whole(path: Path) -> None:
-    """Raise ValueError if a checkpoint file is cut short or is not one."""
-    if not zipfile.is_zipfile(path):
-        raise _damaged(path, f"{path.stat().st_size} bytes, not a torch file")
+def step_of(checkpoint: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(checkpoint.stem.removeprefix("step-"))
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content on the CPU, without running code that it might hold."""
-    check_whole(path)
+def check_whole(path: Path, *, sums: bool) -> None:
+    """Raise an error if a checkpoint file is cut short or is not one; with `sums`, if any byte of
+    it was changed."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Expected the checkpoint {path}, but there is no such file; name another, or train "
+            "the run anew."
+        )
+    fault = archive_fault(path, sums=sums)
+    if fault is not None:
+        raise _damaged(path, fault)
+
+
+def load_checkpoint(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
+    """A checkpoint's content on the CPU, without running code that it might hold.
+
+    Args:
+        is_mapped: leave tensors in the file until they are used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds something else.
+    """
+    check_whole(path, sums=True)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
+    except UNREADABLE_CHECKPOINT as error:
+        raise _damaged(path, str(error).splitlines()[0] if str(error) else "empty") from error
+    fault = content_fault(content)
+    if fault is not None:
+        raise ValueError(
+            f"Expected a checkpoint of a training, but {path} is none ({fault}); name a file that "
+            "ns-train wrote."
+        )
+    return content
 
 
 def _damaged(path: Path, reason: str) -> ValueError:
+    step = next((step for step, saved in saved_steps(path.parent).items() if saved == path), 0)
+    earlier = [
+        saved
+        for number, saved in saved_steps(path.parent).items()
+        if number < step and archive_fault(saved, sums=True) is None
+    ]
+    if earlier:
+        return ValueError(
+            f"The checkpoint {path} is damaged ({reason}), but the earlier {earlier[-1].name} "
+            "beside it is whole: move the damaged file away to open or resume the run from there."
+        )
     return ValueError(
         f"The checkpoint {path} is damaged ({reason}); restore it from a copy, or train the run "
         "anew."
@@ -164,12 +249,42 @@ def model_state(stored: dict[str, Any]) -> dict[str, Any]:
     """State of the model in a checkpoint's entry `pipeline`, decoded if that is compact.
 
     Raises:
-        ValueError: it is in a compact encoding of another version.
+        ValueError: it is in a compact encoding of another version, or holds numbers that are not
+            finite.
     """
     names = (name.removeprefix("module.").removeprefix(MODEL_PREFIX) for name in stored)
     names = (re.sub(EARLIER_CORRECTIONS, "corrections.experts.", name) for name in names)
     state = dict(zip(names, stored.values(), strict=True))
-    return decode_state(state) if is_compact(state) else state
+    if is_compact(state):
+        state = decode_state(state)
+    fault = value_fault(state)
+    if fault is not None:
+        raise ValueError(
+            f"Expected a checkpoint of finite numbers, but {fault}; use an earlier checkpoint, "
+            "restore it from a copy, or train the run anew with lower learning rates."
+        )
+    return state
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Say in one sentence that the state which is loaded here is that of something else.
+
+    Raises:
+        ValueError: names or shapes in the state are others.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        # Modules say so in an error that they share with graphics cards.
+        if isinstance(error, RuntimeError) and "loading state_dict" not in str(error):
+            raise
+        kind = "no entry " if isinstance(error, KeyError) else ""
+        reason = kind + shorten(str(error), MENTIONED, placeholder=" ...")
+        raise ValueError(
+            f"{what} does not fit the method, its options or the data set's frames; open it with "
+            f"the run's own config.yml and data. ({reason})"
+        ) from error
 
 
 def named_config_path() -> Path | None:
@@ -192,6 +307,11 @@ def without_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def stored_scene(state: dict[str, Any]) -> dict[str, Tensor]:
     """What tells the scene from others in an expert's state: its frames, and all of its cameras."""
+    if "num_frames" not in state:
+        raise ValueError(
+            "Expected the checkpoint of an expert, but one of the runs holds another in its folder "
+            "of checkpoints; restore the one that its config.yml belongs to."
+        )
     # Runs of 0.2 tell only the cameras that they were trained on.
     return {
         "num_frames": state["num_frames"],

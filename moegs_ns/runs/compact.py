@@ -45,6 +45,10 @@ SMALLEST_CODED = 4096
 """Numbers that a tensor outside of `gauss_params` must have to be worth coding."""
 OUTLIERS = 1e-3
 """Fraction of the smallest and largest values that do not count for the spread."""
+LARGEST_EXPANSION = 100
+"""Bytes of codes to a deflated one at most; those of trained Gaussians are about 1.5."""
+ALWAYS_INFLATED = 2**26
+"""Bytes of codes that are inflated whatever they were deflated to: constants of small runs."""
 TAILS = (0.0, 1e-4, 1e-3)
 """Fractions of the smallest and largest harmonics that may be clipped for the others' sake."""
 
@@ -100,7 +104,29 @@ def decode_state(stored: dict[str, Any]) -> dict[str, Any]:
             f"Expected a compact run of encoding {VERSION}, but this one has {version}; open it "
             "with the version of moegs_ns that wrote it."
         )
-    return {name: decode(value) for name, value in stored.items() if name != VERSION_KEY}
+    entries = {name: value for name, value in stored.items() if name != VERSION_KEY}
+    try:
+        check_expansion(entries)
+        return {name: decode(value) for name, value in entries.items()}
+    except (zlib.error, LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The compact run cannot be decoded ({str(error).splitlines()[0]}); copy it again, or "
+            "export it anew."
+        ) from error
+
+
+def check_expansion(entries: dict[str, Any]) -> None:
+    """Raise ValueError if the codes are those of far more numbers than the file can stand for."""
+    coded = [entry for entry in entries.values() if is_coded(entry)]
+    stored = sum(entry["codes"].numel() for entry in coded)
+    inflated = sum(math.prod(entry["shape"]) * entry["bits"] // 8 for entry in coded)
+    if inflated > max(LARGEST_EXPANSION * stored, ALWAYS_INFLATED):
+        raise ValueError(f"{stored:,} bytes stand for {inflated:,}")
+
+
+def is_coded(entry: Any) -> bool:
+    """Whether an entry of a compact state is an encoded tensor."""
+    return isinstance(entry, dict) and "codes" in entry
 
 
 def is_compact(stored: dict[str, Any]) -> bool:
@@ -143,9 +169,10 @@ def decode(stored: Any) -> Any:
     """The value of an entry, in single precision where it was encoded."""
     if isinstance(stored, Tensor):
         return stored.float() if stored.dtype == torch.half else stored
-    if not (isinstance(stored, dict) and "codes" in stored):
+    if not is_coded(stored):
         return stored
-    codes = _inflated(stored["codes"], stored["bits"], len(stored["origin"]))
+    count = math.prod(stored["shape"])
+    codes = _inflated(stored["codes"], stored["bits"], count, len(stored["origin"]))
     return FixedPoint(stored["origin"], stored["step"], codes).values().reshape(stored["shape"])
 
 
@@ -193,8 +220,14 @@ def _deflated(codes: Int[Tensor, "N D"], bits: int) -> UInt8[Tensor, "B"]:
     return torch.frombuffer(bytearray(zlib.compress(planes.tobytes(), level=9)), dtype=torch.uint8)
 
 
-def _inflated(deflated: UInt8[Tensor, "B"], bits: int, num_columns: int) -> Int[Tensor, "N D"]:
-    """See `_deflated`."""
-    planes = np.frombuffer(zlib.decompress(deflated.numpy().tobytes()), np.uint8)
+def _inflated(
+    deflated: UInt8[Tensor, "B"], bits: int, count: int, num_columns: int
+) -> Int[Tensor, "N D"]:
+    """See `_deflated`; never more than `count` numbers are inflated."""
+    inflater, size = zlib.decompressobj(), count * bits // 8
+    found = inflater.decompress(deflated.numpy().tobytes(), max(1, size))
+    if len(found) != size or inflater.decompress(inflater.unconsumed_tail, 1):
+        raise ValueError(f"expected {size:,} bytes of codes, got other than that")
+    planes = np.frombuffer(found, np.uint8)
     numbers = np.ascontiguousarray(planes.reshape(bits // 8, -1).T).view(f"<u{bits // 8}")
     return torch.from_numpy(numbers.reshape(num_columns, -1).T.astype(np.int32))

@@ -11,6 +11,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FrozenTime, Orbit
 from moegs_ns.launch.cli_args import run_nerfstudio
+from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run
 from moegs_ns.scripts.render import Render
@@ -39,6 +40,8 @@ class Demo:
         """Run all stages and print how long each took."""
         from moegs_ns.demo.scene import write_demo_scene
 
+        # All of them, since the router's budget would be looked at after the experts' training.
+        check_numbers(self)
         started = time.perf_counter()
         scene = self.output_dir / "scene"
         if not (scene / "poses_bounds.npy").is_file():

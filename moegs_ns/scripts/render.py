@@ -11,6 +11,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -35,6 +36,7 @@ class Render:
 
     def main(self) -> None:
         """Write the path, then render it."""
+        check_numbers(self)
         run = open_run(self.load_config)
         rig, num_clip_frames, clip_fps = read_rig(run.config)
         clip_seconds = num_clip_frames / (clip_fps or self.fps)

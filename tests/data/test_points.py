@@ -9,13 +9,12 @@ from data_helpers import dnerf_scene, image_scene, panoptic_scene
 
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
+from moegs_ns.data.points.files import PointCloud, load_points
 from moegs_ns.data.points.initial import (
     MAX_CAMERAS,
     Frustums,
-    PointCloud,
     find_points,
     initial_points,
-    load_points,
     random_points,
 )
 from moegs_ns.demo.scene import demo_rig

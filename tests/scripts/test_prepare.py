@@ -19,7 +19,7 @@ from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import decoding
 from moegs_ns.data.points import prepared as prepared_points
-from moegs_ns.data.points.initial import load_points
+from moegs_ns.data.points.files import load_points
 from moegs_ns.data.points.prepared import evenly_chosen
 from moegs_ns.data.points.triangulation import Triangulated
 from moegs_ns.launch.cli_args import replaced_argv

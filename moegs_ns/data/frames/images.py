@@ -121,12 +121,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated or no image.
     """
+    # A pipe would be waited for.
+    if path.exists() and not path.is_file():
+        raise ValueError(f"Expected an image at {path}, but it is no ordinary file; remove it.")
     try:
         with Image.open(path) as image:
             yield image
     except FileNotFoundError:
         raise missing_file(path, "an image") from None
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"Expected an image at {path}, but it cannot be read ({reason}); copy the file again."

@@ -1,0 +1,142 @@
+"""Clouds of points, and the files that hold them."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+MOST_BROKEN = 0.01
+"""Fraction of a file's points that may be NaN or infinite, and are left out."""
+LARGEST_EXPANSION = 20
+"""Bytes of points to one of the file at most; positions hardly deflate."""
+ALWAYS_INFLATED = 2**26
+"""Bytes of points that are read whatever the size of their file."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """Points in the world, and one sentence that says where they come from."""
+
+    xyz: Float[np.ndarray, "N 3"]
+    rgb: UInt8[np.ndarray, "N 3"]
+    frames: Int[np.ndarray, "N"] | None
+    """Frame of the clip at which a point was seen; None where the file does not say."""
+    origin: str
+    cameras: tuple[int, ...] = ()
+    """Numbers of the cameras whose images the points were made from; empty where unknown."""
+
+    def as_metadata(self) -> dict[str, Any]:
+        """The keys under which nerfstudio and the recipes look for points."""
+        metadata: dict[str, Any] = {
+            "points3D_xyz": torch.from_numpy(np.ascontiguousarray(self.xyz, dtype=np.float32)),
+            "points3D_rgb": torch.from_numpy(np.ascontiguousarray(self.rgb)),
+            "points3D_origin": self.origin,
+            "points3D_cameras": self.cameras,
+        }
+        if self.frames is not None:
+            metadata["points3D_frames"] = torch.from_numpy(self.frames.astype(np.int64))
+        return metadata
+
+
+def load_points(path: Path) -> PointCloud:
+    """All finite points of a .npz or .ply file, with their frames where the file has them.
+
+    Raises:
+        ValueError: the file holds no points, or arrays of other shapes.
+    """
+    try:
+        arrays = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
+        xyz, rgb, frames = arrays["xyz"], arrays["rgb"], arrays.get("frame")
+    except (OSError, KeyError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"Expected points in {path} (arrays xyz [N,3], rgb [N,3] and perhaps frame [N]), but "
+            f"they cannot be read ({error}); write the file again or remove it."
+        ) from error
+    shapes_fit = xyz.ndim == 2 and xyz.shape[1] == 3 and rgb.shape == xyz.shape
+    if not shapes_fit or (frames is not None and frames.shape != xyz.shape[:1]):
+        raise ValueError(
+            f"Expected xyz [N,3], rgb [N,3] and perhaps frame [N] in {path}, got xyz "
+            f"{list(xyz.shape)}, rgb {list(rgb.shape)}, frame "
+            f"{None if frames is None else list(frames.shape)}; write the file again."
+        )
+    _check_numbers(path, xyz, rgb, frames)
+    finite = np.isfinite(xyz).all(1)
+    if not finite.any():
+        raise ValueError(
+            f"Expected points in {path}, but it holds none; write it again or remove it."
+        )
+    if finite.mean() < 1.0 - MOST_BROKEN:
+        raise ValueError(
+            f"Expected finite points in {path}, but {int((~finite).sum())} of {len(xyz)} are NaN "
+            "or infinite; write it again or remove it."
+        )
+    # `moegs prepare points` also says how, and from which cameras, the points were made.
+    source = f", {arrays['origin']}" if "origin" in arrays else ""
+    cameras = arrays["cameras"].reshape(-1).tolist() if "cameras" in arrays else []
+    return PointCloud(
+        xyz=xyz[finite].astype(np.float32),
+        rgb=_as_bytes(rgb[finite]),
+        frames=None if frames is None else frames[finite].astype(np.int64),
+        origin=f"Initial points: {int(finite.sum())} from {path}{source}.",
+        cameras=tuple(int(camera) for camera in cameras),
+    )
+
+
+def _check_numbers(path: Path, xyz: np.ndarray, rgb: np.ndarray, frames: np.ndarray | None) -> None:
+    """Raise unless points and colours are real numbers, and frames whole ones."""
+    found = f"{xyz.dtype} and {rgb.dtype}"
+    is_good = xyz.dtype.kind in "fiu" and rgb.dtype.kind in "fiu"
+    if frames is not None and not (
+        frames.dtype.kind in "fiu" and (frames == np.rint(frames)).all()
+    ):
+        is_good, found = False, f"{found}, and frames that are not whole"
+    if not is_good:
+        raise ValueError(
+            f"Expected xyz and rgb as real and frame as whole numbers in {path}, got {found}; "
+            "write the file again."
+        )
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inflated = sum(entry.file_size for entry in arrays.zip.infolist())
+            if inflated > max(LARGEST_EXPANSION * path.stat().st_size, ALWAYS_INFLATED):
+                raise ValueError(f"the file inflates to {inflated:,} bytes")
+            if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
+                return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
+            names = ("xyz", "rgb", "frame", "origin", "cameras")
+            return {name: arrays[name] for name in names if name in arrays}
+    except (zipfile.BadZipFile, zlib.error, MemoryError, AttributeError) as error:
+        raise ValueError(f"the archive is damaged: {error}") from error
+
+
+def _read_ply(path: Path) -> dict[str, np.ndarray]:
+    from plyfile import PlyData, PlyParseError
+
+    try:
+        vertices = PlyData.read(str(path))["vertex"]
+    except PlyParseError as error:
+        raise ValueError(str(error)) from error
+    names = {prop.name for prop in vertices.properties}
+    arrays = {"xyz": np.stack([np.asarray(vertices[axis]) for axis in "xyz"], axis=1)}
+    arrays["rgb"] = np.full(arrays["xyz"].shape, 128, dtype=np.uint8)
+    channels = ("red", "green", "blue")
+    if set(channels) <= names:
+        arrays["rgb"] = np.stack([np.asarray(vertices[name]) for name in channels], axis=1)
+    if "frame" in names:
+        arrays["frame"] = np.asarray(vertices["frame"])
+    return arrays
+
+
+def _as_bytes(rgb: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
+    """Colours as 0 to 255; floats up to 1 are taken for fractions."""
+    rgb = np.nan_to_num(rgb)
+    if np.issubdtype(rgb.dtype, np.floating) and rgb.max(initial=0.0) <= 1.0:
+        rgb = rgb * 255.0
+    return np.clip(np.round(rgb), 0, 255).astype(np.uint8)
