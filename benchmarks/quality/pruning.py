@@ -71,7 +71,8 @@ class Pruning(Trainings):
             shown = {"truth": unpruned["truth"], "0 %": unpruned["image"]}
             cameras = pipeline.datamanager.train_dataset.cameras
             views = single_views(cameras, model.device, self.max_views)
-            importance = CRITERIA[criterion].measure(whole, views, self.seeds[0])
+            measure, own_views = CRITERIA[criterion].measure, model.corrections.views
+            importance = measure(whole, views, own_views, self.seeds[0])
             for ratio in self.ratios:
                 try:
                     config = PruneConfig(ratio, per_expert=self.per_expert)

@@ -13,15 +13,19 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.mixture import Mixture
-from moegs_ns.mixture.responsibilities import NO_VIEWS
-from moegs_ns.splatting.rendering import weighted_contributions
+from moegs_ns.mixture.responsibilities import (
+    NO_VIEWS,
+    OwnViews,
+    as_given,
+    own_contributions,
+    rendered_views,
+)
 
 Evidence = dict[str, Float[Tensor, "N"]]
 """By the names of `routers.EVIDENCE`, one entry per Gaussian of an expert's full set: `error`, the
 logarithm of the mean squared error of the pixels that it shows; `coverage`, the logarithm of 1 plus
 the number of cameras that see it; `unseen`, 1 if none does; `size`, the logarithm of its largest
 standard deviation as an angle in radians."""
-OwnViews = Callable[[View], list[View] | None]
 Recorded = Callable[[Float[Tensor, "E H W 3"], View], Float[Tensor, "E H W 3"]]
 
 MIN_CONTRIBUTION = 1e-3
@@ -78,7 +82,7 @@ class _Sums:
 def measure_evidence(
     mixture: Mixture,
     images: Iterable[tuple[View, Float[Tensor, "H W 3"]]],
-    own_views: OwnViews = lambda view: None,
+    own_views: OwnViews = as_given,
     recorded: Recorded = lambda images, view: images,
 ) -> list[Evidence]:
     """The evidence of each expert's Gaussians, from training images of their training.
@@ -86,7 +90,6 @@ def measure_evidence(
     Args:
         images: views of one camera each with its number, on the mixture's device, and the ground
             truth in [0, 1].
-        own_views: the view from where each expert believes its camera to be, if not from there.
         recorded: the experts' images as the view's camera records them.
 
     Raises:
@@ -97,15 +100,14 @@ def measure_evidence(
         if not sums:
             counts = [expert.num_gaussians for expert in mixture.experts]
             sums = [_Sums(target.new_zeros(count)) for count in counts]
-        views = own_views(view) or [view] * len(sums)
-        gaussians = mixture.gaussians(view.time, camera=view.training_camera)
-        render = mixture.render(view, own_views=views, gaussians=gaussians)
-        errors = (recorded(render.images, view) - target).square().mean(-1, keepdim=True)
-        maps = torch.cat([torch.ones_like(errors), errors], dim=-1)[:, None]
-        for k, part in enumerate(gaussians):
-            near = [mixture.near[k]]
-            found = weighted_contributions([part], views[k], maps[k : k + 1], near=near)[0]
-            sums[k].add(found, part, views[k])
+        (rendered,) = rendered_views(mixture, [view], own_views)
+        errors = (recorded(rendered.render.images, view) - target).square().mean(-1, keepdim=True)
+        maps = torch.cat([torch.ones_like(errors), errors], dim=-1)
+        found = own_contributions(mixture, rendered, maps)
+        for own, part, value, seen in zip(
+            sums, rendered.gaussians, found, rendered.own_views, strict=True
+        ):
+            own.add(value, part, seen)
     if not sums:
         raise ValueError(NO_VIEWS)
     return [each.evidence() for each in sums]

@@ -14,12 +14,13 @@ from moegs_ns.mixture.mixture import Mixture, gates_from
 from moegs_ns.mixture.responsibilities import (
     NO_PIXEL_GATES,
     NO_VIEWS,
+    OwnViews,
+    own_contributions,
     rendered_views,
     responsibilities,
     zeros_per_gaussian,
 )
 from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeRouterConfig
-from moegs_ns.splatting.rendering import weighted_contributions
 
 SATURATED = 0.99
 """Largest gate of a pixel above which it counts as saturated; gradients of gates vanish there."""
@@ -58,9 +59,10 @@ class Importance:
 class Criterion:
     """A way to rank Gaussians, and what it needs of the mixture."""
 
-    measure: Callable[[Mixture, Iterable[View], int], Importance]
-    """Importance of every Gaussian on views, each of one camera on the mixture's device, with a
-    seed. Raises ValueError if the mixture lacks what the criterion needs, or there are no views."""
+    measure: Callable[[Mixture, Iterable[View], OwnViews, int], Importance]
+    """Importance of every Gaussian on views, each of one camera on the mixture's device, from where
+    experts believe the cameras to be, with a seed. Raises ValueError if the mixture lacks what the
+    criterion needs, or there are no views."""
     needs_gates: bool = True
     """Whether gates per pixel are needed, which the Volume Router's mixture lacks."""
     needs_weights: bool = False
@@ -75,7 +77,9 @@ class Criterion:
 
 
 @torch.no_grad()
-def gate_gradient(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+def gate_gradient(
+    mixture: Mixture, views: Iterable[View], own_views: OwnViews, seed: int
+) -> Importance:
     """Gradient of the gates in the per-Gaussian weights (Eq. 10), at the blend's temperature.
 
     Mean over views of the L2 norm, over a Gaussian's weights w, w_dir and w_time, of the gradient
@@ -85,11 +89,12 @@ def gate_gradient(mixture: Mixture, views: Iterable[View], seed: int) -> Importa
     if not mixture.router.has_weights:
         raise ValueError(NO_WEIGHTS)
     totals, saturated = zeros_per_gaussian(mixture), []
-    for view, gaussians, render in rendered_views(mixture, views):
+    for each in rendered_views(mixture, views, own_views):
         # From gates to rendered features, to each Gaussian's features, to its weights.
-        maps, gates = own_gate_gradients(mixture, render.rendered.features[:, 0], view)
-        sums = weighted_contributions(gaussians, view, maps[:, None], near=mixture.near)
-        for k, part in enumerate(gaussians):
+        view, features = each.view, each.render.rendered.features[:, 0]
+        maps, gates = own_gate_gradients(mixture, features, view)
+        sums = own_contributions(mixture, each, maps)
+        for k, part in enumerate(each.gaussians):
             norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)
             totals[k] += norms[:, None]
         saturated.append(float((gates.amax(0) > SATURATED).double().mean()))
@@ -98,7 +103,7 @@ def gate_gradient(mixture: Mixture, views: Iterable[View], seed: int) -> Importa
 
 
 @torch.no_grad()
-def opacity(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+def opacity(mixture: Mixture, views: Iterable[View], own_views: OwnViews, seed: int) -> Importance:
     """The largest opacity at any time of the views."""
     times = {float(view.time): view.time for view in views}
     if not times:
@@ -111,7 +116,7 @@ def opacity(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
     return Importance(largest)
 
 
-def random(mixture: Mixture, views: Iterable[View], seed: int) -> Importance:
+def random(mixture: Mixture, views: Iterable[View], own_views: OwnViews, seed: int) -> Importance:
     """Uniform random numbers: the baseline of any criterion."""
     generator = torch.Generator().manual_seed(seed)
     zeros = zeros_per_gaussian(mixture)
@@ -124,11 +129,11 @@ CRITERIA: dict[CriterionName, Criterion] = {
     "gate-gradient": Criterion(gate_gradient, needs_weights=True),
     # Σ_u G·T·alpha (Eq. 13)
     "gated-contribution": Criterion(
-        lambda m, views, _: Importance(responsibilities(m, views).gated)
+        lambda m, views, own, _: Importance(responsibilities(m, views, own).gated)
     ),
     # Σ_u T·alpha (Eq. 12), whatever the gates
     "contribution": Criterion(
-        lambda m, views, _: Importance(responsibilities(m, views).contributions)
+        lambda m, views, own, _: Importance(responsibilities(m, views, own).contributions)
     ),
     "opacity": Criterion(opacity, needs_gates=False),
     "random": Criterion(random, needs_gates=False),

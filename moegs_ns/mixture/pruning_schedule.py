@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from moegs_ns.cameras import single_views
 from moegs_ns.mixture.importance import CRITERIA, CriterionName, Importance
 from moegs_ns.mixture.mixture import Mixture
+from moegs_ns.mixture.responsibilities import OwnViews, as_given
 from moegs_ns.mixture.volume_mixture import mixture_of
 from moegs_ns.training.optimizers import replace_parameter, scaled_steps
 
@@ -157,13 +158,18 @@ class PruningSchedule(nn.Module):
         return done < self.config.rounds and step >= done * self.every
 
     def run_round(
-        self, mixture: Mixture, cameras: Cameras, optimizers: dict[str, Optimizer]
+        self,
+        mixture: Mixture,
+        cameras: Cameras,
+        optimizers: dict[str, Optimizer],
+        own_views: OwnViews = as_given,
     ) -> Mixture:
-        """Rank all Gaussians on the training cameras; the mixture without the least important."""
+        """Rank all Gaussians on the training cameras, from where experts believe these to be; the
+        mixture without the least important."""
         device = next(mixture.buffers()).device
         views = single_views(cameras, device, self.config.max_views)
         criterion = CRITERIA[self.config.criterion]
-        importance = criterion.measure(mixture, views, self.seed + len(self.reports))
+        importance = criterion.measure(mixture, views, own_views, self.seed + len(self.reports))
         keep = self.choose(importance)
         pruned = prune(mixture, keep)
         # Let the optimisers train the pruned router in place of the old one.

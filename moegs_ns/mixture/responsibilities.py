@@ -1,6 +1,6 @@
 """How much each Gaussian contributes to a mixture: gates lifted from pixels to Gaussians."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,13 @@ NO_PIXEL_GATES = (
     "set; use a run of moegs-router or moegs-pixel-router."
 )
 NO_VIEWS = "Expected training views to measure Gaussians on, got none."
+OwnViews = Callable[[View], Sequence[View] | None]
+"""A training view from where each expert believes its camera to be; None where all believe the
+view."""
+
+
+def as_given(view: View) -> None:
+    """All experts believe the data set's poses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +45,33 @@ class Responsibilities:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class RenderedView:
+    """A training view, and what is rendered of it."""
+
+    view: View
+    """Of one camera, as the data set says; the gates look along its rays."""
+    own_views: Sequence[View]
+    """The same from where each expert believes the camera to be."""
+    gaussians: Sequence[Gaussians]
+    """Of each expert, by the camera's clock."""
+    render: MixtureRender
+
+
 @torch.no_grad()
-def responsibilities(mixture: Mixture, views: Iterable[View]) -> Responsibilities:
+def responsibilities(
+    mixture: Mixture, views: Iterable[View], own_views: OwnViews = as_given
+) -> Responsibilities:
     """Exact sums over every pixel of `views`, each of one camera on the mixture's device.
 
     Raises:
         ValueError: the mixture has no gates per pixel, or there are no views.
     """
     sums = zeros_per_gaussian(mixture, columns=2)
-    for view, gaussians, render in rendered_views(mixture, views):
-        maps = torch.cat([torch.ones_like(render.gates), render.gates], dim=-1)[:, None]
-        found = weighted_contributions(gaussians, view, maps, near=mixture.near)
-        for total, part, value in zip(sums, gaussians, found, strict=True):
+    for each in rendered_views(mixture, views, own_views):
+        gates = each.render.gates
+        found = own_contributions(mixture, each, torch.cat([torch.ones_like(gates), gates], dim=-1))
+        for total, part, value in zip(sums, each.gaussians, found, strict=True):
             ids = torch.arange(len(part), device=total.device) if part.ids is None else part.ids
             total.index_add_(0, ids, value.double())
     contributions, gated = ([total[:, column] for total in sums] for column in (0, 1))
@@ -57,9 +79,10 @@ def responsibilities(mixture: Mixture, views: Iterable[View]) -> Responsibilitie
 
 
 def rendered_views(
-    mixture: Mixture, views: Iterable[View]
-) -> Iterator[tuple[View, Sequence[Gaussians], MixtureRender]]:
-    """Each view with the experts' Gaussians at its time and what the mixture renders of them.
+    mixture: Mixture, views: Iterable[View], own_views: OwnViews = as_given
+) -> Iterator[RenderedView]:
+    """The mixture's renders of training views, with the poses and clocks that its experts have
+    learned.
 
     Raises:
         ValueError: the mixture has no gates per pixel, or there are no views.
@@ -68,10 +91,25 @@ def rendered_views(
         raise ValueError(NO_PIXEL_GATES)
     view = None
     for view in views:
-        gaussians = mixture.gaussians(view.time)
-        yield view, gaussians, mixture.render(view, gaussians=gaussians)
+        own = own_views(view) or [view] * len(mixture.experts)
+        gaussians = mixture.gaussians(view.time, camera=view.training_camera)
+        render = mixture.render(view, own_views=own, gaussians=gaussians)
+        yield RenderedView(view, own, gaussians, render)
     if view is None:
         raise ValueError(NO_VIEWS)
+
+
+def own_contributions(
+    mixture: Mixture, rendered: RenderedView, maps: Float[Tensor, "E H W D"]
+) -> list[Float[Tensor, "_ D"]]:
+    """`weighted_contributions` of each expert in its own view, in one pass if they are the same."""
+    views, near = rendered.own_views, mixture.near
+    if all(view is views[0] for view in views):
+        return weighted_contributions(rendered.gaussians, views[0], maps[:, None], near=near)
+    return [
+        weighted_contributions([part], views[k], maps[k : k + 1, None], near=[near[k]])[0]
+        for k, part in enumerate(rendered.gaussians)
+    ]
 
 
 def zeros_per_gaussian(mixture: Mixture, columns: int = 1) -> list[Float[Tensor, "_ D"]]:

@@ -280,7 +280,9 @@ class MixtureModel(GaussianModel):
 
         def prune_if_due(step: int) -> None:
             if schedule is not None and schedule.is_due(step):
-                self.mixture = schedule.run_round(self.mixture, images.cameras, optimizers)
+                self.mixture = schedule.run_round(
+                    self.mixture, images.cameras, optimizers, self.corrections.views
+                )
                 CONSOLE.print(schedule.describe(config.expert_names))
 
         def finish_if_due(step: int) -> None:

@@ -50,7 +50,8 @@ def measured(pipeline: MoegsPipeline, max_views: int | None = None) -> Responsib
     """Responsibilities of a mixture's Gaussians over the training views of its run."""
     model = mixture_model(pipeline)
     cameras = pipeline.datamanager.train_dataset.cameras
-    return responsibilities(model.mixture, single_views(cameras, model.device, max_views))
+    views = single_views(cameras, model.device, max_views)
+    return responsibilities(model.mixture, views, model.corrections.views)
 
 
 def fused_psnr(pipeline: MoegsPipeline, responsibilities: list[Float[torch.Tensor, "_"]]) -> float:

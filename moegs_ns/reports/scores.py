@@ -23,6 +23,7 @@ from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.runs.checkpoint import Run, training_record
+from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 8
@@ -126,7 +127,20 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
 
 @torch.no_grad()
 def frame_seconds(pipeline: MoegsPipeline, count: int = TIMED_FRAMES) -> list[float]:
-    """Of synchronised renders of at most `count` held-out cameras, each at another time."""
+    """Of synchronised renders of at most `count` held-out cameras, each at another time.
+
+    A mixture is timed without the fused set, which is another way to draw it.
+    """
+    model = pipeline.model
+    kept = model.responsibilities if isinstance(model, MixtureModel) else StoredResponsibilities()
+    values, kept.values = kept.values, []
+    try:
+        return _frame_seconds(pipeline, count)
+    finally:
+        kept.values = values
+
+
+def _frame_seconds(pipeline: MoegsPipeline, count: int) -> list[float]:
     cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
     indices = torch.linspace(0, len(cameras) - 1, min(len(cameras), count)).long().tolist()
     seconds = []

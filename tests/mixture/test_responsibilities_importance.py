@@ -7,7 +7,7 @@ from tolerances import EXACT, FORWARD, GRADIENT
 
 from moegs_ns.mixture.importance import CRITERIA, SATURATED, CriterionName, Importance
 from moegs_ns.mixture.pruning_schedule import PruneReport, prune
-from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
+from moegs_ns.mixture.responsibilities import Responsibilities, as_given, responsibilities
 from moegs_ns.routers import PixelRouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.splatting import render
 from moegs_ns.splatting.rendering import weighted_contributions
@@ -16,7 +16,7 @@ COUNTS = (14, 9)
 
 
 def gate_importance(mixed, some_views) -> Importance:
-    return CRITERIA["gate-gradient"].measure(mixed, some_views, 0)
+    return CRITERIA["gate-gradient"].measure(mixed, some_views, as_given, 0)
 
 
 class TestResponsibilities:
@@ -47,6 +47,29 @@ class TestResponsibilities:
         seen = found.contributions[0] > 0
         for values in found.values:
             FORWARD.assert_close(values[seen], torch.full_like(values[seen], 0.5))
+
+    def test_they_are_of_where_and_when_experts_see_the_cameras(self):
+        """Each expert in its own view, by the clock of the camera."""
+        mixed, asked = mixture(*COUNTS), []
+        at = mixed.experts[0].at
+
+        def spy(time, camera=None):
+            asked.append(camera)
+            return at(time, camera)
+
+        mixed.experts[0].at = spy
+        given, moved = views(), views()
+        for view in moved:
+            view.viewmats[:, :3, 3] += 0.15
+        pairs = {int(one.camera_ids[0]): other for one, other in zip(given, moved, strict=True)}
+        found = responsibilities(mixed, given, lambda view: [view, pairs[int(view.camera_ids[0])]])
+        assert [int(camera) for camera in asked] == [int(view.camera_ids[0]) for view in given]
+        for k, own in enumerate((given, moved)):
+            expected = torch.zeros(COUNTS[k])
+            with torch.no_grad():
+                for view in own:
+                    expected += brute_weights(mixed.gaussians(view.time)[k], view).sum((0, 1))
+            FORWARD.assert_close(found.contributions[k].float(), expected)
 
     def test_what_nobody_sees_has_no_responsibility(self):
         found = Responsibilities([torch.tensor([0.0, 2.0])], [torch.tensor([0.0, 1.0])])
@@ -140,7 +163,8 @@ class TestCriteria:
     def test_each_is_what_it_says(self):
         mixed = mixture(*COUNTS)
         measured = {
-            name: criterion.measure(mixed, iter(views()), 0) for name, criterion in CRITERIA.items()
+            name: criterion.measure(mixed, iter(views()), as_given, 0)
+            for name, criterion in CRITERIA.items()
         }
         sums = responsibilities(mixed, views())
         gate = gate_importance(mixed, views())
@@ -158,7 +182,7 @@ class TestCriteria:
     def test_measuring_leaves_no_gradients(self):
         mixed = mixture(*COUNTS)
         for criterion in CRITERIA.values():
-            criterion.measure(mixed, views(), 0)
+            criterion.measure(mixed, views(), as_given, 0)
         assert all(parameter.grad is None for parameter in mixed.parameters())
 
     @pytest.mark.parametrize("name", ["contribution", "gated-contribution"])
@@ -167,7 +191,7 @@ class TestCriteria:
         mixed = mixture(*COUNTS)
         mixed.experts[0].gauss_params["opacities"].data[3] = -100.0
         mixed.experts[1].gauss_params["means"].data[5, 2] = -9.0
-        importance = CRITERIA[name].measure(mixed, views(), 0)
+        importance = CRITERIA[name].measure(mixed, views(), as_given, 0)
         keep = importance.at_least(1e-12)
         assert PruneReport.of(importance, keep).after == (COUNTS[0] - 1, COUNTS[1] - 1)
         pruned = prune(mixed, keep)
