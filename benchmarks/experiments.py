@@ -148,6 +148,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "budgets": _budgets(o),
         "router": _router(o),
         "honest": _honest(o),
+        "stacking": _stacking(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
@@ -308,6 +309,33 @@ def _honest(o: Options) -> Experiment:
             ),
         ]  # fmt: skip
     return _in_turns("experts that leave cameras out until their finish, and their gates", *tables)
+
+
+def _stacking(o: Options) -> Experiment:
+    """Routers over the same four experts, with gates corrected by what copies show on cameras that
+    they left out, and without. Choices as for `honest`."""
+    room: dict[str, Any] = {"scene": Scene(o.data / "room", "panoptic-data")} | o.folders("room")
+    methods, tables = (ED3D, EX4D, STG, FOURD), []
+    variants = ("ordinary", ""), ("stacked", "--stacking-cameras auto")
+    for scene, more in ((room, ""), (o.basketball(149), COLORS)):
+        experts = scene["output_dir"] / "stacking_experts"
+        tables.append(
+            Mixtures(name=experts.name, budget=1.0, methods=methods, mixtures=(), **scene,
+                     expert_options=(f"all: {more}",))
+        )  # fmt: skip
+        tables += [
+            RouterVariants(
+                name=f"stacking_{len(mixed)}", fuse=False, at_once=2, **scene,
+                experts=tuple(experts / method / "seed-0" for method in mixed),
+                variants=tuple(
+                    f"{name}{smooth}: moegs-router {options} {blur}"
+                    for name, options in variants
+                    for smooth, blur in (("", ""), (" and blurred", f"{GATES}.blur 0.02"))
+                ),
+            )
+            for mixed in ((EX4D, STG), (EX4D, STG, ED3D), methods)
+        ]  # fmt: skip
+    return _in_turns("gates corrected by copies that left cameras out, for N = 2, 3 and 4", *tables)
 
 
 def _training_steps(
