@@ -21,7 +21,8 @@ from moegs_ns.mixture.mixture import GateConfig, gates_from
 RIDGE = 1e-3
 """Weight of the squared numbers, those of columns of unit spread, against the error in units of
 that of the plain average; without it a few cameras' luck is taken for a law."""
-MAX_ITERATIONS = 60
+MAX_ITERATIONS = 30
+"""Of L-BFGS; a dozen numbers need fewer."""
 LOGIT = 0
 """Column of the router's logit, the first of `correction_columns`."""
 

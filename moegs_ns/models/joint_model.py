@@ -32,6 +32,7 @@ from moegs_ns.models.expert_sources import (
 )
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.models.resume import LONGEST, resume_mixture
+from moegs_ns.models.stacking import StackingConfig
 from moegs_ns.routers import VolumeRouterConfig
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
@@ -60,6 +61,8 @@ class JointModelConfig(MixtureModelConfig):
     """Unused likewise."""
     honest: tyro.conf.Suppress[HonestGatesConfig] = field(default=HonestGatesConfig())
     """Unused, since experts and router see the same images."""
+    stacking: tyro.conf.Suppress[StackingConfig] = field(default=StackingConfig())
+    """Unused: copies are made of trained experts."""
 
     def check(self, config: TrainerConfig) -> None:
         """Check the options, and copy in what decides the training of the experts: their models,

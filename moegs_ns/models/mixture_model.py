@@ -55,7 +55,12 @@ from moegs_ns.models.expert_sources import (
     unique_names,
 )
 from moegs_ns.models.resume import resume_mixture, take_over
-from moegs_ns.models.stacking import StackingConfig, correct_gates, prepare_stacking
+from moegs_ns.models.stacking import (
+    StackingConfig,
+    check_copies,
+    correct_gates,
+    prepare_stacking,
+)
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import (
     configured_frames,
@@ -272,11 +277,10 @@ class MixtureModel(GaussianModel):
         assert attributes.optimizers is not None and attributes.pipeline is not None
         optimizers = attributes.optimizers.optimizers
         datamanager: Any = attributes.pipeline.datamanager
-        images, config, trainer = (
-            datamanager.train_dataset,
-            self.config,
-            cast(Any, attributes.trainer),
-        )
+        config, images = self.config, datamanager.train_dataset
+        trainer = cast(Any, attributes.trainer)
+        if config.stacking.run is not None:
+            check_copies(self, datamanager)
 
         def prune_if_due(step: int) -> None:
             if schedule is not None and schedule.is_due(step):

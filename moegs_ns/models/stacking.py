@@ -24,7 +24,7 @@ from moegs_ns.launch.jobs import TrainingJob, train
 from moegs_ns.mixture.evidence import Evidence, measure_evidence
 from moegs_ns.mixture.mixture import Mixture, blurred
 from moegs_ns.mixture.stacking import Stacked, UnseenPixels, stack
-from moegs_ns.models.base import is_mixture
+from moegs_ns.models.base import is_mixture, scene_of
 from moegs_ns.models.expert_sources import (
     ExpertSource,
     method_config,
@@ -38,7 +38,14 @@ from moegs_ns.routers import (
     correction_columns,
     evidence_features,
 )
-from moegs_ns.runs.checkpoint import Run, run_of, training_record
+from moegs_ns.runs.checkpoint import (
+    Run,
+    check_same_scene,
+    run_of,
+    stored_scene,
+    training_record,
+    without_prefix,
+)
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import rasterize
 from moegs_ns.training.honest import HonestCameras, honest_rows
@@ -50,7 +57,7 @@ EVIDENCE_IMAGES = 200
 """Training images that evidence is measured on, at most; spread evenly over all."""
 UNSEEN_IMAGES = 60
 """Images of cameras that copies left out, at most."""
-PIXELS_PER_IMAGE = 2000
+PIXELS_PER_IMAGE = 1000
 GROUPS = 6
 """Parts of the unseen images, at most, each of which judges what the others say."""
 
@@ -235,19 +242,17 @@ def correct_gates(model: Any, datamanager: Any) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the run over the copies is gone.
-        ValueError: it has other experts, or has seen all cameras that this one is trained on.
     """
     started = time.perf_counter()
     run = open_stacking_run(model.config.stacking.run)
     table: FrameTable = datamanager.frame_table
-    left_out = torch.tensor(run.config.pipeline.datamanager.val_cameras, dtype=torch.long)
-    unseen = torch.isin(table.camera_ids, left_out)
+    unseen = unseen_by(run, table)
     groups = groups_of(table, unseen)
     copies = open_copies(run, model)
-    check_copies(run, model, groups[unseen])
     evidence = evidence_of(copies, datamanager, ~unseen)
+    generator = torch.Generator().manual_seed(0)
     pixels = [
-        unseen_pixels(copies, evidence, model, view, target, int(groups[index]))
+        unseen_pixels(copies, evidence, model, view, target, int(groups[index]), generator)
         for index, view, target in images_of(datamanager, unseen, UNSEEN_IMAGES)
     ]
     del copies
@@ -260,6 +265,12 @@ def correct_gates(model: Any, datamanager: Any) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     record = _report(found, table.camera_ids[unseen].unique().tolist())
     return record | {"seconds": seconds, "copies_seconds": copies_seconds(run.config_path)}
+
+
+def unseen_by(run: Run, table: FrameTable) -> Bool[Tensor, "M"]:
+    """The training images that the copies of a run have not seen."""
+    left_out = torch.tensor(run.config.pipeline.datamanager.val_cameras, dtype=torch.long)
+    return torch.isin(table.camera_ids, left_out)
 
 
 def groups_of(table: FrameTable, unseen: Bool[Tensor, "M"]) -> Int[Tensor, "M"]:
@@ -297,23 +308,32 @@ def open_copies(run: Run, model: Any) -> Any:
     return copies.to(model.device).eval().requires_grad_(False)
 
 
-def check_copies(run: Run, model: Any, groups: Tensor) -> None:
-    """Raise ValueError unless the mixture of a run can teach this one."""
+def check_copies(model: Any, datamanager: Any) -> None:
+    """Look at the run that is to teach a MixtureModel, before it is trained.
+
+    Raises:
+        FileNotFoundError: the run is gone.
+        ValueError: it has other experts, is of another scene, or has seen all cameras.
+    """
+    run = open_stacking_run(model.config.stacking.run)
+    copies, option = run.config.pipeline.model, "--pipeline.model.stacking.run"
     own, copied = (
-        [each.expert._target for each in config.expert_models]
-        for config in (model.config, run.config.pipeline.model)
+        [each.expert._target for each in config.expert_models] for config in (model.config, copies)
     )
     if own != copied:
-        names = ", ".join(model.config.expert_names)
         raise ValueError(
-            f"--pipeline.model.stacking.run expects a mixture of the families {names} in this "
-            f"order, got {', '.join(run.config.pipeline.model.expert_names)} in {run.config_path}."
+            f"{option} expects a mixture of the families {', '.join(model.config.expert_names)} in "
+            f"this order, got {', '.join(copies.expert_names)} in {run.config_path}."
         )
-    if len(groups.unique()) < 2:
+    stored = stored_scene(without_prefix(run.model_state(), "mixture.expert_modules.0."))
+    check_same_scene(stored, scene_of(model.kwargs), run, role="a mixture of copies")
+    table: FrameTable = datamanager.frame_table
+    unseen = unseen_by(run, table)
+    if len(groups_of(table, unseen)[unseen].unique()) < 2:
         raise ValueError(
-            "--pipeline.model.stacking.run expects a mixture that has not seen two of this run's "
-            f"training cameras, or one of them over several frames, but {run.config_path} was "
-            "trained on all; train it with more --val-cameras."
+            f"{option} expects a mixture that has not seen two of this run's training cameras, or "
+            f"one of them over several frames, but {run.config_path} was trained on all; train it "
+            "with more --val-cameras."
         )
 
 
@@ -336,7 +356,13 @@ def evidence_of(model: Any, datamanager: Any, rows: Tensor) -> list[Evidence]:
 
 
 def unseen_pixels(
-    copies: Any, evidence: Sequence[Evidence], model: Any, view: View, target: Tensor, group: int
+    copies: Any,
+    evidence: Sequence[Evidence],
+    model: Any,
+    view: View,
+    target: Tensor,
+    group: int,
+    generator: torch.Generator,
 ) -> UnseenPixels:
     """Some pixels of an image that the copies have not seen.
 
@@ -354,7 +380,6 @@ def unseen_pixels(
     sigma = mixture.gate_config.blur * view.height
     columns = blurred(columns.movedim(-1, 1), sigma).movedim(1, -1)
     images = model.corrections.recorded(render.images, view)
-    generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(view.height * view.width, generator=generator)[:PIXELS_PER_IMAGE]
     chosen = chosen.to(target.device)
     return UnseenPixels(

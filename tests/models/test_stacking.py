@@ -220,6 +220,17 @@ class TestRefusals:
         with pytest.raises(ValueError, match="was trained on all"):
             train_config(config, runs.scene, runs.output, steps=1, name="seen")
 
+    def test_copies_of_another_scene(self, runs: Runs, tmp_path: Path):
+        other = tmp_path / "other"
+        write_demo_scene(other, num_cameras=5, num_frames=4, width=48, height=36, num_points=100)
+        experts = []
+        for method in METHODS:
+            config = deepcopy(all_methods[method])
+            experts.append(train_config(config, other, tmp_path, steps=1))
+        config = mixture_config(tuple(experts), run=runs.copies)
+        with pytest.raises(ValueError, match="a mixture of copies"):
+            train_config(config, other, tmp_path, steps=1)
+
     def test_a_run_that_is_no_mixture(self, runs: Runs):
         config = mixture_config(runs.experts, run=runs.experts[0])
         with pytest.raises(ValueError, match=r"stacking\.run"):
