@@ -22,6 +22,7 @@ from moegs_ns.mixture.fuse import fuse, fused_image
 from moegs_ns.mixture.responsibilities import responsibilities
 from moegs_ns.ply import write_ply
 from moegs_ns.reports.fusion import fused_psnr, measured
+from moegs_ns.reports.scores import frame_seconds
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scripts import main as command
 from moegs_ns.scripts.fuse import Fuse
@@ -152,6 +153,10 @@ class TestCommand:
         FORWARD.assert_close(outputs["fused"], expected)
         metrics, _ = kept.model.get_image_metrics_and_images(outputs, batch)
         assert 5.0 < metrics["psnr_fused"] < 60.0
+        # Its time is not that of the mixture's frames.
+        monkeypatch.setattr("moegs_ns.models.mixture_model.fused_image", None)
+        assert len(frame_seconds(kept, 2)) == 2
+        assert model.responsibilities.values
         assert [path.name for path in (folder / "nerfstudio_models").iterdir()] == [
             open_run(tiny_runs.router).checkpoint_path.name
         ]
