@@ -246,6 +246,8 @@ def _options(run: Run) -> str:
         options.append(f"validation cameras {datamanager.val_cameras}")
     if isinstance(model, MixtureModelConfig):
         options += [f"experts {', '.join(model.expert_names)}", *model.prune.summary()]
+        if getattr(model.router, "stacked", False):
+            options.append("gates corrected by copies")
     elif getattr(model, "color_correction", False):
         options.append("color correction")
     return ", ".join(options + _distillation(model).summary())

@@ -22,6 +22,7 @@ from moegs_ns.models.stacking import (
     copy_training,
     router_of_copies,
 )
+from moegs_ns.reports.scores import score_run
 from moegs_ns.runs.checkpoint import open_run, training_record
 
 METHODS = ("moegs-stg", "moegs-ed3dgs")
@@ -120,6 +121,11 @@ def test_the_corrected_mixture_opens_from_its_run(runs: Runs):
     ]
     assert torch.equal(gates[0], gates[2]) and torch.equal(gates[1], gates[3])
     torch.testing.assert_close(gates[0] + gates[1], torch.ones_like(gates[0]))
+
+
+def test_tables_say_so(runs: Runs):
+    score = score_run(open_run(runs.router))
+    assert score.options.endswith("experts stg, ed3dgs, gates corrected by copies")
 
 
 def test_the_router_itself_is_trained_as_without(runs: Runs):
