@@ -90,6 +90,10 @@ class Options:
         """A D-NeRF scene and its folders."""
         return {"scene": Scene(self.data / name, "dnerf-data")} | self.folders(name)
 
+    def room(self) -> dict[str, Any]:
+        """The synthetic room of several cameras and its folders."""
+        return {"scene": Scene(self.data / "room", "panoptic-data")} | self.folders("room")
+
     def folders(self, scene: str) -> dict[str, Any]:
         """Where tables, images and runs of a scene are."""
         out = self.out / scene
@@ -279,11 +283,9 @@ def _honest(o: Options) -> Experiment:
     """Gates that learn before the experts' finish, beside ordinary ones over the same experts, and
     over experts that saw all cameras from the start. To choose among them, keep cameras back with
     --train-options="--val-cameras ..." and another --out and --runs."""
-    room: dict[str, Any] = {"scene": Scene(o.data / "room", "panoptic-data")} | o.folders("room")
-    basketball: dict[str, Any] = o.basketball(49)
     methods, pairs = (ED3D, EX4D, STG, FOURD), (f"{STG},{FOURD}", f"{EX4D},{STG}")
     tables: list[Benchmark] = []
-    for scene, more in ((room, ""), (basketball, COLORS)):
+    for scene, more in ((o.room(), ""), (o.basketball(49), COLORS)):
         shared: dict[str, Any] = {"budget": 0.25, "router_budget": 0.4, "methods": methods} | scene
         runs = shared["output_dir"] / "honest"
         left_out = "--honest-cameras auto"
@@ -314,10 +316,9 @@ def _honest(o: Options) -> Experiment:
 def _stacking(o: Options) -> Experiment:
     """Routers over the same four experts, with gates corrected by what copies show on cameras that
     they left out, and without. Choices as for `honest`."""
-    room: dict[str, Any] = {"scene": Scene(o.data / "room", "panoptic-data")} | o.folders("room")
     methods, tables = (ED3D, EX4D, STG, FOURD), []
     variants = ("ordinary", ""), ("stacked", "--stacking-cameras auto")
-    for scene, more in ((room, ""), (o.basketball(149), COLORS)):
+    for scene, more in ((o.room(), ""), (o.basketball(149), COLORS)):
         experts = scene["output_dir"] / "stacking_experts"
         tables.append(
             Mixtures(name=experts.name, budget=1.0, methods=methods, mixtures=(), **scene,

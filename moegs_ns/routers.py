@@ -272,8 +272,8 @@ class LogitCorrection(nn.Module):
         self, logits: Float[Tensor, "E H W 1"], rendered: Float[Tensor, "E H W F"]
     ) -> Float[Tensor, "E H W 1"]:
         """The corrected logits, from those of the router and the rasterised `gaussian_features`."""
-        columns = correction_columns(logits, rendered)
-        return (columns @ self.slopes + self.bias[:, None, None])[..., None]
+        columns = correction_columns(logits, rendered).flatten(1, 2)
+        return corrected_logits(columns, self.bias, self.slopes).view_as(logits)
 
     @property
     def _params(self) -> list[GaussianParams]:
@@ -294,6 +294,13 @@ def evidence_features(
     columns = [evidence[name] for name in EVIDENCE]
     features = torch.stack([torch.ones_like(columns[0]), *columns], dim=-1)
     return features if ids is None else features[ids]
+
+
+def corrected_logits(
+    columns: Float[Tensor, "E P C"], bias: Float[Tensor, "E"], slopes: Float[Tensor, "C"]
+) -> Float[Tensor, "E P"]:
+    """Logits that are linear in `correction_columns`, with a bias for each expert."""
+    return columns @ slopes + bias[:, None]
 
 
 def correction_columns(

@@ -21,7 +21,7 @@ from moegs_ns.mixture.responsibilities import (
     rendered_views,
 )
 
-Evidence = dict[str, Float[Tensor, "N"]]
+Evidence = dict[str, Float[Tensor, "_"]]
 """By the names of `routers.EVIDENCE`, one entry per Gaussian of an expert's full set: `error`, the
 logarithm of the mean squared error of the pixels that it shows; `coverage`, the logarithm of 1 plus
 the number of cameras that see it; `unseen`, 1 if none does; `size`, the logarithm of its largest

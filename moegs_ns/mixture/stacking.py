@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from moegs_ns.mixture.mixture import GateConfig, gates_from
+from moegs_ns.routers import corrected_logits
 
 RIDGE = 1e-3
 """Weight of the squared numbers, those of columns of unit spread, against the error in units of
@@ -59,14 +60,14 @@ class UnseenPixels:
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """Logits are columns @ slopes + bias of the expert."""
+    """The numbers of `corrected_logits`."""
 
     bias: Float[Tensor, "E"]
     slopes: Float[Tensor, "C"]
 
     def logits(self, columns: Float[Tensor, "E P C"]) -> Float[Tensor, "E P"]:
         """The corrected logits."""
-        return columns @ self.slopes + self.bias[:, None]
+        return corrected_logits(columns, self.bias, self.slopes)
 
 
 @dataclass(frozen=True)

@@ -261,22 +261,29 @@ def train_missing_experts(
         return list(sources)
     jobs = expert_trainings(training_template(config), methods)
     for number, job in enumerate(jobs, 1):
-        if job is None:
-            continue
-        progress = progress_of(job.folder)
-        title = f"Expert {number} of {len(jobs)}"
-        if progress.is_finished:
-            CONSOLE.print(f"{title}: {job.folder} is finished.")
-            continue
-        resumed = f" from step {progress.steps:,}" if progress.checkpoint else ""
-        CONSOLE.rule(f"{title}: {job.method}{resumed}")
-        CONSOLE.print(shlex.join(["ns-train", *job.args()]))
-        train(job)
+        if job is not None:
+            train_missing(job, f"Expert {number} of {len(jobs)}")
     CONSOLE.rule(f"The router of {len(sources)} experts")
     return [
         source if job is None else ExpertSource((expert_run(job.config_path),))
         for source, job in zip(sources, jobs, strict=True)
     ]
+
+
+def train_missing(job: TrainingJob, title: str) -> None:
+    """Train or resume a run under a title, unless it is finished.
+
+    Raises:
+        RuntimeError: the training failed.
+    """
+    progress = progress_of(job.folder)
+    if progress.is_finished:
+        CONSOLE.print(f"{title}: {job.folder} is finished.")
+        return
+    resumed = f" from step {progress.steps:,}" if progress.checkpoint else ""
+    CONSOLE.rule(f"{title}: {job.method}{resumed}")
+    CONSOLE.print(shlex.join(["ns-train", *job.args()]))
+    train(job)
 
 
 def honest_args(cameras: HonestCameras) -> list[str]:

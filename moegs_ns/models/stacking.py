@@ -1,6 +1,5 @@
 """Copies of a router's experts that leave cameras out, and what is learned from them at the end."""
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 import torch
 import tyro
 from jaxtyping import Bool, Float, Int
-from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
@@ -20,7 +18,7 @@ from moegs_ns.cameras import View
 from moegs_ns.data.frames.dataset import frame_table, split_cameras, with_image_ids
 from moegs_ns.evaluation.image_metrics import decibels
 from moegs_ns.launch.cli_args import option_args
-from moegs_ns.launch.jobs import TrainingJob, train
+from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.mixture.evidence import Evidence, measure_evidence
 from moegs_ns.mixture.mixture import Mixture, blurred
 from moegs_ns.mixture.stacking import Stacked, UnseenPixels, stack
@@ -29,8 +27,10 @@ from moegs_ns.models.expert_sources import (
     ExpertSource,
     method_config,
     split_windows,
+    train_missing,
     training_template,
 )
+from moegs_ns.models.trained_mixture import check_scene_of_state, open_mixture
 from moegs_ns.routers import (
     RouterConfig,
     VolumeAwarePixelRouter,
@@ -38,14 +38,7 @@ from moegs_ns.routers import (
     correction_columns,
     evidence_features,
 )
-from moegs_ns.runs.checkpoint import (
-    Run,
-    check_same_scene,
-    run_of,
-    stored_scene,
-    training_record,
-    without_prefix,
-)
+from moegs_ns.runs.checkpoint import Run, run_of, training_record
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import rasterize
 from moegs_ns.training.honest import HonestCameras, honest_rows
@@ -58,6 +51,7 @@ EVIDENCE_IMAGES = 200
 UNSEEN_IMAGES = 60
 """Images of cameras that copies left out, at most."""
 PIXELS_PER_IMAGE = 1000
+COPIES = "a mixture of copies"
 GROUPS = 6
 """Parts of the unseen images, at most, each of which judges what the others say."""
 
@@ -168,9 +162,7 @@ def train_copies(config: TrainerConfig, sources: Sequence[ExpertSource]) -> Path
     named = ", ".join(map(str, cameras))
     for number, job in enumerate((*copies, router), 1):
         what = "Router of the copies" if job is router else f"Copy {number} of {len(copies)}"
-        CONSOLE.rule(f"{what} without the cameras {named}")
-        CONSOLE.print(shlex.join(["ns-train", *job.args()]))
-        train(job)
+        train_missing(job, f"{what}, without the cameras {named}")
     return router.config_path.resolve()
 
 
@@ -248,7 +240,7 @@ def correct_gates(model: Any, datamanager: Any) -> dict[str, Any]:
     table: FrameTable = datamanager.frame_table
     unseen = unseen_by(run, table)
     groups = groups_of(table, unseen)
-    copies = open_copies(run, model)
+    copies = open_mixture(run, scene_of(model.kwargs), COPIES).to(model.device)
     evidence = evidence_of(copies, datamanager, ~unseen)
     generator = torch.Generator().manual_seed(0)
     pixels = [
@@ -295,19 +287,6 @@ def _report(found: Stacked, cameras: list[int]) -> dict[str, Any]:
     return {"cameras": cameras, "form": found.form, "psnr": psnr}
 
 
-def open_copies(run: Run, model: Any) -> Any:
-    """The mixture of the copies, as a model beside this one."""
-    # Building modules draws random numbers that are the training's.
-    with torch.random.fork_rng(devices=[]):
-        copies = run.config.pipeline.model.setup(
-            scene_box=SceneBox(torch.zeros(2, 3)),
-            num_train_data=0,
-            metadata=model.kwargs["metadata"],
-        )
-    copies.load_state_dict(run.model_state())
-    return copies.to(model.device).eval().requires_grad_(False)
-
-
 def check_copies(model: Any, datamanager: Any) -> None:
     """Look at the run that is to teach a MixtureModel, before it is trained.
 
@@ -325,8 +304,7 @@ def check_copies(model: Any, datamanager: Any) -> None:
             f"{option} expects a mixture of the families {', '.join(model.config.expert_names)} in "
             f"this order, got {', '.join(copies.expert_names)} in {run.config_path}."
         )
-    stored = stored_scene(without_prefix(run.model_state(), "mixture.expert_modules.0."))
-    check_same_scene(stored, scene_of(model.kwargs), run, role="a mixture of copies")
+    check_scene_of_state(run.model_state(), scene_of(model.kwargs), run, COPIES)
     table: FrameTable = datamanager.frame_table
     unseen = unseen_by(run, table)
     if len(groups_of(table, unseen)[unseen].unique()) < 2:
@@ -334,6 +312,11 @@ def check_copies(model: Any, datamanager: Any) -> None:
             f"{option} expects a mixture that has not seen two of this run's training cameras, or "
             f"one of them over several frames, but {run.config_path} was trained on all; train it "
             "with more --val-cameras."
+        )
+    if getattr(copies.router, "stacked", False):
+        raise ValueError(
+            f"{option} expects a mixture whose gates are as its router was trained, but those of "
+            f"{run.config_path} are corrected; train it without --stacking-cameras."
         )
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from moegs_ns.cameras import View
@@ -14,17 +13,13 @@ from moegs_ns.evaluation.image_metrics import quantize
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.mixture.distill import DistillationConfig, TeacherTargets
 from moegs_ns.models.base import is_mixture
+from moegs_ns.models.trained_mixture import open_mixture
 from moegs_ns.runs.checkpoint import (
     Run,
-    check_same_scene,
     find_config,
-    fitting,
     run_of,
-    stored_scene,
     training_record,
-    without_prefix,
 )
-from moegs_ns.runs.compact import RECIPE
 from moegs_ns.scene import SceneInfo
 from moegs_ns.training.losses import TrainingRender
 
@@ -174,27 +169,7 @@ class Teacher:
         Raises:
             ValueError: it was trained on another scene or time range.
         """
-        run = self.run
-        state = run.model_state()
-        # The outermost description, should an expert be made of others.
-        described = min(
-            (name for name in state if name.endswith(".num_frames")),
-            key=lambda name: name.count("."),
-            default="",
-        )
-        stored = without_prefix(state, described.removesuffix("num_frames"))
-        check_same_scene(stored_scene(stored), self.scene, run, role="a teacher")
-        # Building modules draws random numbers that are the student's.
-        with torch.random.fork_rng(devices=[]):
-            model = run.config.pipeline.model.setup(
-                scene_box=SceneBox(torch.zeros(2, 3)),
-                num_train_data=0,
-                metadata={"scene": self.scene},
-            )
-        # A compact run has no state of the training, which a teacher does not need.
-        with fitting(f"The checkpoint {run.checkpoint_path}"):
-            model.load_state_dict(model.recipe.state_dict(prefix=RECIPE) | state)
-        return model.eval().requires_grad_(False)
+        return open_mixture(self.run, self.scene, role="a teacher")
 
     def _check_size(self, view: View) -> None:
         """Raise ValueError unless the teacher was trained on images of this size."""

@@ -104,6 +104,12 @@ class TestTheFit:
         assert 1.5 < float(cold[0] / plain[0]) < 2.1
         assert float(half[0]) > 1.3 * float(plain[0])
 
+    def test_a_few_pixels_are_not_taken_for_certain(self):
+        """One expert is right wherever anybody looked; its gate must not become 1."""
+        given = pixels(torch.tensor([0.0, 0.2]))
+        found = stack(given, 1.0, ROUTER_GATES)
+        assert 0.9 < float(gates(found.correction, given.columns)[0].mean()) < 0.995
+
     def test_one_group_is_refused(self):
         given = pixels(torch.tensor([0.1, 0.2]))
         with pytest.raises(ValueError, match="at least two groups, got 1"):

@@ -3,27 +3,37 @@
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from mixture_helpers import mixture, views
 from nerfstudio.configs.method_configs import all_methods
 from tiny import train_config
 
 from moegs_ns.demo.scene import write_demo_scene
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.launch.plan import parse
+from moegs_ns.mixture.evidence import measure_evidence
+from moegs_ns.mixture.mixture import GateConfig
+from moegs_ns.mixture.stacking import Correction
 from moegs_ns.models import stacking
 from moegs_ns.models.expert_sources import expert_source, training_template
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.models.stacking import (
+    GROUPS,
     StackingConfig,
     cameras_to_leave_out,
     copy_training,
+    groups_of,
     router_of_copies,
+    unseen_pixels,
 )
 from moegs_ns.reports.scores import score_run
+from moegs_ns.routers import VolumeAwarePixelRouterConfig
 from moegs_ns.runs.checkpoint import open_run, training_record
+from moegs_ns.scene import FrameTable
 
 METHODS = ("moegs-stg", "moegs-ed3dgs")
 LEFT_OUT = (1, 4)
@@ -150,6 +160,53 @@ def test_a_training_that_goes_on_ends_corrected(runs: Runs):
     assert not torch.equal(earlier[name], later_state[name])
 
 
+class TestUnseenPixels:
+    def test_they_are_what_gates_are_made_of_in_the_colours_of_the_camera(self):
+        """Corrected gates from the columns are those of the mixture, blurred as they are."""
+        built: Any = mixture(20, 30, router=VolumeAwarePixelRouterConfig(stacked=True)).eval()
+        built.gate_config = GateConfig(blur=0.1)
+        view = views()[1]
+        evidence = measure_evidence(built, [(view, built.render(view).images[0])])
+        recorded = SimpleNamespace(recorded=lambda images, view: 0.5 * images)
+        pixels = unseen_pixels(
+            SimpleNamespace(mixture=built),
+            evidence,
+            SimpleNamespace(corrections=recorded),
+            view,
+            torch.zeros(view.height, view.width, 3),
+            7,
+            torch.Generator().manual_seed(0),
+        )
+        correction = Correction(
+            torch.tensor([0.3, -0.3]), torch.tensor([0.7, -0.4, 0.3, -0.2, 0.5, 0.1])
+        )
+        built.router.correction.set_(evidence, correction.bias, correction.slopes)
+        render = built.render(view)
+        chosen = torch.randperm(
+            view.height * view.width, generator=torch.Generator().manual_seed(0)
+        )[: len(pixels.targets)]
+        gates = torch.softmax(correction.logits(pixels.columns) / built.temperature, dim=0)
+        torch.testing.assert_close(gates, render.gates.flatten(1)[:, chosen], atol=1e-5, rtol=1e-4)
+        expected = 0.5 * render.images.flatten(1, 2)[:, chosen]
+        torch.testing.assert_close(pixels.images, expected)
+        assert pixels.groups.unique().tolist() == [7]
+
+    @pytest.mark.parametrize("cameras", [1, 2, 5, 30])
+    def test_groups_are_cameras_or_neighbours_or_halves_of_the_clip(self, cameras: int):
+        ids = torch.arange(cameras + 3).repeat_interleave(4)
+        times = torch.arange(4.0).repeat(cameras + 3)
+        unseen = ids < cameras
+        table = FrameTable(camera_ids=ids, frame_ids=times.long(), times=times)
+        groups = groups_of(table, unseen)
+        assert bool((groups[~unseen] == -1).all())
+        own = groups[unseen]
+        assert own.unique().tolist() == list(range(2 if cameras == 1 else min(cameras, GROUPS)))
+        if cameras > 1:  # No camera is in two groups.
+            assert bool((own.view(cameras, 4) == own.view(cameras, 4)[:, :1]).all())
+        else:
+            assert own.tolist() == [0, 0, 1, 1]
+
+
 class TestTrainings:
     def config(self, runs: Runs) -> Any:
         config = mixture_config(runs.experts, cameras=LEFT_OUT)
@@ -225,6 +282,15 @@ class TestRefusals:
         config = mixture_config(runs.experts, run=runs.router)
         with pytest.raises(ValueError, match="was trained on all"):
             train_config(config, runs.scene, runs.output, steps=1, name="seen")
+
+    def test_copies_whose_gates_are_corrected(self, runs: Runs):
+        opened: Any = open_run(runs.copies)
+        opened.config.pipeline.model.router.stacked = True
+        pipeline = load_pipeline(open_run(runs.router))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stacking, "open_stacking_run", lambda path: opened)
+            with pytest.raises(ValueError, match="are corrected; train it without"):
+                stacking.check_copies(pipeline.model, pipeline.datamanager)
 
     def test_copies_of_another_scene(self, runs: Runs, tmp_path: Path):
         other = tmp_path / "other"
