@@ -2,16 +2,11 @@
 
 import copy
 import gc
-import json
-import os
-import shutil
-import tempfile
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -23,8 +18,15 @@ from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from moegs_ns.atomic_files import atomic_write, atomic_write_text
+from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
+from moegs_ns.engine.run_files import (
+    ANOTHER_FOLDER,
+    checkpoint_written,
+    copy_before_finish,
+    write_before_finish,
+    write_record,
+)
 from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.models.base import GaussianModelConfig
@@ -32,10 +34,7 @@ from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.models.resume import check_resumed_checkpoint, remaining_steps
 from moegs_ns.runs.checkpoint import (
-    BEFORE_FINISH,
     CONFIG_NAME,
-    MODEL_PREFIX,
-    TRAINING_RECORD,
     Run,
     fitting,
     load_checkpoint,
@@ -50,8 +49,6 @@ from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.runs.compact import RECIPE, is_compact
 from moegs_ns.training.optimizers import scaled_steps
 
-ANOTHER_FOLDER = "name another --output-dir"
-"""What to do if a run's files cannot be written."""
 _NAMES = writer.EventName
 STEP_TIMES = {
     name.value for name in (_NAMES.ITER_TRAIN_TIME, _NAMES.TRAIN_RAYS_PER_SEC, _NAMES.ETA)
@@ -272,7 +269,8 @@ class MoegsTrainer(Trainer):
         """Train until the requested total of steps, also when resumed."""
         self._started = time.perf_counter()
         if self._start_step:
-            self._copy_before_finish()
+            loaded = Path(self.config.load_dir or self.checkpoint_dir).parent
+            copy_before_finish(loaded, self.base_dir)
             if self._start_step >= self.total_steps:
                 self._end_finished()
                 return
@@ -335,19 +333,11 @@ class MoegsTrainer(Trainer):
         """Save under a temporary name, then replace; earlier checkpoints go last."""
         self._check_loss(step)
         folder = self.checkpoint_dir
-        folder.mkdir(parents=True, exist_ok=True)
         name = f"step-{step:09d}.ckpt"
         try:
-            with tempfile.TemporaryDirectory(dir=self.base_dir, prefix=".writing-") as temporary:
-                self.checkpoint_dir = Path(temporary)
+            with checkpoint_written(folder / name, step) as temporary:
+                self.checkpoint_dir = temporary
                 super().save_checkpoint(step)
-                os.replace(Path(temporary) / name, folder / name)
-        except (OSError, RuntimeError) as error:
-            raise OSError(
-                f"The checkpoint of step {step} could not be written to {folder} "
-                f"({str(error).splitlines()[0]}); earlier ones are untouched: free some space, "
-                "then resume."
-            ) from error
         finally:
             self.checkpoint_dir = folder
         if self.config.save_only_latest_checkpoint:
@@ -357,22 +347,7 @@ class MoegsTrainer(Trainer):
 
     def _save_before_finish(self) -> None:
         """Keep the expert as it is before it sees the honest images, for routers."""
-        prefix = MODEL_PREFIX + "expert."
-        state = self.pipeline.state_dict()
-        expert = {name: value for name, value in state.items() if name.startswith(prefix)}
-        with self._write_before_finish() as file:
-            torch.save({"pipeline": expert}, file)
-
-    def _copy_before_finish(self) -> None:
-        """A run that goes on elsewhere takes that file along."""
-        before = Path(self.config.load_dir or self.checkpoint_dir).parent / BEFORE_FINISH
-        if before.is_file() and before.parent.resolve() != self.base_dir.resolve():
-            with before.open("rb") as source, self._write_before_finish() as file:
-                shutil.copyfileobj(source, file)
-
-    def _write_before_finish(self) -> AbstractContextManager[BinaryIO]:
-        path = self.base_dir / BEFORE_FINISH
-        return atomic_write(path, "expert before its finish", ANOTHER_FOLDER)
+        write_before_finish(self.base_dir, self.pipeline.state_dict())
 
     def _after_train(self) -> None:
         """Also writes the run's training.json."""
@@ -394,5 +369,4 @@ class MoegsTrainer(Trainer):
             "image_size": [int(cameras.width[0, 0]), int(cameras.height[0, 0])],
             **self.pipeline.model.training_record(earlier),
         }
-        path = self.base_dir / TRAINING_RECORD
-        atomic_write_text(path, json.dumps(record) + "\n", "record of the training", ANOTHER_FOLDER)
+        write_record(self.base_dir, record)
