@@ -152,7 +152,8 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "budgets": _budgets(o),
         "router": _router(o),
         "honest": _honest(o),
-        "stacking": _stacking(o),
+        "stacking_room": _stacking(o.room()),
+        "stacking_basketball": _stacking(o.basketball(149), COLORS),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
@@ -313,29 +314,25 @@ def _honest(o: Options) -> Experiment:
     return _in_turns("experts that leave cameras out until their finish, and their gates", *tables)
 
 
-def _stacking(o: Options) -> Experiment:
+def _stacking(scene: dict[str, Any], more: str = "") -> Experiment:
     """Routers over the same four experts, with gates corrected by what copies show on cameras that
     they left out, and without. Choices as for `honest`."""
-    methods, tables = (ED3D, EX4D, STG, FOURD), []
-    variants = ("ordinary", ""), ("stacked", "--stacking-cameras auto")
-    for scene, more in ((o.room(), ""), (o.basketball(149), COLORS)):
-        experts = scene["output_dir"] / "stacking_experts"
-        tables.append(
-            Mixtures(name=experts.name, budget=1.0, methods=methods, mixtures=(), **scene,
-                     expert_options=(f"all: {more}",))
-        )  # fmt: skip
-        tables += [
-            RouterVariants(
-                name=f"stacking_{len(mixed)}", fuse=False, at_once=2, **scene,
-                experts=tuple(experts / method / "seed-0" for method in mixed),
-                variants=tuple(
-                    f"{name}{smooth}: moegs-router {options} {blur}"
-                    for name, options in variants
-                    for smooth, blur in (("", ""), (" and blurred", f"{GATES}.blur 0.02"))
-                ),
-            )
-            for mixed in ((EX4D, STG), (EX4D, STG, ED3D), methods)
-        ]  # fmt: skip
+    methods, experts = (ED3D, EX4D, STG, FOURD), scene["output_dir"] / "stacking_experts"
+    tables: list[Benchmark] = [
+        Mixtures(name=experts.name, budget=1.0, methods=methods, mixtures=(), **scene,
+                 expert_options=(f"all: {more}",))
+    ]  # fmt: skip
+    tables += [
+        RouterVariants(
+            name=f"stacking_{len(mixed)}", fuse=False, at_once=3, **scene,
+            experts=tuple(experts / method / "seed-0" for method in mixed),
+            variants=(
+                "ordinary: moegs-router", "stacked: moegs-router --stacking-cameras auto",
+                f"stacked, blurred: moegs-router --stacking-cameras auto {GATES}.blur 0.02",
+            ),
+        )
+        for mixed in ((EX4D, STG), (EX4D, STG, ED3D), methods)
+    ]  # fmt: skip
     return _in_turns("gates corrected by copies that left cameras out, for N = 2, 3 and 4", *tables)
 
 
