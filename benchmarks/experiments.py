@@ -8,16 +8,15 @@ again under RUNS/<scene>, so that the same command goes on after an interruption
 --budget take the place of what the experiment has.
 """
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import tyro
 
+from benchmarks.options import Options
 from benchmarks.quality.depth_consistency import Depth
 from benchmarks.quality.distillation import Distillation
 from benchmarks.quality.mixtures import Mixtures
@@ -28,8 +27,6 @@ from benchmarks.runner import Benchmark, Experiment, Runner, Step, mps
 from benchmarks.speed.compact_run import Write
 from benchmarks.speed.single_pass import SinglePass
 from benchmarks.speed.training_step import TrainingStep
-from benchmarks.tables import RESULTS
-from benchmarks.trainings import Scene
 from moegs_ns.launch.jobs import run_module
 
 STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"
@@ -38,6 +35,8 @@ BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-
 """Runs of `corrected` whose frames are timed."""
 GATES = "--pipeline.model.gates"
 VAL_CAMERAS = (4, 12, 20, 26)
+N3V_PIXELS = 1352 * 1014
+"""Of an image of N3V at half its size."""
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
 
 
@@ -48,68 +47,6 @@ class GpuTests:
     def main(self) -> None:
         """Run them; the log has the result."""
         run_module(["pytest", "-q", "-m", "gpu", "tests"])
-
-
-@dataclass(frozen=True)
-class Options:
-    """Which experiments, where, and what differs from their settings."""
-
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Experiments; those joined by + run at once."""
-    data: Path = Path(os.environ.get("MOEGS_DATA", "data"))
-    """Folder of the scenes."""
-    dnerf: str = "dnerf_mutant"
-    """The D-NeRF scene in it."""
-    out: Path = RESULTS
-    """Folder of tables and logs."""
-    runs: Path = Path("outputs/benchmark")
-    """Folder of runs."""
-    frames: tuple[int, int] | None = None
-    """First and last frame of the PanopticSports scene."""
-    budget: float | None = None
-    router_budget: float | None = None
-    seeds: tuple[int, ...] | None = None
-    methods: tuple[str, ...] | None = None
-    """Experts or students; mixtures are then of all of them, unless --mixtures names others."""
-    mixtures: tuple[str, ...] | None = None
-    expert_options: tuple[str, ...] | None = None
-    router_options: str | None = None
-    train_options: str | None = None
-    max_views: int | None = None
-    at_once: int | None = None
-    steps: int | None = None
-
-    def basketball(self, last_frame: int, more: str = "") -> dict[str, Any]:
-        """The PanopticSports scene up to a frame, and its folders."""
-        first, last = self.frames or (0, last_frame)
-        frames = f"--frames {first} {last} {more}".strip()
-        scene = Scene(self.data / "panoptic_basketball", "panoptic-data", frames)
-        return {"scene": scene} | self.folders("basketball")
-
-    def monocular(self, name: str) -> dict[str, Any]:
-        """A D-NeRF scene and its folders."""
-        return {"scene": Scene(self.data / name, "dnerf-data")} | self.folders(name)
-
-    def room(self) -> dict[str, Any]:
-        """The synthetic room of several cameras and its folders."""
-        return {"scene": Scene(self.data / "room", "panoptic-data")} | self.folders("room")
-
-    def folders(self, scene: str) -> dict[str, Any]:
-        """Where tables, images and runs of a scene are."""
-        out = self.out / scene
-        return {"results_dir": out, "images_dir": out, "output_dir": self.runs / scene}
-
-    def applied(self, benchmark: Any) -> Any:
-        """The benchmark with those of its settings that are given here."""
-        names = ("budget", "router_budget", "seeds", "methods", "mixtures", "expert_options")
-        names += ("router_options", "train_options", "max_views", "at_once", "steps")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if "methods" in given:
-            given.setdefault("mixtures", ())
-        if isinstance(benchmark, RouterVariants | Pruning):
-            given.pop("budget", None)  # Theirs is that of routers.
-        own = {each.name for each in fields(benchmark)}
-        return replace(benchmark, **{k: v for k, v in given.items() if k in own})
 
 
 def experiments(o: Options) -> dict[str, Experiment]:
@@ -154,6 +91,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "honest": _honest(o),
         "stacking_room": _stacking(o.room()),
         "stacking_basketball": _stacking(o.basketball(149), COLORS),
+        "growth": _growth(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
@@ -334,6 +272,40 @@ def _stacking(scene: dict[str, Any], more: str = "") -> Experiment:
         for mixed in ((EX4D, STG), (EX4D, STG, ED3D), methods)
     ]  # fmt: skip
     return _in_turns("gates corrected by copies that left cameras out, for N = 2, 3 and 4", *tables)
+
+
+def _growth(o: Options) -> Experiment:
+    """Thresholds of refinement, as they are and growing in small images, and resets of opacity, on
+    validation cameras of two scenes."""
+    densification = "--pipeline.model.recipe.densification"
+    published, scaled = (
+        f"{densification}.reference-pixels {pixels}" for pixels in (None, N3V_PIXELS)
+    )
+    low = f"{densification}.grow-grad2d 2e-4"
+    variants = [
+        f"{name}{budget}: {method} --budget {budget} {options}"
+        for budget in (0.15, 0.5)
+        for name, method, options in (
+            ("ex4dgs-published-", EX4D, published), ("ex4dgs-scaled-", EX4D, scaled),
+            ("stg-published-", STG, published), ("stg-scaled-", STG, scaled),
+            ("4dgaussians-", FOURD, ""), ("4dgaussians-scaled-", FOURD, f"{low} {scaled}"),
+            ("4dgaussians-no-resets-", FOURD, "--pipeline.model.recipe.reset-every None"),
+            ("ed3dgs-published-", ED3D, published), ("ed3dgs-scaled-", ED3D, scaled),
+        )
+    ]  # fmt: skip
+    chains = tuple(
+        (
+            Validation(
+                name="validation_growth", val_cameras=cameras, seeds=(0, 1), at_once=5, **scene,
+                train_options=more, variants=tuple(variants),
+            ),
+        )
+        for scene, cameras, more in (
+            (o.room(), (5, 7), ""), (o.basketball(49), VAL_CAMERAS, COLORS)
+        )
+    )  # fmt: skip
+    about = "when Gaussians are refined in small images, on validation cameras of two scenes"
+    return Experiment(about, (Step(chains, around=mps),))
 
 
 def _training_steps(

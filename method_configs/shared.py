@@ -22,6 +22,8 @@ prepare_nerfstudio_commands()
 
 ADAM_EPS = 1e-15
 """Of the Gaussian splatting literature; gradients of single Gaussians are tiny."""
+N3V_PIXELS = 1352 * 1014
+"""Of an image of N3V at half its size, for which most thresholds were published."""
 
 
 def adam(lr: float, schedule: LogLinearSchedulerConfig | None = None) -> dict[str, Any]:

@@ -53,13 +53,14 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "moegs-ex4dgs-n3v": {
         "expert.as_released": True, "recipe.as_released": True,
-        "recipe.error_prune.max_fraction": 1.0,
+        "recipe.error_prune.max_fraction": 1.0, "recipe.densification.reference_pixels": None,
         "dynamic_means.final_ratio": 1.0,
     },
     "moegs-ex4dgs-technicolor": {
         "expert.time_padding": 3, "recipe.densification.grow_grad2d": 2.5e-4,
         "recipe.dynamic_grow_grad2d": 8e-5, "recipe.conversion.every": 3777,
         "recipe.weight_displacement": 2e-4, "dynamic_opacities.lr": 1e-4,
+        "recipe.densification.reference_pixels": None,
         "dynamic_sh0.lr": 2.5e-4, "dynamic_shN.lr": 1.25e-5, "dynamic_opacity_centers.lr": 1e-3,
         "dynamic_opacity_log_widths.lr": 1e-3,
     },

@@ -4,6 +4,7 @@ Parameters and optimiser states are rewritten by gsplat's operations, and the op
 of gsplat's `DefaultStrategy` where they mean the same. When to act is up to each family's recipe.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,10 @@ class DensificationConfig:
     """Steps between two rounds."""
     grow_grad2d: float = 2e-4
     """Mean screen gradient, in units of half the image, from which a Gaussian is refined."""
+    reference_pixels: int | None = None
+    """Pixels of an image that `grow_grad2d` is meant for. In smaller images it grows by the ratio
+    of their sides: a Gaussian of a given size in pixels has gradients that much larger, and would
+    be refined beyond what the images show. None for the same threshold at every size."""
     grow_scale3d: float = 0.01
     """Fraction of the scene's extent above which a Gaussian is split rather than cloned."""
     prune_opa: float = 0.005
@@ -87,7 +92,8 @@ class Densifier:
     @torch.no_grad()
     def observe(self, render: RenderOutput, num_views: int) -> None:
         """Add the `screen_gradients` of a render that retained them."""
-        gradients, ids = screen_gradients(render, num_views), render.projected.ids
+        reference, ids = self.config.reference_pixels, render.projected.ids
+        gradients = screen_gradients(render, num_views, reference)
         if gradients is None:
             return
         for name, values in zip(SCREEN_STATISTICS, gradients, strict=True):
@@ -196,19 +202,21 @@ class Densifier:
 
 @torch.no_grad()
 def screen_gradients(
-    render: RenderOutput, num_views: int
+    render: RenderOutput, num_views: int, reference_pixels: int | None = None
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]] | None:
     """Screen gradients in units of half the image, summed over the cameras, and the number of
     cameras that see each Gaussian; None if the render retained none.
 
-    The loss is a mean over `num_views`; the gradients are those of one view's own loss.
+    The loss is a mean over `num_views`; the gradients are those of one view's own loss. Those of
+    images with fewer than `reference_pixels` are made smaller by the ratio of their sides.
     """
     gradient = render.screen_gradients
     if gradient is None:
         return None
     height, width = render.rgb.shape[1:3]
+    unit = 0.5 * num_views * math.sqrt(min(1.0, height * width / (reference_pixels or 1)))
     x, y = gradient.unbind(-1)
-    norms = torch.hypot(x * (0.5 * width * num_views), y * (0.5 * height * num_views))
+    norms = torch.hypot(x * (unit * width), y * (unit * height))
     is_visible = render.radii > 0
     norms *= is_visible
     if len(norms) == 1:  # Saves two launches per step.

@@ -215,8 +215,10 @@ class Ex4DGSRecipe(Recipe):
         """Collect the screen gradients and errors of both kinds of Gaussians."""
         num_views = sum(len(part.indices) for part in parts)
         kinds = slice(0, self.expert.num_static), slice(self.expert.num_static, None)
+        reference = self.config.densification.reference_pixels
         for part in parts:
-            screen, probes = screen_gradients(part.render, num_views), part.render.projected.probes
+            screen = screen_gradients(part.render, num_views, reference)
+            probes = part.render.projected.probes
             if screen is None or probes is None or probes.grad is None:
                 continue
             radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
