@@ -18,10 +18,11 @@ import tyro
 
 from benchmarks.quality.image_sheets import ERROR, ImageSheet, error, middle_index, run_images
 from benchmarks.trainings import Trainings, num_gpus
-from moegs_ns.engine.trainer import load_pipeline
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
 from moegs_ns.mixture.fuse import fused_image
+from moegs_ns.reports.analysis import flicker_rows
 from moegs_ns.reports.fusion import fused_psnr, measured, mixture_model
 from moegs_ns.reports.held_out import held_out
 from moegs_ns.reports.scores import score_run
@@ -38,6 +39,7 @@ VARIANTS = (
     f"refinement 3x3: {SHAPE}kernel-size 3",
     "smooth gates: moegs-router --pipeline.model.recipe.weight-gate-change 0.1",
 )
+FLICKER_PAIRS = 60
 FUSED = "volume-aware pixel router"
 """The variant that is also fused into one set of Gaussians."""
 
@@ -82,6 +84,7 @@ class RouterVariants(Trainings):
         run = open_run(self.variant(text, seed).folder)
         pipeline = load_pipeline(run)
         row = {"variant": name} | asdict(score_run(run, pipeline))
+        row["gate_change"] = gate_flicker(pipeline)
         print(f"{name}, seed {seed}: {row['psnr']:.2f} dB", flush=True)
         yield row
         index = middle_index(pipeline)
@@ -105,6 +108,13 @@ class RouterVariants(Trainings):
                 "variant": f"{name}, fused", "kind": "fused", "psnr": figures,
                 "reason": f"{', '.join(missing)}: only PSNR is measured of fused sets",
             }  # fmt: skip
+
+
+def gate_flicker(pipeline: MoegsPipeline) -> float | None:
+    """Change of the gates from frame to frame where nothing moves; None without such frames."""
+    rows = flicker_rows(pipeline, mixture_model(pipeline), FLICKER_PAIRS)
+    changes = {row["name"]: row["change"] for row in rows}
+    return changes.get("gates")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from moegs_ns.engine.trainer import FITTED_IMAGES, MoegsPipeline
 from moegs_ns.evaluation.baselines import BLURS
+from moegs_ns.evaluation.flicker import color_change, consecutive_pairs, gate_change
 from moegs_ns.evaluation.motion import Trajectories, analyse_motion
 from moegs_ns.evaluation.routing import RoutingFigures, fraction_reached, routing_maps
 from moegs_ns.evaluation.tables import Row
@@ -71,6 +72,35 @@ def routing_rows(
         if sums.pixels
     ]
     return by_image, regions
+
+
+@torch.no_grad()
+def flicker_rows(pipeline: MoegsPipeline, model: MixtureModel, num_pairs: int) -> list[Row]:
+    """How much the mixture, its experts, the true images and the gates change between consecutive
+    frames of a held-out camera, as means over the pixels that move in neither; none without such
+    frames."""
+    names = ["mixture", *model.config.expert_names, "truth", "gates"]
+    sums = torch.zeros(len(names), dtype=torch.float64)
+    pixels, pairs = 0, consecutive_pairs(pipeline.datamanager.eval_dataset.frame_table, num_pairs)
+    for pair in pairs:
+        views, targets, batches = zip(*(held_out(pipeline, index) for index in pair), strict=True)
+        renders = [model.mixture.render(view) for view in views]
+        first, second = (
+            torch.cat([render.rgb[None], render.images, target[None]])
+            for render, target in zip(renders, targets, strict=True)
+        )
+        gates = gate_change(renders[0].gates, renders[1].gates)
+        changes = torch.cat([color_change(first, second), gates[None]])
+        is_still = ~(batches[0]["is_moving"] | batches[1]["is_moving"])[..., 0]
+        pixels += int(is_still.sum())
+        sums += changes[:, is_still].double().sum(1).cpu()
+    if pixels == 0:
+        return []
+    means = (sums / pixels).tolist()
+    return [
+        {"name": name, "change": mean, "pairs": len(pairs), "pixels": pixels}
+        for name, mean in zip(names, means, strict=True)
+    ]
 
 
 def regions_of(is_moving: Bool[Tensor, "H W"]) -> dict[str, Bool[Tensor, "H W"]]:

@@ -10,7 +10,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.models.mixture_model import MixtureModel
-from moegs_ns.reports.analysis import experts_of, motion_rows, routing_rows
+from moegs_ns.reports.analysis import experts_of, flicker_rows, motion_rows, routing_rows
 from moegs_ns.reports.depth_consistency import depth_rows
 from moegs_ns.reports.images import save_routing, save_trajectories, save_usage
 from moegs_ns.reports.scores import write_table
@@ -34,7 +34,8 @@ class Analyse:
     times: int = 60
     """Times at which they are looked at, at most one per frame."""
     images: int = 60
-    """Held-out images whose routing is analysed, evenly spaced."""
+    """Held-out images whose routing is analysed, and pairs of consecutive ones whose flicker is
+    measured, evenly spaced."""
     depth_frames: int = 5
     """Times at which depth maps are compared."""
     depth_cameras: int = 8
@@ -70,6 +71,7 @@ class Analyse:
             usage, errors = routing_rows(pipeline, model, self.images)
             self._write("usage", usage)
             self._write("errors", errors)
+            self._write("flicker", flicker_rows(pipeline, model, self.images))
             save_usage(self.output_dir / "usage.png", usage, list(model.config.expert_names))
             save_routing(self.output_dir / "routing.png", pipeline, model, ROUTING_VIEWS)
 

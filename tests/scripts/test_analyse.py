@@ -39,6 +39,15 @@ def test_the_motion_of_each_expert_is_told(analysed: Path):
         assert row["speed"] is None or row["speed"] >= 0.0
 
 
+def test_flicker_is_told_where_nothing_moves(analysed: Path):
+    rows = {row["name"]: row for row in rows_of(analysed / "flicker.json")}
+    assert list(rows) == ["mixture", *NAMES, "truth", "gates"]
+    assert all(row["pairs"] > 0 and row["pixels"] > 0 for row in rows.values())
+    # A blend of images cannot change by more than they and its gates do.
+    moved = max(rows[name]["change"] for name in NAMES) + rows["gates"]["change"]
+    assert 0.0 < rows["mixture"]["change"] <= moved
+
+
 def test_depth_is_compared_among_training_cameras(analysed: Path):
     """The scene holds out one camera only, which has nothing to be compared with."""
     rows = rows_of(analysed / "depth_consistency.json")
