@@ -22,13 +22,14 @@ def image_metrics(
 ) -> tuple[dict[str, float], Float[Tensor, "H W 3"]]:
     """PSNR, SSIM, PSNR over moving pixels and, with weights at hand, LPIPS; and the ground truth.
 
-    `psnr_dynamic` is NaN where nothing moves.
+    There is no `psnr_dynamic` where nothing moves.
     """
     target, image = target_image(batch, rgb.device), quantize(rgb)
     metrics = {"psnr": float(psnr(image, target)), "ssim": float(ssim(image, target))}
     if "is_moving" in batch:
         mask = batch["is_moving"].to(rgb.device)
-        metrics["psnr_dynamic"] = float(psnr(image, target, mask))
+        if bool(mask.any()):
+            metrics["psnr_dynamic"] = float(psnr(image, target, mask))
     distance = lpips(image, target)
     if distance is not None:
         metrics["lpips"] = distance

@@ -56,6 +56,7 @@ def measured(pipeline: MoegsPipeline, max_views: int | None = None) -> Responsib
 
 def fused_psnr(pipeline: MoegsPipeline, responsibilities: list[Float[torch.Tensor, "_"]]) -> float:
     """Mean PSNR of the fused set over the held-out views, each at its own time."""
+    pipeline.datamanager.check_held_out()
     mixture, scores = mixture_model(pipeline).mixture, []
     for index in range(len(pipeline.datamanager.eval_dataset)):
         view, target, _ = held_out(pipeline, index)

@@ -159,7 +159,7 @@ def only_images(outputs: DataparserOutputs, indices: list[int]) -> DataparserOut
         outputs,
         image_filenames=[outputs.image_filenames[index] for index in indices],
         mask_filenames=None if masks is None else [masks[index] for index in indices],
-        cameras=outputs.cameras[torch.tensor(indices)],
+        cameras=outputs.cameras[torch.tensor(indices, dtype=torch.long)],
         metadata=metadata,
     )
 
