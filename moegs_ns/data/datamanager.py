@@ -38,7 +38,8 @@ from moegs_ns.training.losses import target_image
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
 Batch = dict[str, Any]
-"""nerfstudio's batch: `image`, `image_idx` and, for evaluation, `is_moving`."""
+"""nerfstudio's batch: `image`, `image_idx`, `mask` where the data have masks and, for evaluation,
+`is_moving`."""
 
 
 @dataclass
@@ -195,12 +196,14 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     def setup_train(self) -> None:
         """Decode the training images before training; other modes decode when one is read."""
         if self.test_mode == "val":
-            self.train_dataset.store.build()
+            self.train_dataset.read_all()
+            if self.train_dataset.masks is not None:
+                CONSOLE.log(self.train_dataset.masks.describe())
 
     def setup_eval(self) -> None:
         """Decode the evaluation images before training, not during it."""
         if self.test_mode == "val":
-            self.eval_dataset.store.build()
+            self.eval_dataset.read_all()
 
     def to(self, *args, **kwargs) -> "MoegsDataManager":
         """Serve images on another device from now on."""
@@ -243,6 +246,8 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         indices = self.sampler.next(step)
         # Read them from the cache on the device, from the prefetched batch, or from the store.
         batch = {"image": self._train_images.read(indices), "image_idx": indices}
+        if self.train_dataset.masks is not None:
+            batch["mask"] = self.train_dataset.masks.gather(indices).to(self._device)
         # Prefetch the next batch while this one is trained on.
         if not self._train_images.is_cached:
             self._train_images.expect(self.sampler.peek())
@@ -265,26 +270,32 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self.check_held_out()
         dataset = self.eval_dataset
         camera = _cameras_at(dataset.cameras, torch.tensor([index])).to(self._device)
-        mask = dataset.moving_mask(int(dataset.frame_table.camera_ids[index]))
+        moving = dataset.moving_mask(int(dataset.frame_table.camera_ids[index]))
         batch = {
             "image": torch.from_numpy(dataset.get_numpy_image(index)).to(self._device),
             "image_idx": index,
-            "is_moving": mask.to(self._device),
+            "is_moving": moving.to(self._device),
         }
+        if dataset.masks is not None:
+            batch["mask"] = dataset.masks[index].to(self._device)
         return camera, batch
 
     def some_training_images(self, count: int) -> Iterator[tuple[View, Float[Tensor, "H W 3"]]]:
-        """Views of at most `count` training images, the same ones at every call, and their ground
-        truth in [0, 1], on the device; each is read when it is asked for."""
+        """`training_image` of at most `count` images, the same ones at every call; each is read
+        when it is asked for."""
         order = torch.randperm(len(self.train_dataset), generator=torch.Generator().manual_seed(0))
         return map(self.training_image, order[:count].tolist())
 
     def training_image(self, index: int) -> tuple[View, Float[Tensor, "H W 3"]]:
-        """The view of one training image and its ground truth in [0, 1], on the device."""
+        """The view of one training image and its ground truth in [0, 1], NaN at pixels that do not
+        count, on the device."""
         dataset = self.train_dataset
         view = view_from_cameras(_cameras_at(dataset.cameras, torch.tensor([index])))
         image = torch.from_numpy(dataset.get_numpy_image(index)).to(self._device)
-        return view.to(self._device), target_image({"image": image}, self._device)
+        target = target_image({"image": image}, self._device)
+        if dataset.masks is not None:
+            target[~dataset.masks[index][..., 0].to(self._device)] = torch.nan
+        return view.to(self._device), target
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:
         """A random evaluation image."""

@@ -89,7 +89,7 @@ def measure_evidence(
 
     Args:
         images: views of one camera each with its number, on the mixture's device, and the ground
-            truth in [0, 1].
+            truth in [0, 1], NaN at pixels that do not count.
         recorded: the experts' images as the view's camera records them.
 
     Raises:
@@ -103,6 +103,7 @@ def measure_evidence(
         (rendered,) = rendered_views(mixture, [view], own_views)
         errors = (recorded(rendered.render.images, view) - target).square().mean(-1, keepdim=True)
         maps = torch.cat([torch.ones_like(errors), errors], dim=-1)
+        maps = torch.where(target[..., :1].isnan(), 0.0, maps)
         found = own_contributions(mixture, rendered, maps)
         for own, part, value, seen in zip(
             sums, rendered.gaussians, found, rendered.own_views, strict=True

@@ -136,6 +136,25 @@ def dycheck_scene(folder: Path, num_frames: int = 4) -> Path:
     return folder
 
 
+def masked_scene(folder: Path, outside: int = 0, **options) -> Path:
+    """`nerfstudio_scene` with masks: a column of pixels more counts in each image, from 9 on.
+    Where nothing counts, images have the value `outside`."""
+    scene = nerfstudio_scene(folder, **options)
+    meta = json.loads((scene / "transforms.json").read_text())
+    (scene / "masks").mkdir()
+    for number, frame in enumerate(meta["frames"]):
+        mask = np.zeros((16, 24), np.uint8)
+        mask[:, : 9 + number] = 255
+        frame["mask_path"] = f"masks/{number:04d}.png"
+        Image.fromarray(mask).save(scene / frame["mask_path"])
+        path = scene / frame["file_path"]
+        image = np.array(Image.open(path))
+        image[mask == 0] = outside
+        Image.fromarray(image).save(path)
+    (scene / "transforms.json").write_text(json.dumps(meta))
+    return scene
+
+
 def _ring_pose(angle: float) -> list[list[float]]:
     back = np.array([np.cos(angle), np.sin(angle), 0.6])
     back /= np.linalg.norm(back)
