@@ -21,6 +21,7 @@ from torch import Tensor
 
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
 from moegs_ns.data.calibration import check_scene, view_warning
+from moegs_ns.data.clock import Clock, clock_of
 from moegs_ns.data.frames.batches import LazySequence, TrainImages
 from moegs_ns.data.frames.dataset import (
     FrameDataset,
@@ -104,6 +105,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._val_outputs: DataparserOutputs | None = None
         self._views: View | None = None
         self._num_evaluation = 0
+        self._clock = Clock()
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)
@@ -128,10 +130,11 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
 
     def create_train_dataset(self) -> FrameDataset:
         """Training images without the validation cameras, with the metadata that models need."""
-        # Number cameras and frames, whichever parser the outputs come from.
-        outputs = split = with_image_ids(self.train_dataparser_outputs)
+        # Bring times to [0, 1], and number cameras and frames, whichever parser they come from.
+        self._clock = clock_of(self.train_dataparser_outputs, self.dataparser)
+        outputs = split = with_image_ids(self._clock.read(self.train_dataparser_outputs))
         self._check_cameras(split, is_training=True)
-        notes = [warn_without_times(split), split.metadata.get("note", "")]
+        notes = [warn_without_times(split), self._clock.note, split.metadata.get("note", "")]
         # Take the validation cameras out.
         if self.config.val_cameras:
             outputs, self._val_outputs = split_cameras(split, self.config.val_cameras)
@@ -161,7 +164,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         outputs, training = self._val_outputs, self.train_dataparser_outputs
         if outputs is None:
             outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
-            outputs = with_image_ids(outputs, training)
+            outputs = with_image_ids(self._clock.read(outputs), training)
             self._check_cameras(outputs, is_training=False)
         self._num_evaluation = len(outputs.image_filenames)
         # Inference scores nothing, and may show any camera.

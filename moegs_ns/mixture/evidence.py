@@ -51,7 +51,7 @@ class _Sums:
         """Add an image: contributions, and those times errors."""
         weights, errors = found.unbind(1)
         distances = (gaussians.means - view.positions[0]).norm(dim=1)
-        angles = gaussians.scales.amax(1) / distances.clamp(min=MIN_SIZE) + MIN_SIZE
+        angles = gaussians.scales.amax(1) / distances.clamp(min=1e-12) + MIN_SIZE
         ids = slice(None) if gaussians.ids is None else gaussians.ids
         camera = int(view.camera_ids[0])
         self.contributions.setdefault(camera, self.zeros.clone())[ids] += weights
