@@ -148,6 +148,8 @@ def figures_by_camera(
     errors: defaultdict[int, CameraError] = defaultdict(CameraError)
     for index in indices:
         camera, batch = item(index)
+        if "mask" in batch or dataset.masks is not None:
+            raise ValueError("This table knows no masks; name runs of data without them.")
         image = pipeline.model.get_outputs_for_camera(camera)["rgb"].clamp(0, 1)
         target = target_image(batch, pipeline.device)
         still = torch.zeros_like(target[..., :1], dtype=torch.bool)

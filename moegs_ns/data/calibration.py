@@ -13,6 +13,8 @@ _SKEWED = 1e-2
 """Largest error of the products of a rotation's columns; poses may be rounded to three digits."""
 _ONE_PLACE = 1e-7
 """Distance between cameras, as a fraction of that from the origin, that single precision loses."""
+_COARSEST = 1e-4
+"""Largest step of single precision where the cameras stand, as a fraction of the scene's extent."""
 _FEW = 0.05
 """Fraction of the initial points below which hardly any can be seen."""
 _MOST_POINTS = 10_000
@@ -45,6 +47,7 @@ def check_scene(outputs: DataparserOutputs, data: Path, *, is_training: bool) ->
     _require((focals > 0.0).all(0), names, "a focal length above 0", "another one")
     if is_training:
         _check_places(poses[:, :, 3], outputs)
+        _check_resolution(poses[:, :, 3], outputs)
 
 
 def check_rotations(rotations: Float[np.ndarray, "M 3 3"], names: list[str]) -> None:
@@ -92,7 +95,32 @@ def _check_places(positions: Float[np.ndarray, "M 3"], outputs: DataparserOutput
         place = ", ".join(f"{value:g}" for value in positions[0])
         raise ValueError(
             f"Expected cameras at different places, but all {count} stand at ({place}), from where "
-            "no depth can be told; calibrate them again."
+            "no depth can be told; calibrate them again, or, if only single precision has made "
+            "them equal, move the origin of the world to them."
+        )
+
+
+def _check_resolution(positions: Float[np.ndarray, "M 3"], outputs: DataparserOutputs) -> None:
+    """Raise if the cameras stand so far from the origin that single precision, in which parsers
+    hand poses on and everything is trained, loses what tells them apart."""
+    center = positions.mean(0)
+    extent = float(np.linalg.norm(positions - center, axis=1).max())
+    _require_fine(center, extent)
+    # Some parsers move the origin to the cameras, but only after they have rounded the poses.
+    transform = outputs.dataparser_transform.double().numpy()
+    origin = -transform[:, :3].T @ transform[:, 3]
+    _require_fine(origin, extent / (outputs.dataparser_scale or 1.0))
+
+
+def _require_fine(center: Float[np.ndarray, "3"], extent: float) -> None:
+    distance = float(np.abs(center).max())
+    step = float(np.spacing(np.float32(distance)))
+    if 0.0 < extent * _COARSEST < step:
+        place = ", ".join(f"{value:.0f}" for value in center)
+        raise ValueError(
+            f"Expected a world with its origin near the cameras, but they stand around ({place}), "
+            f"where single precision resolves steps of {step:.2g} only, for a scene of the extent "
+            f"{extent:.3g}; subtract this place from the positions of cameras and points alike."
         )
 
 

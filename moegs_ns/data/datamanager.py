@@ -1,16 +1,15 @@
 """The datamanager: multi-camera clips for training, single frames for evaluation."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
@@ -22,6 +21,8 @@ from torch import Tensor
 
 from moegs_ns.cameras import View, check_undistorted, view_from_cameras
 from moegs_ns.data.calibration import check_scene, view_warning
+from moegs_ns.data.clock import Clock, clock_of
+from moegs_ns.data.frames.batches import LazySequence, TrainImages
 from moegs_ns.data.frames.dataset import (
     FrameDataset,
     describe_val_cameras,
@@ -30,17 +31,16 @@ from moegs_ns.data.frames.dataset import (
     warn_without_times,
     with_image_ids,
 )
-from moegs_ns.data.frames.store import FrameStore
+from moegs_ns.data.overlap import drop_trained, nothing_held_out
 from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
-from moegs_ns.gaussians import cat_or_single
 from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.losses import target_image
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
-T = TypeVar("T")
 Batch = dict[str, Any]
-"""nerfstudio's batch: `image`, `image_idx` and, for evaluation, `is_moving`."""
+"""nerfstudio's batch: `image`, `image_idx`, `mask` where the data have masks and, for evaluation,
+`is_moving`."""
 
 
 @dataclass
@@ -104,6 +104,8 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
         self._views: View | None = None
+        self._num_evaluation = 0
+        self._clock = Clock()
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)
@@ -128,10 +130,11 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
 
     def create_train_dataset(self) -> FrameDataset:
         """Training images without the validation cameras, with the metadata that models need."""
-        # Number cameras and frames, whichever parser the outputs come from.
-        outputs = split = with_image_ids(self.train_dataparser_outputs)
+        # Bring times to [0, 1], and number cameras and frames, whichever parser they come from.
+        self._clock = clock_of(self.train_dataparser_outputs, self.dataparser)
+        outputs = split = with_image_ids(self._clock.read(self.train_dataparser_outputs))
         self._check_cameras(split, is_training=True)
-        notes = [warn_without_times(split), split.metadata.get("note", "")]
+        notes = [warn_without_times(split), self._clock.note, split.metadata.get("note", "")]
         # Take the validation cameras out.
         if self.config.val_cameras:
             outputs, self._val_outputs = split_cameras(split, self.config.val_cameras)
@@ -156,14 +159,27 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         return self._dataset(outputs)
 
     def create_eval_dataset(self) -> FrameDataset:
-        """The validation cameras where there are any, else the parser's held-out images."""
-        outputs = self._val_outputs
+        """The validation cameras where there are any, else the parser's held-out images; none that
+        are trained on."""
+        outputs, training = self._val_outputs, self.train_dataparser_outputs
         if outputs is None:
             outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
-            outputs = with_image_ids(outputs, self.train_dataparser_outputs)
+            outputs = with_image_ids(self._clock.read(outputs), training)
             self._check_cameras(outputs, is_training=False)
-        outputs.metadata["scene"] = self.train_dataparser_outputs.metadata["scene"]
+        self._num_evaluation = len(outputs.image_filenames)
+        # Inference scores nothing, and may show any camera.
+        if self.test_mode != "inference":
+            outputs, note = drop_trained(outputs, training)
+            if note:
+                CONSOLE.log(note)
+        outputs.metadata["scene"] = training.metadata["scene"]
         return self._dataset(outputs)
+
+    def check_held_out(self) -> None:
+        """Raise a ValueError if there are no held-out images to score."""
+        if len(self.eval_dataset) == 0:
+            reason = nothing_held_out(self._num_evaluation)
+            raise ValueError(f"Expected held-out images, but {reason}")
 
     def _check_cameras(self, outputs: DataparserOutputs, *, is_training: bool) -> None:
         """Refuse distorted images and impossible cameras, except in inference, which reads no
@@ -183,12 +199,14 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     def setup_train(self) -> None:
         """Decode the training images before training; other modes decode when one is read."""
         if self.test_mode == "val":
-            self.train_dataset.store.build()
+            self.train_dataset.read_all()
+            if self.train_dataset.masks is not None:
+                CONSOLE.log(self.train_dataset.masks.describe())
 
     def setup_eval(self) -> None:
         """Decode the evaluation images before training, not during it."""
         if self.test_mode == "val":
-            self.eval_dataset.store.build()
+            self.eval_dataset.read_all()
 
     def to(self, *args, **kwargs) -> "MoegsDataManager":
         """Serve images on another device from now on."""
@@ -231,6 +249,8 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         indices = self.sampler.next(step)
         # Read them from the cache on the device, from the prefetched batch, or from the store.
         batch = {"image": self._train_images.read(indices), "image_idx": indices}
+        if self.train_dataset.masks is not None:
+            batch["mask"] = self.train_dataset.masks.gather(indices).to(self._device)
         # Prefetch the next batch while this one is trained on.
         if not self._train_images.is_cached:
             self._train_images.expect(self.sampler.peek())
@@ -245,29 +265,40 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
     # ---- evaluation ----
 
     def eval_item(self, index: int) -> tuple[Cameras, Batch]:
-        """One evaluation camera [1] and its batch, on the device."""
+        """One evaluation camera [1] and its batch, on the device.
+
+        Raises:
+            ValueError: there are no evaluation images.
+        """
+        self.check_held_out()
         dataset = self.eval_dataset
         camera = _cameras_at(dataset.cameras, torch.tensor([index])).to(self._device)
-        mask = dataset.moving_mask(int(dataset.frame_table.camera_ids[index]))
+        moving = dataset.moving_mask(int(dataset.frame_table.camera_ids[index]))
         batch = {
             "image": torch.from_numpy(dataset.get_numpy_image(index)).to(self._device),
             "image_idx": index,
-            "is_moving": mask.to(self._device),
+            "is_moving": moving.to(self._device),
         }
+        if dataset.masks is not None:
+            batch["mask"] = dataset.masks[index].to(self._device)
         return camera, batch
 
     def some_training_images(self, count: int) -> Iterator[tuple[View, Float[Tensor, "H W 3"]]]:
-        """Views of at most `count` training images, the same ones at every call, and their ground
-        truth in [0, 1], on the device; each is read when it is asked for."""
+        """`training_image` of at most `count` images, the same ones at every call; each is read
+        when it is asked for."""
         order = torch.randperm(len(self.train_dataset), generator=torch.Generator().manual_seed(0))
         return map(self.training_image, order[:count].tolist())
 
     def training_image(self, index: int) -> tuple[View, Float[Tensor, "H W 3"]]:
-        """The view of one training image and its ground truth in [0, 1], on the device."""
+        """The view of one training image and its ground truth in [0, 1], NaN at pixels that do not
+        count, on the device."""
         dataset = self.train_dataset
         view = view_from_cameras(_cameras_at(dataset.cameras, torch.tensor([index])))
         image = torch.from_numpy(dataset.get_numpy_image(index)).to(self._device)
-        return view.to(self._device), target_image({"image": image}, self._device)
+        target = target_image({"image": image}, self._device)
+        if dataset.masks is not None:
+            target[~dataset.masks[index][..., 0].to(self._device)] = torch.nan
+        return view.to(self._device), target
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:
         """A random evaluation image."""
@@ -275,6 +306,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
 
     def next_eval_image(self, step: int) -> tuple[Cameras, Batch]:
         """A random evaluation image; all come once before one comes again."""
+        self.check_held_out()
         if not self.eval_unseen_cameras:
             self.eval_unseen_cameras = list(range(len(self.eval_dataset)))
         self.eval_count += 1
@@ -306,63 +338,6 @@ def _cameras_at(cameras: Cameras, indices: torch.Tensor) -> Cameras:
     return chosen
 
 
-class TrainImages:
-    """Batches of a frame store on one device, with bounded memory.
-
-    On a GPU, images that fit into `cache_gb` are kept there as uint8. Otherwise every batch is
-    read from the memory maps, and the next batch is prefetched in the background.
-    """
-
-    def __init__(self, store: FrameStore, device: torch.device, cache_gb: float) -> None:
-        self.store = store
-        self.device = device
-        self._cache_gb = cache_gb
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="moegs-prefetch")
-        self._expected: tuple[list[int], Future[Tensor]] | None = None
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether all images are on the device."""
-        return self.cache is not None
-
-    def read(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
-        """Images on the device, to be read only."""
-        if self.cache is not None:
-            # Slices, because a tensor of indices would have to be copied to the device first.
-            return cat_or_single([self.cache[index : index + 1] for index in indices.tolist()])
-        expected, self._expected = self._expected, None
-        if expected is not None and expected[0] == indices.tolist():
-            images = expected[1].result()
-        else:
-            images = self._gather(indices)
-        return images.to(self.device, non_blocking=True)
-
-    def expect(self, indices: Int[Tensor, "V"]) -> None:
-        """Prefetch the batch that is probably read next."""
-        if self.cache is None:
-            self._expected = (indices.tolist(), self._pool.submit(self._gather, indices))
-
-    def _gather(self, indices: Int[Tensor, "V"]) -> UInt8[Tensor, "V H W 3"]:
-        images = self.store.gather(indices)
-        return images.pin_memory() if self.device.type == "cuda" else images
-
-    @cached_property
-    def cache(self) -> UInt8[Tensor, "M H W 3"] | None:
-        """All images on the device where they fit, from the first read on."""
-        if self.device.type != "cuda" or len(set(self.store.sizes)) != 1:
-            return None
-        free, _ = torch.cuda.mem_get_info(self.device)
-        # Half of the memory stays free for the Gaussians, their gradients and optimisers.
-        if self.store.num_bytes > min(self._cache_gb * 1e9, 0.5 * free):
-            return None
-        width, height = self.store.sizes[0]
-        shape = (len(self.store), height, width, 3)
-        cache = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for index in range(len(self.store)):
-            cache[index] = self.store.gather(torch.tensor([index]))[0].to(self.device)
-        return cache
-
-
 def _frustums(cameras: Cameras) -> Frustums:
     cameras = replace(cameras, metadata=None)
     return Frustums(
@@ -371,16 +346,3 @@ def _frustums(cameras: Cameras) -> Frustums:
         width=int(cameras.width[0, 0]),
         height=int(cameras.height[0, 0]),
     )
-
-
-class LazySequence(Sequence, Generic[T]):
-    """Stands for the lists that nerfstudio expects; each item is read when it is accessed."""
-
-    def __init__(self, length: int, read: Callable[[int], T]) -> None:
-        self._length, self._read = length, read
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> T:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._read(range(self._length)[index])

@@ -3,6 +3,7 @@
 import copy
 import gc
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 import tyro
 import yaml
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
@@ -27,7 +29,9 @@ from moegs_ns.engine.run_files import (
     write_before_finish,
     write_record,
 )
+from moegs_ns.engine.scoring import score_images
 from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
+from moegs_ns.evaluation.averages import averages
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModel
@@ -121,9 +125,29 @@ class MoegsPipeline(VanillaPipeline):
 
     def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """nerfstudio's means over all evaluation images, after what they are compared with is
-        fitted on training images."""
+        fitted on training images.
+
+        Raises:
+            ValueError: nothing is held out.
+        """
+        self.datamanager.check_held_out()
         self.model.begin_evaluation(self.datamanager.some_training_images(FITTED_IMAGES))
         return super().get_average_eval_image_metrics(*args, **kwargs)
+
+    @torch.no_grad()
+    def get_average_image_metrics(
+        self,
+        data_loader: Iterable[tuple[Cameras, dict[str, Any]]],
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, float]:
+        """See nerfstudio, whose means expect every image to have every figure, and `averages`."""
+        self.eval()
+        figures = score_images(self.model, data_loader, image_prefix, output_path)
+        self.train()
+        return averages(figures, with_spread=get_std)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; all names and shapes but the number of Gaussians must match."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moegs_ns.evaluation.image_metrics import decibels, image_metrics, quantize
 from moegs_ns.mixture.mixture import blurred
-from moegs_ns.training.losses import target_image
+from moegs_ns.training.losses import mask_of, masked, target_image
 
 FUSED = "fused"
 """Output that shows all experts as one set of Gaussians, once `moegs fuse --keep` was run."""
@@ -34,11 +34,14 @@ def mixture_metrics(
     """
     metrics, images = image_metrics(outputs["rgb"], batch)[0], {}
     target = target_image(batch, outputs["rgb"].device)
+    mask = mask_of(batch, target.device)
     images["img"] = torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)
     for name in names:
         own, _ = image_metrics(outputs[f"rgb_{name}"], batch)
         metrics |= {f"{key}_{name}": value for key, value in own.items()}
-        metrics[f"gate_{name}"] = float(outputs[f"gate_{name}"].mean())
+        gate = outputs[f"gate_{name}"]
+        if mask is None or bool(mask.any()):
+            metrics[f"gate_{name}"] = float((gate if mask is None else gate[mask]).mean())
         images[f"expert_{name}"] = outputs[f"rgb_{name}"].clamp(0, 1)
         images[f"gate_{name}"] = outputs[f"gate_{name}"].expand(-1, -1, 3)
     if FUSED in outputs:
@@ -68,11 +71,16 @@ def baseline_metrics(
     for name, image in blends.items():
         own, _ = image_metrics(image, batch)
         metrics |= {f"{figure}_{name}": value for figure, value in own.items()}
-    target = target_image(batch, images.device)
-    errors = squared_error(images, target) / 3.0
+    target, mask = target_image(batch, images.device), mask_of(batch, images.device)
+    if mask is None:
+        mask = torch.ones_like(target[..., :1], dtype=torch.bool)
+    if not bool(mask.any()):
+        return metrics
+    # Pixels that do not count have no errors that a blur could spread.
+    errors = squared_error(masked(images, mask), masked(target, mask)) / 3.0
     for blur in (0, *BLURS):
         name = f"psnr_oracle_{blur}" if blur else "psnr_oracle"
-        metrics[name] = float(decibels(oracle_errors(errors, blur).mean()))
+        metrics[name] = float(decibels(oracle_errors(errors, blur)[mask[..., 0]].mean()))
     return metrics
 
 
@@ -103,7 +111,8 @@ def fit_constant_weights(
     """Weights, none negative and 1 in sum, of the blend with the smallest squared error.
 
     Args:
-        pairs: the experts' images and the ground truth of each training image.
+        pairs: the experts' images and the ground truth of each training image, which is NaN at
+            pixels that do not count.
 
     Raises:
         ValueError: there are none.
@@ -111,7 +120,7 @@ def fit_constant_weights(
     products: Tensor | None = None
     for images, target in pairs:
         # Weights sum to 1, so the blend's error is that of the experts' errors: w' (E E') w.
-        errors = (images - target).flatten(1).double()
+        errors = torch.where(target.isnan(), 0.0, images - target).flatten(1).double()
         products = errors @ errors.T + (0.0 if products is None else products)
     if products is None:
         raise ValueError("Constant weights are fitted on training images, got none.")

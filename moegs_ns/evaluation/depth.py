@@ -20,7 +20,7 @@ from moegs_ns.mixture.fuse import fused_parts
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import VolumeMixture, cull_near
 from moegs_ns.splatting import project_experts, render
-from moegs_ns.splatting.projection import MEDIAN_TRANSMITTANCE, NEAR
+from moegs_ns.splatting.projection import MEDIAN_TRANSMITTANCE
 from moegs_ns.splatting.rendering import backend_for, merge_projections
 
 SOLID = 1.0 - MEDIAN_TRANSMITTANCE
@@ -142,7 +142,7 @@ def _depth_of_parts(
     """Of a mixture's parts as one set, in a view of one camera."""
     pairs = zip(parts, mixture.near, strict=True)
     joint = Gaussians.cat([cull_near(part, view, near) for part, near in pairs])
-    return depth.of_set(joint, view, NEAR)
+    return depth.of_set(joint, view, min(mixture.near))
 
 
 @dataclass(frozen=True, eq=False)

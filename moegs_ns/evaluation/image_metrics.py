@@ -11,7 +11,14 @@ from jaxtyping import Bool, Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from moegs_ns.training.losses import structural_similarity, target_image
+from moegs_ns.training.losses import (
+    WINDOW,
+    mask_of,
+    masked,
+    similarity_map,
+    structural_similarity,
+    target_image,
+)
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 """File of torchvision's AlexNet, the trunk of LPIPS."""
@@ -22,22 +29,35 @@ def image_metrics(
 ) -> tuple[dict[str, float], Float[Tensor, "H W 3"]]:
     """PSNR, SSIM, PSNR over moving pixels and, with weights at hand, LPIPS; and the ground truth.
 
-    `psnr_dynamic` is NaN where nothing moves.
+    With a mask only its pixels count, and the others are black in both images: PSNR is that of the
+    pixels that count, SSIM the mean of its map there, and LPIPS that of the whole image. There is
+    no `psnr_dynamic` where nothing that counts moves, and no figure where nothing counts.
     """
-    target, image = target_image(batch, rgb.device), quantize(rgb)
-    metrics = {"psnr": float(psnr(image, target)), "ssim": float(ssim(image, target))}
+    truth, mask = target_image(batch, rgb.device), mask_of(batch, rgb.device)
+    if mask is not None and not bool(mask.any()):
+        return {}, truth
+    image, target = masked(quantize(rgb), mask), masked(truth, mask)
+    metrics = {"psnr": float(psnr(image, target, mask))}
+    if mask is None or bool(away_from_border(mask).any()):
+        metrics["ssim"] = float(ssim(image, target, mask))
     if "is_moving" in batch:
-        mask = batch["is_moving"].to(rgb.device)
-        metrics["psnr_dynamic"] = float(psnr(image, target, mask))
+        moving = batch["is_moving"].to(rgb.device)
+        moving = moving if mask is None else moving & mask
+        if bool(moving.any()):
+            metrics["psnr_dynamic"] = float(psnr(image, target, moving))
     distance = lpips(image, target)
     if distance is not None:
         metrics["lpips"] = distance
-    return metrics, target
+    return metrics, truth
 
 
-def scalar_psnr(rgb: Float[Tensor, "*s 3"], target: Float[Tensor, "*s 3"]) -> Float[Tensor, ""]:
+def scalar_psnr(
+    rgb: Float[Tensor, "*s 3"],
+    target: Float[Tensor, "*s 3"],
+    mask: Bool[Tensor, "*s 1"] | None = None,
+) -> Float[Tensor, ""]:
     """PSNR of the training image, for logs."""
-    return psnr(rgb.detach().clamp(0.0, 1.0), target)
+    return psnr(rgb.detach().clamp(0.0, 1.0), target, mask)
 
 
 def quantize(image: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -62,9 +82,23 @@ def decibels(error: Float[Tensor, "*e"]) -> Float[Tensor, "*e"]:
     return -10.0 * torch.log10(error)
 
 
-def ssim(pred: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
-    """Structural similarity with the window of `losses.structural_similarity`."""
-    return structural_similarity(pred[None], target[None])[0]
+def ssim(
+    pred: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"],
+    mask: Bool[Tensor, "H W 1"] | None = None,
+) -> Float[Tensor, ""]:
+    """Structural similarity with the window of `losses.structural_similarity`, over the masked
+    pixels away from the border; windows reach beyond the mask."""
+    if mask is None:
+        return structural_similarity(pred[None], target[None])[0]
+    return similarity_map(pred[None], target[None])[0][away_from_border(mask)].mean()
+
+
+def away_from_border(mask: Bool[Tensor, "H W 1"]) -> Bool[Tensor, "H W 1"]:
+    """The pixels of a mask whose windows of SSIM lie within the image."""
+    edge, inside = WINDOW // 2, torch.zeros_like(mask)
+    inside[edge : len(mask) - edge, edge : mask.shape[1] - edge] = True
+    return mask & inside
 
 
 def lpips_weights_path() -> Path:

@@ -22,6 +22,9 @@ INITIAL_OPACITY = 0.1
 SMALLEST_SCALE = 1e-6
 LARGEST_SCALE = 0.1
 """Bounds of the initial size of a Gaussian, as fractions of the scene's extent."""
+SMALLEST_NEAR = 0.005
+"""Smallest distance of the near plane, as a fraction of the scene's extent, of scenes whose extent
+is so small that gsplat's default would hide them."""
 
 
 @dataclass
@@ -231,8 +234,9 @@ class Expert(nn.Module):
 
 
 def near_plane(config: ExpertConfig, scene: SceneInfo) -> float:
-    """Distance of an expert's near plane in world units."""
-    return max(NEAR, config.near * scene.extent)
+    """Distance of an expert's near plane in world units; above 0, and in proportion to the scene's
+    extent where the world's unit is large."""
+    return max(min(NEAR, SMALLEST_NEAR * scene.extent), config.near * scene.extent)
 
 
 def within(gaussians: Gaussians, box: OrientedBox | None) -> Gaussians:

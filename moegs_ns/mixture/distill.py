@@ -16,6 +16,7 @@ from moegs_ns.training.losses import (
     PhotometricErrors,
     Supervision,
     TrainingRender,
+    masked,
     photometric_loss,
 )
 from moegs_ns.training.optimizers import scaled_steps
@@ -109,6 +110,7 @@ class Distillation(Supervision):
         losses = []
         for part in parts:
             targets = self.teacher(part)
+            targets = replace(targets, image=masked(targets.image, part.mask))
             self._observe(part, targets)
             loss = distilled_loss(part.image, part.target, targets, self.lam(step), **options)
             losses.append(loss * (len(part.indices) / num_views))
@@ -116,7 +118,11 @@ class Distillation(Supervision):
 
     @torch.no_grad()
     def _observe(self, part: TrainingRender, targets: TeacherTargets) -> None:
-        errors = (targets.image - part.target).square().mean(dim=(1, 2, 3)).sum()
+        errors = (targets.image - part.target).square().mean(dim=(1, 2, 3))
+        if part.mask is not None:
+            # Both are black elsewhere.
+            errors = errors / part.mask.float().mean(dim=(1, 2, 3)).clamp(min=1e-6)
+        errors = errors.sum()
         gates = errors.new_zeros(()) if targets.gate is None else targets.gate.mean((1, 2, 3)).sum()
         # Summed on the device: reading them would synchronise with the host.
         self._sums = self._sums.to(errors) + torch.stack([errors, gates])

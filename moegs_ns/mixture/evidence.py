@@ -51,7 +51,7 @@ class _Sums:
         """Add an image: contributions, and those times errors."""
         weights, errors = found.unbind(1)
         distances = (gaussians.means - view.positions[0]).norm(dim=1)
-        angles = gaussians.scales.amax(1) / distances.clamp(min=MIN_SIZE) + MIN_SIZE
+        angles = gaussians.scales.amax(1) / distances.clamp(min=1e-12) + MIN_SIZE
         ids = slice(None) if gaussians.ids is None else gaussians.ids
         camera = int(view.camera_ids[0])
         self.contributions.setdefault(camera, self.zeros.clone())[ids] += weights
@@ -89,7 +89,7 @@ def measure_evidence(
 
     Args:
         images: views of one camera each with its number, on the mixture's device, and the ground
-            truth in [0, 1].
+            truth in [0, 1], NaN at pixels that do not count.
         recorded: the experts' images as the view's camera records them.
 
     Raises:
@@ -103,6 +103,7 @@ def measure_evidence(
         (rendered,) = rendered_views(mixture, [view], own_views)
         errors = (recorded(rendered.render.images, view) - target).square().mean(-1, keepdim=True)
         maps = torch.cat([torch.ones_like(errors), errors], dim=-1)
+        maps = torch.where(target[..., :1].isnan(), 0.0, maps)
         found = own_contributions(mixture, rendered, maps)
         for own, part, value, seen in zip(
             sums, rendered.gaussians, found, rendered.own_views, strict=True

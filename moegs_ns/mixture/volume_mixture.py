@@ -140,7 +140,7 @@ def joint_composite(
     culled = [cull_near(part, view, plane) for part, plane in zip(parts, near, strict=True)]
     one_hot = torch.eye(len(parts), device=background.device)
     owners = torch.cat([one_hot[k].expand(len(part), -1) for k, part in enumerate(culled)])
-    joint = render(Gaussians.cat(culled), view, owners)
+    joint = render(Gaussians.cat(culled), view, owners, near=min(near))
     return composite(joint.rgb, joint.alpha, background)[0], joint
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
@@ -35,7 +35,13 @@ from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
 from moegs_ns.training.honest import HonestConfig, LeftOut, honest_rows
-from moegs_ns.training.losses import TrainingRender, target_image
+from moegs_ns.training.losses import (
+    TrainingRender,
+    mask_of,
+    masked,
+    mean_absolute_error,
+    target_image,
+)
 from moegs_ns.training.samplers import Sampler
 
 
@@ -183,9 +189,9 @@ class ExpertModel(GaussianModel):
         return {"rgb": image[0], "depth": output.depth[0], "accumulation": output.alpha[0]}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        target = target_image(batch, self.device)
+        target, mask = target_image(batch, self.device), mask_of(batch, self.device)
         return {
-            "psnr": scalar_psnr(outputs["rgb"], target),
+            "psnr": scalar_psnr(outputs["rgb"], target, mask),
             "gaussian_count": self.expert.num_gaussians,
             **self.corrections.report(),
         }
@@ -197,14 +203,15 @@ class ExpertModel(GaussianModel):
         metrics_dict: dict[str, Any] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of the recipe; of an evaluation image the plain L1."""
-        target = target_image(batch, self.device)
+        target, mask = target_image(batch, self.device), mask_of(batch, self.device)
         if "parts" not in outputs:
-            return {"l1": (outputs["rgb"] - target).abs().mean()}
-        indices = batch["image_idx"]
-        self._parts = [
-            TrainingRender(output, view, image, rows_of(target, rows), indices[rows])
-            for output, view, image, rows in outputs["parts"]
-        ]
+            return {"l1": mean_absolute_error(outputs["rgb"], target, mask)}
+        indices, target = batch["image_idx"], masked(target, mask)
+        self._parts = []
+        for output, view, image, rows in outputs["parts"]:
+            own = None if mask is None else rows_of(mask, rows)
+            images = masked(image, own), rows_of(target, rows)
+            self._parts.append(TrainingRender(output, view, *images, indices[rows], own))
         losses = self.recipe.loss_terms(self.step, self._parts)
         return losses | self.corrections.loss_terms() if self.corrections.is_on else losses
 
@@ -242,7 +249,7 @@ def in_batch_order(
     return torch.stack([apart[index] for index in torch.cat(list(rows)).argsort().tolist()])
 
 
-def rows_of(images: Float[Tensor, "V H W 3"], rows: Int[Tensor, "C"]) -> Float[Tensor, "C H W 3"]:
+def rows_of(images: Shaped[Tensor, "V H W D"], rows: Int[Tensor, "C"]) -> Shaped[Tensor, "C H W D"]:
     """Some images of a batch; rows stay on the CPU, as uploading them would synchronise."""
     if len(rows) == len(images):
         return images

@@ -37,7 +37,7 @@ from moegs_ns.routers import VolumeRouterConfig
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.honest import HonestGatesConfig
-from moegs_ns.training.losses import TrainingRender, target_image
+from moegs_ns.training.losses import TrainingRender, mask_of, masked, target_image
 
 
 @dataclass
@@ -228,12 +228,13 @@ class JointModel(MixtureModel):
         """See base; also the experts' own terms."""
         if "parts" not in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
-        target = target_image(batch, self.device)
+        mask = mask_of(batch, self.device)
+        target = masked(target_image(batch, self.device), mask)
         self._parts = [
-            TrainingRender(output, view, image, target, batch["image_idx"])
+            TrainingRender(output, view, masked(image, mask), target, batch["image_idx"], mask)
             for output, view, image in outputs["parts"]
         ]
-        image, gates = outputs["rgb"][0], outputs["gates"]
+        image, gates = masked(outputs["rgb"], mask)[0], outputs["gates"]
         return self.recipe.loss_terms(self.step, self._parts, image, gates)
 
     def size_report(self) -> str:

@@ -38,11 +38,7 @@ from moegs_ns.models.base import (
     scene_of,
 )
 from moegs_ns.models.camera_corrections import ExpertCorrections
-from moegs_ns.models.expert_loading import (
-    finish_experts,
-    load_experts,
-    load_mixture,
-)
+from moegs_ns.models.expert_loading import finish_experts, load_experts, load_mixture
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
     ExpertSource,
@@ -62,16 +58,12 @@ from moegs_ns.models.stacking import (
     prepare_stacking,
 )
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
-from moegs_ns.runs.checkpoint import (
-    configured_frames,
-    run_of,
-    training_record,
-)
+from moegs_ns.runs.checkpoint import configured_frames, run_of, training_record
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import SceneInfo
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.honest import HonestGatesConfig
-from moegs_ns.training.losses import target_image
+from moegs_ns.training.losses import mask_of, masked, mean_absolute_error, target_image
 from moegs_ns.training.optimizers import scaled_steps
 
 ANY_SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
@@ -367,7 +359,8 @@ class MixtureModel(GaussianModel):
         return outputs
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        return {"psnr": scalar_psnr(outputs["rgb"], target_image(batch, self.device))}
+        target, mask = target_image(batch, self.device), mask_of(batch, self.device)
+        return {"psnr": scalar_psnr(outputs["rgb"], target, mask)}
 
     def get_loss_dict(
         self,
@@ -376,10 +369,11 @@ class MixtureModel(GaussianModel):
         metrics_dict: dict[str, Any] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of the recipe; of an evaluation image the plain L1."""
-        target = target_image(batch, self.device)
+        target, mask = target_image(batch, self.device), mask_of(batch, self.device)
         if not self.training:
-            return {"l1": (outputs["rgb"] - target).abs().mean()}
-        return self.recipe.loss_terms(outputs["rgb"][0], target[0], outputs["gates"])
+            return {"l1": mean_absolute_error(outputs["rgb"], target, mask)}
+        rgb, target = (masked(image, mask)[0] for image in (outputs["rgb"], target))
+        return self.recipe.loss_terms(rgb, target, outputs["gates"])
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

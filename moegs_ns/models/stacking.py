@@ -363,7 +363,8 @@ def unseen_pixels(
     sigma = mixture.gate_config.blur * view.height
     columns = blurred(columns.movedim(-1, 1), sigma).movedim(1, -1)
     images = model.corrections.recorded(render.images, view)
-    chosen = torch.randperm(view.height * view.width, generator=generator)[:PIXELS_PER_IMAGE]
+    counting = torch.nonzero(~target[..., 0].flatten().isnan())[:, 0].cpu()
+    chosen = counting[torch.randperm(len(counting), generator=generator)[:PIXELS_PER_IMAGE]]
     chosen = chosen.to(target.device)
     return UnseenPixels(
         images.flatten(1, 2)[:, chosen],

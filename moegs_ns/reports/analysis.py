@@ -16,6 +16,7 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.base import Expert
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import evenly_spaced, held_out
+from moegs_ns.training.losses import mask_of, masked
 
 GRID = 3
 """Images are divided into this many rows and columns of regions."""
@@ -58,14 +59,19 @@ def routing_rows(
     for index in evenly_spaced(len(dataset), num_images):
         view, target, batch = held_out(pipeline, index)
         render = model.mixture.render(view)
-        maps = routing_maps(render.images, render.gates, render.rgb, target, model.constant_weights)
+        counting = mask_of(batch, target.device)
+        shown = (render.images, render.rgb, target)
+        images, rgb, target = (masked(image, counting) for image in shown)
+        maps = routing_maps(images, render.gates, rgb, target, model.constant_weights)
         for region, mask in regions_of(batch["is_moving"][..., 0]).items():
-            sums = maps.sum(mask)
+            sums = maps.sum(mask if counting is None else mask & counting[..., 0])
             by_region[region] = by_region[region] + sums if region in by_region else sums
             if region == "all":
                 frame = int(dataset.frame_table.frame_ids[index])
                 camera = int(dataset.frame_table.camera_ids[index])
-                by_image.append({"frame": frame, "camera": camera} | routing_row(sums, names))
+                row = {"frame": frame, "camera": camera}
+                if sums.pixels:
+                    by_image.append(row | routing_row(sums, names))
     regions = [
         {"region": region, "pixels": int(sums.pixels)} | routing_row(sums, names)
         for region, sums in by_region.items()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -30,7 +31,7 @@ from moegs_ns.runs.checkpoint import (
     model_state,
 )
 from moegs_ns.runs.compact import ROWS, encode_state, is_compact
-from moegs_ns.training.losses import target_image
+from moegs_ns.training.losses import mask_of, target_image
 
 COMPACT_RECORD = "compact.json"
 """File in a compact run's folder that says what it saves and what that costs."""
@@ -194,5 +195,7 @@ def render_views(
         camera, batch = pipeline.datamanager.eval_item(index)
         rgb = quantize(pipeline.model.get_outputs_for_camera(camera)["rgb"])
         images.append((255.0 * rgb).round().byte().cpu())
-        scores.append(float(psnr(rgb, target_image(batch, rgb.device))))
-    return images, fmean(scores)
+        mask = mask_of(batch, rgb.device)
+        if mask is None or bool(mask.any()):
+            scores.append(float(psnr(rgb, target_image(batch, rgb.device), mask)))
+    return images, fmean(scores or [math.nan])

@@ -1,5 +1,6 @@
 """The fused set of a mixture's run: its responsibilities and its PSNR."""
 
+import math
 from pathlib import Path
 from statistics import fmean
 
@@ -14,6 +15,7 @@ from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
 from moegs_ns.mixture.volume_mixture import refuse_shading
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import held_out
+from moegs_ns.training.losses import mask_of
 
 
 def mixture_model(pipeline: MoegsPipeline, path: Path | None = None) -> MixtureModel:
@@ -56,8 +58,12 @@ def measured(pipeline: MoegsPipeline, max_views: int | None = None) -> Responsib
 
 def fused_psnr(pipeline: MoegsPipeline, responsibilities: list[Float[torch.Tensor, "_"]]) -> float:
     """Mean PSNR of the fused set over the held-out views, each at its own time."""
+    pipeline.datamanager.check_held_out()
     mixture, scores = mixture_model(pipeline).mixture, []
     for index in range(len(pipeline.datamanager.eval_dataset)):
-        view, target, _ = held_out(pipeline, index)
-        scores.append(float(psnr(quantize(fused_image(mixture, responsibilities, view)), target)))
-    return fmean(scores)
+        view, target, batch = held_out(pipeline, index)
+        mask = mask_of(batch, target.device)
+        image = quantize(fused_image(mixture, responsibilities, view))
+        if mask is None or bool(mask.any()):
+            scores.append(float(psnr(image, target, mask)))
+    return fmean(scores or [math.nan])

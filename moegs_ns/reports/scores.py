@@ -40,7 +40,8 @@ class Score:
     psnr: float
     psnr_std: float
     psnr_dynamic: float
-    """Over held-out pixels whose ground truth varies over time; NaN where nothing moves."""
+    """Over held-out pixels whose ground truth varies over time, a mean over the images that have
+    such pixels; NaN where nothing moves."""
     ssim: float
     lpips: float | None
     gaussians: int
@@ -68,6 +69,8 @@ class Score:
     psnr_oracle_32: float | None = None
     expert_seconds: float | None = None
     """Sum of the training times of a mixture's experts, as its own training found them."""
+    images_dynamic: int | None = None
+    """Held-out images with pixels that move."""
     run: str = ""
     """Folder of the run as it was named."""
     reason: str = ""
@@ -102,7 +105,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         kind=_kind(run),
         psnr=metrics["psnr"],
         psnr_std=metrics["psnr_std"],
-        psnr_dynamic=metrics.get("psnr_dynamic", float("nan")),
+        psnr_dynamic=metrics.get("psnr_dynamic", math.nan),
         ssim=metrics["ssim"],
         lpips=metrics.get("lpips"),
         gaussians=parameters.num_gaussians,
@@ -120,9 +123,16 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         psnr_oracle_16=metrics.get("psnr_oracle_16"),
         psnr_oracle_32=metrics.get("psnr_oracle_32"),
         expert_seconds=record.get("expert_seconds"),
+        images_dynamic=images_with(metrics, "psnr_dynamic"),
         run=str(run.config_path.parent),
     )
     return replace(score, reason=_missing(score))
+
+
+def images_with(averages: dict[str, float], name: str) -> int:
+    """Number of images that have a figure, of which these are the means over images."""
+    count = averages["images"] if name in averages else 0
+    return int(averages.get(f"{name}_images", count))
 
 
 @torch.no_grad()

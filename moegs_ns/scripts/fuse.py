@@ -50,6 +50,8 @@ class Fuse:
         run = open_run(self.run)
         pipeline = load_pipeline(run)
         model = mixture_model(pipeline, self.run)
+        if self.measure:
+            pipeline.datamanager.check_held_out()
         responsibilities = stored_or_measured(pipeline, self.max_views)
         if self.keep:
             store_responsibilities(run, responsibilities)

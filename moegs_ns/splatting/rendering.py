@@ -189,9 +189,9 @@ def project(
 ) -> ProjectedGaussians:
     """Project one set of Gaussians to all cameras of a view and evaluate its colours.
 
-    Gaussians nearer than `near` world units are culled. Differentiable. Never synchronises with the
-    host on a GPU, so it can be captured in a CUDA graph; hence it does not check that all cameras
-    show one time.
+    Gaussians nearer than `near` world units (above 0) are culled. Differentiable. Never
+    synchronises with the host on a GPU, so it can be captured in a CUDA graph; hence it does not
+    check that all cameras show one time.
     """
     backend = backend or backend_for(gaussians.means.device)
     # Project with the default eps2d, then apply the Gaussians' own.
@@ -201,7 +201,7 @@ def project(
         gaussians.scales,
         gaussians.opacities,
         view,
-        near=max(NEAR, near),
+        near=near,
     )
     eps2d, antialiased = gaussians.eps2d, gaussians.antialiased
     if isinstance(eps2d, Tensor):

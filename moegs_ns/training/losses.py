@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -124,6 +124,30 @@ def target_image(batch: dict[str, Any], device: torch.device) -> Float[Tensor, "
     return image.float() / 255.0 if image.dtype == torch.uint8 else image.float()
 
 
+def mask_of(batch: dict[str, Any], device: torch.device) -> Bool[Tensor, "*s 1"] | None:
+    """The pixels of a batch that count, where the data tell; None for all."""
+    mask = batch.get("mask")
+    return None if mask is None else mask.to(device)
+
+
+def masked(
+    image: Float[Tensor, "*s D"], mask: Bool[Tensor, "*m 1"] | None
+) -> Float[Tensor, "*s D"]:
+    """The image, black where it does not count. Losses get prediction and truth in this way, as in
+    nerfstudio's Splatfacto, so these pixels have neither error nor gradient."""
+    return image if mask is None else image * mask
+
+
+def mean_absolute_error(
+    pred: Float[Tensor, "*s 3"], target: Float[Tensor, "*s 3"], mask: Bool[Tensor, "*s 1"] | None
+) -> Float[Tensor, ""]:
+    """L1 over the pixels that count; 0 if none does."""
+    error = (pred - target).abs()
+    if mask is None:
+        return error.mean()
+    return masked(error, mask).sum() / (3 * mask.sum()).clamp(min=1)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingRender:
     """One time of a training step: what was rendered, and what it should look like."""
@@ -135,6 +159,8 @@ class TrainingRender:
     target: Float[Tensor, "C H W 3"]
     indices: Int[Tensor, "C"]
     """Rows of the frame table."""
+    mask: Bool[Tensor, "C H W 1"] | None = None
+    """Where image and target count; both are black elsewhere. None for all pixels."""
 
 
 class Supervision:

@@ -25,10 +25,11 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 
 from moegs_ns.cameras import view_from_cameras
-from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig, TrainImages
+from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import store as frame_store
+from moegs_ns.data.frames.batches import TrainImages
 from moegs_ns.data.frames.dataset import FrameDataset
 from moegs_ns.scene import SceneInfo
 from moegs_ns.training.samplers import SameTimeSampler, ShuffledSampler

@@ -108,6 +108,53 @@ def nerfstudio_scene(folder: Path, **lens: float | str) -> Path:
     return folder
 
 
+def dycheck_scene(folder: Path, num_frames: int = 4) -> Path:
+    """Layout of DyCheck's iPhone scenes: one moving camera, of which all images train; the parser
+    gives the first of them for evaluation."""
+    names = [f"0_{frame:05d}" for frame in range(num_frames)]
+    for part in ("camera", "rgb/1x", "processed_depth/1x", "splits"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    tables = {
+        "extra": {"factor": 1, "fps": 30, "bbox": [[-1] * 3, [1] * 3], "lookat": [0] * 3,
+                  "up": [0, 0, 1]},
+        "scene": {"center": [0.0] * 3, "scale": 1.0, "near": 0.1, "far": 4.0},
+        "dataset": {"ids": names},
+        "metadata": {n: {"warp_id": k, "camera_id": 0} for k, n in enumerate(names)},
+        "splits/train": {"frame_names": names, "time_ids": list(range(num_frames))},
+    }  # fmt: skip
+    for number, name in enumerate(names):
+        pose = np.array(_ring_pose(0.3 * number))
+        tables[f"camera/{name}"] = {
+            "orientation": pose[:3, :3].T.tolist(), "position": pose[:3, 3].tolist(),
+            "focal_length": 20.0, "pixel_aspect_ratio": 1.0, "principal_point": [12.0, 8.0],
+            "image_size": [24, 16],
+        }  # fmt: skip
+        Image.fromarray(test_image(0, number)).save(folder / "rgb" / "1x" / f"{name}.png")
+        np.save(folder / "processed_depth" / "1x" / f"{name}.npy", np.ones((16, 24), np.float32))
+    for name, content in tables.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def masked_scene(folder: Path, outside: int = 0, **options) -> Path:
+    """`nerfstudio_scene` with masks: a column of pixels more counts in each image, from 9 on.
+    Where nothing counts, images have the value `outside`."""
+    scene = nerfstudio_scene(folder, **options)
+    meta = json.loads((scene / "transforms.json").read_text())
+    (scene / "masks").mkdir()
+    for number, frame in enumerate(meta["frames"]):
+        mask = np.zeros((16, 24), np.uint8)
+        mask[:, : 9 + number] = 255
+        frame["mask_path"] = f"masks/{number:04d}.png"
+        Image.fromarray(mask).save(scene / frame["mask_path"])
+        path = scene / frame["file_path"]
+        image = np.array(Image.open(path))
+        image[mask == 0] = outside
+        Image.fromarray(image).save(path)
+    (scene / "transforms.json").write_text(json.dumps(meta))
+    return scene
+
+
 def _ring_pose(angle: float) -> list[list[float]]:
     back = np.array([np.cos(angle), np.sin(angle), 0.6])
     back /= np.linalg.norm(back)

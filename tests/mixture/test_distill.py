@@ -28,7 +28,7 @@ SSIM_LAMBDA = 0.2
 def part(image: torch.Tensor, target: torch.Tensor) -> Any:
     """What supervision reads of a training splat."""
     indices = torch.arange(len(image))
-    return Mock(spec=TrainingRender, image=image, target=target, indices=indices)
+    return Mock(spec=TrainingRender, image=image, target=target, indices=indices, mask=None)
 
 
 def distillation(teacher: torch.Tensor, gate: torch.Tensor | None, budget=1.0, **options):

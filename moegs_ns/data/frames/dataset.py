@@ -15,6 +15,7 @@ from torch import Tensor
 
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.images import has_alpha
+from moegs_ns.data.frames.masks import ImageMasks
 from moegs_ns.data.frames.store import FrameStore
 from moegs_ns.scene import FrameTable, Rig, SceneInfo, frames_from_times, scene_extent
 
@@ -62,7 +63,17 @@ class FrameDataset(InputDataset):
             data or sources[0].path.parent,
             frame_store_dir,
         )
+        self.masks: ImageMasks | None = None
+        """Which pixels count, where the data tell."""
+        if outputs.mask_filenames is not None:
+            self.masks = ImageMasks(outputs.mask_filenames, self.store.sizes, scale_factor)
         self._moving: dict[int, Bool[Tensor, "H W 1"]] = {}
+
+    def read_all(self) -> None:
+        """Decode what is not in the frame store yet, and read the masks; see both for errors."""
+        self.store.build()
+        if self.masks is not None:
+            self.masks.read_all()
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
         """A copy of one image, [H, W, 3]."""
@@ -159,7 +170,7 @@ def only_images(outputs: DataparserOutputs, indices: list[int]) -> DataparserOut
         outputs,
         image_filenames=[outputs.image_filenames[index] for index in indices],
         mask_filenames=None if masks is None else [masks[index] for index in indices],
-        cameras=outputs.cameras[torch.tensor(indices)],
+        cameras=outputs.cameras[torch.tensor(indices, dtype=torch.long)],
         metadata=metadata,
     )
 

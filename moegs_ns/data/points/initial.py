@@ -36,7 +36,11 @@ class Frustums:
 
     def distinct(self) -> "Frustums":
         """Every pose once, at most `MAX_CAMERAS` evenly spaced ones of them."""
-        flat = np.round(self.camera_to_worlds.reshape(len(self.Ks), -1), 6)
+        poses = self.camera_to_worlds.copy()
+        # Rounded in units of the rig, whatever those of the world.
+        poses[:, :, 3] -= poses[:, :, 3].mean(0)
+        poses[:, :, 3] /= np.abs(poses[:, :, 3]).max() or 1.0
+        flat = np.round(poses.reshape(len(self.Ks), -1), 6)
         rows = np.sort(np.unique(flat, axis=0, return_index=True)[1])
         if len(rows) > MAX_CAMERAS:
             rows = rows[np.linspace(0, len(rows) - 1, MAX_CAMERAS).astype(int)]
@@ -85,7 +89,7 @@ class Frustums:
     ) -> Float[np.ndarray, "N 3"]:
         """Points behind uniform pixels of random cameras, uniform in volume between the bounds."""
         camera = random.integers(len(self.Ks), size=count)
-        near, far = np.maximum(depth_range[camera], 1e-6).T
+        near, far = np.maximum(depth_range[camera], 1e-6 * depth_range.max()).T
         depth = np.cbrt(near**3 + (far**3 - near**3) * random.random(count))
         K = self.Ks[camera]
         x = (random.random(count) * self.width - K[:, 0, 2]) / K[:, 0, 0]

@@ -1,0 +1,45 @@
+"""Figures of every image that a data loader gives, as nerfstudio's commands ask for them."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
+from torchvision.utils import save_image
+
+from moegs_ns.models.base import GaussianModel
+
+
+def score_images(
+    model: GaussianModel,
+    images: Iterable[tuple[Cameras, dict[str, Any]]],
+    prefix: str,
+    folder: Path | None,
+) -> list[dict[str, float]]:
+    """The figures of each image, with pixels and images per second of rendering it; a figure that
+    an image does not have is missing.
+
+    Into `folder`, if there is one, go the images that the model shows, as PREFIX_NAME_NUMBER.png.
+    """
+    if folder is not None:
+        folder.mkdir(exist_ok=True, parents=True)
+    found = []
+    shown = track(images, "Evaluating all images", console=CONSOLE, transient=True)
+    for index, (camera, batch) in enumerate(shown):
+        started = time.perf_counter()
+        outputs = model.get_outputs_for_camera(camera)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+        seconds = time.perf_counter() - started
+        figures, pictures = model.get_image_metrics_and_images(outputs, batch)
+        if folder is not None:
+            for name, picture in pictures.items():
+                path = folder / f"{prefix}_{name}_{index:04d}.png"
+                save_image(picture.permute(2, 0, 1).cpu(), path)
+        pixels = int(camera.height.reshape(-1)[0]) * int(camera.width.reshape(-1)[0])
+        found.append(figures | {"num_rays_per_sec": pixels / seconds, "fps": 1.0 / seconds})
+    return found
