@@ -1,6 +1,7 @@
 """How the command ends: without the warnings of its imports, and a mistake in one sentence."""
 
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -34,6 +35,9 @@ def quiet_imports() -> Iterator[None]:
     warnings.showwarning = show
     try:
         yield
+    except KeyboardInterrupt:
+        # Nothing has begun, so there is nothing to say.
+        raise SystemExit(128 + signal.SIGINT) from None
     finally:
         warnings.showwarning = shown
 

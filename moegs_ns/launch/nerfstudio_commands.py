@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from moegs_ns.errors import print_own_sentences
+from moegs_ns.launch.processes import end_with_command
 from moegs_ns.runs.config_yaml import is_trusted, restrict
 
 SCRIPTS = "nerfstudio.scripts."
@@ -22,9 +23,19 @@ def is_nerfstudio_command() -> bool:
     return Path(sys.argv[0]).name.startswith("ns-") or str(spec and spec.name).startswith(SCRIPTS)
 
 
+def is_program() -> bool:
+    """Whether this process was started as one of nerfstudio's commands, and not as a program that
+    runs one of them."""
+    main = sys.modules["__main__"]
+    file = Path(getattr(main, "__file__", None) or "").name
+    return file.startswith("ns-") or str(getattr(main.__spec__, "name", "")).startswith(SCRIPTS)
+
+
 def prepare_nerfstudio_commands() -> None:
     """In nerfstudio's commands read foreign configurations safely, and end our mistakes in one
-    sentence; nothing in other programs, which have loaders and hooks of their own."""
+    sentence; nothing in other programs, which have loaders and hooks of their own. A process that
+    another command started ends with that."""
+    end_with_command()
     if not is_nerfstudio_command():
         return
     if not is_trusted():

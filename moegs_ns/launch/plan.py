@@ -130,7 +130,7 @@ def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> N
         speed, progress = each.speed, each.progress
         state = f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
         table.add_row(
-            f"{each.training.method} (seed {each.training.seed})",
+            each.training.label,
             "finished" if progress.is_finished else state,
             f"{each.total:,}",
             duration(each.seconds),

@@ -33,6 +33,7 @@ from moegs_ns.launch.jobs import (
     train,
     train_side_by_side,
 )
+from moegs_ns.launch.locks import COMMAND_LOCK, TRAINING_LOCK
 from moegs_ns.models.expert_sources import expert_source
 from moegs_ns.runs.checkpoint import open_run, training_record
 
@@ -206,15 +207,19 @@ class TestSideBySide:
         train_side_by_side(self.make(tmp_path, 1) * 2, at_once=2)
         assert processes.ended == [0] and processes.most == 1
 
-    def test_the_second_command_says_that_it_waits(self, tmp_path, monkeypatch, capsys):
+    @pytest.mark.parametrize(
+        ("lock", "what"),
+        [(COMMAND_LOCK, "another command"), (TRAINING_LOCK, "a training that is under way")],
+    )
+    def test_the_second_command_says_that_it_waits(self, tmp_path, monkeypatch, capsys, lock, what):
         processes = FakeProcesses(monkeypatch)
         (wanted,) = self.make(tmp_path, 1)
         wanted.folder.mkdir(parents=True)
         second = threading.Thread(target=train, args=(wanted, 0, wanted.folder / "log"))
-        with FileLock(wanted.folder / trainings.LOCK):
+        with FileLock(wanted.folder / lock):
             second.start()
             said, deadline = "", time.monotonic() + 20
-            while "Waiting for another command" not in said and time.monotonic() < deadline:
+            while f"Waiting for {what}" not in said and time.monotonic() < deadline:
                 time.sleep(0.01)
                 said += capsys.readouterr().out
             assert str(wanted.folder) in said and not processes.ended
@@ -288,7 +293,7 @@ class TestTwoStages:
         progress = progress_of(folder)
         assert (progress.steps, progress.total, progress.is_finished) == (9, 12, False)
         (router,) = (tmp_path / "runs" / "moegs-router").iterdir()
-        assert [path.name for path in router.iterdir()] == ["config.yml"]
+        assert [path.name for path in router.glob("[!.]*")] == ["config.yml"]
         steps = []
 
         def count(self, step):
