@@ -1,5 +1,6 @@
 """How the command ends: without the warnings of its imports, and a mistake in one sentence."""
 
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from rich.text import Text
 TRACEBACK = "MOEGS_TRACEBACK"
 """Variable of the environment that shows where an error came from, if it is 1."""
 IMPORT_WARNINGS = (FutureWarning, DeprecationWarning, UserWarning)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk, or a share of it, that is full."""
 USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointError)
 """Errors that a user can repair; others are ours, and keep their traceback."""
 
@@ -66,9 +69,14 @@ def print_sentence(error: BaseException) -> None:
 def print_own_sentences(
     kind: type[BaseException], error: BaseException, where: TracebackType | None
 ) -> None:
-    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, whatever
-    others raise with theirs."""
-    is_sentence = isinstance(error, USER_ERRORS) and _is_raised_by_us(error)
+    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, and that
+    the disk is full; whatever else others raise with theirs."""
+    is_full = isinstance(error, OSError) and error.errno in FULL
+    is_sentence = is_full or (isinstance(error, USER_ERRORS) and _is_raised_by_us(error))
+    if is_full and not _is_raised_by_us(error):
+        error = OSError(
+            f"The disk is full ({error.strerror}); make room, then give the same command again."
+        )
     if is_sentence and os.environ.get(TRACEBACK) != "1":
         print_sentence(error)
     else:

@@ -32,6 +32,7 @@ from moegs_ns.data.frames.dataset import (
 )
 from moegs_ns.data.frames.store import FrameStore
 from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
+from moegs_ns.data.scene_files import check_files
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
@@ -104,6 +105,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._train_images: TrainImages | None = None
         self._val_outputs: DataparserOutputs | None = None
         self._views: View | None = None
+        check_files(Path(config.data or config.dataparser.data))
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)

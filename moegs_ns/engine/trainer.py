@@ -20,6 +20,7 @@ from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
+from moegs_ns.data.scene_files import check_name
 from moegs_ns.engine.run_files import (
     ANOTHER_FOLDER,
     SECONDS,
@@ -170,11 +171,13 @@ class MoegsTrainerConfig(TrainerConfig):
         writes anything."""
         super().set_timestamp()
         self.output_dir = Path(self.output_dir).resolve()
+        check_name(self.output_dir, "--output-dir")
         datamanager = self.pipeline.datamanager
         for owner in (self, datamanager, datamanager.dataparser):
             data = getattr(owner, "data", None)
             if data is not None:
                 owner.data = Path(data).resolve()
+                check_name(owner.data, "the data")
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
             self.machine.device_type = "cpu"
         num_devices = self.machine.num_devices * self.machine.num_machines
