@@ -71,11 +71,11 @@ def print_own_sentences(
 ) -> None:
     """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, and that
     the disk is full; whatever else others raise with theirs."""
-    is_full = isinstance(error, OSError) and error.errno in FULL
-    is_sentence = is_full or (isinstance(error, USER_ERRORS) and _is_raised_by_us(error))
-    if is_full and not _is_raised_by_us(error):
+    is_sentence = isinstance(error, USER_ERRORS) and _is_raised_by_us(error)
+    if isinstance(error, OSError) and error.errno in FULL and not is_sentence:
+        is_sentence, reason = True, error.strerror
         error = OSError(
-            f"The disk is full ({error.strerror}); make room, then give the same command again."
+            f"The disk is full ({reason}); make room, then give the same command again."
         )
     if is_sentence and os.environ.get(TRACEBACK) != "1":
         print_sentence(error)

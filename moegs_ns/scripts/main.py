@@ -12,6 +12,7 @@ with quiet_imports():
 
     from moegs_ns.launch.processes import stop_on_signals
     from moegs_ns.scripts.analyse import Analyse
+    from moegs_ns.scripts.data import Data
     from moegs_ns.scripts.demo import Demo
     from moegs_ns.scripts.export import Export
     from moegs_ns.scripts.fuse import Fuse
@@ -20,7 +21,7 @@ with quiet_imports():
     from moegs_ns.scripts.report import Report
     from moegs_ns.scripts.train import Train
 
-Command = Analyse | Demo | Export | Fuse | Prepare | Render | Report | Train
+Command = Analyse | Data | Demo | Export | Fuse | Prepare | Render | Report | Train
 ALIASES = {"recipe": "train"}
 """Names of commands until version 0.1."""
 
