@@ -1,6 +1,8 @@
 """How the command ends: without the warnings of its imports, and a mistake in one sentence."""
 
+import errno
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -15,6 +17,8 @@ from rich.text import Text
 TRACEBACK = "MOEGS_TRACEBACK"
 """Variable of the environment that shows where an error came from, if it is 1."""
 IMPORT_WARNINGS = (FutureWarning, DeprecationWarning, UserWarning)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk, or a share of it, that is full."""
 USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointError)
 """Errors that a user can repair; others are ours, and keep their traceback."""
 
@@ -34,6 +38,9 @@ def quiet_imports() -> Iterator[None]:
     warnings.showwarning = show
     try:
         yield
+    except KeyboardInterrupt:
+        # Nothing has begun, so there is nothing to say.
+        raise SystemExit(128 + signal.SIGINT) from None
     finally:
         warnings.showwarning = shown
 
@@ -62,9 +69,14 @@ def print_sentence(error: BaseException) -> None:
 def print_own_sentences(
     kind: type[BaseException], error: BaseException, where: TracebackType | None
 ) -> None:
-    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, whatever
-    others raise with theirs."""
+    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, and that
+    the disk is full; whatever else others raise with theirs."""
     is_sentence = isinstance(error, USER_ERRORS) and _is_raised_by_us(error)
+    if isinstance(error, OSError) and error.errno in FULL and not is_sentence:
+        is_sentence, reason = True, error.strerror
+        error = OSError(
+            f"The disk is full ({reason}); make room, then give the same command again."
+        )
     if is_sentence and os.environ.get(TRACEBACK) != "1":
         print_sentence(error)
     else:

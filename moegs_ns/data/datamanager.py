@@ -33,6 +33,7 @@ from moegs_ns.data.frames.dataset import (
 )
 from moegs_ns.data.overlap import drop_trained, nothing_held_out
 from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
+from moegs_ns.data.scene_files import check_files
 from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.training.losses import target_image
@@ -106,6 +107,7 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._views: View | None = None
         self._num_evaluation = 0
         self._clock = Clock()
+        check_files(Path(config.data or config.dataparser.data))
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)

@@ -1,9 +1,7 @@
 """What a training writes into its run's folder besides config.yml: whole files or none."""
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +9,16 @@ from typing import Any
 
 import torch
 
-from moegs_ns.atomic_files import atomic_write, atomic_write_text
+from moegs_ns.atomic_files import (
+    atomic_write,
+    atomic_write_text,
+    replace_synced,
+    temporary_folder,
+)
 from moegs_ns.runs.checkpoint import BEFORE_FINISH, MODEL_PREFIX, TRAINING_RECORD
 
+SECONDS = "seconds"
+"""Entry of a checkpoint: how long its weights were trained for, in all sessions."""
 ANOTHER_FOLDER = "name another --output-dir"
 """What to do if a run's files cannot be written."""
 
@@ -25,17 +30,33 @@ def checkpoint_written(path: Path, step: int) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; an earlier one of that name is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix=".writing-") as temporary:
-            yield Path(temporary)
-            os.replace(Path(temporary) / path.name, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(path.parent.parent) as temporary:
+            yield temporary
+            replace_synced(temporary / path.name, path)
     except (OSError, RuntimeError) as error:
         raise OSError(
             f"The checkpoint of step {step} could not be written to {path.parent} "
             f"({str(error).splitlines()[0]}); earlier ones are untouched: free some space, "
             "then resume."
         ) from error
+
+
+def write_checkpoint(folder: Path, step: int, trainer: Any, seconds: float) -> None:
+    """Write what nerfstudio's trainer saves, and the seconds of training that are in it."""
+    path = folder / f"step-{step:09d}.ckpt"
+    optimizers = trainer.optimizers
+    content = {
+        "step": step,
+        "pipeline": trainer.pipeline.state_dict(),
+        "optimizers": {name: each.state_dict() for name, each in optimizers.optimizers.items()},
+        "schedulers": {name: each.state_dict() for name, each in optimizers.schedulers.items()},
+        "scalers": trainer.grad_scaler.state_dict(),
+        SECONDS: seconds,
+    }
+    with checkpoint_written(path, step) as temporary:
+        torch.save(content, temporary / path.name)
 
 
 def write_before_finish(base_dir: Path, state: dict[str, Any]) -> None:

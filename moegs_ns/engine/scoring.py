@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 from torchvision.utils import save_image
 
+from moegs_ns.data.datamanager import MoegsDataManager
+from moegs_ns.evaluation.averages import averages
 from moegs_ns.models.base import GaussianModel
+
+FITTED_IMAGES = 40
+"""Training images that baselines are fitted on before an evaluation."""
 
 
 def score_images(
@@ -43,3 +49,41 @@ def score_images(
         pixels = int(camera.height.reshape(-1)[0]) * int(camera.width.reshape(-1)[0])
         found.append(figures | {"num_rays_per_sec": pixels / seconds, "fps": 1.0 / seconds})
     return found
+
+
+class ScoredPipeline(VanillaPipeline):
+    """A pipeline whose figures are means over the images that have them."""
+
+    datamanager: MoegsDataManager
+
+    @property
+    def model(self) -> GaussianModel:
+        """The model that is scored."""
+        assert isinstance(self._model, GaussianModel), type(self._model)
+        return self._model
+
+    def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """nerfstudio's means over all evaluation images, after what they are compared with is
+        fitted on training images.
+
+        Raises:
+            ValueError: nothing is held out.
+        """
+        self.datamanager.check_held_out()
+        self.model.begin_evaluation(self.datamanager.some_training_images(FITTED_IMAGES))
+        return super().get_average_eval_image_metrics(*args, **kwargs)
+
+    @torch.no_grad()
+    def get_average_image_metrics(
+        self,
+        data_loader: Iterable[tuple[Cameras, dict[str, Any]]],
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, float]:
+        """See nerfstudio, whose means expect every image to have every figure, and `averages`."""
+        self.eval()
+        figures = score_images(self.model, data_loader, image_prefix, output_path)
+        self.train()
+        return averages(figures, with_spread=get_std)

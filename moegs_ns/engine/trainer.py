@@ -3,7 +3,6 @@
 import copy
 import gc
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,31 +11,40 @@ from typing import Any, Literal
 import torch
 import tyro
 import yaml
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
-from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
+from moegs_ns.data.scene_files import check_name
 from moegs_ns.engine.run_files import (
     ANOTHER_FOLDER,
-    checkpoint_written,
+    SECONDS,
     copy_before_finish,
     write_before_finish,
+    write_checkpoint,
     write_record,
 )
-from moegs_ns.engine.scoring import score_images
+from moegs_ns.engine.run_folder import check_folder, go_on_as_named, stop_with_advice
+from moegs_ns.engine.scoring import ScoredPipeline
 from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
-from moegs_ns.evaluation.averages import averages
+from moegs_ns.launch.locks import claim, give_up
 from moegs_ns.launch.option_limits import check_numbers
-from moegs_ns.models.base import GaussianModelConfig
+from moegs_ns.launch.processes import advise
+from moegs_ns.models.base import GaussianModelConfig, scene_of
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
-from moegs_ns.models.resume import check_resumed_checkpoint, remaining_steps
+from moegs_ns.models.resume import (
+    check_resumed_checkpoint,
+    check_resumed_scene,
+    remaining_steps,
+    resumed_folder,
+    resumed_record,
+)
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     Run,
@@ -47,7 +55,6 @@ from moegs_ns.runs.checkpoint import (
     named_config_path,
     newest_checkpoint,
     step_of,
-    training_record,
 )
 from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.runs.compact import RECIPE, is_compact
@@ -58,8 +65,6 @@ STEP_TIMES = {
     name.value for name in (_NAMES.ITER_TRAIN_TIME, _NAMES.TRAIN_RAYS_PER_SEC, _NAMES.ETA)
 }
 """What nerfstudio logs of every step."""
-FITTED_IMAGES = 40
-"""Training images that baselines are fitted on before an evaluation."""
 STEPS_PER_CHECK = 50
 """Steps between two checks that the loss is finite; each check synchronises with the GPU."""
 
@@ -78,7 +83,7 @@ class MoegsPipelineConfig(VanillaPipelineConfig):
     """What is trained."""
 
 
-class MoegsPipeline(VanillaPipeline):
+class MoegsPipeline(ScoredPipeline):
     """Lets the recipe choose the training images; loads checkpoints completely or not at all."""
 
     datamanager: MoegsDataManager
@@ -123,32 +128,6 @@ class MoegsPipeline(VanillaPipeline):
         metrics = self.model.get_metrics_dict(outputs, batch) if is_logged else {}
         return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
 
-    def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """nerfstudio's means over all evaluation images, after what they are compared with is
-        fitted on training images.
-
-        Raises:
-            ValueError: nothing is held out.
-        """
-        self.datamanager.check_held_out()
-        self.model.begin_evaluation(self.datamanager.some_training_images(FITTED_IMAGES))
-        return super().get_average_eval_image_metrics(*args, **kwargs)
-
-    @torch.no_grad()
-    def get_average_image_metrics(
-        self,
-        data_loader: Iterable[tuple[Cameras, dict[str, Any]]],
-        image_prefix: str,
-        step: int | None = None,
-        output_path: Path | None = None,
-        get_std: bool = False,
-    ) -> dict[str, float]:
-        """See nerfstudio, whose means expect every image to have every figure, and `averages`."""
-        self.eval()
-        figures = score_images(self.model, data_loader, image_prefix, output_path)
-        self.train()
-        return averages(figures, with_spread=get_std)
-
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load the model's state; all names and shapes but the number of Gaussians must match."""
         self.model.update_to_step(step)
@@ -185,11 +164,13 @@ class MoegsTrainerConfig(TrainerConfig):
         writes anything."""
         super().set_timestamp()
         self.output_dir = Path(self.output_dir).resolve()
+        check_name(self.output_dir, "--output-dir")
         datamanager = self.pipeline.datamanager
         for owner in (self, datamanager, datamanager.dataparser):
             data = getattr(owner, "data", None)
             if data is not None:
                 owner.data = Path(data).resolve()
+                check_name(owner.data, "the data")
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
             self.machine.device_type = "cpu"
         num_devices = self.machine.num_devices * self.machine.num_machines
@@ -199,14 +180,22 @@ class MoegsTrainerConfig(TrainerConfig):
                 "(--machine.num-devices, --machine.num-machines); train several runs side by side "
                 "instead."
             )
+        go_on_as_named(self)
         self.pipeline.model.check(self)
         check_numbers(self)
+        check_folder(self)
+        stop_with_advice(self)
 
     def setup(self, **kwargs: Any) -> "MoegsTrainer":
         """Train what this training needs, save the config that names it, and build the trainer."""
-        self.pipeline.model.prepare(self)
-        self.save_config()
-        return super().setup(**kwargs)
+        claim(self.get_base_dir())
+        try:
+            self.pipeline.model.prepare(self)
+            self.save_config()
+            return super().setup(**kwargs)
+        except BaseException:
+            give_up(self.get_base_dir())
+            raise
 
     def get_base_dir(self) -> Path:
         """The run's folder; that of the file named as --load-config if the command names one."""
@@ -227,7 +216,9 @@ class MoegsTrainerConfig(TrainerConfig):
         return folder
 
     def save_config(self) -> None:
-        """Write config.yml, under a temporary name first."""
+        """Write config.yml, under a temporary name first, once the folder is this training's."""
+        if claim(self.get_base_dir()):
+            check_folder(self)
         path = self.get_base_dir() / CONFIG_NAME
         atomic_write_text(path, yaml.dump(self), "run's configuration", ANOTHER_FOLDER)
 
@@ -275,6 +266,7 @@ class MoegsTrainer(Trainer):
         self.config.load_step = config.load_step
         self.total_steps = self.config.max_num_iterations
         self._sum_of_losses = torch.zeros(())
+        self._earlier_seconds = 0.0
         self._started = time.perf_counter()
 
     def setup_optimizers(self) -> MoegsOptimizers:
@@ -286,15 +278,25 @@ class MoegsTrainer(Trainer):
         return optimizers
 
     def _load_checkpoint(self) -> None:
-        check_resumed_checkpoint(self.config)
+        content = check_resumed_checkpoint(self.config)
+        if content is not None:
+            check_resumed_scene(self.config, content, scene_of(self.pipeline.model.kwargs))
+            # Runs of 0.2 tell their seconds only when they are finished.
+            recorded = resumed_record(self.config).get("seconds", 0.0)
+            self._earlier_seconds = content.get(SECONDS, recorded)
         super()._load_checkpoint()
 
     def train(self) -> None:
-        """Train until the requested total of steps, also when resumed."""
+        """Train until the requested total of steps, also when resumed; then the folder is free."""
+        try:
+            self._train()
+        finally:
+            give_up(self.base_dir)
+
+    def _train(self) -> None:
         self._started = time.perf_counter()
         if self._start_step:
-            loaded = Path(self.config.load_dir or self.checkpoint_dir).parent
-            copy_before_finish(loaded, self.base_dir)
+            copy_before_finish(resumed_folder(self.config) or self.base_dir, self.base_dir)
             if self._start_step >= self.total_steps:
                 self._end_finished()
                 return
@@ -354,39 +356,33 @@ class MoegsTrainer(Trainer):
         )
 
     def save_checkpoint(self, step: int) -> None:
-        """Save under a temporary name, then replace; earlier checkpoints go last."""
+        """Save under a temporary name, then replace; earlier checkpoints go last, and the record of
+        the whole training is written only now."""
         self._check_loss(step)
-        folder = self.checkpoint_dir
-        name = f"step-{step:09d}.ckpt"
-        try:
-            with checkpoint_written(folder / name, step) as temporary:
-                self.checkpoint_dir = temporary
-                super().save_checkpoint(step)
-        finally:
-            self.checkpoint_dir = folder
+        seconds = self._earlier_seconds + time.perf_counter() - self._started
+        write_checkpoint(self.checkpoint_dir, step, self, seconds)
         if self.config.save_only_latest_checkpoint:
-            for old in saved_steps(folder).values():
-                if old.name != name:
+            for number, old in saved_steps(self.checkpoint_dir).items():
+                if number != step:
                     old.unlink()
+        if self.training_state == "completed":
+            self._write_record()
 
     def _save_before_finish(self) -> None:
         """Keep the expert as it is before it sees the honest images, for routers."""
         write_before_finish(self.base_dir, self.pipeline.state_dict())
 
-    def _after_train(self) -> None:
-        """Also writes the run's training.json."""
-        self._write_record()
-        super()._after_train()
+    def _train_complete_viewer(self) -> None:
+        """Show what was trained until Ctrl+C, which then interrupts nothing."""
+        advise(lambda: None)
+        super()._train_complete_viewer()
 
     def _write_record(self) -> None:
         """Write training.json; the seconds of resumed sessions are added up."""
-        seconds = time.perf_counter() - self._started
-        load_dir = self.config.load_dir
-        resumed = self.base_dir if load_dir is None else Path(load_dir).parent
-        earlier = training_record(resumed) if self._start_step else {}
+        earlier = resumed_record(self.config)
         cameras = self.pipeline.datamanager.train_dataset.cameras
         record = {
-            "seconds": earlier.get("seconds", 0.0) + seconds,
+            "seconds": self._earlier_seconds + time.perf_counter() - self._started,
             "steps": self.step + 1,
             "device": self.device,
             "version": version("moegs_ns"),

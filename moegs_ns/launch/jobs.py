@@ -3,21 +3,20 @@
 import hashlib
 import os
 import queue
-import subprocess
-import sys
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from filelock import FileLock, Timeout
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.launch.locks import locked_by_command
+from moegs_ns.launch.processes import check_not_ending, end_processes, run_process
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     model_dir,
@@ -31,10 +30,10 @@ from moegs_ns.training.optimizers import scaled_steps
 
 LOG = "log.txt"
 """File in a run's folder with the output of a training that ran in the background."""
-LOCK = ".lock"
-"""File in a run's folder that is locked by the command which trains it."""
 SHOWN_LOG = 3000
 """Characters of a failed training's log that are shown."""
+REASON = re.compile(r"(\w+\.)*(\w*Error|Exception|\w+Interrupt)\b.*: ")
+"""Beginning of a line that says why a training failed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,11 @@ class TrainingJob:
         digest = hashlib.sha256("\0".join(self.settings).encode()).hexdigest()[:8]
         name = self.name or f"seed-{self.seed}-{digest}"
         return self.output_dir / self.experiment / self.method / name
+
+    @property
+    def label(self) -> str:
+        """What it is called on the terminal."""
+        return f"{self.method} (seed {self.seed})"
 
     @property
     def config_path(self) -> Path:
@@ -151,16 +155,11 @@ def visible_devices() -> list[str]:
 
 
 def run_module(args: Sequence[str], slot: int = 0, log: Path | None = None) -> int:
-    """Run a Python module in a separate process; its exit status.
+    """Run a Python module in a separate process, which ends with this one; its exit status.
 
     Its output goes to the terminal, or is appended to a log.
     """
-    command = [sys.executable, "-W", "ignore", "-m", *args]
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    environment = environment_of(slot)
-    with nullcontext() if log is None else log.open("a") as output:
-        return subprocess.call(command, stdout=output, stderr=output, env=environment)
+    return run_process(args, environment_of(slot), log)
 
 
 def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None:
@@ -171,30 +170,32 @@ def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None
     Raises:
         RuntimeError: the training failed.
     """
-    with _locked(training.folder):
+    with locked_by_command(training.folder, check_not_ending):
         if progress_of(training.folder).is_finished:
             return
+        logged = log.stat().st_size if log is not None and log.is_file() else 0
         status = run_module(["nerfstudio.scripts.train", *training.args()], slot, log)
         if status == 0 and progress_of(training.folder).is_finished:
             return
     shown = "the message above says why"
     if log is not None:
-        shown = f"its log {log} ends with\n{log.read_text()[-SHOWN_LOG:]}"
+        shown = f"{reason_in(log, logged)}\n\nIts log {log} ends with\n{ending_of(log, logged)}"
     raise RuntimeError(
         f"Training {training.method} in {training.folder} stopped before its last step (exit "
         f"status {status}); give the same command again to go on from its last checkpoint; {shown}"
     )
 
 
-def _locked(folder: Path) -> AbstractContextManager[object]:
-    """Keep other commands out of a run's folder; the lock ends with the process at the latest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        return lock.acquire(blocking=False)
-    except Timeout:
-        CONSOLE.print(f"Waiting for another command, which trains {folder}.", soft_wrap=True)
-        return lock.acquire()
+def ending_of(log: Path, start: int = 0) -> str:
+    """The last lines of a log, of what was written after its first `start` bytes."""
+    return log.read_bytes()[start:].decode("utf8", errors="replace")[-SHOWN_LOG:]
+
+
+def reason_in(log: Path, start: int = 0) -> str:
+    """The line of a log that says why a training failed: the last error, else the last line."""
+    lines = [line.strip() for line in ending_of(log, start).splitlines() if line.strip()]
+    errors = [line for line in lines if REASON.match(line)]
+    return (errors or lines or ["it said nothing"])[-1]
 
 
 def train_side_by_side(
@@ -204,22 +205,45 @@ def train_side_by_side(
 ) -> None:
     """Train `at_once` runs at a time on each GPU, or on the CPU; logs go to the runs' folders.
 
-    `on_end` is called for each training that succeeded, with the seconds that it took.
+    `on_end` is called for each training that succeeded, with the seconds that it took. A failure is
+    told at once.
 
     Raises:
-        RuntimeError: a training failed; the others were trained to their end first.
+        RuntimeError: trainings failed; the others were trained to their end first.
     """
+    finished: list[TrainingJob] = []
+    failed: list[tuple[TrainingJob, RuntimeError]] = []
 
     def run(training: TrainingJob, slot: int) -> None:
         started = time.perf_counter()
-        train(training, slot, training.folder / LOG)
+        try:
+            train(training, slot, training.folder / LOG)
+        except RuntimeError as error:
+            check_not_ending()
+            reason = str(error).partition("\n\n")[0]
+            text = f"{training.label} failed, the others go on: {reason}"
+            CONSOLE.print(text, style="red", markup=False, soft_wrap=True)
+            failed.append((training, error))
+            return
+        finished.append(training)
         on_end(training, time.perf_counter() - started)
 
     run_side_by_side([partial(run, training) for training in trainings], at_once)
+    if not failed:
+        return
+    if len(trainings) == 1:
+        raise failed[0][1]
+    kept = ", ".join(training.label for training in finished) or "none"
+    raise RuntimeError(
+        f"{len(failed)} of {len(trainings)} trainings failed; finished and kept: {kept}.\n"
+        + "\n".join(f"{training.label}: {error}" for training, error in failed)
+    )
 
 
 def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) -> None:
     """Run `at_once` jobs at a time for each GPU, or on the CPU; each gets the index of its slot.
+
+    What interrupts this ends their processes, and starts no other job.
 
     Raises:
         Exception: what the first job that failed raised; the others were run to their end.
@@ -235,7 +259,15 @@ def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) ->
         finally:
             slots.put(slot)
 
-    with ThreadPoolExecutor(slots.qsize()) as pool:
+    # Not as a context: its end would run the jobs that are left, also after an interruption.
+    pool = ThreadPoolExecutor(slots.qsize())
+    try:
         running = [pool.submit(do, job) for job in jobs]
+        wait(running)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_processes(pool.shutdown)
+        raise
+    pool.shutdown()
     for each in running:
         each.result()

@@ -14,6 +14,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
+from moegs_ns.data.scene_files import check_files
 from moegs_ns.launch.jobs import Progress, TrainingJob, progress_of
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.runs.checkpoint import TRAINING_RECORD, training_record
@@ -113,6 +114,7 @@ def stage_seconds(stage: Sequence[PlannedTraining], slots: int) -> float | None:
 
 def decoded_megabytes(parser: DataParserConfig, data: Path) -> float:
     """Size of all images of a scene when they are decoded, which is done once for all trainings."""
+    check_files(data)
     parser.data = data
     total = 0
     for split in ("train", "test"):
@@ -130,7 +132,7 @@ def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> N
         speed, progress = each.speed, each.progress
         state = f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
         table.add_row(
-            f"{each.training.method} (seed {each.training.seed})",
+            each.training.label,
             "finished" if progress.is_finished else state,
             f"{each.total:,}",
             duration(each.seconds),

@@ -3,7 +3,7 @@
 import itertools
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -260,14 +260,30 @@ def train_missing_experts(
     if not any(methods):
         return list(sources)
     jobs = expert_trainings(training_template(config), methods)
-    for number, job in enumerate(jobs, 1):
-        if job is not None:
-            train_missing(job, f"Expert {number} of {len(jobs)}")
+    train_in_order(
+        (job, f"Expert {number} of {len(jobs)}") for number, job in enumerate(jobs, 1) if job
+    )
     CONSOLE.rule(f"The router of {len(sources)} experts")
     return [
         source if job is None else ExpertSource((expert_run(job.config_path),))
         for source, job in zip(sources, jobs, strict=True)
     ]
+
+
+def train_in_order(jobs: Iterable[tuple[TrainingJob, str]]) -> None:
+    """Train or resume runs, each under its title, one after the other.
+
+    Raises:
+        RuntimeError: a training failed; says which are finished.
+    """
+    finished: list[str] = []
+    for job, title in jobs:
+        try:
+            train_missing(job, title)
+        except RuntimeError as error:
+            kept = f" Finished and kept: {', '.join(finished)}." if finished else ""
+            raise RuntimeError(f"{title}: {error}.{kept}") from error
+        finished.append(job.label)
 
 
 def train_missing(job: TrainingJob, title: str) -> None:

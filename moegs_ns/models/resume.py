@@ -2,9 +2,11 @@
 
 1. The options that the command leaves open are those of the run in --load-dir: `resume_expert`
    and `resume_mixture`, called by the models' `check` before anything is written.
-2. Its checkpoint is found and looked at before nerfstudio loads it: `check_resumed_checkpoint`.
+2. Its checkpoint is found and looked at before nerfstudio loads it: `check_resumed_checkpoint`. It
+   must be of the same scene and clip: `check_resumed_scene`.
 3. The training stops at the same total of steps as an uninterrupted one: `remaining_steps`.
-4. Its time and origin go on in the record of the new run: `MoegsTrainer._after_train`.
+4. Its time, which the checkpoint holds, and its origin go on in the record of the new run.
+5. In a folder that holds a run nothing else is trained: engine/run_folder.py.
 """
 
 from importlib.metadata import version
@@ -14,28 +16,47 @@ from typing import Any
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.registry import discover_methods
 
+from moegs_ns.models.trained_mixture import check_scene_of_state
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
+    MODEL_PREFIX,
+    Run,
     find_config,
     load_checkpoint,
     newest_checkpoint,
     read_config,
     step_of,
+    training_record,
+    without_prefix,
 )
 from moegs_ns.runs.compact import is_compact
+from moegs_ns.scene import SceneInfo
 
 LONGEST = 0
 """Number of steps in a joint method's config that stands for the most that any expert has."""
+
+
+def resumed_folder(config: TrainerConfig) -> Path | None:
+    """The folder of the run that a training goes on from; None for a new training."""
+    if config.load_dir is not None:
+        return Path(config.load_dir).parent
+    return None if config.load_checkpoint is None else Path(config.load_checkpoint).parent.parent
+
+
+def resumed_record(config: TrainerConfig) -> dict[str, Any]:
+    """The record of the run that a training goes on from; empty for a new training."""
+    folder = resumed_folder(config)
+    return {} if folder is None else training_record(folder)
 
 
 def resume_expert(config: TrainerConfig) -> None:
     """A resumed expert keeps its teacher, unless the command names another, and the images that it
     leaves out until its finish."""
     model: Any = config.pipeline.model
-    path = None if config.load_dir is None else Path(config.load_dir).parent / CONFIG_NAME
-    if path is None or not path.is_file():
+    folder = resumed_folder(config)
+    if folder is None or not (folder / CONFIG_NAME).is_file():
         return
-    earlier = read_config(path).pipeline.model
+    earlier = read_config(folder / CONFIG_NAME).pipeline.model
     if model.distillation.teacher is None:
         model.distillation = getattr(earlier, "distillation", model.distillation)
     model.honest = getattr(earlier, "honest", model.honest)
@@ -51,13 +72,14 @@ def resume_mixture(config: TrainerConfig, kind: type, wanted: str, remedy: str =
             message says what is `wanted`, and the `remedy` for another run.
     """
     model: Any = config.pipeline.model
-    if config.load_dir is None or model.experts or model.mixture_run is not None:
+    folder = resumed_folder(config)
+    if folder is None or model.experts or model.mixture_run is not None:
         return None
-    earlier = read_config(find_config(Path(config.load_dir).parent))
+    earlier = read_config(find_config(folder))
     before = earlier.pipeline.model
     if not isinstance(before, kind):
         raise ValueError(
-            f"Expected the run of {wanted} in --load-dir, but {config.load_dir} is that of "
+            f"Expected the run of {wanted} to resume, but {folder} is that of "
             f"'{earlier.method_name}'; resume it with that method{remedy}."
         )
     pruned = () if before.mixture_run is None else ("mixture_run", "prune")
@@ -85,8 +107,11 @@ def take_over(config: TrainerConfig, earlier: TrainerConfig) -> None:
     }
 
 
-def check_resumed_checkpoint(config: TrainerConfig) -> None:
+def check_resumed_checkpoint(config: TrainerConfig) -> dict[str, Any] | None:
     """Find the checkpoint to go on from, name it to nerfstudio, and look into it.
+
+    Returns:
+        Its content, whose tensors stay in the file until they are used; None for a new training.
 
     Raises:
         FileNotFoundError: there is none.
@@ -100,7 +125,7 @@ def check_resumed_checkpoint(config: TrainerConfig) -> None:
             config.load_step = step_of(newest_checkpoint(folder))
         path = folder / f"step-{config.load_step:09d}.ckpt"
     if path is None:
-        return
+        return None
     # Mapped, not read: the state of the optimisers is large.
     content = load_checkpoint(path, is_mapped=True)
     if is_compact(content["pipeline"]):
@@ -114,6 +139,20 @@ def check_resumed_checkpoint(config: TrainerConfig) -> None:
             f"Expected a checkpoint that a training can go on from, but {path} has no "
             f"'{missing[0]}'; name one that ns-train wrote."
         )
+    return content
+
+
+def check_resumed_scene(config: TrainerConfig, content: dict[str, Any], scene: SceneInfo) -> None:
+    """Raise ValueError unless the checkpoint to go on from was trained on this scene and clip."""
+    folder = resumed_folder(config)
+    assert folder is not None
+    is_known = (folder / CONFIG_NAME).is_file()
+    earlier = read_config(folder / CONFIG_NAME) if is_known else config
+    run = Run(folder / CONFIG_NAME if is_known else folder, earlier, folder)
+    state = without_prefix(content["pipeline"], MODEL_PREFIX)
+    # One of another kind is refused where its names are looked at.
+    if any(name.endswith(".num_frames") for name in state):
+        check_scene_of_state(state, scene, run, role="a run to go on with")
 
 
 def remaining_steps(total: int, start: int) -> int:

@@ -27,7 +27,7 @@ from moegs_ns.models.expert_sources import (
     ExpertSource,
     method_config,
     split_windows,
-    train_missing,
+    train_in_order,
     training_template,
 )
 from moegs_ns.models.trained_mixture import check_scene_of_state, open_mixture
@@ -160,9 +160,9 @@ def train_copies(config: TrainerConfig, sources: Sequence[ExpertSource]) -> Path
     copies = [copy_training(template, source.runs[0], model.stacking.budget) for source in sources]
     router = router_of_copies(template, config, copies)
     named = ", ".join(map(str, cameras))
-    for number, job in enumerate((*copies, router), 1):
-        what = "Router of the copies" if job is router else f"Copy {number} of {len(copies)}"
-        train_missing(job, f"{what}, without the cameras {named}")
+    titles = [f"Copy {number} of {len(copies)}" for number in range(1, len(copies) + 1)]
+    titled = zip((*copies, router), (*titles, "Router of the copies"), strict=True)
+    train_in_order((job, f"{title}, without the cameras {named}") for job, title in titled)
     return router.config_path.resolve()
 
 

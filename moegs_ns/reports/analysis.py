@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from moegs_ns.engine.trainer import FITTED_IMAGES, MoegsPipeline
+from moegs_ns.engine.scoring import FITTED_IMAGES
+from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.baselines import BLURS
 from moegs_ns.evaluation.flicker import color_change, consecutive_pairs, gate_change
 from moegs_ns.evaluation.motion import Trajectories, analyse_motion

@@ -3,10 +3,8 @@
 import io
 import json
 import math
-import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from moegs_ns.atomic_files import replace_synced, temporary_folder
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import psnr, quantize
 from moegs_ns.reports.held_out import evenly_spaced
@@ -87,13 +86,12 @@ def write_compact(run: Run, output_dir: Path, measure: bool) -> tuple[Size, Cost
     cost = measured_cost(run, state) if measure else Cost(reason="not asked for (--no-measure)")
     parent = output_dir.resolve().parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".writing-") as temporary:
-            folder = Path(temporary) / "run"
+        with temporary_folder(parent) as temporary:
+            folder = temporary / "run"
             _write_folder(run, compact, asdict(size) | asdict(cost), folder)
             if output_dir.exists():
                 output_dir.rmdir()
-            os.replace(folder, output_dir)
+            replace_synced(folder, output_dir)
     except (OSError, RuntimeError) as error:
         raise OSError(
             f"The compact run could not be written to {output_dir} ({str(error).splitlines()[0]}); "

@@ -1,15 +1,13 @@
 """Responsibilities that were measured once and stay with a mixture's run."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from moegs_ns.atomic_files import replace_synced, temporary_folder
 from moegs_ns.runs.checkpoint import MODEL_PREFIX, Run, load_checkpoint
 from moegs_ns.runs.compact import is_compact
 
@@ -55,6 +53,7 @@ def store_responsibilities(run: Run, responsibilities: Sequence[Float[Tensor, "_
     """Store the responsibilities of a mixture in the newest checkpoint of its run.
 
     Raises:
+        OSError: they cannot be written; the checkpoint is as it was.
         ValueError: the run is a compact one.
     """
     checkpoint = load_checkpoint(run.checkpoint_path)
@@ -66,8 +65,13 @@ def store_responsibilities(run: Run, responsibilities: Sequence[Float[Tensor, "_
     for index, values in enumerate(responsibilities):
         checkpoint["pipeline"][f"{MODEL_PREFIX}{MODULE}.{index}"] = values.float().cpu()
     # Not in the folder of checkpoints, where nerfstudio reads a step from every file name.
-    folder = run.config_path.parent
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
-        written = Path(temporary) / run.checkpoint_path.name
-        torch.save(checkpoint, written)
-        os.replace(written, run.checkpoint_path)
+    try:
+        with temporary_folder(run.config_path.parent) as temporary:
+            written = temporary / run.checkpoint_path.name
+            torch.save(checkpoint, written)
+            replace_synced(written, run.checkpoint_path)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"Responsibilities cannot be stored in {run.checkpoint_path} "
+            f"({str(error).splitlines()[0]}), which is as it was; make room, or leave --keep out."
+        ) from error

@@ -11,9 +11,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FrozenTime, Orbit
 from moegs_ns.launch.cli_args import run_nerfstudio
+from moegs_ns.launch.jobs import progress_of
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.reports.scores import report_runs
-from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run
+from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run, read_config
 from moegs_ns.scripts.render import Render
 
 EXPERTS = ("moegs-stg", "moegs-4dgaussians")
@@ -71,9 +72,22 @@ class Demo:
         return self.output_dir / "runs" / method / f"seed-{seed}"
 
     def train(self, method: str, scene: Path, seed: int, options: Sequence[str]) -> None:
-        """Run `ns-train` in this process."""
+        """Run `ns-train` in this process; a run of an earlier call goes on.
+
+        Raises:
+            ValueError: an earlier call had another budget.
+        """
+        folder = self.run_dir(method, seed)
+        checkpoint = progress_of(folder).checkpoint
+        budget = options[options.index("--budget") + 1]
+        if checkpoint and str(read_config(folder / CONFIG_NAME).pipeline.model.budget) != budget:
+            raise ValueError(
+                f"Expected the budgets of the demo that is in {self.output_dir}, but {method} was "
+                f"trained there with another than {budget}; name another --output-dir."
+            )
+        load = ["--load-dir", str(checkpoint.parent)] if checkpoint else []
         args = [
-            method, *options,
+            method, *options, *load,
             "--output-dir", str(self.output_dir), "--experiment-name", "runs",
             "--timestamp", f"seed-{seed}", "--machine.seed", str(seed),
             "--vis", "tensorboard", "--data", str(scene), "n3v-data",

@@ -10,7 +10,9 @@ with quiet_imports():
     import nerfstudio.configs.method_configs  # noqa: F401
     import tyro
 
+    from moegs_ns.launch.processes import stop_on_signals
     from moegs_ns.scripts.analyse import Analyse
+    from moegs_ns.scripts.data import Data
     from moegs_ns.scripts.demo import Demo
     from moegs_ns.scripts.export import Export
     from moegs_ns.scripts.fuse import Fuse
@@ -19,17 +21,23 @@ with quiet_imports():
     from moegs_ns.scripts.report import Report
     from moegs_ns.scripts.train import Train
 
-Command = Analyse | Demo | Export | Fuse | Prepare | Render | Report | Train
+Command = Analyse | Data | Demo | Export | Fuse | Prepare | Render | Report | Train
 ALIASES = {"recipe": "train"}
 """Names of commands until version 0.1."""
 
 
+def entrypoint() -> None:
+    """The console script: `main` as a program of its own, which signals stop in one sentence."""
+    stop_on_signals()
+    main()
+
+
 def main() -> None:
-    """Entry point of the console script; a mistake ends in one sentence and exit status 1."""
+    """Run a command; a mistake ends in one sentence and exit status 1."""
     args = [ALIASES.get(name, name) for name in sys.argv[1:2]] + sys.argv[2:]
     with one_sentence_errors():
         tyro.cli(Command, args=args, prog="moegs", description=__doc__).main()
 
 
 if __name__ == "__main__":
-    main()
+    entrypoint()

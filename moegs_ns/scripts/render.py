@@ -9,9 +9,11 @@ import torch
 from nerfstudio.scripts.render import RenderCameraPath
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.launch.option_limits import check_numbers
+from moegs_ns.reports.videos import REMEDY, whole_video
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -43,19 +45,30 @@ class Render:
         count = max(1, round((self.seconds or clip_seconds) * self.fps))
         content = camera_path_json(self.path, rig, count, self.fps)
         json_path = self.output_path.with_suffix(".json")
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content), "utf8")
+        atomic_write_text(json_path, json.dumps(content), "camera path", REMEDY)
         CONSOLE.print(f"Camera path of {count} frames: {json_path}")
         if not self.path_only:
+            self.render(run.config_path, json_path, count)
+
+    def render(self, config_path: Path, json_path: Path, num_frames: int) -> None:
+        """Let nerfstudio render the video, which replaces an earlier one when it is whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        # nerfstudio gives videos this ending.
+        path = self.output_path if self.output_path.suffix else self.output_path.with_suffix(".mp4")
+        with whole_video(path, num_frames) as temporary:
             video = RenderCameraPath(
-                load_config=run.config_path,
+                load_config=config_path,
                 camera_path_filename=json_path,
-                output_path=self.output_path,
+                output_path=temporary,
                 rendered_output_names=list(self.rendered_output_names),
             )
             # nerfstudio finds a moved run only by the --load-config of the command line.
-            with replaced_argv(["ns-render", "camera-path", "--load-config", str(run.config_path)]):
+            with replaced_argv(["ns-render", "camera-path", "--load-config", str(config_path)]):
                 video.main()
+        CONSOLE.print(f"{num_frames} frames: {path}", soft_wrap=True)
 
 
 def read_rig(config) -> tuple[Rig, int, float]:

@@ -30,6 +30,7 @@ from moegs_ns.launch.plan import (
     print_plan,
     stage_seconds,
 )
+from moegs_ns.launch.processes import advise
 from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source, options_by_method
 from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import open_run
@@ -43,6 +44,11 @@ else:
         tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[DataParserUnion]]
     ]
 """All parsers, as subcommands with their options."""
+GO_ON = (
+    "Give the same command again: finished trainings are kept, the others go on from their last "
+    "checkpoints."
+)
+"""What is said when a signal stops the command."""
 
 
 @dataclass
@@ -107,6 +113,7 @@ class Train:
         self.print_plan(sources, stage, planned(router))
         if self.dry_run:
             return
+        advise(lambda: GO_ON)
         missing = [each.training for each in stage if not each.progress.is_finished]
         if missing:
             CONSOLE.rule("Experts")
@@ -211,6 +218,4 @@ class Train:
 
 
 def _print_end(training: TrainingJob, seconds: float) -> None:
-    CONSOLE.print(
-        f"{training.method} (seed {training.seed}): {duration(seconds)}, {training.folder / LOG}"
-    )
+    CONSOLE.print(f"{training.label}: {duration(seconds)}, {training.folder / LOG}", soft_wrap=True)

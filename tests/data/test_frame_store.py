@@ -10,6 +10,7 @@ import torch
 from data_helpers import TINY, image_scene, test_image, tiny_video_scene
 from PIL import Image
 
+from moegs_ns.atomic_files import hold
 from moegs_ns.data.frames import decoding
 from moegs_ns.data.frames import store as frame_store
 from moegs_ns.data.frames.decoding import FrameSource
@@ -177,17 +178,16 @@ def test_half_files_are_never_trusted(tmp_path: Path):
         assert np.array_equal(store[4 * camera + 3], test_image(camera, 3))
 
 
-def test_abandoned_parts_are_removed_but_young_ones_stay(tmp_path: Path):
+def test_abandoned_parts_are_removed_but_held_ones_stay(tmp_path: Path):
     scene = image_scene(tmp_path)
     folder = scene / "moegs_frames" / store_of(scene).groups[0].key(scene)
     folder.mkdir(parents=True)
-    old, young = folder / "frames.npy-1.part", folder / "frames.npy-2.part"
-    for path in (old, young):
-        path.touch()
-    os.utime(old, (1, 1))
-    store_of(scene).build()
-    assert not old.exists()
-    assert young.exists()
+    left, written = folder / "frames.npy-1.part", folder / "frames.npy-2.part"
+    left.touch()
+    with written.open("wb") as file:
+        hold(file.fileno())
+        store_of(scene).build()
+        assert not left.exists() and written.exists()
 
 
 def test_a_part_that_another_build_finishes_meanwhile_is_no_error(tmp_path: Path):

@@ -30,10 +30,12 @@ from moegs_ns.launch.jobs import (
     environment_of,
     expert_trainings,
     progress_of,
+    reason_in,
     train,
     train_side_by_side,
 )
-from moegs_ns.models.expert_sources import expert_source
+from moegs_ns.launch.locks import COMMAND_LOCK, TRAINING_LOCK
+from moegs_ns.models.expert_sources import expert_source, train_in_order
 from moegs_ns.runs.checkpoint import open_run, training_record
 
 
@@ -196,6 +198,32 @@ class TestSideBySide:
         assert str(made[1].folder) in str(error.value)
         assert sorted(processes.ended) == [0, 1, 2, 3]
 
+    def test_a_failure_is_told_at_once(self, tmp_path, monkeypatch, capsys):
+        """Not when the others have ended; those that are kept are named at the end."""
+        processes, told = FakeProcesses(monkeypatch, failing=[0]), []
+        made = self.make(tmp_path, 3)
+        with pytest.raises(RuntimeError, match=r"1 of 3 trainings failed; finished and") as error:
+            train_side_by_side(made, 1, lambda *_: told.append(capsys.readouterr().out))
+        assert f"{made[0].label} failed, the others go on: Training" in told[0]
+        assert told[0].rstrip().endswith("why it failed")
+        assert f"kept: {made[1].label}, {made[2].label}.\n" in str(error.value)
+        assert processes.ended == [0, 1, 2]
+
+    @pytest.mark.parametrize(
+        ("log", "reason"),
+        [
+            ("[1]\nTraceback:\nValueError: Expected a.\nmore\n", "ValueError: Expected a."),
+            ("Error: Expected b.\n\n", "Error: Expected b."),
+            ("torch.cuda.OutOfMemoryError: all\n", "torch.cuda.OutOfMemoryError: all"),
+            ("Killed\n", "Killed"),
+            ("", "it said nothing"),
+        ],
+    )
+    def test_the_reason_is_the_last_error_of_this_session(self, tmp_path, log, reason):
+        before = "ValueError: of the session before\n"
+        (tmp_path / "log").write_text(before + log)
+        assert reason_in(tmp_path / "log", len(before)) == reason
+
     def test_a_training_that_only_says_that_it_went_well(self, tmp_path: Path, monkeypatch):
         monkeypatch.setattr(trainings, "run_module", lambda *_: 0)
         with pytest.raises(RuntimeError, match=r"before its last step \(exit status 0\)"):
@@ -206,15 +234,19 @@ class TestSideBySide:
         train_side_by_side(self.make(tmp_path, 1) * 2, at_once=2)
         assert processes.ended == [0] and processes.most == 1
 
-    def test_the_second_command_says_that_it_waits(self, tmp_path, monkeypatch, capsys):
+    @pytest.mark.parametrize(
+        ("lock", "what"),
+        [(COMMAND_LOCK, "another command"), (TRAINING_LOCK, "a training that is under way")],
+    )
+    def test_the_second_command_says_that_it_waits(self, tmp_path, monkeypatch, capsys, lock, what):
         processes = FakeProcesses(monkeypatch)
         (wanted,) = self.make(tmp_path, 1)
         wanted.folder.mkdir(parents=True)
         second = threading.Thread(target=train, args=(wanted, 0, wanted.folder / "log"))
-        with FileLock(wanted.folder / trainings.LOCK):
+        with FileLock(wanted.folder / lock):
             second.start()
             said, deadline = "", time.monotonic() + 20
-            while "Waiting for another command" not in said and time.monotonic() < deadline:
+            while f"Waiting for {what}" not in said and time.monotonic() < deadline:
                 time.sleep(0.01)
                 said += capsys.readouterr().out
             assert str(wanted.folder) in said and not processes.ended
@@ -288,7 +320,7 @@ class TestTwoStages:
         progress = progress_of(folder)
         assert (progress.steps, progress.total, progress.is_finished) == (9, 12, False)
         (router,) = (tmp_path / "runs" / "moegs-router").iterdir()
-        assert [path.name for path in router.iterdir()] == ["config.yml"]
+        assert [path.name for path in router.glob("[!.]*")] == ["config.yml"]
         steps = []
 
         def count(self, step):
@@ -336,6 +368,19 @@ class TestTwoStages:
         with pytest.raises(RuntimeError, match=r"Training moegs-stg in .* \(exit status 3\)"):
             train_tiny("moegs-router", tiny_runs.scene, tmp_path, "--experts", "stg")
         assert not list(tmp_path.rglob("training.json"))
+
+    def test_what_was_finished_before_a_failure_is_told(self, tmp_path, monkeypatch):
+        processes = FakeProcesses(monkeypatch, failing=[6])
+        options = {"options": (), "output_dir": tmp_path}
+        jobs = [replace(TEMPLATE, seed=seed, **options) for seed in (5, 6, 7)]
+        monkeypatch.setattr("moegs_ns.models.expert_sources.progress_of", processes.progress_of)
+        monkeypatch.setattr(
+            trainings, "run_module", lambda words, *_: processes.run(words, log=tmp_path / "log")
+        )
+        with pytest.raises(RuntimeError, match=r"^Two: .*\(exit status 1\).*") as error:
+            train_in_order(zip(jobs, ("One", "Two", "Three"), strict=True))
+        assert str(error.value).endswith("Finished and kept: moegs-stg (seed 5).")
+        assert processes.ended == [5, 6]
 
     def test_an_expert_budget_of_nothing(self, tiny_runs, tmp_path, typed_commands):
         with pytest.raises(ValueError, match=r"--expert-budget expects .* above 0, got 0"):

@@ -157,7 +157,7 @@ def test_the_loader_of_nerfstudios_commands_refuses_as_well(
     with pytest.raises(ValueError, match=r"^The config\.yml names .* set MOEGS_TRUST=1"):
         yaml.load(text, Loader=yaml.Loader)
     assert not (tmp_path / "MARK").exists()
-    assert sys.excepthook is nerfstudio_commands.print_own_sentences
+    assert sys.excepthook is nerfstudio_commands.end_in_a_sentence
 
 
 def test_loaders_and_hooks_of_other_programs_stay(monkeypatch: pytest.MonkeyPatch):

@@ -32,6 +32,7 @@ from moegs_ns.data.points.initial import (
     find_points,
     initial_points,
 )
+from moegs_ns.data.scene_files import check_files
 from moegs_ns.scene import scene_extent
 from moegs_ns.seeds import run_seed
 
@@ -102,6 +103,7 @@ class MultiViewDataParser(DataParser):
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         # Read cameras and image paths; no image is decoded.
         config = self.config
+        check_files(Path(config.data))
         images, training_cameras = self.read(split)
         # Build nerfstudio's outputs, and check them before anything is made of them.
         times = torch.tensor(images.frame_ids).float() / max(len(images.frames) - 1, 1)

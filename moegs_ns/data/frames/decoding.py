@@ -69,6 +69,26 @@ class FrameGroup:
         Raises:
             FileNotFoundError: a source is missing.
         """
+        frames = [[source.path.name, source.frame] for source in self.sources]
+        size = [self.width, self.height]
+        inside = self.inside(data)
+        description = [_FORMAT, inside, self.stamps(), frames, size, self.background]
+        digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+        # N3V calls the image folder of every camera `images`; its parent names the camera.
+        stem = self.path.parent.name if self.path.name == "images" else self.path.stem
+        return f"{stem}-{digest}"
+
+    def inside(self, data: Path) -> str:
+        """Where the video or folder is, from the scene folder if it is in there."""
+        inside = self.path.relative_to(data) if self.path.is_relative_to(data) else self.path
+        return inside.as_posix()
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Size in bytes and time of the last change in nanoseconds of every source, by its name.
+
+        Raises:
+            FileNotFoundError: a source is missing.
+        """
         stamps: dict[str, tuple[int, int]] = {}
         for source in self.sources:
             if source.path.name not in stamps:
@@ -78,14 +98,7 @@ class FrameGroup:
                     kind = "an image" if source.frame is None else "a video"
                     raise missing_file(source.path, kind) from None
                 stamps[source.path.name] = (status.st_size, status.st_mtime_ns)
-        frames = [[source.path.name, source.frame] for source in self.sources]
-        inside = self.path.relative_to(data) if self.path.is_relative_to(data) else self.path
-        size = [self.width, self.height]
-        description = [_FORMAT, inside.as_posix(), stamps, frames, size, self.background]
-        digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-        # N3V calls the image folder of every camera `images`; its parent names the camera.
-        stem = self.path.parent.name if self.path.name == "images" else self.path.stem
-        return f"{stem}-{digest}"
+        return stamps
 
 
 def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

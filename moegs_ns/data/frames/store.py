@@ -3,18 +3,20 @@
 There is one file per video or image folder, in `<data>/moegs_frames/` or, where the data cannot be
 written, in the user's cache folder. A file is valid only with its index, which is written last;
 both are written under temporary names and renamed, so an interrupted build leaves no partial file
-and resumes with the next camera.
+and resumes with the next camera. Whoever reads a file holds its index, so that nobody removes it.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -23,11 +25,13 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import Progress
 from torch import Tensor
 
-from moegs_ns.atomic_files import atomic_write_text
+from moegs_ns.atomic_files import atomic_write_text, hold, remove_abandoned, replace_synced
 from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
 
-_FRAMES, _INDEX, _PART = "frames.npy", "index.json", ".part"
-_ABANDONED_SECONDS = 3600.0
+BESIDE = "moegs_frames"
+"""Folder of the decoded frames in the scene folder."""
+FRAMES, INDEX, PART = "frames.npy", "index.json", ".part"
+"""Files of a group, and the ending of what is being written."""
 
 
 class FrameStore:
@@ -51,6 +55,7 @@ class FrameStore:
             ValueError: images of one group have different sizes.
         """
         self.sizes = sizes
+        self._held: list[BinaryIO] = []
         self._data, self._root = data, root
         # Images of one video or folder form a group, in order of time.
         members: dict[Path, list[int]] = {}
@@ -116,29 +121,28 @@ class FrameStore:
                     f"{free / 1e9:.1f} GB are free; make room, choose another disk with "
                     "--frame-store-dir, or use fewer --frames or a larger --downscale-factor."
                 )
-            _decode_all(missing)
+            _decode_all(missing, self._data)
+        self._held = [_hold(folder) for folder in folders]
         # Map the files; the operating system's page cache holds what is read often.
-        return [np.load(folder / _FRAMES, mmap_mode="r") for folder in folders]
+        return [np.load(folder / FRAMES, mmap_mode="r") for folder in folders]
 
     def _find_root(self) -> Path:
         """The folder of the files: the chosen one, in the scene folder, or in the user's cache."""
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True)
             return self._root
-        beside = self._data / "moegs_frames"
+        beside = self._data / BESIDE
         # A store that came with read-only data is used where it is.
         if all(_is_complete(group, beside / group.key(self._data)) for group in self.groups):
             return beside
         try:
             beside.mkdir(parents=True, exist_ok=True)
-            probe = beside / f"probe-{os.getpid()}{_PART}"
+            probe = beside / f"probe-{os.getpid()}{PART}"
             probe.touch()
             probe.unlink()
             return beside
         except OSError:
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            digest = hashlib.sha256(str(self._data.resolve()).encode()).hexdigest()[:16]
-            root = cache / "moegs_ns" / "frames" / digest
+            root = cache_folder() / cache_name(self._data)
             root.mkdir(parents=True, exist_ok=True)
             return root
 
@@ -146,8 +150,8 @@ class FrameStore:
 def _is_complete(group: FrameGroup, folder: Path) -> bool:
     """Whether the index has the group's shape and the file the size that the index states."""
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        found = (folder / _FRAMES).stat().st_size
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        found = (folder / FRAMES).stat().st_size
     except (OSError, ValueError):
         return False
     return (
@@ -157,7 +161,7 @@ def _is_complete(group: FrameGroup, folder: Path) -> bool:
     )
 
 
-def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
+def _decode_all(missing: list[tuple[FrameGroup, Path]], data: Path) -> None:
     """Decode groups in parallel; the first error ends the build, finished groups stay."""
     threads = os.cpu_count() or 1
     total = sum(len(group.sources) for group, _ in missing)
@@ -166,10 +170,8 @@ def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
         with ThreadPoolExecutor(threads) as pool:
             # The threads are divided among a few folders; many videos use one each.
             inner = max(1, threads // len(missing))
-            jobs = [
-                pool.submit(_write_group, group, folder, inner, lambda: progress.advance(task))
-                for group, folder in missing
-            ]
+            write = partial(_write_group, data, inner, lambda: progress.advance(task))
+            jobs = [pool.submit(write, group, folder) for group, folder in missing]
             try:
                 for job in jobs:
                     job.result()
@@ -178,21 +180,26 @@ def _decode_all(missing: list[tuple[FrameGroup, Path]]) -> None:
                 raise
 
 
-def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None:
+def _write_group(
+    data: Path, threads: int, advance: Callable[[], None], group: FrameGroup, folder: Path
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
-    part = folder / f"{_FRAMES}-{os.getpid()}{_PART}"
+    remove_abandoned(folder, f"*{PART}")
+    stamps = group.stamps()
+    part = folder / f"{FRAMES}-{os.getpid()}{PART}"
     try:
         # Stream the frames into a .npy file. Plain writes, not a writable memory map: a full disk
         # is then an error, not a crash.
         with part.open("wb") as file:
+            hold(file.fileno())
             header = {"descr": "|u1", "fortran_order": False, "shape": group.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for frame in decode_group(group, threads):
                 file.write(np.ascontiguousarray(frame).data)
                 advance()
             file_bytes = file.tell()
-        part.replace(folder / _FRAMES)
+            file.flush()
+            replace_synced(part, folder / FRAMES)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -209,14 +216,32 @@ def _write_group(group: FrameGroup, folder: Path, threads: int, advance) -> None
         "source": group.path.name,
         "sources": [[source.path.name, source.frame] for source in group.sources],
         "background": group.background,
+        "scene": str(data.resolve()),
+        "folder": group.inside(data),
+        "stamps": stamps,
     }
     remedy = "choose another disk with --frame-store-dir"
-    atomic_write_text(folder / _INDEX, json.dumps(index), "index of the frame store", remedy)
+    atomic_write_text(folder / INDEX, json.dumps(index), "index of the frame store", remedy)
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what a killed process left; recent parts may belong to a build that still runs."""
-    for part in folder.glob(f"*{_PART}"):
-        with suppress(FileNotFoundError):  # Its build has just finished it.
-            if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
-                part.unlink()
+def _hold(folder: Path) -> BinaryIO:
+    """The open index of a group, locked until it is closed; its time tells when it was last used.
+
+    Neither is possible everywhere: without a lock nothing is removed either."""
+    index = (folder / INDEX).open("rb")
+    with suppress(OSError):
+        fcntl.flock(index.fileno(), fcntl.LOCK_SH)
+    with suppress(OSError):
+        os.utime(folder / INDEX)
+    return index
+
+
+def cache_folder() -> Path:
+    """Where the frames of scenes that cannot be written are."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "moegs_ns" / "frames"
+
+
+def cache_name(data: Path) -> str:
+    """The folder of a scene in there."""
+    return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
