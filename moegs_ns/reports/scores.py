@@ -70,6 +70,9 @@ class Score:
     """Sum of the training times of a mixture's experts, as its own training found them."""
     run: str = ""
     """Folder of the run as it was named."""
+    recipe: str = ""
+    """"defaults" or "published": whose numbers the method has, see docs/defaults.md; `options` are
+    those that a command changed."""
     reason: str = ""
     """Why figures are missing."""
 
@@ -121,6 +124,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         psnr_oracle_32=metrics.get("psnr_oracle_32"),
         expert_seconds=record.get("expert_seconds"),
         run=str(run.config_path.parent),
+        recipe=getattr(run.config, "recipe", "defaults"),
     )
     return replace(score, reason=_missing(score))
 
