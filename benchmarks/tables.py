@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nerfstudio.configs.method_configs import all_methods
+
 from benchmarks import ROOT
 from moegs_ns.evaluation.tables import Row, write_results
 
@@ -38,7 +40,17 @@ class Table:
 
     def write(self, rows: Sequence[Row], suffix: str = "") -> None:
         """Write the rows as JSON and, beside it, as a Markdown table."""
+        rows = [with_recipe(row) for row in rows]
         write_results(self.results_dir / f"{self.name}{suffix}.json", rows, command())
+
+
+def with_recipe(row: Row) -> Row:
+    """A row that also says whose numbers its method has, where it names one: "defaults" of this
+    project or "published" (docs/defaults.md)."""
+    config = all_methods.get(str(row.get("method")))
+    if config is None or row.get("recipe"):
+        return row
+    return row | {"recipe": getattr(config, "recipe", "defaults")}
 
 
 def command() -> str:

@@ -1,6 +1,12 @@
 """E-D3DGS (Bae et al., ECCV 2024): `moegs-ed3dgs` and its variants."""
 
-from moegs_ns.method_configs.shared import adam, dnerf, expert_method, gaussian_optimizers
+from moegs_ns.method_configs.shared import (
+    adam,
+    dnerf,
+    expert_method,
+    gaussian_optimizers,
+    published,
+)
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
@@ -81,21 +87,23 @@ moegs_ed3dgs_dnerf = ed3dgs_method(
 
 # Released Technicolor configurations; two of the five scenes train for 100 000 steps as here, the
 # others for 120 000, one of them with rates three times as large.
-moegs_ed3dgs_technicolor = ed3dgs_method(
-    "moegs-ed3dgs-technicolor",
-    "Expert: E-D3DGS as published for Technicolor, colours constant over time.",
-    ED3DGSExpertConfig(time_spread=0.0, deform_sh=False),
-    ED3DGSRecipeConfig(
-        # Densification goes on until the end, but what is split last must be trained.
-        densification=DensificationConfig(refine_stop_iter=99900, grow_grad2d=3e-4),
-        sampling=ErrorSamplingConfig(random_until=60000),
-        motion_steps=0,
-        appearance_start=0,
-        appearance_steps=0,
-        time_growth_steps=0,
-        weight_embedding=0.1,
-    ),
-    steps=100000,
-    network_lr=1.6e-3,
-    time_offset_lr=0.0,
+moegs_ed3dgs_technicolor = published(
+    ed3dgs_method(
+        "moegs-ed3dgs-technicolor",
+        "Expert: E-D3DGS as published for Technicolor, colours constant over time.",
+        ED3DGSExpertConfig(time_spread=0.0, deform_sh=False),
+        ED3DGSRecipeConfig(
+            # Densification goes on until the end, but what is split last must be trained.
+            densification=DensificationConfig(refine_stop_iter=99900, grow_grad2d=3e-4),
+            sampling=ErrorSamplingConfig(random_until=60000),
+            motion_steps=0,
+            appearance_start=0,
+            appearance_steps=0,
+            time_growth_steps=0,
+            weight_embedding=0.1,
+        ),
+        steps=100000,
+        network_lr=1.6e-3,
+        time_offset_lr=0.0,
+    )
 )

@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from moegs_ns.method_configs.shared import adam, dnerf, expert_method, gaussian_optimizers
+from moegs_ns.method_configs.shared import (
+    adam,
+    dnerf,
+    expert_method,
+    gaussian_optimizers,
+    published,
+)
 from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -64,55 +70,66 @@ moegs_4dgaussians = hexplane_method(
 
 # Released N3V configuration; four of the six scenes have two images per step, the other two have
 # four (`--pipeline.model.recipe.views 4`). Its 150 cells along time are half the 300 frames.
-moegs_4dgaussians_n3v = hexplane_method(
-    "moegs-4dgaussians-n3v",
-    "Expert: 4DGaussians as published for N3V.",
-    HexPlaneExpertConfig(background=WHITE),
-    published_recipe(),
+moegs_4dgaussians_n3v = published(
+    hexplane_method(
+        "moegs-4dgaussians-n3v",
+        "Expert: 4DGaussians as published for N3V; two images a step in all scenes, a near plane "
+        "and counts of views that are this project's (docs/defaults.md).",
+        HexPlaneExpertConfig(background=WHITE),
+        published_recipe(),
+    )
 )
 
 # Released D-NeRF configurations. Their cells along time, 25 to 100, are half the distinct times of
 # each scene, as is the default here. They prune every 8000 steps, and like all of this family only
 # above 200 000 Gaussians, which these scenes do not reach.
-moegs_4dgaussians_dnerf = hexplane_method(
-    "moegs-4dgaussians-dnerf",
-    "Expert: 4DGaussians as published for D-NeRF.",
-    HexPlaneExpertConfig(
-        background=WHITE, channels=32, width=64, deform_opacity=False, deform_sh=False
-    ),
-    published_recipe(
-        views=1,
-        densification=DensificationConfig(refine_stop_iter=15000),
-        reset_every=3000,
-        weight_space_smoothness=1e-4,
-        weight_time_smoothness=1e-2,
-    ),
-    fine_steps=20000,
-    final_ratio=0.01,
-    datamanager=dnerf(),
+moegs_4dgaussians_dnerf = published(
+    hexplane_method(
+        "moegs-4dgaussians-dnerf",
+        "Expert: 4DGaussians as published for D-NeRF.",
+        HexPlaneExpertConfig(
+            background=WHITE, channels=32, width=64, deform_opacity=False, deform_sh=False
+        ),
+        published_recipe(
+            views=1,
+            densification=DensificationConfig(refine_stop_iter=15000),
+            reset_every=3000,
+            weight_space_smoothness=1e-4,
+            weight_time_smoothness=1e-2,
+        ),
+        fine_steps=20000,
+        final_ratio=0.01,
+        datamanager=dnerf(),
+    )
 )
 
 # Released HyperNeRF configurations. Their cells along time, 80 to 250, are about half the frames of
 # each scene, as is the default here.
-moegs_4dgaussians_hypernerf = hexplane_method(
-    "moegs-4dgaussians-hypernerf",
-    "Expert: 4DGaussians as published for HyperNeRF.",
-    HexPlaneExpertConfig(background=WHITE, levels=(1, 2, 4), deform_opacity=False, deform_sh=False),
-    published_recipe(),
+moegs_4dgaussians_hypernerf = published(
+    hexplane_method(
+        "moegs-4dgaussians-hypernerf",
+        "Expert: 4DGaussians as published for HyperNeRF.",
+        HexPlaneExpertConfig(
+            background=WHITE, levels=(1, 2, 4), deform_opacity=False, deform_sh=False
+        ),
+        published_recipe(),
+    )
 )
 
 # Released DyCheck configuration: that of HyperNeRF with 150 cells along time and 60 000 fine steps.
-moegs_4dgaussians_dycheck = hexplane_method(
-    "moegs-4dgaussians-dycheck",
-    "Expert: 4DGaussians as published for DyCheck.",
-    HexPlaneExpertConfig(
-        background=WHITE,
-        levels=(1, 2, 4),
-        time_resolution=150,
-        deform_opacity=False,
-        deform_sh=False,
-    ),
-    published_recipe(),
-    fine_steps=60000,
-    datamanager=MoegsDataManagerConfig(dataparser=DycheckDataParserConfig()),
+moegs_4dgaussians_dycheck = published(
+    hexplane_method(
+        "moegs-4dgaussians-dycheck",
+        "Expert: 4DGaussians as published for DyCheck.",
+        HexPlaneExpertConfig(
+            background=WHITE,
+            levels=(1, 2, 4),
+            time_resolution=150,
+            deform_opacity=False,
+            deform_sh=False,
+        ),
+        published_recipe(),
+        fine_steps=60000,
+        datamanager=MoegsDataManagerConfig(dataparser=DycheckDataParserConfig()),
+    )
 )

@@ -3,7 +3,7 @@ that Table 4 compares it with."""
 
 from typing import Any
 
-from moegs_ns.method_configs.shared import radam, trainer_config
+from moegs_ns.method_configs.shared import published, radam, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.models.mixture_model import MixtureModelConfig
@@ -40,10 +40,12 @@ moegs_router = router_method(
 
 # 0.1 for w and 0.01 for w_time and Φ, a fifth of those of N3V, in the authors' released code. That
 # code gives w_dir the rate of w_time; here it has that of w, as the paper says.
-moegs_router_technicolor = router_method(
-    "moegs-router-technicolor",
-    "Mixture: moegs-router with the lower rates released for Technicolor.",
-    router_optimizers(weights_lr=0.1, phi_lr=0.01),
+moegs_router_technicolor = published(
+    router_method(
+        "moegs-router-technicolor",
+        "Mixture: moegs-router with the lower rates released for Technicolor.",
+        router_optimizers(weights_lr=0.1, phi_lr=0.01),
+    )
 )
 
 # The paper gives no rate for this network; it is larger than Φ and needs a lower one.

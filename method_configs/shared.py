@@ -69,6 +69,14 @@ def expert_method(
     return MethodSpecification(config, description)
 
 
+def published(method: MethodSpecification) -> MethodSpecification:
+    """The method, marked as one that has the numbers published for a data set."""
+    config = method.config
+    assert isinstance(config, MoegsTrainerConfig), type(config)
+    config.recipe = "published"
+    return method
+
+
 def dnerf() -> MoegsDataManagerConfig:
     """D-NeRF's layout; its scenes start from 2000 random points."""
     return MoegsDataManagerConfig(dataparser=DNeRFDataParserConfig(), num_random_points=2000)

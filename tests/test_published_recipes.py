@@ -1,11 +1,11 @@
 """Published combinations as methods: they differ from their family as the papers' tables say."""
 
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
 import yaml
 from command_lines import parse
+from method_settings import settings
 from nerfstudio.configs.method_configs import all_descriptions, all_methods
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
@@ -92,31 +92,6 @@ EXPERTS = [name for name in PUBLISHED if "router" not in name]
 
 def family_of(name: str) -> str:
     return "-".join(name.split("-")[:2])
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every field of nested dataclasses by its dotted name."""
-    found = {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        is_nested = is_dataclass(value)
-        found |= (
-            flat(value, f"{prefix}{field.name}.") if is_nested else {prefix + field.name: value}
-        )
-    return found
-
-
-def settings(method: str) -> dict[str, Any]:
-    """All that decides how a method trains."""
-    config = all_methods[method]
-    found = flat(config.pipeline.model)
-    for name, group in config.optimizers.items():
-        found |= {f"{name}.{key}": value for key, value in flat(group["optimizer"]).items()}
-        if group["scheduler"] is not None:
-            found |= {f"{name}.{key}": value for key, value in flat(group["scheduler"]).items()}
-    found["max_num_iterations"] = config.max_num_iterations
-    found["num_random_points"] = config.pipeline.datamanager.num_random_points
-    return found
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -1,5 +1,6 @@
 """Multi-view depth consistency (Eq. 16) of trained runs on equal cameras: of experts, mixtures and
-fused sets, by expected and by median depth.
+fused sets, by expected and by median depth. Those of one run are compared over the pixels that all
+of them show, so that they rank; rows of different runs do not.
 
 python -m benchmarks.quality.depth_consistency --runs RUN_ROUTER RUN_STUDENT --frames 10 --cameras 8
 """

@@ -158,6 +158,9 @@ class MoegsTrainerConfig(TrainerConfig):
     pipeline: MoegsPipelineConfig = field(default_factory=MoegsPipelineConfig)
     prompt: tyro.conf.Suppress[str | None] = None
     """Hidden, since nothing is made from text."""
+    recipe: tyro.conf.Suppress[Literal["defaults", "published"]] = "defaults"
+    """Whether the method's numbers are this project's own (docs/defaults.md) or those published for
+    one data set; options that were given in addition are not counted."""
 
     def set_timestamp(self) -> None:
         """Check the options and make paths absolute; nerfstudio calls this before it prints or

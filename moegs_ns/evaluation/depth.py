@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -157,7 +157,9 @@ class DepthConsistency:
     """Solid pixels of all pairs that were compared."""
 
 
-def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) -> DepthConsistency:
+def multiview_depth_consistency(
+    depths: Float[Tensor, "C H W 1"], view: View, common: Bool[Tensor, "C C H W"] | None = None
+) -> DepthConsistency:
     """Mean reprojection error of depth over all ordered pairs of views at one time (Eq. 16).
 
     Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
@@ -172,7 +174,30 @@ def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) ->
         depths: along the optical axis in world units, expected (divided by alpha) or median, which
             the paper does not say; not positive where there is no surface to compare.
         view: cameras of the depth maps.
+        common: the only pixels to compare, first those of one view, then the view that they are
+            compared with; by default all that can be. Sets of Gaussians that are ranked must be
+            compared over the same pixels (`common_pixels`), or one with few solid pixels is judged
+            by its easy ones.
     """
+    errors = _pair_errors(depths, view)
+    is_counted = errors.isfinite() if common is None else common & errors.isfinite()
+    counts = is_counted.sum((2, 3)).flatten()
+    sums = torch.where(is_counted, errors, 0.0).sum((2, 3)).flatten()
+    pairs = (sums / counts)[counts > 0]
+    solid = int((depths > 0).sum()) * (len(view) - 1)
+    fraction = int(counts.sum()) / solid if solid else 0.0
+    return DepthConsistency(pairs.mean(), len(pairs), fraction)
+
+
+def common_pixels(maps: Sequence[Float[Tensor, "C H W 1"]], view: View) -> Bool[Tensor, "C C H W"]:
+    """Pixels of each view (first) that can be compared with each other view (second) in the depth
+    maps of all of several sets of Gaussians."""
+    return torch.stack([_pair_errors(depths, view).isfinite() for depths in maps]).all(0)
+
+
+def _pair_errors(depths: Float[Tensor, "C H W 1"], view: View) -> Float[Tensor, "C C H W"]:
+    """Absolute difference of depth of each view's pixels (first) in each view (second); NaN where
+    they are not compared, and for a view with itself."""
     view.assert_one_time()
     is_solid = depths[..., 0] > 0
     # NaN spreads through interpolation to all points next to a pixel that is not solid.
@@ -182,18 +207,12 @@ def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) ->
     forward = view.viewmats[:, None, None, 2, :3]
     lengths = depths / (directions * forward).sum(-1, keepdim=True)
     points = origins + lengths * directions
-    errors, compared = [], 0
+    errors = []
     for source in range(len(view)):
         error = _reprojection_errors(points[source], inverse, view)
-        is_counted = is_solid[source] & error.isfinite()
-        is_counted[source] = False
-        counts = is_counted.sum((1, 2))
-        sums = torch.where(is_counted, error, 0.0).sum((1, 2))
-        errors.append((sums / counts)[counts > 0])
-        compared += int(counts.sum())
-    pairs = torch.cat(errors)
-    solid = int(is_solid.sum()) * (len(view) - 1)
-    return DepthConsistency(pairs.mean(), len(pairs), compared / solid if solid else 0.0)
+        error[source] = torch.nan
+        errors.append(torch.where(is_solid[source], error, torch.nan))
+    return torch.stack(errors)
 
 
 def _reprojection_errors(

@@ -1,6 +1,8 @@
 """Multi-view depth consistency (Eq. 16) of everything that a run can render."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -14,6 +16,7 @@ from moegs_ns.evaluation.depth import (
     DEPTHS,
     Depth,
     DepthConsistency,
+    common_pixels,
     expert_depth,
     fused_depth,
     mixture_depth,
@@ -34,6 +37,8 @@ def depth_rows(
 ) -> list[Row]:
     """Consistency of every expert, the mixture and its fused set, by expected and median depth.
 
+    `mdc_world` and what follows it are over the pixels that all of them can be compared in, so that
+    they rank; `mdc_own_world` is each over its own pixels.
     Held-out cameras are compared if several of them share a time, else training cameras.
     Responsibilities of the fused set are the run's stored ones, or are measured on `fuse_views`
     training images (None for all); a mixture that cannot be fused says why in the rows of that set.
@@ -53,13 +58,20 @@ def depth_rows(
         except ValueError as error:
             why_not_fused = str(error)
     extent = float(pipeline.datamanager.train_dataset.metadata["scene"].extent)
-    rows = []
-    for name, render in renderers.items():
-        for depth in DEPTHS:
-            found = [multiview_depth_consistency(render(view, depth), view) for view in views]
-            rows.append(depth_row(name, depth, found, extent, cameras))
+    found = {(name, depth.name): Found() for name in renderers for depth in DEPTHS}
+    for view, depth in itertools.product(views, DEPTHS):
+        maps = {name: render(view, depth) for name, render in renderers.items()}
+        common = common_pixels(list(maps.values()), view)
+        for name, depths in maps.items():
+            one = found[name, depth.name]
+            one.common.append(multiview_depth_consistency(depths, view, common))
+            one.own.append(multiview_depth_consistency(depths, view))
+    rows = [depth_row(*names, each, extent, cameras) for names, each in found.items()]
     if why_not_fused:
-        rows += [depth_row("fused", d, [], extent, cameras, why_not_fused) for d in DEPTHS]
+        rows += [
+            depth_row("fused", depth.name, Found(), extent, cameras, why_not_fused)
+            for depth in DEPTHS
+        ]
     return rows
 
 
@@ -87,28 +99,45 @@ def several_per_frame(dataset: FrameDataset) -> list[list[int]]:
     return [images[frame] for frame in sorted(images) if len(images[frame]) > 1]
 
 
+@dataclass(frozen=True)
+class Found:
+    """Consistency of one set of Gaussians at every time."""
+
+    common: list[DepthConsistency] = field(default_factory=list)
+    """Over the pixels in which all sets can be compared."""
+    own: list[DepthConsistency] = field(default_factory=list)
+    """Over all pixels in which it can be compared itself."""
+
+
 def depth_row(
-    name: str,
-    depth: Depth,
-    found: list[DepthConsistency],
-    extent: float,
-    cameras: str,
-    reason: str = "",
+    name: str, depth: str, found: Found, extent: float, cameras: str, reason: str = ""
 ) -> Row:
     """Mean over times; lengths in world units and in extents of the scene."""
-    errors = torch.tensor([float(one.error) for one in found if one.num_pairs]).double()
+    errors, own = (errors_of(each) for each in (found.common, found.own))
     mean = float(errors.mean())
     if not len(errors):
         reason = reason or "no two cameras see a solid surface in common"
     return {
         "name": name,
-        "depth": depth.name,
+        "depth": depth,
         "mdc_world": mean,
         "mdc_extents": mean / extent,
         "mdc_std_world": float(errors.std()) if len(errors) > 1 else 0.0,
         "instants": len(errors),
-        "pairs": sum(one.num_pairs for one in found),
-        "compared_share": sum(one.fraction for one in found) / max(1, len(found)),
+        "pairs": sum(one.num_pairs for one in found.common),
+        "compared_share": share_of(found.common),
+        "mdc_own_world": float(own.mean()),
+        "own_share": share_of(found.own),
         "cameras": cameras,
         "reason": reason,
     }
+
+
+def errors_of(found: Sequence[DepthConsistency]) -> Float[Tensor, "T"]:
+    """Errors at the times at which anything was compared."""
+    return torch.tensor([float(one.error) for one in found if one.num_pairs]).double()
+
+
+def share_of(found: Sequence[DepthConsistency]) -> float:
+    """Mean over times of the part of the solid pixels of all pairs that was compared."""
+    return sum(one.fraction for one in found) / max(1, len(found))

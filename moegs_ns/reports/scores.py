@@ -73,6 +73,9 @@ class Score:
     """Held-out images with pixels that move."""
     run: str = ""
     """Folder of the run as it was named."""
+    recipe: str = ""
+    """"defaults" or "published": whose numbers the method has, see docs/defaults.md; `options` are
+    those that a command changed."""
     reason: str = ""
     """Why figures are missing."""
 
@@ -125,6 +128,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         expert_seconds=record.get("expert_seconds"),
         images_dynamic=images_with(metrics, "psnr_dynamic"),
         run=str(run.config_path.parent),
+        recipe=getattr(run.config, "recipe", "defaults"),
     )
     return replace(score, reason=_missing(score))
 

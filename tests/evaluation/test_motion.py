@@ -145,3 +145,15 @@ def test_chosen_gaussians_move_and_the_choice_is_seeded():
 def test_neighbours_leave_out_the_point_itself():
     points = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0], [10.0, 0, 0]])
     assert neighbours(points, points[:2]).tolist() == [[1, 2, 3], [0, 2, 3]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_times", [41, 11, 3])
+def test_speed_is_per_frame_however_few_times_are_looked_at(num_times: int):
+    """2 world units in 40 frames of an extent of 4: 1/80 extents a frame, neither per step of
+    several frames nor per second."""
+    times = torch.linspace(0, 1, num_times)
+    report = analyse_motion(expert(straight), times, 30, torch.Generator().manual_seed(1))[0]
+    assert report.frames_per_step == pytest.approx(40 / (num_times - 1))
+    assert report.speed == pytest.approx(1 / 80, rel=1e-4)
+    assert report.fast_speed == pytest.approx(1 / 80, rel=1e-4)
