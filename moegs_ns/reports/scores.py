@@ -23,7 +23,6 @@ from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.runs.checkpoint import Run, training_record
-from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 8
@@ -129,15 +128,18 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
 def frame_seconds(pipeline: MoegsPipeline, count: int = TIMED_FRAMES) -> list[float]:
     """Of synchronised renders of at most `count` held-out cameras, each at another time.
 
-    A mixture is timed without the fused set, which is another way to draw it.
+    A mixture is timed without the fused set, which is another way to draw it, and without images
+    of its experts alone.
     """
     model = pipeline.model
-    kept = model.responsibilities if isinstance(model, MixtureModel) else StoredResponsibilities()
-    values, kept.values = kept.values, []
+    if not isinstance(model, MixtureModel):
+        return _frame_seconds(pipeline, count)
+    values, model.responsibilities.values = model.responsibilities.values, []
+    model.shows_experts_alone = False
     try:
         return _frame_seconds(pipeline, count)
     finally:
-        kept.values = values
+        model.responsibilities.values, model.shows_experts_alone = values, True
 
 
 def _frame_seconds(pipeline: MoegsPipeline, count: int) -> list[float]:
