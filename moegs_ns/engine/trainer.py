@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -27,12 +28,14 @@ from moegs_ns.engine.run_files import (
     write_before_finish,
     write_record,
 )
-from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
+from moegs_ns.engine.viewer import OutputRanges, RenderThreads, TrainingCameras
+from moegs_ns.launch.nerfstudio_commands import check_command
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.models.resume import check_resumed_checkpoint, remaining_steps
+from moegs_ns.progress import track
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     Run,
@@ -98,7 +101,7 @@ class MoegsPipeline(VanillaPipeline):
         super().__init__(config, str(device), test_mode, **kwargs)
         # nerfstudio's viewer finds its controls among the pipeline's attributes.
         self.training_cameras = TrainingCameras(self.datamanager.train_dataset.cameras)
-        self.render_threads = RenderThreads()
+        self.output_ranges, self.render_threads = OutputRanges(), RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.make_sampler(self.datamanager.frame_table)
             with fitting("The checkpoint of a run that is named"):
@@ -122,7 +125,10 @@ class MoegsPipeline(VanillaPipeline):
     def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """nerfstudio's means over all evaluation images, after what they are compared with is
         fitted on training images."""
-        self.model.begin_evaluation(self.datamanager.some_training_images(FITTED_IMAGES))
+        images = self.datamanager.some_training_images(FITTED_IMAGES)
+        # The bar appears only if the model reads the images.
+        count = min(FITTED_IMAGES, len(self.datamanager.train_dataset))
+        self.model.begin_evaluation(track(images, "Fitting constant weights", count))
         return super().get_average_eval_image_metrics(*args, **kwargs)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
@@ -193,9 +199,10 @@ class MoegsTrainerConfig(TrainerConfig):
 
     def get_checkpoint_dir(self) -> Path:
         """The folder of checkpoints; before a tool reads the newest one it is looked at here, also
-        for code that torch before 2.6 would run."""
+        for code that torch before 2.6 would run, and so is what the tool wants to do with it."""
         folder = super().get_checkpoint_dir()
         if named_config_path() is not None:
+            check_command(sys.argv)
             newest = newest_checkpoint(folder)
             load_checkpoint(newest, is_mapped=True)
             # nerfstudio would read a step from the name of every file in the folder.
@@ -213,6 +220,9 @@ def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
     budget = config.pipeline.model.budget
     scaled = copy.copy(config)
     scaled.max_num_iterations = scaled_steps(config.max_num_iterations, budget)
+    if scaled.max_num_iterations <= config.steps_per_eval_image:
+        # A short training would never come to look at an evaluation image.
+        scaled.steps_per_eval_image = max(1, scaled.max_num_iterations // 10)
     scaled.optimizers = {
         name: group | {"scheduler": group["scheduler"] and group["scheduler"].scaled(budget)}
         for name, group in config.optimizers.items()

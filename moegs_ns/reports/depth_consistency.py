@@ -21,6 +21,7 @@ from moegs_ns.evaluation.depth import (
 )
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.progress import track
 from moegs_ns.reports.analysis import experts_of
 from moegs_ns.reports.fusion import stored_or_measured
 from moegs_ns.reports.held_out import evenly_spaced
@@ -54,7 +55,7 @@ def depth_rows(
             why_not_fused = str(error)
     extent = float(pipeline.datamanager.train_dataset.metadata["scene"].extent)
     rows = []
-    for name, render in renderers.items():
+    for name, render in track(renderers.items(), "Comparing depth maps", len(renderers)):
         for depth in DEPTHS:
             found = [multiview_depth_consistency(render(view, depth), view) for view in views]
             rows.append(depth_row(name, depth, found, extent, cameras))

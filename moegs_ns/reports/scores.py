@@ -75,7 +75,10 @@ class Score:
 
 def report_runs(runs: Sequence[Run], path: Path | None) -> None:
     """Score runs and print the table; write it as well if there is a path."""
-    scores = [score_run(run) for run in runs]
+    scores = []
+    for number, run in enumerate(runs, start=1):
+        CONSOLE.print(f"Scoring {run.config_path.parent} ({number} of {len(runs)})")
+        scores.append(score_run(run))
     print_scores(scores)
     if path is not None:
         write_table(path, [asdict(score) for score in scores])

@@ -157,6 +157,22 @@ def test_each_camera_hangs_one_picture_into_the_viewer(
     assert (counts == pictures_per_camera).all()
 
 
+def test_gates_are_shown_from_zero_to_one_and_depth_over_its_own_range(pipelines, tmp_path):
+    config = ViewerConfig(websocket_port=7392)
+    viewer = Viewer(config, tmp_path / "log", tmp_path, pipelines["moegs-router"])
+    panel = viewer.control_panel
+    try:
+        panel.update_output_options(["rgb", "gate_stg", "depth", "accumulation"])
+        for name, is_stretched in (("gate_stg", False), ("depth", True), ("accumulation", False)):
+            panel._output_render.value = panel._split_output_render.value = name
+            assert panel.colormap_options.normalize == is_stretched, name
+            assert panel.split_colormap_options.normalize == is_stretched, name
+        # With it nerfstudio would offer `gl_z_buf_depth`, and mistake our depth for a distance.
+        assert not panel.layer_depth
+    finally:
+        viewer.viser_server.stop()
+
+
 def test_a_command_ends_well_while_the_viewer_draws():
     code = """
 import threading, time, torch

@@ -8,8 +8,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 from mixture_helpers import SCENE, expert, mix, views
-from nerfstudio.cameras.camera_paths import get_path_from_json
-from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.cameras.camera_paths import get_interpolated_camera_path, get_path_from_json
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.model_components.renderers import background_color_override_context
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
@@ -58,6 +58,22 @@ def test_one_missing_time_does_not_freeze_the_path(model):
     del frames[1]["render_time"]
     with pytest.raises(ValueError, match="every frame of a camera path its render_time"):
         model.get_outputs_for_camera(get_path_from_json(path)[:1])
+
+
+def test_time_runs_between_cameras_or_the_path_is_refused(model):
+    """nerfstudio 1.1.5 drops the times of `ns-render interpolate`."""
+    first = camera(0.0)
+    both = Cameras(
+        first.camera_to_worlds.repeat(2, 1, 1), 20.0, 20.0, 12.0, 9.0, 24, 18,
+        times=torch.tensor([[0.0], [1.0]]),
+    )  # fmt: skip
+    path = get_interpolated_camera_path(both, steps=3, order_poses=False)
+    if path.times is None:
+        with pytest.raises(ValueError, match=r"ns-render interpolate loses the times"):
+            model.get_outputs_for_camera(path[:1])
+    else:
+        shown = [model.get_outputs_for_camera(path[k : k + 1])["rgb"] for k in (0, -1)]
+        assert not torch.allclose(*shown, atol=0.02)
 
 
 @pytest.mark.parametrize(("outside", "end"), [(-0.2, 0.0), (7.0, 1.0)])
