@@ -59,7 +59,8 @@ def start_again_without_spinning() -> None:
     spin 60 steps of STG at 160 x 120 pixels took 162 s on two busy cores instead of 13 s, so a few
     seconds of imports are repaid.
     """
-    if WAIT_POLICY in os.environ or torch.cuda.is_available():
+    asks_for_help = any(word in ("-h", "--help") for word in sys.argv[1:])
+    if WAIT_POLICY in os.environ or torch.cuda.is_available() or asks_for_help:
         return
     os.environ[WAIT_POLICY] = "PASSIVE"
     sys.stdout.flush()

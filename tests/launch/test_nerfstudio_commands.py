@@ -120,12 +120,11 @@ class TestViewer:
             [sys.executable, "-m", "nerfstudio.scripts.viewer.run_viewer", *words],
             env=os.environ, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+        listening: set[str] = set()
         try:
             for _ in range(120):
-                listening = addresses_of(7423)
-                if listening:
-                    break
-                time.sleep(1.0)
+                listening = listening or addresses_of(7423)
+                time.sleep(0.0 if listening else 1.0)
             assert listening == {"127.0.0.1"}
         finally:
             server.kill()
