@@ -12,7 +12,7 @@ from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.engine.trainer import MoegsPipelineConfig, MoegsTrainerConfig
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.experts.recipe import RecipeConfig
-from moegs_ns.launch.nerfstudio_commands import prepare_nerfstudio_commands
+from moegs_ns.launch.nerfstudio_commands import LOCAL_HOST, prepare_nerfstudio_commands
 from moegs_ns.models.base import GaussianModelConfig
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.training.optimizers import FusedAdam, FusedRAdam, LogLinearSchedulerConfig
@@ -89,8 +89,8 @@ def trainer_config(
     steps: int,
     datamanager: MoegsDataManagerConfig | None = None,
 ) -> MoegsTrainerConfig:
-    """A method, by default on the N3V layout, with evaluation images every 1000 steps if a logger
-    is on."""
+    """A method, by default on the N3V layout, with an evaluation image every 1000 steps, or ten
+    in a shorter training."""
     return MoegsTrainerConfig(
         method_name=method_name,
         max_num_iterations=steps,
@@ -107,6 +107,8 @@ def trainer_config(
         # Logged values are read from the GPU, which synchronises.
         logging=LoggingConfig(steps_per_log=50),
         # Frusta of one physical camera coincide at all frames, so a few images are enough.
-        viewer=ViewerConfig(max_num_display_images=32, default_composite_depth=False),
+        viewer=ViewerConfig(
+            websocket_host=LOCAL_HOST, max_num_display_images=32, default_composite_depth=False
+        ),
         vis="viewer",
     )

@@ -5,7 +5,7 @@ z forward), pixel centres at half-integers. nerfstudio stores camera to world in
 (x right, y up, z back); LLFF files store columns (down, right, back).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,11 +148,17 @@ def view_from_cameras(cameras: Cameras) -> View:
     cameras without times show time 0.
 
     Raises:
-        ValueError: the cameras differ in image size.
+        ValueError: the cameras differ in image size, or one is no pinhole camera.
     """
     if cameras.ndim == 0:
         cameras = cameras.reshape((1,))
     floats, ids = _numbers(cameras)
+    others = sorted({kind for kind in ids[:, 4].tolist() if kind != CameraType.PERSPECTIVE.value})
+    if others:
+        raise ValueError(
+            f"Expected pinhole cameras, got cameras of the type {_names_of_kinds(others)}, which "
+            "Gaussians are not rendered for here; choose the camera type Perspective."
+        )
     sizes = sorted({(width, height) for width, height in ids[:, :2].tolist()})
     if len(sizes) != 1:
         raise ValueError(
@@ -161,7 +167,7 @@ def view_from_cameras(cameras: Cameras) -> View:
         )
     Ks = np.zeros((len(floats), 3, 3), floats.dtype)
     Ks[:, [0, 1, 0, 1], [0, 1, 2, 2]], Ks[:, 2, 2] = floats[:, :4], 1.0
-    camera_ids, frame_ids = torch.from_numpy(ids[:, 2:].T.copy()).unbind(0)
+    camera_ids, frame_ids = torch.from_numpy(ids[:, 2:4].T.copy()).unbind(0)
     return View(
         viewmats=torch.from_numpy(viewmats_from_opengl(floats[:, 5:].reshape(-1, 3, 4))),
         Ks=torch.from_numpy(Ks),
@@ -183,7 +189,7 @@ def check_undistorted(cameras: Cameras) -> None:
     lenses = cameras.distortion_params
     if not bool(is_pinhole.all()):
         kinds = cameras.camera_type.reshape(-1)[~is_pinhole].unique().tolist()
-        found = f"cameras of the type {' and '.join(CameraType(kind).name for kind in kinds)}"
+        found = f"cameras of the type {_names_of_kinds(kinds)}"
     elif lenses is not None and bool((lenses != 0).any()):
         lenses = lenses.reshape(-1, lenses.shape[-1])
         worst = lenses[(lenses != 0).any(dim=1)][0]
@@ -196,8 +202,12 @@ def check_undistorted(cameras: Cameras) -> None:
     )
 
 
-def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarray, "C 4"]]:
-    """fx, fy, cx, cy, time and camera to world of each camera; width, height, camera and frame.
+def _names_of_kinds(kinds: Sequence[int]) -> str:
+    return " and ".join(CameraType(kind).name for kind in kinds)
+
+
+def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarray, "C 5"]]:
+    """fx, fy, cx, cy, time and camera to world of each camera; width, height, camera, frame, kind.
 
     They are copied from a GPU in two pieces, and the view goes back in one: dozens of small
     operations there, or with tensors here, would take as long as rendering.
@@ -210,6 +220,7 @@ def _numbers(cameras: Cameras) -> tuple[Float[np.ndarray, "C 17"], Int[np.ndarra
     for value in (metadata.get("camera_id"), metadata.get("frame_id")):
         known = torch.full((count,), UNKNOWN_ID, device=poses.device) if value is None else value
         ids.append(torch.as_tensor(known, device=poses.device))
+    ids.append(cameras.camera_type)
     all_floats = torch.cat([each.to(poses.dtype) for each in floats], dim=1)
     all_ids = torch.cat([each.reshape(count, 1) for each in ids], dim=1)
     return all_floats.cpu().numpy(), all_ids.cpu().numpy()

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+# As in the commands, and before torch is loaded: see moegs_ns/__init__.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if find_spec("beartype") is not None and os.environ.get("MOEGS_CHECK_SHAPES") != "0":
     from shape_checker import check_shapes
 

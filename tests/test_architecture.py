@@ -11,7 +11,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "moegs_ns"
 LAYERS = (
-    {"gaussians", "cameras", "scene", "seeds", "atomic_files", "errors", "ply", "cuda_graphs"},
+    {
+        "gaussians",
+        "cameras",
+        "scene",
+        "seeds",
+        "atomic_files",
+        "errors",
+        "ply",
+        "progress",
+        "cuda_graphs",
+    },
     {"splatting"},
     {"training"},
     {"experts"},

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from tolerances import EXACT, FORWARD
 from toys import make_view
 
@@ -125,3 +125,15 @@ def test_one_instant_is_compared_by_frame_where_known():
     unknown = replace(rounding, frame_ids=torch.tensor([-1, -1]))
     with pytest.raises(ValueError, match="group the batch by frame"):
         unknown.assert_one_time()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["EQUIRECTANGULAR", "FISHEYE", "OMNIDIRECTIONALSTEREO_L", "VR180_R", "ORTHOPHOTO"],
+)
+def test_a_camera_that_is_no_pinhole_is_not_drawn_as_one(kind):
+    cameras = Cameras(
+        torch.eye(4)[None, :3], 30.0, 30.0, 8.0, 6.0, 16, 12, camera_type=CameraType[kind]
+    )
+    with pytest.raises(ValueError, match=rf"got cameras of the type {kind}.*Perspective"):
+        view_from_cameras(cameras)

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.points.initial import nearest_to_axes
 
@@ -89,6 +91,36 @@ class FrozenTime:
         if not 0.0 <= self.time <= 1.0:
             raise ValueError(f"--path.time expects a time in [0, 1], got {self.time}.")
         return orbit_poses(rig, count, self.share), np.full(count, self.time)
+
+
+def check_camera_path(content: dict[str, Any], path: Path) -> None:
+    """Look at a path before anything is loaded; print a note where time stands still by mistake.
+
+    Raises:
+        ValueError: it asks for cameras that are no pinholes, or some frames have no time.
+    """
+    kind, frames = str(content.get("camera_type", "perspective")), content["camera_path"]
+    if kind.lower() in ("fisheye", "equirectangular", "omnidirectional", "vr180"):
+        raise ValueError(
+            f"Expected a path of pinhole cameras, but {path} asks for the camera type {kind}, "
+            "which Gaussians are not rendered for here; choose the type Perspective."
+        )
+    missing = [index for index, frame in enumerate(frames) if frame.get("render_time") is None]
+    if 0 < len(missing) < len(frames):
+        raise ValueError(
+            f"Expected a render_time for every frame of {path}, but {len(missing)} of "
+            f"{len(frames)} have none, the first one number {missing[0]}; add them, from 0 to 1 "
+            "over the clip."
+        )
+    keys = content.get("keyframes") or []
+    is_still = not missing and len({frame["render_time"] for frame in frames}) == 1
+    if is_still and len(keys) > 1 and not any(key.get("override_time_enabled") for key in keys):
+        CONSOLE.print(
+            f"All {len(frames)} frames of {path} show the time {frames[0]['render_time']:g}, the "
+            "default of the Render tab; for time to run, switch on Override Time at its key "
+            "frames.",
+            soft_wrap=True,
+        )
 
 
 def orbit_poses(rig: Rig, count: int, radius: float) -> Float[np.ndarray, "F 3 4"]:

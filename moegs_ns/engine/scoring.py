@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
-from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import track
 from torchvision.utils import save_image
 
 from moegs_ns.data.datamanager import MoegsDataManager
 from moegs_ns.evaluation.averages import averages
 from moegs_ns.models.base import GaussianModel
+from moegs_ns.progress import track
 
 FITTED_IMAGES = 40
 """Training images that baselines are fitted on before an evaluation."""
@@ -34,8 +33,7 @@ def score_images(
     if folder is not None:
         folder.mkdir(exist_ok=True, parents=True)
     found = []
-    shown = track(images, "Evaluating all images", console=CONSOLE, transient=True)
-    for index, (camera, batch) in enumerate(shown):
+    for index, (camera, batch) in enumerate(track(images, "Evaluating all images")):
         started = time.perf_counter()
         outputs = model.get_outputs_for_camera(camera)
         if model.device.type == "cuda":
@@ -70,7 +68,10 @@ class ScoredPipeline(VanillaPipeline):
             ValueError: nothing is held out.
         """
         self.datamanager.check_held_out()
-        self.model.begin_evaluation(self.datamanager.some_training_images(FITTED_IMAGES))
+        images = self.datamanager.some_training_images(FITTED_IMAGES)
+        # The bar appears only if the model reads the images.
+        count = min(FITTED_IMAGES, len(self.datamanager.train_dataset))
+        self.model.begin_evaluation(track(images, "Fitting constant weights", count))
         return super().get_average_eval_image_metrics(*args, **kwargs)
 
     @torch.no_grad()

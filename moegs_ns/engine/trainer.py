@@ -1,7 +1,7 @@
 """nerfstudio's trainer and pipeline, with a budget, our samplers, atomic files and clear errors."""
 
-import copy
 import gc
+import sys
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from torch import Tensor
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
 from moegs_ns.data.scene_files import check_name
+from moegs_ns.engine.budget import at_budget
 from moegs_ns.engine.run_files import (
     ANOTHER_FOLDER,
     SECONDS,
@@ -31,8 +32,9 @@ from moegs_ns.engine.run_files import (
 )
 from moegs_ns.engine.run_folder import check_folder, go_on_as_named, stop_with_advice
 from moegs_ns.engine.scoring import ScoredPipeline
-from moegs_ns.engine.viewer import RenderThreads, TrainingCameras
+from moegs_ns.engine.viewer import OutputRanges, RenderThreads, TrainingCameras
 from moegs_ns.launch.locks import claim, give_up
+from moegs_ns.launch.nerfstudio_commands import check_command
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.launch.processes import advise
 from moegs_ns.models.base import GaussianModelConfig, scene_of
@@ -58,7 +60,6 @@ from moegs_ns.runs.checkpoint import (
 )
 from moegs_ns.runs.checkpoint_files import saved_steps
 from moegs_ns.runs.compact import RECIPE, is_compact
-from moegs_ns.training.optimizers import scaled_steps
 
 _NAMES = writer.EventName
 STEP_TIMES = {
@@ -107,7 +108,7 @@ class MoegsPipeline(ScoredPipeline):
         super().__init__(config, str(device), test_mode, **kwargs)
         # nerfstudio's viewer finds its controls among the pipeline's attributes.
         self.training_cameras = TrainingCameras(self.datamanager.train_dataset.cameras)
-        self.render_threads = RenderThreads()
+        self.output_ranges, self.render_threads = OutputRanges(), RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.make_sampler(self.datamanager.frame_table)
             with fitting("The checkpoint of a run that is named"):
@@ -209,9 +210,10 @@ class MoegsTrainerConfig(TrainerConfig):
 
     def get_checkpoint_dir(self) -> Path:
         """The folder of checkpoints; before a tool reads the newest one it is looked at here, also
-        for code that torch before 2.6 would run."""
+        for code that torch before 2.6 would run, and so is what the tool wants to do with it."""
         folder = super().get_checkpoint_dir()
         if named_config_path() is not None:
+            check_command(sys.argv)
             newest = newest_checkpoint(folder)
             load_checkpoint(newest, is_mapped=True)
             # nerfstudio would read a step from the name of every file in the folder.
@@ -224,18 +226,6 @@ class MoegsTrainerConfig(TrainerConfig):
             check_folder(self)
         path = self.get_base_dir() / CONFIG_NAME
         atomic_write_text(path, yaml.dump(self), "run's configuration", ANOTHER_FOLDER)
-
-
-def at_budget(config: MoegsTrainerConfig) -> MoegsTrainerConfig:
-    """The config with all steps scaled by the budget; never written to disk."""
-    budget = config.pipeline.model.budget
-    scaled = copy.copy(config)
-    scaled.max_num_iterations = scaled_steps(config.max_num_iterations, budget)
-    scaled.optimizers = {
-        name: group | {"scheduler": group["scheduler"] and group["scheduler"].scaled(budget)}
-        for name, group in config.optimizers.items()
-    }
-    return scaled
 
 
 def drop_times(events: list[dict[str, Any]]) -> None:

@@ -1,7 +1,8 @@
-"""Controls of the live viewer: where it starts, which training images it shows, how it ends."""
+"""Controls of the live viewer: where it starts, what it shows and in which range, how it ends."""
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,33 @@ class TrainingCameras(ViewerControl):
             client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO + ahead * turned[:, 2]
             client.camera.wxyz = viser.transforms.SO3.from_matrix(turned).wxyz
             client.camera.fov = self.field_of_view
+
+
+class OutputRanges(ViewerControl):
+    """Shows gates and opacity from 0 to 1, as `ns-render` does, and depth over its own range.
+
+    nerfstudio stretches every image to its own minimum and maximum, so that colours mean nothing.
+    Its way to let the scene hide frustums takes depths for distances from the camera, which ours
+    are not, and offers them as an output; that is switched off.
+    """
+
+    def _setup(self, viewer: "Viewer") -> None:
+        super()._setup(viewer)
+        panel: Any = viewer.control_panel
+        pairs = (
+            (panel._output_render, panel._normalize),
+            (panel._split_output_render, panel._split_normalize),
+        )
+        for output, normalize in pairs:
+            normalize.value = False
+            output.gui_handle.on_update(partial(_follow, output, normalize))
+        panel._layer_depth.value = False
+        panel._layer_depth.set_hidden(True)
+
+
+def _follow(output: Any, normalize: Any, event: Any) -> None:
+    """Stretch an output's values to the whole range of colours only if it is depth."""
+    normalize.value = "depth" in output.value
 
 
 class RenderThreads(ViewerControl):

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 
 
@@ -59,6 +60,12 @@ def _value_args(value: Any, name: str) -> list[str]:
         f"Expected a value of --{name} for a command line, got {value!r}; train the experts one "
         "by one and name their runs in --experts."
     )
+
+
+def output_option(*earlier_names: str) -> Any:
+    """What names the file or folder that a command writes: `--output` in all of them, and the names
+    that it had before."""
+    return tyro.conf.arg(name="output", prefix_name=False, aliases=list(earlier_names))
 
 
 @contextmanager

@@ -1,24 +1,51 @@
 """What nerfstudio's own commands do differently with this package's methods at hand.
 
 They import all methods before anything else. They read configurations with PyYAML's `Loader`, which
-may be taught other constructors, and end with Python's hook for errors, which may be replaced.
+may be taught other constructors, end with Python's hook for errors, which may be replaced, and read
+their command line only after that import. What they do with a run of ours is looked at when they
+ask its configuration for checkpoints.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import torch
 import yaml
 
+from moegs_ns.data.camera_paths import check_camera_path
 from moegs_ns.errors import FULL, print_own_sentences
 from moegs_ns.launch.processes import end_with_command
+from moegs_ns.runs.checkpoint import named_config_path
 from moegs_ns.runs.config_yaml import is_trusted, restrict
 
 SCRIPTS = "nerfstudio.scripts."
 """What the names of modules with commands begin with, for `python -m`."""
+
+OUR_TAG = "!!python/object:moegs_ns."
+"""What the configuration of a run of one of our methods begins with."""
+VIEWER_COMMANDS = ("ns-viewer", "run_viewer.py")
+HOST_OPTION = "--viewer.websocket-host"
+LOCAL_HOST = "127.0.0.1"
+FUSE = "`moegs fuse RUN --output FILE.ply --time T` writes those of one time"
+RAYS = f"a model of rays, but this run's are Gaussians; {FUSE}."
+INSTEAD = {
+    "gaussian-splat": f"Gaussians that stand still, but this run's move; {FUSE}.",
+    "pointcloud": RAYS,
+    "tsdf": RAYS,
+    "poisson": RAYS,
+    "marching-cubes": RAYS,
+    "spiral": "a datamanager of rays, but this run has none; use `moegs render --load-config RUN`, "
+    "by default an orbit while the clip plays.",
+}
+"""What ns-export and ns-render expect where they would end in an assertion, and what to use."""
+WAIT_POLICY = "OMP_WAIT_POLICY"
+"""Variable of the environment that says whether OpenMP's threads spin or sleep."""
 
 
 def is_nerfstudio_command() -> bool:
@@ -35,6 +62,21 @@ def is_program() -> bool:
     return file.startswith("ns-") or str(getattr(main.__spec__, "name", "")).startswith(SCRIPTS)
 
 
+def start_again_without_spinning() -> None:
+    """On a CPU replace this process by the same command whose OpenMP threads sleep while they wait.
+
+    nerfstudio has loaded torch by now, and OpenMP reads the policy only once. With threads that
+    spin 60 steps of STG at 160 x 120 pixels took 162 s on two busy cores instead of 13 s, so a few
+    seconds of imports are repaid.
+    """
+    asks_for_help = any(word in ("-h", "--help") for word in sys.argv[1:])
+    if WAIT_POLICY in os.environ or torch.cuda.is_available() or asks_for_help:
+        return
+    os.environ[WAIT_POLICY] = "PASSIVE"
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def prepare_nerfstudio_commands() -> None:
     """In nerfstudio's commands read foreign configurations safely, and end our mistakes in one
     sentence; nothing in other programs, which have loaders and hooks of their own. A process that
@@ -42,9 +84,11 @@ def prepare_nerfstudio_commands() -> None:
     end_with_command()
     if not is_nerfstudio_command():
         return
+    start_again_without_spinning()
     if not is_trusted():
         restrict(yaml.Loader)
     sys.excepthook = end_in_a_sentence
+    sys.argv = with_local_viewer(sys.argv)
 
 
 def end_in_a_sentence(
@@ -68,3 +112,58 @@ def remove_half_results(argv: Sequence[str]) -> None:
             json.loads(path.read_text("utf8"))
         except ValueError:
             path.unlink()
+
+
+def with_local_viewer(argv: Sequence[str]) -> list[str]:
+    """The command line, by which `ns-viewer` serves a run of ours on this machine alone unless it
+    says where: the viewer has no password, and nerfstudio's default is every address."""
+    words, path = list(argv), named_config_path()
+    is_viewer = Path(words[0]).name in VIEWER_COMMANDS
+    options = [word.partition("=")[0].replace("_", "-") for word in words]
+    if not is_viewer or path is None or not is_ours(path) or HOST_OPTION in options:
+        return words
+    return [*words, HOST_OPTION, LOCAL_HOST]
+
+
+def is_ours(config_path: Path) -> bool:
+    """Whether a configuration is that of one of our methods, as its first line says."""
+    try:
+        with config_path.open(encoding="utf8", errors="replace") as file:
+            return file.readline(200).startswith(OUR_TAG)
+    except OSError:
+        return False
+
+
+def check_command(argv: Sequence[str]) -> None:
+    """Refuse what nerfstudio's commands cannot do with a run of ours, before it is loaded.
+
+    Raises:
+        ValueError: the command needs another kind of model, or its camera path cannot be drawn.
+        OSError: the camera path cannot be read.
+    """
+    kind = argv[1] if len(argv) > 1 else ""
+    if kind in INSTEAD:
+        raise ValueError(f"{kind} expects {INSTEAD[kind]}")
+    path = _value_of("--camera-path-filename", argv)
+    if path is not None:
+        check_camera_path(_read_camera_path(path), path)
+
+
+def _read_camera_path(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content.get("camera_path"):
+        raise ValueError(
+            "Expected a camera path, the JSON of the viewer's Render tab or of `moegs render`, but "
+            f"{path} is none; name another --camera-path-filename."
+        )
+    return content
+
+
+def _value_of(option: str, argv: Sequence[str]) -> Path | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, option.replace("-", "_").replace("__", "--", 1), dest="value")
+    found = parser.parse_known_args(list(argv[1:]))[0].value
+    return None if found is None else Path(found)

@@ -1,7 +1,7 @@
 """The mixture of experts: the method of the paper in one short function, `Mixture.render`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -106,21 +106,40 @@ def _window(size: int, sigma: float, device: torch.device) -> Float[Tensor, "S S
 
 
 @dataclass(frozen=True, eq=False)
+class ExpertsAlone:
+    """What each expert of a mixture shows by itself."""
+
+    images: Float[Tensor, "E H W 3"]
+    """Final images."""
+    rendered: ExpertRenderOutputs
+    """What was rasterised of them, and the router's features."""
+
+
+@dataclass(frozen=True, eq=False)
 class MixtureRender:
     """Everything that rendering a mixture for one camera yields."""
 
     rgb: Float[Tensor, "H W 3"]
     gates: Float[Tensor, "E H W 1"]
     """Weight of each expert; they sum to 1 at every pixel."""
-    images: Float[Tensor, "E H W 3"]
-    """Final images of the experts alone."""
     depth: Float[Tensor, "H W 1"]
     """Along the optical axis in world units, the mean over the experts by gate and opacity; 0 where
     nothing is hit."""
     accumulation: Float[Tensor, "H W 1"]
     """Accumulated opacity."""
-    rendered: ExpertRenderOutputs
-    """What was rasterised of the experts, and the router's features."""
+    draw_alone: Callable[[], ExpertsAlone]
+    """Draws the experts alone where that is not done yet; before the mixture is rendered again,
+    which may overwrite their Gaussians."""
+
+    @property
+    def images(self) -> Float[Tensor, "E H W 3"]:
+        """Final images of the experts alone."""
+        return self.draw_alone().images
+
+    @property
+    def rendered(self) -> ExpertRenderOutputs:
+        """What was rasterised of the experts alone, and the router's features."""
+        return self.draw_alone().rendered
 
     @property
     def argmax_gate(self) -> Float[Tensor, "H W 3"]:
@@ -244,7 +263,8 @@ class Mixture(nn.Module):
         accumulation = weights.sum(0)
         # Where an expert shows nothing it has no depth either, not one of 0.
         depth = (weights * rendered.depth[:, 0]).sum(0) / accumulation.clamp(min=MIN_ACCUMULATION)
-        return MixtureRender(rgb, gates, images, depth, accumulation, rendered)
+        alone = ExpertsAlone(images, rendered)
+        return MixtureRender(rgb, gates, depth, accumulation, lambda: alone)
 
     def _images(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +15,7 @@ from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.mixture import (
     MIN_ACCUMULATION,
     ROUTER_GATES,
+    ExpertsAlone,
     GateConfig,
     Mixture,
     MixtureRender,
@@ -63,21 +65,32 @@ class VolumeMixture(Mixture):
     ) -> MixtureRender:
         """See base; opacities are changed before anything is projected.
 
-        One set is seen from one place: the view's, wherever experts believe the camera to be.
+        One set is seen from one place: the view's, wherever experts believe the camera to be; and
+        over the mean of `backgrounds`. The experts alone are drawn only if somebody asks.
         """
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
-        assert projected is None and backgrounds is None, "one set has one projection"
+        assert projected is None, "one set has one projection"
         if gaussians is None:
             pairs = zip(self._graphed, self.experts, strict=True)
             gaussians = [at(view.time, camera, key=expert.graph_key) for at, expert in pairs]
-        with torch.no_grad():
-            rendered = render_experts(gaussians, view, near=self.near)
-            images = self._images(rendered, [view] * len(rendered))
         parts = self.modulated(gaussians, view)
-        rgb, joint = joint_composite(parts, view, near=self.near, background=self.background)
+        background = self.background if backgrounds is None else torch.stack([*backgrounds]).mean(0)
+        rgb, joint = joint_composite(parts, view, near=self.near, background=background)
         weights = joint.features[0].permute(2, 0, 1)[..., None] + MIN_ACCUMULATION
         gates = weights / weights.sum(0)
-        return MixtureRender(rgb, gates, images, joint.depth[0], joint.alpha[0], rendered)
+        draw = cache(partial(self._alone, view, gaussians, backgrounds))
+        return MixtureRender(rgb, gates, joint.depth[0], joint.alpha[0], draw)
+
+    @torch.no_grad()
+    def _alone(
+        self,
+        view: View,
+        gaussians: Sequence[Gaussians],
+        backgrounds: Sequence[Float[Tensor, "3"]] | None,
+    ) -> ExpertsAlone:
+        """Every expert by itself, with its own opacities."""
+        rendered = render_experts(gaussians, view, near=self.near)
+        return ExpertsAlone(self._images(rendered, [view] * len(rendered), backgrounds), rendered)
 
     def modulated(self, gaussians: Sequence[Gaussians], view: View) -> list[Gaussians]:
         """The experts' Gaussians with the opacities that the router gives them for one camera."""

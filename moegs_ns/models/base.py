@@ -1,9 +1,7 @@
 """What nerfstudio's trainer and pipeline here ask of every model and of its configuration."""
 
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -18,6 +16,14 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
 from moegs_ns.cameras import View, view_from_cameras
+from moegs_ns.models.viewing import (
+    Crop,
+    cropped_to,
+    no_tracing,
+    pictures_within_range,
+    view_at_time,
+    viewer_kept_alive,
+)
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 from moegs_ns.training.samplers import Sampler
 
@@ -78,8 +84,8 @@ class GaussianModel(Model):
         """Images of a training view and what the losses need beside them."""
         raise NotImplementedError
 
-    def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Named images of one camera, of the Gaussians within a box if there is one."""
+    def view_outputs(self, view: View, crop: Crop | None = None) -> dict[str, Tensor]:
+        """Named images of one camera, of a part of the scene if one is asked for."""
         raise NotImplementedError
 
     def get_outputs(self, ray_bundle: Cameras) -> dict[str, Any]:  # type: ignore[override]
@@ -92,10 +98,15 @@ class GaussianModel(Model):
     def get_outputs_for_camera(
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> dict[str, Tensor]:
-        """Outputs of one camera, cropped to a box at the camera's time."""
-        view = view_from_cameras(camera).to(self.device)
+        """Outputs of one camera, cropped to a box at the camera's time; colours lie in [0, 1].
+
+        Raises:
+            ValueError: the camera is no pinhole camera or has no time; see `view_at_time`.
+        """
+        with viewer_kept_alive():
+            view = view_at_time(camera, scene_of(self.kwargs).num_frames).to(self.device)
         with no_tracing():
-            return self.view_outputs(view, obb_box)
+            return pictures_within_range(self.view_outputs(view, cropped_to(obb_box, self.device)))
 
     finish_starts: int | None = None
     """First step on all images, of an expert that leaves some out until then."""
@@ -123,18 +134,6 @@ class GaussianModel(Model):
     def size_report(self) -> str:
         """How many Gaussians there are and which option bounds them; for lack of memory."""
         raise NotImplementedError
-
-
-@contextmanager
-def no_tracing() -> Iterator[None]:
-    """No tracing within a render: nerfstudio's viewer aborts one by raising from a trace function,
-    which must not happen during a CUDA graph's capture, in a kernel or in a first import."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
 
 
 def around_steps(

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int, Shaped
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
-from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import (
     TrainingCallback,
     TrainingCallbackAttributes,
@@ -31,6 +30,7 @@ from moegs_ns.models.base import (
 from moegs_ns.models.camera_corrections import CameraCorrections
 from moegs_ns.models.resume import resume_expert
 from moegs_ns.models.teacher import Teacher, prepare_distillation
+from moegs_ns.models.viewing import Crop
 from moegs_ns.scene import FrameTable
 from moegs_ns.seeds import run_seed
 from moegs_ns.splatting import rasterize, render
@@ -178,14 +178,16 @@ class ExpertModel(GaussianModel):
         parts = list(zip(renders, views, images, all_rows, strict=True))
         return {"rgb": in_batch_order(images, all_rows), "parts": parts}
 
-    def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
+    def view_outputs(self, view: View, crop: Crop | None = None) -> dict[str, Tensor]:
         """Named images of one camera; the only place where they are named."""
-        if box is None:
+        background = self.expert.background
+        if crop is None:
             output = rasterize(self.expert.project([view]), view).only()
         else:
-            gaussians = within(self.expert.at(view.time), box)
+            gaussians = within(self.expert.at(view.time), crop.box)
             output = render(gaussians, view, near=self.expert.near)
-        image = self.expert.finish(output, view, self.expert.background)
+            background = background if crop.background is None else crop.background
+        image = self.expert.finish(output, view, background)
         return {"rgb": image[0], "depth": output.depth[0], "accumulation": output.alpha[0]}
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:

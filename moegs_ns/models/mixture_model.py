@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, cast
 import torch
 import tyro
 from jaxtyping import Float
-from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -57,6 +56,7 @@ from moegs_ns.models.stacking import (
     correct_gates,
     prepare_stacking,
 )
+from moegs_ns.models.viewing import Crop, named_images
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import configured_frames, run_of, training_record
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
@@ -211,6 +211,8 @@ class MixtureModel(GaussianModel):
     """Of the best blend with constant weights; None until an evaluation begins."""
     stacking_record: dict[str, Any] | None = None
     """How gates were corrected; None until then."""
+    shows_experts_alone: bool = True
+    """Whether each expert's own image is among the outputs."""
 
     def populate_modules(self) -> None:
         """Build experts without Gaussians; weights come from their runs or from a checkpoint."""
@@ -321,11 +323,16 @@ class MixtureModel(GaussianModel):
             for render, view, target in renders
         )
 
-    def view_outputs(self, view: View, box: OrientedBox | None = None) -> dict[str, Tensor]:
+    def view_outputs(self, view: View, crop: Crop | None = None) -> dict[str, Tensor]:
         """Named images of one camera."""
-        gaussians = None if box is None else self.mixture.gaussians(view.time, box)
-        outputs = self._named(self.mixture.render(view, gaussians=gaussians))
-        if self.responsibilities.values and box is None:
+        gaussians = backgrounds = None
+        if crop is not None:
+            gaussians = self.mixture.gaussians(view.time, crop.box)
+            if crop.background is not None:
+                backgrounds = [crop.background] * len(gaussians)
+        render = self.mixture.render(view, gaussians=gaussians, backgrounds=backgrounds)
+        outputs = self._named(render)
+        if self.responsibilities.values and crop is None:
             outputs[FUSED] = fused_image(self.mixture, self.responsibilities.values, view)
         return outputs
 
@@ -346,17 +353,8 @@ class MixtureModel(GaussianModel):
         return self.mixture.render(view, camera=view.training_camera, own_views=own_views)
 
     def _named(self, render: MixtureRender) -> dict[str, Tensor]:
-        """The only place where images are named."""
-        outputs = {
-            "rgb": render.rgb,
-            "depth": render.depth,
-            "accumulation": render.accumulation,
-            "argmax_gate": render.argmax_gate,
-        }
-        for k, name in enumerate(self.config.expert_names):
-            outputs[f"rgb_{name}"] = render.images[k]
-            outputs[f"gate_{name}"] = render.gates[k]
-        return outputs
+        names, alone = self.config.expert_names, self.shows_experts_alone
+        return named_images(render, names, experts_alone=alone)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         target, mask = target_image(batch, self.device), mask_of(batch, self.device)

@@ -16,6 +16,7 @@ from moegs_ns.evaluation.routing import RoutingFigures, fraction_reached, routin
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.base import Expert
 from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.progress import track
 from moegs_ns.reports.held_out import evenly_spaced, held_out
 from moegs_ns.training.losses import mask_of, masked
 
@@ -36,7 +37,7 @@ def motion_rows(
 ) -> tuple[list[Row], dict[str, Trajectories]]:
     """Motion of every expert (appendix E), and the trajectories that it was measured on."""
     rows, trajectories = [], {}
-    for name, expert in experts.items():
+    for name, expert in track(experts.items(), "Following Gaussians", len(experts)):
         frames = torch.tensor(evenly_spaced(int(expert.num_frames), times))
         clip = (frames / max(1, int(expert.num_frames) - 1)).to(expert.scene_extent.device)
         generator = torch.Generator().manual_seed(seed)
@@ -57,7 +58,7 @@ def routing_rows(
     assert model.constant_weights is not None
     dataset, names = pipeline.datamanager.eval_dataset, list(model.config.expert_names)
     by_image, by_region = [], {}
-    for index in evenly_spaced(len(dataset), num_images):
+    for index in track(evenly_spaced(len(dataset), num_images), "Comparing with bounds"):
         view, target, batch = held_out(pipeline, index)
         render = model.mixture.render(view)
         counting = mask_of(batch, target.device)

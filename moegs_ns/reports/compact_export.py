@@ -19,6 +19,7 @@ from torch import Tensor
 from moegs_ns.atomic_files import replace_synced, temporary_folder
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.image_metrics import psnr, quantize
+from moegs_ns.progress import track
 from moegs_ns.reports.held_out import evenly_spaced
 from moegs_ns.reports.scores import BYTES_PER_MB
 from moegs_ns.runs.checkpoint import (
@@ -95,7 +96,7 @@ def write_compact(run: Run, output_dir: Path, measure: bool) -> tuple[Size, Cost
     except (OSError, RuntimeError) as error:
         raise OSError(
             f"The compact run could not be written to {output_dir} ({str(error).splitlines()[0]}); "
-            "nothing is left of it: free some space or name another --output-dir."
+            "nothing is left of it: free some space or name another --output."
         ) from error
     return size, cost
 
@@ -162,9 +163,9 @@ def measured_cost(run: Run, state: dict[str, Any]) -> Cost:
     indices = evenly_spaced(len(pipeline.datamanager.eval_dataset), MEASURED_VIEWS)
     if not indices:
         return Cost(reason="the data set has no held-out views")
-    before, psnr_before = render_views(pipeline, indices)
+    before, psnr_before = render_views(pipeline, indices, "Rendering the run")
     pipeline.load_pipeline(state, step=0)
-    after, psnr_after = render_views(pipeline, indices)
+    after, psnr_after = render_views(pipeline, indices, "Rendering the copy")
     return Cost(
         psnr_before=psnr_before,
         psnr_after=psnr_after,
@@ -185,11 +186,11 @@ def near_fraction(
 
 
 def render_views(
-    pipeline: MoegsPipeline, indices: list[int]
+    pipeline: MoegsPipeline, indices: list[int], what: str = "Rendering"
 ) -> tuple[list[UInt8[Tensor, "H W 3"]], float]:
-    """Held-out views rendered to 8 bits, and their mean PSNR."""
+    """Held-out views rendered to 8 bits, and their mean PSNR; `what` stands beside the bar."""
     images, scores = [], []
-    for index in indices:
+    for index in track(indices, what):
         camera, batch = pipeline.datamanager.eval_item(index)
         rgb = quantize(pipeline.model.get_outputs_for_camera(camera)["rgb"])
         images.append((255.0 * rgb).round().byte().cpu())

@@ -24,6 +24,7 @@ from moegs_ns.evaluation.depth import (
 )
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.progress import track
 from moegs_ns.reports.analysis import experts_of
 from moegs_ns.reports.fusion import stored_or_measured
 from moegs_ns.reports.held_out import evenly_spaced
@@ -59,7 +60,8 @@ def depth_rows(
             why_not_fused = str(error)
     extent = float(pipeline.datamanager.train_dataset.metadata["scene"].extent)
     found = {(name, depth.name): Found() for name in renderers for depth in DEPTHS}
-    for view, depth in itertools.product(views, DEPTHS):
+    pairs = list(itertools.product(views, DEPTHS))
+    for view, depth in track(pairs, "Comparing depth maps"):
         maps = {name: render(view, depth) for name, render in renderers.items()}
         common = common_pixels(list(maps.values()), view)
         for name, depths in maps.items():

@@ -1,4 +1,4 @@
-"""The fused set of a mixture's run: its responsibilities and its PSNR."""
+"""The Gaussians of a run at one time: an expert's own, or the fused set of a mixture."""
 
 import math
 from pathlib import Path
@@ -10,10 +10,12 @@ from jaxtyping import Float
 from moegs_ns.cameras import single_views
 from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.image_metrics import psnr, quantize
-from moegs_ns.mixture.fuse import FUSION, fused_image
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.mixture.fuse import FUSION, fuse, fused_image
 from moegs_ns.mixture.responsibilities import Responsibilities, responsibilities
 from moegs_ns.mixture.volume_mixture import refuse_shading
 from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.progress import track
 from moegs_ns.reports.held_out import held_out
 from moegs_ns.training.losses import mask_of
 
@@ -52,15 +54,34 @@ def measured(pipeline: MoegsPipeline, max_views: int | None = None) -> Responsib
     """Responsibilities of a mixture's Gaussians over the training views of its run."""
     model = mixture_model(pipeline)
     cameras = pipeline.datamanager.train_dataset.cameras
-    views = single_views(cameras, model.device, max_views)
+    count = len(cameras) if max_views is None else min(max_views, len(cameras))
+    views = track(
+        single_views(cameras, model.device, max_views), "Measuring responsibilities", count
+    )
     return responsibilities(model.mixture, views, model.corrections.views)
+
+
+@torch.no_grad()
+def gaussians_at(
+    pipeline: MoegsPipeline, time: float, responsibilities: list[Float[torch.Tensor, "_"]]
+) -> Gaussians:
+    """One set of Gaussians at a time: of an expert as it is, of a mixture the fused ones.
+
+    Raises:
+        ValueError: an expert decodes colours per pixel.
+    """
+    model, moment = pipeline.model, torch.tensor(time, device=pipeline.device)
+    if isinstance(model, MixtureModel):
+        return fuse(model.mixture, responsibilities, moment)
+    refuse_shading([model.expert], "A PLY file holds the colours of Gaussians")
+    return model.expert.at(moment)
 
 
 def fused_psnr(pipeline: MoegsPipeline, responsibilities: list[Float[torch.Tensor, "_"]]) -> float:
     """Mean PSNR of the fused set over the held-out views, each at its own time."""
     pipeline.datamanager.check_held_out()
     mixture, scores = mixture_model(pipeline).mixture, []
-    for index in range(len(pipeline.datamanager.eval_dataset)):
+    for index in track(range(len(pipeline.datamanager.eval_dataset)), "Scoring the fused set"):
         view, target, batch = held_out(pipeline, index)
         mask = mask_of(batch, target.device)
         image = quantize(fused_image(mixture, responsibilities, view))

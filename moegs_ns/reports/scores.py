@@ -23,7 +23,6 @@ from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.runs.checkpoint import Run, training_record
-from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 8
@@ -82,7 +81,10 @@ class Score:
 
 def report_runs(runs: Sequence[Run], path: Path | None) -> None:
     """Score runs and print the table; write it as well if there is a path."""
-    scores = [score_run(run) for run in runs]
+    scores = []
+    for number, run in enumerate(runs, start=1):
+        CONSOLE.print(f"Scoring {run.config_path.parent} ({number} of {len(runs)})")
+        scores.append(score_run(run))
     print_scores(scores)
     if path is not None:
         write_table(path, [asdict(score) for score in scores])
@@ -143,15 +145,18 @@ def images_with(averages: dict[str, float], name: str) -> int:
 def frame_seconds(pipeline: MoegsPipeline, count: int = TIMED_FRAMES) -> list[float]:
     """Of synchronised renders of at most `count` held-out cameras, each at another time.
 
-    A mixture is timed without the fused set, which is another way to draw it.
+    A mixture is timed without the fused set, which is another way to draw it, and without images
+    of its experts alone.
     """
     model = pipeline.model
-    kept = model.responsibilities if isinstance(model, MixtureModel) else StoredResponsibilities()
-    values, kept.values = kept.values, []
+    if not isinstance(model, MixtureModel):
+        return _frame_seconds(pipeline, count)
+    values, model.responsibilities.values = model.responsibilities.values, []
+    model.shows_experts_alone = False
     try:
         return _frame_seconds(pipeline, count)
     finally:
-        kept.values = values
+        model.responsibilities.values, model.shows_experts_alone = values, True
 
 
 def _frame_seconds(pipeline: MoegsPipeline, count: int) -> list[float]:

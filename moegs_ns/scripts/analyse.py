@@ -1,14 +1,16 @@
 """`moegs analyse`: motion of experts, consistency of depth, and where a router gains or loses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.launch.cli_args import output_option
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.analysis import experts_of, flicker_rows, motion_rows, routing_rows
 from moegs_ns.reports.depth_consistency import depth_rows
@@ -18,6 +20,12 @@ from moegs_ns.runs.checkpoint import open_run
 
 ROUTING_VIEWS = 4
 """Views in the image of the routing."""
+PICTURES = {
+    "trajectories": "where visible Gaussians of each expert move, over a held-out image",
+    "usage": "gates, their entropy and PSNR over time",
+    "routing": "truth, mixture, error, largest gate, best expert and entropy of some views",
+}
+"""What the pictures show."""
 
 
 @dataclass
@@ -27,7 +35,7 @@ class Analyse:
 
     run: Annotated[Path, tyro.conf.Positional]
     """config.yml or folder of the run."""
-    output_dir: Path
+    output_dir: Annotated[Path, output_option("--output-dir")]
     """Folder for the tables (JSON and Markdown) and images (PNG)."""
     trajectories: int = 300
     """Gaussians to follow per expert, chosen at random in proportion to their paths."""
@@ -64,7 +72,7 @@ class Analyse:
         self._write("depth_consistency", rows)
         if len(pipeline.datamanager.eval_dataset) == 0:
             return
-        save_trajectories(self.output_dir / "trajectories.png", pipeline, trajectories)
+        self._draw("trajectories", save_trajectories, pipeline, trajectories)
         # Gates and errors of a mixture on held-out images.
         model = pipeline.model
         if isinstance(model, MixtureModel):
@@ -72,8 +80,8 @@ class Analyse:
             self._write("usage", usage)
             self._write("errors", errors)
             self._write("flicker", flicker_rows(pipeline, model, self.images))
-            save_usage(self.output_dir / "usage.png", usage, list(model.config.expert_names))
-            save_routing(self.output_dir / "routing.png", pipeline, model, ROUTING_VIEWS)
+            self._draw("usage", save_usage, usage, list(model.config.expert_names))
+            self._draw("routing", save_routing, pipeline, model, ROUTING_VIEWS)
 
     def _check(self) -> None:
         limits = {"trajectories": 1, "times": 2, "images": 1, "depth_frames": 1, "depth_cameras": 2}
@@ -91,3 +99,8 @@ class Analyse:
         path = self.output_dir / f"{name}.json"
         write_table(path, rows)
         CONSOLE.print(f"{path} and .md: {len(rows)} rows")
+
+    def _draw(self, name: str, save: Callable[..., None], *content: Any) -> None:
+        path = self.output_dir / f"{name}.png"
+        save(path, *content)
+        CONSOLE.print(f"{path}: {PICTURES[name]}")

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FrozenTime, Orbit
-from moegs_ns.launch.cli_args import run_nerfstudio
+from moegs_ns.launch.cli_args import output_option, run_nerfstudio
 from moegs_ns.launch.jobs import progress_of
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.reports.scores import report_runs
@@ -24,7 +25,7 @@ EXPERTS = ("moegs-stg", "moegs-4dgaussians")
 class Demo:
     """Generate a scene, train two experts and their router, score, render a video and gate maps."""
 
-    output_dir: Path = Path("outputs/demo")
+    output_dir: Annotated[Path, output_option("--output-dir")] = Path("outputs/demo")
     """Folder for the scene, the runs, the table (results.json) and the videos."""
     seeds: tuple[int, ...] = (0,)
     """One mixture is trained for each."""

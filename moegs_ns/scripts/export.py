@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.launch.cli_args import output_option
 from moegs_ns.reports.compact_export import NEAR, write_compact
 from moegs_ns.runs.checkpoint import CONFIG_NAME, open_run
 
@@ -18,7 +19,7 @@ class Export:
 
     run: Annotated[Path, tyro.conf.Positional]
     """config.yml or folder of the run."""
-    output_dir: Path
+    output_dir: Annotated[Path, output_option("--output-dir")]
     """Folder to make for the copy."""
     compact: bool = False
     """Leave out the state of the optimisers, store 16 bits for geometry and 8 for colours."""
@@ -36,7 +37,7 @@ class Export:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ValueError(
                 f"Expected a new or empty folder for the copy, but {output} holds something; name "
-                "another --output-dir."
+                "another --output."
             )
         size, cost = write_compact(open_run(self.run), output, measure=self.measure)
         CONSOLE.print(

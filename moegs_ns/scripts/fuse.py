@@ -1,17 +1,17 @@
-"""`moegs fuse`: one set of Gaussians of a mixture at a time, as a PLY file for any viewer."""
+"""`moegs fuse`: one set of Gaussians of a run at a time, as a PLY file for any viewer."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.engine.trainer import load_pipeline
-from moegs_ns.mixture.fuse import fuse
+from moegs_ns.launch.cli_args import output_option
+from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.ply import write_ply
-from moegs_ns.reports.fusion import fused_psnr, mixture_model, stored_or_measured
+from moegs_ns.reports.fusion import fused_psnr, gaussians_at, mixture_model, stored_or_measured
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.runs.stored_responsibilities import store_responsibilities
 
@@ -19,11 +19,12 @@ from moegs_ns.runs.stored_responsibilities import store_responsibilities
 @dataclass
 class Fuse:
     """Fuse a mixture into one set of Gaussians at a time: all experts' together, opacities times
-    the responsibilities that the gates give them. Any viewer of 3D Gaussians opens the file."""
+    the responsibilities that the gates give them. Of a single expert write its own Gaussians. Any
+    viewer of 3D Gaussians opens the file."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """config.yml or folder of the run of a mixture."""
-    output: Path
+    """config.yml or folder of the run of a mixture or of an expert."""
+    output: Annotated[Path, output_option("--output-path")]
     """PLY file to write."""
     time: float = 0.0
     """Time in [0, 1] over the clip."""
@@ -48,16 +49,15 @@ class Fuse:
         if self.output.suffix.lower() != ".ply":
             raise ValueError(f"--output expects the name of a .ply file, got {self.output}.")
         run = open_run(self.run)
-        pipeline = load_pipeline(run)
-        model = mixture_model(pipeline, self.run)
-        if self.measure:
-            pipeline.datamanager.check_held_out()
-        responsibilities = stored_or_measured(pipeline, self.max_views)
+        pipeline, responsibilities = load_pipeline(run), []
+        if isinstance(pipeline.model, MixtureModel) or self.keep or self.measure:
+            mixture_model(pipeline, self.run)
+            if self.measure:
+                pipeline.datamanager.check_held_out()
+            responsibilities = stored_or_measured(pipeline, self.max_views)
         if self.keep:
             store_responsibilities(run, responsibilities)
-        time = torch.tensor(self.time, device=pipeline.device)
-        with torch.no_grad():
-            fused = fuse(model.mixture, responsibilities, time)
+        fused = gaussians_at(pipeline, self.time, responsibilities)
         count = write_ply(fused, self.output)
         CONSOLE.print(
             f"{self.output}: {count:,} of {len(fused):,} Gaussians at time {self.time:g}; the "

@@ -1,6 +1,7 @@
 """`moegs`: what nerfstudio's own commands do not offer."""
 
 import sys
+from importlib.metadata import version
 
 from moegs_ns.errors import one_sentence_errors, quiet_imports
 
@@ -22,6 +23,7 @@ with quiet_imports():
     from moegs_ns.scripts.train import Train
 
 Command = Analyse | Data | Demo | Export | Fuse | Prepare | Render | Report | Train
+DESCRIPTION = f"{__doc__} `moegs --version` tells the version."
 ALIASES = {"recipe": "train"}
 """Names of commands until version 0.1."""
 
@@ -34,9 +36,12 @@ def entrypoint() -> None:
 
 def main() -> None:
     """Run a command; a mistake ends in one sentence and exit status 1."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"moegs {version('moegs_ns')}\n")
+        return
     args = [ALIASES.get(name, name) for name in sys.argv[1:2]] + sys.argv[2:]
     with one_sentence_errors():
-        tyro.cli(Command, args=args, prog="moegs", description=__doc__).main()
+        tyro.cli(Command, args=args, prog="moegs", description=DESCRIPTION).main()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS
 from moegs_ns.data.dataparsers.recordings import find_recordings
 from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
 from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap
-from moegs_ns.data.points.initial import PREPARED_POINTS
+from moegs_ns.data.points.initial import PREPARED_POINTS, find_points
 from moegs_ns.data.points.prepared import PreparedPointsOptions, prepare_points
 from moegs_ns.data.points.triangulation import require_pycolmap
+from moegs_ns.launch.cli_args import output_option
 
 if TYPE_CHECKING:
     Parser = DataParserConfig
@@ -52,10 +53,12 @@ class PreparePoints(PreparedPointsOptions):
     val_cameras: tuple[int, ...] = ()
     """Cameras whose images are not used, as those that the parser holds out. Numbers of n3v-data
     are indices, from 0, in alphabetical order; those of panoptic-data are cam_ids."""
-    output: Path | None = None
+    output: Annotated[Path | None, output_option("--output-path")] = None
     """File to write (.npz); by default moegs_points.npz in the scene folder."""
     overwrite: bool = False
     """Replace the file if it exists."""
+    fewer: bool = False
+    """Also if training would start from fewer points than it does from the scene's file now."""
 
     def main(self) -> None:
         """Triangulate, write the file, print what is in it."""
@@ -71,11 +74,16 @@ class PreparePoints(PreparedPointsOptions):
                 "another --output."
             )
         # Parse the training split, without the validation cameras.
-        outputs = with_image_ids(config.setup().get_dataparser_outputs(split="train"))
+        parser = config.setup()
+        outputs = with_image_ids(parser.get_dataparser_outputs(split="train"))
         if self.val_cameras:
             outputs, _ = split_cameras(outputs, self.val_cameras)
-        # Triangulate and write.
-        origin = prepare_points(outputs, self, output, Path(config.data))
+        # Triangulate and write; the file in the scene's folder is read instead of that of today.
+        replaced = None
+        if self.output is None and not self.fewer:
+            search = (PREPARED_POINTS, *getattr(parser, "point_files", ()))
+            replaced = find_points(Path(config.data), None, search)
+        origin = prepare_points(outputs, self, output, Path(config.data), replaced)
         CONSOLE.print(f"{output}: {origin}.")
         if self.output is not None:
             CONSOLE.print(f"Train with --points-file {output.resolve()} after the parser's name.")

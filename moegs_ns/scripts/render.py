@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from nerfstudio.scripts.render import RenderCameraPath
@@ -11,7 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
-from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.launch.cli_args import output_option, replaced_argv
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.reports.videos import REMEDY, whole_video
 from moegs_ns.runs.checkpoint import open_run
@@ -25,7 +26,7 @@ class Render:
     """config.yml of the run."""
     path: FixedCamera | Orbit | FrozenTime = field(default_factory=Orbit)
     """Path of the camera."""
-    output_path: Path = Path("renders/video.mp4")
+    output_path: Annotated[Path, output_option("--output-path")] = Path("renders/video.mp4")
     """Video to write; the camera path is written beside it as JSON."""
     seconds: float | None = None
     """Length of the video; None for that of the clip."""

@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.launch.cli_args import parser_args
+from moegs_ns.launch.cli_args import output_option, parser_args
 from moegs_ns.launch.jobs import (
     LOG,
     TrainingJob,
@@ -89,7 +89,7 @@ class Train:
     """Folder of all runs."""
     experiment_name: str | None = None
     """Folder of these runs inside; by default the name of the scene's folder."""
-    output_path: Path | None = None
+    output_path: Annotated[Path | None, output_option("--output-path")] = None
     """JSON file to write the table to; a Markdown table is written beside it."""
     dry_run: bool = False
     """Print the plan and stop."""

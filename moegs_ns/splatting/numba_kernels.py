@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from moegs_ns.splatting.kernel_cache import find_kernel_cache
 from moegs_ns.splatting.projection import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 
 DISTANCE_MARGIN = 0.05
@@ -25,6 +26,9 @@ def limits_for(dtype: np.dtype) -> np.ndarray:
     One half is the offset of pixel centres, a factor, and the transmittance at the median depth.
     """
     return np.array([MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, 0.5, 1.0], dtype=dtype)
+
+
+find_kernel_cache(limits_for)
 
 
 @njit(cache=True)

@@ -28,12 +28,12 @@ def pipelines(tiny_runs: TinyRuns):
     return {method: load_pipeline(open_run(tiny_runs.config(method))) for method in methods}
 
 
-def viewer_camera(pipeline, time: float | None) -> Cameras:
-    """A camera as the viewer makes it: an odd size, metadata of its own, perhaps no time."""
+def viewer_camera(pipeline, time: float) -> Cameras:
+    """A camera as the viewer makes it: an odd size, metadata of its own."""
     source = pipeline.datamanager.train_dataset.cameras[:1]
     return Cameras(
         camera_to_worlds=source.camera_to_worlds, fx=30.0, fy=30.0, cx=16.5, cy=12.5,
-        width=33, height=25, times=None if time is None else torch.tensor([[time]]),
+        width=33, height=25, times=torch.tensor([[time]]),
         metadata={"cam_idx": 0},
     )  # fmt: skip
 
@@ -46,15 +46,6 @@ def test_the_time_slider_appears_and_moves_the_picture(pipelines, method):
         pipeline.model.get_outputs_for_camera(viewer_camera(pipeline, time)) for time in (0.0, 1.0)
     )
     assert (early["rgb"] - late["rgb"]).abs().max() > 0.02
-
-
-@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
-def test_a_camera_without_time_shows_the_first_instant(pipelines, method):
-    pipeline = pipelines[method]
-    timeless, first = (
-        pipeline.model.get_outputs_for_camera(viewer_camera(pipeline, time)) for time in (None, 0.0)
-    )
-    torch.testing.assert_close(timeless["rgb"], first["rgb"])
 
 
 def test_outputs_to_choose_from(pipelines):
@@ -164,6 +155,22 @@ def test_each_camera_hangs_one_picture_into_the_viewer(
     cameras, counts = shown.unique(return_counts=True)
     assert len(cameras) == len(dataset.frame_table.camera_ids.unique())
     assert (counts == pictures_per_camera).all()
+
+
+def test_gates_are_shown_from_zero_to_one_and_depth_over_its_own_range(pipelines, tmp_path):
+    config = ViewerConfig(websocket_port=7392)
+    viewer = Viewer(config, tmp_path / "log", tmp_path, pipelines["moegs-router"])
+    panel = viewer.control_panel
+    try:
+        panel.update_output_options(["rgb", "gate_stg", "depth", "accumulation"])
+        for name, is_stretched in (("gate_stg", False), ("depth", True), ("accumulation", False)):
+            panel._output_render.value = panel._split_output_render.value = name
+            assert panel.colormap_options.normalize == is_stretched, name
+            assert panel.split_colormap_options.normalize == is_stretched, name
+        # With it nerfstudio would offer `gl_z_buf_depth`, and mistake our depth for a distance.
+        assert not panel.layer_depth
+    finally:
+        viewer.viser_server.stop()
 
 
 def test_a_command_ends_well_while_the_viewer_draws():

@@ -66,7 +66,7 @@ def test_images_without_a_figure_are_left_out_of_its_mean():
 class Shown(GaussianModel):
     """Its images are given, and it takes their figures."""
 
-    device = torch.device("cpu")  # pyright: ignore[reportIncompatibleMethodOverride]
+    device = torch.device("cpu")  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
     def __init__(self, errors: list[float]) -> None:
         torch.nn.Module.__init__(self)

@@ -130,6 +130,17 @@ class TestCommand:
         assert f"{fused_psnr(pipeline, found):.2f} dB" in printed
         assert isinstance(expected, Gaussians) and list(tmp_path.iterdir()) == [output]
 
+    def test_of_an_expert_its_own_gaussians_are_written(self, tiny_runs: TinyRuns, tmp_path: Path):
+        output, config = tmp_path / "expert.ply", tiny_runs.config("moegs-stg")
+        Fuse(config, output, time=0.4).main()
+        expert: Any = load_pipeline(open_run(config)).model.expert
+        with torch.no_grad():
+            own = expert.at(torch.tensor(0.4))
+        shown = own.select(own.opacities >= 1 / 255)
+        vertex = plyfile.PlyData.read(str(output))["vertex"]
+        assert 0 < vertex.count == len(shown)
+        FORWARD.assert_close(torch.from_numpy(np.array(vertex["z"])), shown.means[:, 2])
+
     def test_a_run_keeps_what_was_measured_and_shows_it(
         self, tiny_runs: TinyRuns, tmp_path: Path, monkeypatch
     ):
@@ -178,8 +189,9 @@ class TestCommand:
 
     def test_mistakes(self, tiny_runs: TinyRuns, tmp_path: Path):
         output = tmp_path / "a.ply"
-        with pytest.raises(ValueError, match=r"but .* is that of a single expert"):
-            Fuse(tiny_runs.config("moegs-stg"), output).main()
+        for options in ({"keep": True}, {"measure": True}):
+            with pytest.raises(ValueError, match=r"but .* is that of a single expert"):
+                Fuse(tiny_runs.config("moegs-stg"), output, **options).main()
         with pytest.raises(ValueError, match=r"time in \[0, 1\] over the clip, got 2"):
             Fuse(tiny_runs.router, output, time=2.0).main()
         with pytest.raises(ValueError, match=r"name of a \.ply file, got .*a\.obj"):

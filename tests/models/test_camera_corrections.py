@@ -15,7 +15,7 @@ from moegs_ns.cameras import apply_pose_delta, one_frame_apart, view_from_camera
 from moegs_ns.cuda_graphs.graphed import WARMUP_CALLS
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.mixture.distill import DistillationConfig
-from moegs_ns.mixture.mixture import MixtureRender
+from moegs_ns.mixture.mixture import ExpertsAlone, MixtureRender
 from moegs_ns.models.camera_corrections import UNCORRECTED, CameraCorrections, ExpertCorrections
 from moegs_ns.models.teacher import Teacher
 from moegs_ns.runs.checkpoint import model_state, open_run
@@ -200,8 +200,8 @@ class TestColorsOfExperts:
         gates = torch.softmax(torch.randn(2, 4, 4, 1), 0)
         images = torch.rand(2, 4, 4, 3)
         rest = torch.rand(4, 4, 1)
-        unused = Mock(spec=ExpertRenderOutputs)
-        return MixtureRender((gates * images).sum(0), gates, images, rest, rest, unused)
+        alone = ExpertsAlone(images, Mock(spec=ExpertRenderOutputs))
+        return MixtureRender((gates * images).sum(0), gates, rest, rest, lambda: alone)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
         colors: Any = ExpertCorrections([(OFF, True)] * 2, scene())

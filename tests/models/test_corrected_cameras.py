@@ -8,7 +8,7 @@ import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from toys import make_view
 
-from moegs_ns.mixture.mixture import MixtureRender
+from moegs_ns.mixture.mixture import ExpertsAlone, MixtureRender
 from moegs_ns.models.camera_corrections import CameraCorrections, ExpertCorrections
 from moegs_ns.scene import SceneInfo
 from moegs_ns.splatting import ExpertRenderOutputs
@@ -46,7 +46,7 @@ def test_each_row_is_put_at_its_camera():
     assert learned.views(unseen)[0] is unseen
     gates, images, rest = torch.rand(1, 4, 4, 1), torch.rand(1, 4, 4, 3), torch.rand(4, 4, 1)
     rendered = Mock(spec=ExpertRenderOutputs)
-    render = MixtureRender(images[0], gates, images, rest, rest, rendered)
+    render = MixtureRender(images[0], gates, rest, rest, lambda: ExpertsAlone(images, rendered))
     assert learned.recolored(render, unseen) is render.rgb
     assert torch.equal(learned.recorded(images, unseen), images)
     known = view.select(torch.tensor([2]))

@@ -132,7 +132,7 @@ class TestTraining:
         """Stopped between two rounds of densification; resumed without naming the experts."""
         with monkeypatch.context() as patch:
             # Only the number of steps is cut; schedules are those of the whole run.
-            patch.setattr("moegs_ns.engine.trainer.scaled_steps", lambda *_: 25)
+            patch.setattr("moegs_ns.engine.budget.scaled_steps", lambda *_: 25)
             cut = train_config(watched_config(), tiny_runs.scene, tmp_path, steps=40, name="cut")
         assert open_run(cut).checkpoint_path.name == "step-000000024.ckpt"
         config = joint_config()

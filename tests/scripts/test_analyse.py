@@ -13,7 +13,7 @@ from moegs_ns.evaluation.tables import write_results
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.reports.depth_consistency import depth_rows
 from moegs_ns.runs.checkpoint import open_run
-from moegs_ns.scripts.analyse import Analyse
+from moegs_ns.scripts.analyse import PICTURES, Analyse
 
 NAMES = ("stg", "4dgaussians")
 
@@ -29,6 +29,14 @@ def analysed(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> P
     with replaced_argv(["moegs", "analyse"]):
         Analyse(tiny_runs.router, folder, depth_frames=2, depth_cameras=3).main()
     return folder
+
+
+def test_every_picture_is_named(analysed: Path, tmp_path: Path, capsys):
+    assert {path.stem for path in analysed.glob("*.png")} == set(PICTURES)
+    Analyse(Path("run"), tmp_path)._draw("usage", lambda path, text: path.write_text(text), "x")
+    said = " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "usage.png").read_text() == "x"
+    assert "usage.png: gates, their entropy and PSNR over time" in said
 
 
 def test_the_motion_of_each_expert_is_told(analysed: Path):

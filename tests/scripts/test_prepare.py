@@ -396,3 +396,22 @@ def test_distorted_cameras(wedge: Path, seen: list, tmp_path: Path):
         prepared_points.prepare_points(
             outputs, prepared_points.PreparedPointsOptions(), tmp_path / "a.npz", wedge
         )
+
+
+def test_many_points_are_not_replaced_by_few_without_a_word(seen: list, tmp_path: Path):
+    scene = wedge_scene(tmp_path / "scene")
+    many = np.random.default_rng(0).random((4000, 3), dtype=np.float32)
+    np.savez(scene / "init_sift_all.npz", xyz=many, rgb=np.zeros((4000, 3), np.uint8))
+    before = sorted(scene.iterdir())
+    with pytest.raises(
+        ValueError, match=r"4,000 of .*init_sift_all\.npz.*found 50; nothing.*--fewer"
+    ):
+        prepare(scene)
+    assert [p for p in sorted(scene.iterdir()) if not p.name.startswith(".")] == before
+    prepare(scene, "--output", str(tmp_path / "apart.npz"))
+    prepare(scene, "--fewer")
+    assert len(read(scene / "moegs_points.npz")["xyz"]) == 50
+    # The file that is overwritten counts, and as many points are enough.
+    prepare(scene, "--overwrite")
+    with pytest.raises(ValueError, match=r"the 50 of .*moegs_points\.npz.*found 40"):
+        prepare(scene, "--overwrite", "--max-points", "40")

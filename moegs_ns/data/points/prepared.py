@@ -23,6 +23,7 @@ from moegs_ns.cameras import View, check_undistorted, view_from_cameras
 from moegs_ns.data.calibration import check_scene
 from moegs_ns.data.frames.dataset import with_image_ids
 from moegs_ns.data.frames.decoding import FrameGroup, decode_group
+from moegs_ns.data.points.files import load_points
 from moegs_ns.data.points.triangulation import (
     Triangulated,
     TriangulationOptions,
@@ -63,7 +64,11 @@ class PreparedPointsOptions:
 
 
 def prepare_points(
-    outputs: DataparserOutputs, options: PreparedPointsOptions, output: Path, folder: Path
+    outputs: DataparserOutputs,
+    options: PreparedPointsOptions,
+    output: Path,
+    folder: Path,
+    replaced: Path | None = None,
 ) -> str:
     """Triangulate frames of a parser's training images, without validation cameras, and write them
     as initial points; returns the sentence about their origin.
@@ -71,11 +76,13 @@ def prepare_points(
     The file, a .npz that is replaced if it exists, holds `xyz`, `rgb`, the numbers of the `cameras`
     used, the `origin` as a sentence and, where several frames were used, the `frame` of each point.
     Points of a single frame stand for the whole clip, so they have no frame. `folder` is the scene
-    folder.
+    folder. `replaced` is a file of points that will not be read any more, and that must not have
+    more of them.
 
     Raises:
         ImportError: pycolmap is not installed.
-        ValueError: the cameras do not allow it, no point was found, or an image is broken.
+        ValueError: the cameras do not allow it, no point was found or fewer than are replaced, or
+            an image is broken.
         OSError: the file cannot be written.
     """
     # Check options and cameras before any image is decoded.
@@ -90,6 +97,7 @@ def prepare_points(
     parts = _triangulate_all(images, options.triangulation, work, folder)
     # Merge the frames, thin the points out, and write them.
     arrays = _merge(parts, images, options)
+    _check_count(len(arrays["xyz"]), replaced)
     _save(output, arrays)
     shutil.rmtree(work, ignore_errors=True)
     return str(arrays["origin"])
@@ -203,6 +211,16 @@ def _merge(
         origin += f", down-sampled to {len(kept)}"
     arrays = {"xyz": xyz, "rgb": rgb, "cameras": np.array(cameras), "origin": np.array(origin)}
     return arrays if is_single else arrays | {"frame": frames.astype(np.int32)}
+
+
+def _check_count(count: int, replaced: Path | None) -> None:
+    before = 0 if replaced is None else len(load_points(replaced).xyz)
+    if count < before:
+        raise ValueError(
+            f"Expected at least as many points as the {before:,} of {replaced}, which training "
+            f"would not read any more, but found {count:,}; nothing was changed. Add --fewer to "
+            "train from these all the same, or write them to another --output to compare."
+        )
 
 
 def evenly_chosen(xyz: Float[np.ndarray, "N 3"], count: int, seed: int) -> Int[np.ndarray, "M"]:
