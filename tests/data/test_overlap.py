@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from data_helpers import dnerf_scene, dycheck_scene, nerfstudio_scene, open_scene, tiny_video_scene
@@ -13,6 +15,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 
 from moegs_ns.data import datamanager
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
+from moegs_ns.engine.trainer import MoegsPipeline
 
 
 @pytest.fixture
@@ -48,6 +51,10 @@ def test_a_parser_that_falls_back_to_training_images(tmp_path: Path, logged: lis
             ValueError, match=r"^Expected held-out images, but all evaluation images"
         ):
             use()
+    # ns-eval and `moegs report` ask for the pipeline's figures.
+    pipeline: Any = SimpleNamespace(datamanager=manager)
+    with pytest.raises(ValueError, match=r"^Expected held-out images, but all evaluation"):
+        MoegsPipeline.get_average_eval_image_metrics(pipeline, get_std=True)
     # Training goes on without.
     assert manager.next_train(0)[1]["image"].shape == (1, 16, 24, 3)
 
