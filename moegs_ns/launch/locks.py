@@ -37,8 +37,7 @@ def claim(folder: Path) -> bool:
         return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not bound to a thread: trainings may be started in one and end in another.
-        lock = FileLock(folder / TRAINING_LOCK, thread_local=False)
+        lock = FileLock(folder / TRAINING_LOCK)
         lock.acquire(blocking=False)
     except Timeout as error:
         raise RuntimeError(

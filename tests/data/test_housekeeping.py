@@ -127,7 +127,7 @@ def test_what_a_process_reads_stays(scene: Path, capsys):
     )  # fmt: skip
     try:
         assert reader.stdout is not None
-        assert "open" in iter(lambda: reader.stdout.readline().strip(), "")  # pyright: ignore[reportOptionalMemberAccess]
+        assert "open\n" in reader.stdout, "it ended"
         (stored,) = find_stored([scene])
         run("clean", str(scene), "--names", stored.name)
         assert "left, as a process uses it" in capsys.readouterr().out

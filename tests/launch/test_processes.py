@@ -14,6 +14,9 @@ from moegs_ns.launch.jobs import run_side_by_side
 
 COMMAND = """
 import os
+from signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, signal
+for number in (SIGHUP, SIGINT, SIGTERM):
+    signal(number, SIG_DFL)  # which the tests may have been started to ignore
 from moegs_ns.launch.processes import end_with_command, run_process, stop_on_signals
 end_with_command()
 stop_on_signals()
@@ -92,12 +95,22 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path):
 
 def test_nothing_is_lost_once_the_work_is_done():
     code = "import os, signal; from moegs_ns.launch.processes import advise, stop_on_signals\n"
+    code += "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
     code += "stop_on_signals(); advise(lambda: None); os.kill(os.getpid(), signal.SIGINT)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, which the tests may have been started to ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_starts_no_other_job(monkeypatch, at_once: int):
     """Also on Python 3.13, whose pool runs what is left when it is left by an error."""
     monkeypatch.setattr("moegs_ns.launch.jobs.visible_devices", list)
@@ -115,6 +128,7 @@ def test_an_interruption_starts_no_other_job(monkeypatch, at_once: int):
     assert len(started) == at_once
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_the_processes_of_other_threads(tmp_path: Path, monkeypatch):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     monkeypatch.chdir(tmp_path)
