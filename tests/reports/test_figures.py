@@ -191,6 +191,8 @@ def test_psnr_of_moving_pixels_is_theirs_alone():
 
 def test_psnr_in_logs_is_of_clamped_images():
     assert float(scalar_psnr(flat_image(1.5), flat_image(0.9))) == pytest.approx(20.0, abs=1e-3)
+    assert float(scalar_psnr(flat_image(-0.5), flat_image(0.1))) == pytest.approx(20.0, abs=1e-3)
+    assert float(scalar_psnr(flat_image(0.3), flat_image(0.4))) == pytest.approx(20.0, abs=1e-3)
 
 
 def test_ssim_of_flat_images_is_their_luminance():
