@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: torch's and Numba's would take each other's cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow lint format install
+.PHONY: demo test test-slow mutation lint format install
 
 install: $(STAMP)
 
@@ -35,6 +35,12 @@ test-slow: $(STAMP)
 		|| { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } \
 		|| echo "Without chromium and its driver the viewer is not tried in a browser."
 	$(BIN)/pytest -m "slow and not gpu"
+
+# Half an hour or more on two cores; what it found last is in docs/mutation.md.
+mutation: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e ".[mutation]"
+	MOEGS_CHECK_SHAPES=0 OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

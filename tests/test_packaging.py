@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "pytorch_msssim": "pytorch-msssim",
     "sklearn": "scikit-learn",
+    "stlpips_pytorch": "stlpips-pytorch",
     "yaml": "pyyaml",
 }
 """Modules that are called otherwise than their distributions."""

@@ -8,7 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from moegs_ns.evaluation.image_metrics import decibels, image_metrics, quantize
+from moegs_ns.evaluation.image_metrics import (
+    all_metrics,
+    decibels,
+    image_metrics,
+    quantize,
+)
 from moegs_ns.mixture.mixture import blurred
 from moegs_ns.training.losses import mask_of, masked, target_image
 
@@ -32,7 +37,7 @@ def mixture_metrics(
         names: of the experts.
         constant: see `baseline_metrics`.
     """
-    metrics, images = image_metrics(outputs["rgb"], batch)[0], {}
+    metrics, images = all_metrics(outputs["rgb"], batch), {}
     target = target_image(batch, outputs["rgb"].device)
     mask = mask_of(batch, target.device)
     images["img"] = torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)

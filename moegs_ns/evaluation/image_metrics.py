@@ -1,16 +1,12 @@
 """Metrics of images, which are clamped to [0, 1] and rounded to 8 bits first."""
 
-import os
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from moegs_ns.evaluation.perceptual import convention_metrics, lpips
 from moegs_ns.training.losses import (
     WINDOW,
     mask_of,
@@ -19,9 +15,6 @@ from moegs_ns.training.losses import (
     structural_similarity,
     target_image,
 )
-
-LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
-"""File of torchvision's AlexNet, the trunk of LPIPS."""
 
 
 def image_metrics(
@@ -47,8 +40,17 @@ def image_metrics(
             metrics["psnr_dynamic"] = float(psnr(image, target, moving))
     distance = lpips(image, target)
     if distance is not None:
-        metrics["lpips"] = distance
+        metrics["lpips_alex"] = distance
     return metrics, truth
+
+
+def all_metrics(rgb: Float[Tensor, "H W 3"], batch: dict[str, Any]) -> dict[str, float]:
+    """`image_metrics` and those of `convention_metrics`: of an image that is reported itself."""
+    metrics, truth = image_metrics(rgb, batch)
+    if not metrics:
+        return {}
+    mask = mask_of(batch, rgb.device)
+    return metrics | convention_metrics(masked(quantize(rgb), mask), masked(truth, mask))
 
 
 def scalar_psnr(
@@ -99,31 +101,3 @@ def away_from_border(mask: Bool[Tensor, "H W 1"]) -> Bool[Tensor, "H W 1"]:
     edge, inside = WINDOW // 2, torch.zeros_like(mask)
     inside[edge : len(mask) - edge, edge : mask.shape[1] - edge] = True
     return mask & inside
-
-
-def lpips_weights_path() -> Path:
-    """Where the trunk of LPIPS belongs; nothing is ever downloaded."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS
-
-
-def lpips(pred: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> float | None:
-    """Learned perceptual distance (AlexNet); None where its weights are missing."""
-    network = _lpips_network(os.fspath(lpips_weights_path()), str(pred.device))
-    if network is None:
-        return None
-    with torch.no_grad():
-        return float(network(*(image.permute(2, 0, 1)[None] for image in (pred, target))))
-
-
-@cache
-def _lpips_network(weights: str, device: str) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """The metric, built once per process and in no module's state dict."""
-    if not Path(weights).is_file():
-        CONSOLE.print(
-            f"LPIPS is not reported: its weights are missing; put torchvision's {LPIPS_WEIGHTS} "
-            f"at {weights}."
-        )
-        return None
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)

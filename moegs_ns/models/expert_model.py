@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.image_metrics import image_metrics, scalar_psnr
+from moegs_ns.evaluation.image_metrics import all_metrics, scalar_psnr
 from moegs_ns.experts.base import Expert, ExpertConfig, within
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.mixture.distill import Distillation, DistillationConfig
@@ -221,7 +221,8 @@ class ExpertModel(GaussianModel):
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Quality of one rendered image, and it beside the ground truth (left)."""
-        metrics, target = image_metrics(outputs["rgb"], batch)
+        metrics = all_metrics(outputs["rgb"], batch)
+        target = target_image(batch, outputs["rgb"].device)
         metrics["gaussian_count"] = float(self.expert.num_gaussians)
         return metrics, {"img": torch.cat([target, outputs["rgb"].clamp(0, 1)], dim=1)}
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.evaluation.image_metrics import quantize
 from moegs_ns.experts.base import ExpertConfig
+from moegs_ns.experts.windows import WindowedExpertConfig
 from moegs_ns.mixture.distill import DistillationConfig, TeacherTargets
 from moegs_ns.models.base import is_mixture
 from moegs_ns.models.trained_mixture import open_mixture
@@ -96,7 +97,7 @@ def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
     matching = [
         name
         for name, expert in zip(model.expert_names, model.expert_models, strict=True)
-        if type(expert.expert) is family
+        if families(expert.expert) == {family}
     ]
     if len(matching) > 1:
         raise ValueError(
@@ -111,6 +112,12 @@ def find_gate(teacher: Run, student: ExpertConfig, wanted: str | None) -> str:
             "without gates (--pipeline.model.distillation.weighting unweighted)."
         )
     return matching[0]
+
+
+def families(expert: ExpertConfig) -> set[type[ExpertConfig]]:
+    """The families that an expert is of; that of its windows where it is made of several."""
+    members = expert.members if isinstance(expert, WindowedExpertConfig) else (expert,)
+    return {type(member) for member in members}
 
 
 class Teacher:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
-from moegs_ns.evaluation.image_metrics import lpips_weights_path
+from moegs_ns.evaluation.perceptual import LPIPS_WEIGHTS, MS_SSIM_SIDE, WEIGHTS_VARIABLE
 from moegs_ns.evaluation.tables import Row, write_results
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
@@ -26,6 +26,8 @@ from moegs_ns.runs.checkpoint import Run, training_record
 
 BYTES_PER_MB = 1e6
 WARM_UP_FRAMES = 8
+CONVENTIONS = ("lpips_alex_01", "st_lpips", "ssim_padded", "dssim1", "ms_ssim", "dssim_ms")
+"""Figures of `convention_metrics` that a score has."""
 TIMED_FRAMES = 30
 
 
@@ -43,6 +45,7 @@ class Score:
     such pixels; NaN where nothing moves."""
     ssim: float
     lpips: float | None
+    """`lpips_alex` of docs/metrics.md."""
     gaussians: int
     mb: float
     """Parameters and buffers of the model in the precision that they are stored in."""
@@ -72,6 +75,13 @@ class Score:
     """Held-out images with pixels that move."""
     run: str = ""
     """Folder of the run as it was named."""
+    lpips_alex_01: float | None = None
+    """This and the next ones by the conventions of docs/metrics.md."""
+    st_lpips: float | None = None
+    ssim_padded: float | None = None
+    dssim1: float | None = None
+    ms_ssim: float | None = None
+    dssim_ms: float | None = None
     recipe: str = ""
     """"defaults" or "published": whose numbers the method has, see docs/defaults.md; `options` are
     those that a command changed."""
@@ -105,6 +115,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
     model, record = pipeline.model, training_record(run.config_path)
     parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
     tensors = (*parameters.parameters(), *parameters.buffers())
+    conventions: dict[str, Any] = {name: metrics.get(name) for name in CONVENTIONS}
     score = Score(
         method=run.config.method_name,
         kind=_kind(run),
@@ -112,7 +123,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         psnr_std=metrics["psnr_std"],
         psnr_dynamic=metrics.get("psnr_dynamic", math.nan),
         ssim=metrics["ssim"],
-        lpips=metrics.get("lpips"),
+        lpips=metrics.get("lpips_alex"),
         gaussians=parameters.num_gaussians,
         mb=sum(t.numel() * t.element_size() for t in tensors) / BYTES_PER_MB,
         train_seconds=record.get("seconds"),
@@ -130,6 +141,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         expert_seconds=record.get("expert_seconds"),
         images_dynamic=images_with(metrics, "psnr_dynamic"),
         run=str(run.config_path.parent),
+        **conventions,
         recipe=getattr(run.config, "recipe", "defaults"),
     )
     return replace(score, reason=_missing(score))
@@ -175,8 +187,8 @@ def _frame_seconds(pipeline: MoegsPipeline, count: int) -> list[float]:
 
 COLUMNS = {
     "method": "{}", "kind": "{}", "seed": "{}", "psnr": "{:.2f}", "psnr_dynamic": "{:.2f}",
-    "ssim": "{:.4f}", "gaussians": "{:,}", "mb": "{:.1f}", "train_seconds": "{:.0f}",
-    "fps": "{:.1f}", "images": "{}", "options": "{}",
+    "ssim": "{:.4f}", "lpips": "{:.4f}", "gaussians": "{:,}", "mb": "{:.1f}",
+    "train_seconds": "{:.0f}", "fps": "{:.1f}", "images": "{}", "options": "{}",
 }  # fmt: skip
 """How figures are shown on the terminal."""
 MIXTURE_COLUMNS = {"method": "{}", "seed": "{}", "psnr": "{:.2f}"} | {
@@ -191,11 +203,14 @@ TEXT_COLUMNS = ("method", "kind", "options")
 
 
 def print_scores(scores: list[Score]) -> None:
-    """One table on the terminal; the number of images is in its title if it is that of all."""
+    """One table on the terminal; the number of images is in its title if it is that of all. LPIPS
+    has a column where it was measured."""
     title, columns = "Held-out views", dict(COLUMNS)
     if len({score.images for score in scores}) == 1:
         title += f" ({scores[0].images} images)"
         del columns["images"]
+    if all(score.lpips is None for score in scores):
+        del columns["lpips"]
     _print_table(title, columns, scores)
     mixtures = [score for score in scores if score.kind == "mixture"]
     if mixtures:
@@ -220,7 +235,9 @@ def _missing(score: Score) -> str:
     if score.kind == "mixture":
         spent = "the record of its training does not tell it"
     reasons = {
-        "lpips": f"lpips: put the weights {lpips_weights_path().name} into torch's cache",
+        "lpips": f"lpips, lpips_alex_01: name the weights {LPIPS_WEIGHTS} in {WEIGHTS_VARIABLE}",
+        "st_lpips": "st_lpips: the extra `perceptual` is not installed",
+        "ms_ssim": f"ms_ssim, dssim_ms: of images above {MS_SSIM_SIDE} pixels a side only",
         "train_seconds": "train_seconds: the run has no training record",
         "psnr_average": "psnr_best_expert to psnr_oracle_32: of mixtures only",
         "expert_seconds": f"expert_seconds: {spent}",

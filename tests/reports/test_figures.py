@@ -26,7 +26,10 @@ from moegs_ns.runs.checkpoint import Run
 from moegs_ns.runs.stored_responsibilities import StoredResponsibilities
 from moegs_ns.scene import InitialPoints
 
-METRICS = {"psnr": 30.0, "psnr_std": 2.0, "psnr_dynamic": 25.0, "ssim": 0.9}
+METRICS = {
+    "psnr": 30.0, "psnr_std": 2.0, "psnr_dynamic": 25.0, "ssim": 0.9, "lpips_alex": 0.05,
+    "ms_ssim": 0.97, "ssim_padded": 0.91, "dssim1": 0.045,
+}  # fmt: skip
 MIXTURE_METRICS = METRICS | {
     "psnr_stg": 28.5, "psnr_ex4dgs": 29.25, "psnr_average": 29.5, "psnr_constant": 29.75,
     "psnr_oracle": 33.0, "psnr_oracle_4": 32.0, "psnr_oracle_16": 31.0, "psnr_oracle_32": 30.5,
@@ -131,6 +134,13 @@ def test_megabytes_are_all_parameters_and_buffers(monkeypatch):
 def test_figures_are_passed_on_as_they_were_measured(monkeypatch):
     score = scored(expert_model(), METRICS, Clock([0.1]), monkeypatch)
     assert (score.psnr, score.psnr_std, score.psnr_dynamic, score.ssim) == (30.0, 2.0, 25.0, 0.9)
+    assert (score.lpips, score.ms_ssim, score.ssim_padded, score.dssim1) == (
+        0.05,
+        0.97,
+        0.91,
+        0.045,
+    )
+    assert score.recipe == "defaults"
     assert (score.train_seconds, score.images, score.seed) == (12.5, 6, 3)
     assert score.kind == "expert" and score.psnr_best_expert is None
     assert "frames 0-9" in score.options and "budget 1" in score.options
@@ -181,6 +191,8 @@ def test_psnr_of_moving_pixels_is_theirs_alone():
 
 def test_psnr_in_logs_is_of_clamped_images():
     assert float(scalar_psnr(flat_image(1.5), flat_image(0.9))) == pytest.approx(20.0, abs=1e-3)
+    assert float(scalar_psnr(flat_image(-0.5), flat_image(0.1))) == pytest.approx(20.0, abs=1e-3)
+    assert float(scalar_psnr(flat_image(0.3), flat_image(0.4))) == pytest.approx(20.0, abs=1e-3)
 
 
 def test_ssim_of_flat_images_is_their_luminance():
@@ -193,8 +205,21 @@ def test_ssim_of_flat_images_is_their_luminance():
 
 def test_a_missing_figure_says_why(monkeypatch):
     metrics = METRICS | {"psnr_dynamic": math.nan}
+    del metrics["lpips_alex"]
     score = scored(expert_model(), metrics, Clock([0.1]), monkeypatch)
     for name in ("lpips", "psnr_dynamic", "psnr_best_expert", "expert_seconds"):
         assert name in score.reason
     whole = replace(score, psnr_dynamic=20.0)
     assert "psnr_dynamic" not in scores._missing(whole)
+
+
+def test_the_printed_table_has_lpips_where_it_was_measured_and_average_and_oracle(
+    monkeypatch, capsys
+):
+    score = scored(mixture_model(), MIXTURE_METRICS, Clock([0.1]), monkeypatch)
+    scores.print_scores([score])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "0.9000 0.0500 5" in text and "lpips" in text
+    assert "30.00 29.25 29.50 29.75 30.50 31.00 32.00 33.00" in text
+    scores.print_scores([replace(score, lpips=None)])
+    assert "lpips" not in capsys.readouterr().out
