@@ -1,7 +1,7 @@
 """Controls of the live viewer: where it starts, what it shows and in which range, how it ends."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +77,16 @@ class OutputRanges(ViewerControl):
         )
         for output, normalize in pairs:
             normalize.value = False
-            output.gui_handle.on_update(partial(_follow, output, normalize))
+            # Its hook and no second callback: viser 0.2.7 would call that one alone.
+            output.cb_hook = partial(_follow, normalize, output.cb_hook)
         panel._layer_depth.value = False
         panel._layer_depth.set_hidden(True)
 
 
-def _follow(output: Any, normalize: Any, event: Any) -> None:
+def _follow(normalize: Any, before: Callable[[Any], object], output: Any) -> None:
     """Stretch an output's values to the whole range of colours only if it is depth."""
     normalize.value = "depth" in output.value
+    before(output)
 
 
 class RenderThreads(ViewerControl):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jaxtyping
@@ -164,9 +165,16 @@ def test_gates_are_shown_from_zero_to_one_and_depth_over_its_own_range(pipelines
     try:
         panel.update_output_options(["rgb", "gate_stg", "depth", "accumulation"])
         for name, is_stretched in (("gate_stg", False), ("depth", True), ("accumulation", False)):
-            panel._output_render.value = panel._split_output_render.value = name
-            assert panel.colormap_options.normalize == is_stretched, name
-            assert panel.split_colormap_options.normalize == is_stretched, name
+            for options, output in (
+                ("colormap_options", panel._output_render),
+                ("split_colormap_options", panel._split_output_render),
+            ):
+                output.value = name
+                # viser calls back in a thread of its own.
+                deadline = time.monotonic() + 20.0
+                while getattr(panel, options).normalize != is_stretched:
+                    assert time.monotonic() < deadline, (name, options)
+                    time.sleep(0.01)
         # With it nerfstudio would offer `gl_z_buf_depth`, and mistake our depth for a distance.
         assert not panel.layer_depth
     finally:
