@@ -52,7 +52,8 @@ class PreparePoints(PreparedPointsOptions):
     """Folder of the scene."""
     val_cameras: tuple[int, ...] = ()
     """Cameras whose images are not used, as those that the parser holds out. Numbers of n3v-data
-    are indices, from 0, in alphabetical order; those of panoptic-data are cam_ids."""
+    are indices, from 0, in alphabetical order; those of panoptic-data are cam_ids, those of
+    rig-data places in rig.json, from 0."""
     output: Path | None = None
     """File to write (.npz); by default moegs_points.npz in the scene folder."""
     overwrite: bool = False

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import show_turned, test_image, write_video
+import torch
+from data_helpers import show_turned, test_image, tiny_video_scene, write_video
 from rig_helpers import POINTS, KnownCamera, known_cameras
 
 from moegs_ns.cameras import view_from_cameras
+from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.rig import RigDataParserConfig
 from moegs_ns.data.rig_files import RIG, read_rig
 from moegs_ns.launch.cli_args import replaced_argv
@@ -67,6 +69,23 @@ def test_two_commands_make_a_scene_of_videos_of_any_name(tmp_path: Path, capsys)
         local = POINTS @ view.viewmats[0, :3, :3].numpy().T + view.viewmats[0, :3, 3].numpy()
         flat = local @ view.Ks[0].numpy().T
         np.testing.assert_allclose(flat[:, :2] / flat[:, 2:], expected, atol=1e-3)
+
+
+def test_an_n3v_scene_as_rig_has_the_same_cameras(tmp_path: Path):
+    scene = tiny_video_scene(tmp_path / "scene")
+    prepare("rig", *sorted(scene.glob("*.mp4"), reverse=True))
+    prepare("calibrate", "--data", scene, "--from", scene / "poses_bounds.npy")
+    expected = N3VDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
+    config = RigDataParserConfig(data=scene, held_out_cameras=("cam00",))
+    found = config.setup().get_dataparser_outputs("train")
+    # The cameras of this rig are listed from the last to the first.
+    count = expected.metadata["num_frames"]
+    order = torch.arange(3 * count).reshape(3, count).flip(0).reshape(-1)
+    for name in ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height", "times"):
+        pair = (getattr(found.cameras, name)[order], getattr(expected.cameras, name))
+        torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5)
+    assert found.metadata["fps"] == expected.metadata["fps"]
+    assert found.mask_filenames is None
 
 
 def test_a_rig_says_what_its_files_say(tmp_path: Path, capsys):
