@@ -21,9 +21,10 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "pytorch_msssim": "pytorch-msssim",
     "sklearn": "scikit-learn",
+    "tomllib": "tomli",
     "yaml": "pyyaml",
 }
-"""Modules that are called otherwise than their distributions."""
+"""Modules that are called otherwise than their distributions; tomllib is one before Python 3.11."""
 
 
 def names(requirements: list[str]) -> set[str]:

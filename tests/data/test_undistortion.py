@@ -120,5 +120,6 @@ def test_a_smaller_image_lies_on_the_canvas_unchanged():
     ],
 )
 def test_lenses_that_cannot_be(changes: dict, message: str):
+    numbers: dict = {"fx": 10.0, "fy": 10.0, "cx": 5.0, "cy": 5.0}
     with pytest.raises(ValueError, match=message):
-        Lens(**({"fx": 10.0, "fy": 10.0, "cx": 5.0, "cy": 5.0} | changes))
+        Lens(**(numbers | changes))

@@ -157,8 +157,8 @@ class Undistorter:
     """Applies an undistortion to many images; the maps are made once."""
 
     def __init__(self, undistortion: Undistortion) -> None:
-        self._maps, is_valid = undistortion.maps()
-        self._maps = self._maps.astype(np.float32)
+        maps, is_valid = undistortion.maps()
+        self._x, self._y = np.moveaxis(maps, -1, 0).astype(np.float32)
         self._invalid = ~is_valid
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -166,8 +166,8 @@ class Undistorter:
         # The border is repeated, so that valid pixels at its very edge keep their colour.
         result = cv2.remap(
             image,
-            self._maps,
-            None,
+            self._x,
+            self._y,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
