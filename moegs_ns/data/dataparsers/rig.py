@@ -23,8 +23,8 @@ from moegs_ns.data.dataparsers.multiview import (
 from moegs_ns.data.dataparsers.recordings import Recording, open_recording
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.images import has_shape
-from moegs_ns.data.frames.undistortion_masks import mask_files
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
+from moegs_ns.data.frames.undistortion_masks import mask_files
 from moegs_ns.data.points.initial import Frustums
 from moegs_ns.data.rig_files import RIG, RigCamera, read_rig
 
