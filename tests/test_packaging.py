@@ -22,9 +22,10 @@ DISTRIBUTIONS = {
     "pytorch_msssim": "pytorch-msssim",
     "sklearn": "scikit-learn",
     "stlpips_pytorch": "stlpips-pytorch",
+    "tomllib": "tomli",
     "yaml": "pyyaml",
 }
-"""Modules that are called otherwise than their distributions."""
+"""Modules that are called otherwise than their distributions; tomllib is one before Python 3.11."""
 
 
 def names(requirements: list[str]) -> set[str]:

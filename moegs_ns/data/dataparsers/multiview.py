@@ -81,6 +81,8 @@ class ParsedImages:
     """Frames of the whole recording."""
     note: str = ""
     """One sentence about the images that a training should say, or ""."""
+    masks: list[Path] | None = None
+    """Of each image a file, white where its pixels are valid; None if all are."""
 
 
 class MultiViewDataParser(DataParser):
@@ -133,6 +135,7 @@ class MultiViewDataParser(DataParser):
         }
         outputs = DataparserOutputs(
             image_filenames=[source.filename for source in images.sources],
+            mask_filenames=images.masks,
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
             metadata=metadata,

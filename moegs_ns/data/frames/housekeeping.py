@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moegs_ns.data.frames.store import BESIDE, FRAMES, INDEX, PART, cache_folder, cache_name
+from moegs_ns.data.frames.folders import FRAMES_FOLDER, cache_folder, cache_name
+from moegs_ns.data.frames.store import FRAMES, INDEX, PART
 
 DAY = 86400.0
 
@@ -102,7 +103,7 @@ def _roots(paths: Sequence[Path]) -> Iterator[Path]:
             raise FileNotFoundError(
                 f"Expected a scene folder or a folder of decoded frames, but there is no {path}."
             )
-        for root in (path / BESIDE, cache_folder() / cache_name(path), path):
+        for root in (path / FRAMES_FOLDER, cache_folder() / cache_name(path), path):
             if root.is_dir() and (root != path or any(map(_is_of_frames, _folders_in(path)))):
                 yield root
 
@@ -143,7 +144,7 @@ def _stored(name: str, group: list[tuple[Path, dict[str, Any]]]) -> StoredFrames
     files = [file for folder in folders for file in folder.iterdir() if file.is_file()]
     indices = [folder / INDEX for folder, index in group if index]
     first, root = group[0][1], folders[0].parent
-    scene = root.parent if root.name == BESIDE else Path(first.get("scene", root))
+    scene = root.parent if root.name == FRAMES_FOLDER else Path(first.get("scene", root))
     frames, options = _described(first)
     states = {_state(index, scene) for _, index in group}
     order = ("unfinished", "stale", "scene gone", "")

@@ -7,7 +7,6 @@ and resumes with the next camera. Whoever reads a file holds its index, so that 
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -27,9 +26,9 @@ from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write_text, hold, remove_abandoned, replace_synced
 from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
+from moegs_ns.data.frames.folders import FRAMES_FOLDER, writable_folder
+from moegs_ns.data.frames.undistortion import Undistortion
 
-BESIDE = "moegs_frames"
-"""Folder of the decoded frames in the scene folder."""
 FRAMES, INDEX, PART = "frames.npy", "index.json", ".part"
 """Files of a group, and the ending of what is being written."""
 
@@ -58,12 +57,12 @@ class FrameStore:
         self._held: list[BinaryIO] = []
         self._data, self._root = data, root
         # Images of one video or folder form a group, in order of time.
-        members: dict[Path, list[int]] = {}
+        members: dict[tuple[Path, Undistortion | None], list[int]] = {}
         for index, source in enumerate(sources):
-            members.setdefault(source.group, []).append(index)
+            members.setdefault((source.group, source.undistortion), []).append(index)
         self.groups: list[FrameGroup] = []
         self._slots: list[tuple[int, int]] = [(0, 0)] * len(sources)
-        for path, indices in members.items():
+        for (path, _), indices in members.items():
             group_sizes = {sizes[index] for index in indices}
             if len(group_sizes) != 1:
                 raise ValueError(
@@ -131,20 +130,11 @@ class FrameStore:
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True)
             return self._root
-        beside = self._data / BESIDE
+        beside = self._data / FRAMES_FOLDER
         # A store that came with read-only data is used where it is.
         if all(_is_complete(group, beside / group.key(self._data)) for group in self.groups):
             return beside
-        try:
-            beside.mkdir(parents=True, exist_ok=True)
-            probe = beside / f"probe-{os.getpid()}{PART}"
-            probe.touch()
-            probe.unlink()
-            return beside
-        except OSError:
-            root = cache_folder() / cache_name(self._data)
-            root.mkdir(parents=True, exist_ok=True)
-            return root
+        return writable_folder(self._data)
 
 
 def _is_complete(group: FrameGroup, folder: Path) -> bool:
@@ -234,14 +224,3 @@ def _hold(folder: Path) -> BinaryIO:
     with suppress(OSError):
         os.utime(folder / INDEX)
     return index
-
-
-def cache_folder() -> Path:
-    """Where the frames of scenes that cannot be written are."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "moegs_ns" / "frames"
-
-
-def cache_name(data: Path) -> str:
-    """The folder of a scene in there."""
-    return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
