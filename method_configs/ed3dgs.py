@@ -1,6 +1,12 @@
 """E-D3DGS (Bae et al., ECCV 2024): `moegs-ed3dgs` and its variants."""
 
-from moegs_ns.method_configs.shared import adam, dnerf, expert_method, gaussian_optimizers
+from moegs_ns.method_configs.shared import (
+    adam,
+    dnerf,
+    expert_method,
+    gaussian_optimizers,
+    technicolor,
+)
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
@@ -98,4 +104,5 @@ moegs_ed3dgs_technicolor = ed3dgs_method(
     steps=100000,
     network_lr=1.6e-3,
     time_offset_lr=0.0,
+    datamanager=technicolor(),
 )

@@ -1,6 +1,6 @@
-"""What all parsers of multi-camera recordings share; a new layout is one file beside this one.
+"""What all parsers share; a new layout is one file beside this one.
 
-A layout gives a configuration, derived from `MultiViewParserConfig`, and a parser whose `read`
+A layout gives a configuration, derived from `SceneParserConfig`, and a parser whose `read`
 finds the cameras and images of one split; this module adds initial points and builds nerfstudio's
 `DataparserOutputs`.
 
@@ -40,15 +40,11 @@ Align = Literal["number", "time", "position"]
 
 
 @dataclass
-class MultiViewParserConfig(DataParserConfig):
+class SceneParserConfig(DataParserConfig):
     """Options of every layout."""
 
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
-    align: Align | None = None
-    """Where cameras disagree, train on the frames that all of them have: matched by the number in
-    the names of images, the time that videos store, or the position whatever these say. By default
-    such a scene is refused."""
     points_file: Path | None = None
     """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
     folder; by default the moegs_points.npz of `moegs prepare points`, then the layout's own
@@ -57,6 +53,16 @@ class MultiViewParserConfig(DataParserConfig):
     """Number of random points where there is no file of points."""
     min_points: int = 1_000
     """A file with fewer points is topped up to this number at random."""
+
+
+@dataclass
+class MultiViewParserConfig(SceneParserConfig):
+    """Options of layouts in which the files of each camera may disagree with those of others."""
+
+    align: Align | None = None
+    """Where cameras disagree, train on the frames that all of them have: matched by the number in
+    the names of images, the time that videos store, or the position whatever these say. By default
+    such a scene is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +86,14 @@ class ParsedImages:
     """Frames of the whole recording."""
     note: str = ""
     """One sentence about the images that a training should say, or ""."""
+    masks: list[Path] | None = None
+    """Of each image a file, white where its pixels are valid; None if all are."""
 
 
 class MultiViewDataParser(DataParser):
     """Base of the parsers; the world stays the data set's own."""
 
-    config: MultiViewParserConfig
+    config: SceneParserConfig
     includes_time = True
     point_files: tuple[str, ...] = ()
     """The layout's own files of initial points; the first that exists is taken."""
@@ -131,6 +139,7 @@ class MultiViewDataParser(DataParser):
         }
         outputs = DataparserOutputs(
             image_filenames=[source.filename for source in images.sources],
+            mask_filenames=images.masks,
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.stack([middle - 2 * extent, middle + 2 * extent])),
             metadata=metadata,

@@ -7,16 +7,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from moegs_ns.data.frames.images import decode_image, has_shape, missing_file
 from moegs_ns.data.frames.videos import decode_video
 
 _FORMAT = 2
 """Raised whenever the same sources would decode to other bytes; old stores are then rebuilt."""
+
+
+ResizeFilter = Literal["area", "lanczos"]
+"""How an image becomes smaller: the mean over each new pixel's area, or Lanczos."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class FrameSource:
     path: Path
     frame: int | None = None
     """Index in the video; None for an image file."""
+    resize: ResizeFilter = "area"
+    is_opaque: bool = False
+    """Whether the transparency of an image file is ignored, since it is a mark of something else
+    than what the image shows."""
 
     @property
     def group(self) -> Path:
@@ -82,6 +92,10 @@ class FrameGroup:
         inside = self.path.relative_to(data) if self.path.is_relative_to(data) else self.path
         size = [self.width, self.height]
         description = [_FORMAT, inside.as_posix(), stamps, frames, size, self.background]
+        # What is not the default changes the key, so stores from before these options stay valid.
+        ways = [[source.resize, source.is_opaque] for source in self.sources]
+        if any(way != ["area", False] for way in ways):
+            description.append(ways)
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
         # N3V calls the image folder of every camera `images`; its parent names the camera.
         stem = self.path.parent.name if self.path.name == "images" else self.path.stem
@@ -113,7 +127,16 @@ def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, 
                 f"{first_size[0]}x{first_size[1]} and {source.path.name} is {found[0]}x{found[1]}; "
                 "use the images that were calibrated."
             )
-        yield frame if found == size else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+        yield frame if found == size else _resized(frame, size, source.resize)
+
+
+def _resized(
+    frame: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], way: ResizeFilter
+) -> UInt8[np.ndarray, "H W 3"]:
+    if way == "area":
+        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+    # Pillow widens the filter by the factor; OpenCV does not, and lets aliases through.
+    return np.array(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
 
 
 def _decoded(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -121,11 +144,14 @@ def _decoded(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w
     if indices:
         yield from decode_video(group.path, indices)
         return
-    paths, size = [source.path for source in group.sources], (group.width, group.height)
+    size = (group.width, group.height)
     # In short runs, because a pool would otherwise decode a whole folder ahead of the writer.
     run = 4 * threads
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(paths), run):
+        for start in range(0, len(group.sources), run):
             yield from pool.map(
-                lambda path: decode_image(path, group.background, size), paths[start : start + run]
+                lambda source: decode_image(
+                    source.path, group.background, size, is_opaque=source.is_opaque
+                ),
+                group.sources[start : start + run],
             )

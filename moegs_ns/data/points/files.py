@@ -44,13 +44,14 @@ class PointCloud:
 
 
 def load_points(path: Path) -> PointCloud:
-    """All finite points of a .npz or .ply file, with their frames where the file has them.
+    """All finite points of a .npz, .ply or .npy file (positions alone, which become grey), with
+    their frames where the file has them.
 
     Raises:
         ValueError: the file holds no points, or arrays of other shapes.
     """
     try:
-        arrays = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
+        arrays = _READERS.get(path.suffix.lower(), _read_npz)(path)
         xyz, rgb, frames = arrays["xyz"], arrays["rgb"], arrays.get("frame")
     except (OSError, KeyError, EOFError, ValueError) as error:
         raise ValueError(
@@ -132,6 +133,14 @@ def _read_ply(path: Path) -> dict[str, np.ndarray]:
     if "frame" in names:
         arrays["frame"] = np.asarray(vertices["frame"])
     return arrays
+
+
+def _read_npy(path: Path) -> dict[str, np.ndarray]:
+    xyz = np.load(path, allow_pickle=False)
+    return {"xyz": xyz, "rgb": np.full(xyz.shape, 128, dtype=np.uint8)}
+
+
+_READERS = {".ply": _read_ply, ".npy": _read_npy}
 
 
 def _as_bytes(rgb: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
