@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from moegs_ns.data.frames.images import decode_image, has_shape, missing_file
+from moegs_ns.data.frames.undistortion import Undistorter, Undistortion
 from moegs_ns.data.frames.videos import decode_video
 
 _FORMAT = 2
@@ -36,6 +37,8 @@ class FrameSource:
     is_opaque: bool = False
     """Whether the transparency of an image file is ignored, since it is a mark of something else
     than what the image shows."""
+    undistortion: Undistortion | None = None
+    """What makes the image that of a pinhole; None if it is one."""
 
     @property
     def group(self) -> Path:
@@ -60,6 +63,11 @@ class FrameGroup:
     height: int
     background: tuple[float, float, float] | None
     """Colour under transparent pixels; None refuses them."""
+
+    @property
+    def undistortion(self) -> Undistortion | None:
+        """What makes all images of the group those of a pinhole; None if they are."""
+        return self.sources[0].undistortion
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -96,6 +104,8 @@ class FrameGroup:
         ways = [[source.resize, source.is_opaque] for source in self.sources]
         if any(way != ["area", False] for way in ways):
             description.append(ways)
+        if self.undistortion is not None:
+            description.append(asdict(self.undistortion))
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
         # N3V calls the image folder of every camera `images`; its parent names the camera.
         stem = self.path.parent.name if self.path.name == "images" else self.path.stem
@@ -109,17 +119,19 @@ def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, 
         FileNotFoundError: an image is missing.
         ValueError: a source is broken, or the images differ in size.
     """
-    size = (group.width, group.height)
+    size, calibrated = (group.width, group.height), _calibrated_size(group)
+    undistort = None if group.undistortion is None else Undistorter(group.undistortion)
     first_size: tuple[int, int] | None = None
     for source, frame in zip(group.sources, _decoded(group, threads), strict=True):
         found = (frame.shape[1], frame.shape[0])
         if first_size is None:
             first_size = found
-            if not has_shape(*found, of=size):
+            # Lenses are undistorted pixel by pixel, so their images must have the very size.
+            if not has_shape(*found, of=calibrated) or (undistort and found != calibrated):
                 raise ValueError(
                     "Expected images in the proportions of the cameras "
-                    f"({group.width}x{group.height}), but {source.path} is {found[0]}x{found[1]}; "
-                    "use the images that were calibrated."
+                    f"({calibrated[0]}x{calibrated[1]}), but {source.path} is "
+                    f"{found[0]}x{found[1]}; use the images that were calibrated."
                 )
         elif found != first_size:
             raise ValueError(
@@ -127,7 +139,16 @@ def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, 
                 f"{first_size[0]}x{first_size[1]} and {source.path.name} is {found[0]}x{found[1]}; "
                 "use the images that were calibrated."
             )
-        yield frame if found == size else _resized(frame, size, source.resize)
+        image = frame if undistort is None else undistort(frame)
+        is_sized = (image.shape[1], image.shape[0]) == size
+        yield image if is_sized else _resized(image, size, source.resize)
+
+
+def _calibrated_size(group: FrameGroup) -> tuple[int, int]:
+    """Width and height that the images should have, at least in proportion."""
+    if group.undistortion is None:
+        return group.width, group.height
+    return group.undistortion.image_size
 
 
 def _resized(
@@ -144,7 +165,7 @@ def _decoded(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w
     if indices:
         yield from decode_video(group.path, indices)
         return
-    size = (group.width, group.height)
+    size = _calibrated_size(group)
     # In short runs, because a pool would otherwise decode a whole folder ahead of the writer.
     run = 4 * threads
     with ThreadPoolExecutor(threads) as pool:

@@ -6,7 +6,6 @@ both are written under temporary names and renamed, so an interrupted build leav
 and resumes with the next camera.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,8 @@ from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
+from moegs_ns.data.frames.folders import FRAMES_FOLDER, writable_folder
+from moegs_ns.data.frames.undistortion import Undistortion
 
 _FRAMES, _INDEX, _PART = "frames.npy", "index.json", ".part"
 _ABANDONED_SECONDS = 3600.0
@@ -53,12 +54,12 @@ class FrameStore:
         self.sizes = sizes
         self._data, self._root = data, root
         # Images of one video or folder form a group, in order of time.
-        members: dict[Path, list[int]] = {}
+        members: dict[tuple[Path, Undistortion | None], list[int]] = {}
         for index, source in enumerate(sources):
-            members.setdefault(source.group, []).append(index)
+            members.setdefault((source.group, source.undistortion), []).append(index)
         self.groups: list[FrameGroup] = []
         self._slots: list[tuple[int, int]] = [(0, 0)] * len(sources)
-        for path, indices in members.items():
+        for (path, _), indices in members.items():
             group_sizes = {sizes[index] for index in indices}
             if len(group_sizes) != 1:
                 raise ValueError(
@@ -125,22 +126,11 @@ class FrameStore:
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True)
             return self._root
-        beside = self._data / "moegs_frames"
+        beside = self._data / FRAMES_FOLDER
         # A store that came with read-only data is used where it is.
         if all(_is_complete(group, beside / group.key(self._data)) for group in self.groups):
             return beside
-        try:
-            beside.mkdir(parents=True, exist_ok=True)
-            probe = beside / f"probe-{os.getpid()}{_PART}"
-            probe.touch()
-            probe.unlink()
-            return beside
-        except OSError:
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            digest = hashlib.sha256(str(self._data.resolve()).encode()).hexdigest()[:16]
-            root = cache / "moegs_ns" / "frames" / digest
-            root.mkdir(parents=True, exist_ok=True)
-            return root
+        return writable_folder(self._data)
 
 
 def _is_complete(group: FrameGroup, folder: Path) -> bool:
