@@ -3,10 +3,11 @@
 from typing import Any
 
 from moegs_ns.method_configs.shared import adam, dnerf, expert_method, gaussian_optimizers
-from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
+from moegs_ns.data.dataparsers.hypernerf import HyperNeRFDataParserConfig
+from moegs_ns.data.dataparsers.iphone import IPhoneDataParserConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
@@ -99,6 +100,7 @@ moegs_4dgaussians_hypernerf = hexplane_method(
     "Expert: 4DGaussians as published for HyperNeRF.",
     HexPlaneExpertConfig(background=WHITE, levels=(1, 2, 4), deform_opacity=False, deform_sh=False),
     published_recipe(),
+    datamanager=MoegsDataManagerConfig(dataparser=HyperNeRFDataParserConfig()),
 )
 
 # Released DyCheck configuration: that of HyperNeRF with 150 cells along time and 60 000 fine steps.
@@ -114,5 +116,5 @@ moegs_4dgaussians_dycheck = hexplane_method(
     ),
     published_recipe(),
     fine_steps=60000,
-    datamanager=MoegsDataManagerConfig(dataparser=DycheckDataParserConfig()),
+    datamanager=MoegsDataManagerConfig(dataparser=IPhoneDataParserConfig()),
 )
