@@ -33,8 +33,8 @@ POSES_BOUNDS = "poses_bounds.npy"
 
 @dataclass
 class N3VDataParserConfig(MultiViewParserConfig):
-    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`), `poses_bounds.npy` and perhaps
-    initial points in points3D.npz or points3D.ply."""
+    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`, `images/cam??/*.png`),
+    `poses_bounds.npy` and perhaps initial points in points3D.npz or points3D.ply."""
 
     _target: type = field(default_factory=lambda: N3VDataParser)
     """Target class to instantiate."""
@@ -73,7 +73,7 @@ class N3VDataParser(MultiViewDataParser):
         config, data = self.config, Path(self.config.data)
         # Find the cameras and their poses, and divide them into training and held-out ones.
         recordings = find_recordings(data)
-        poses_bounds = read_poses_bounds(data / POSES_BOUNDS, recordings)
+        poses_bounds = read_poses_bounds(data / POSES_BOUNDS, [each.name for each in recordings])
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         recordings = [
             recording.as_calibrated(width, height)
@@ -125,8 +125,8 @@ class N3VDataParser(MultiViewDataParser):
 # ---- poses ----
 
 
-def read_poses_bounds(path: Path, recordings: list[Recording]) -> Float[np.ndarray, "C 17"]:
-    """The LLFF rows of all cameras.
+def read_poses_bounds(path: Path, names: list[str]) -> Float[np.ndarray, "C 17"]:
+    """The LLFF rows of all cameras, which are called `names` in the order of the rows.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -143,13 +143,12 @@ def read_poses_bounds(path: Path, recordings: list[Recording]) -> Float[np.ndarr
             f"Expected an array [cameras, 17] in {path}, got {list(poses_bounds.shape)}; write "
             "LLFF poses there."
         )
-    if len(poses_bounds) != len(recordings):
-        names = ", ".join(recording.name for recording in recordings)
+    if len(poses_bounds) != len(names):
         raise ValueError(
             f"Expected one pose per camera, but {path} has {len(poses_bounds)} rows for "
-            f"{len(recordings)} cameras ({names}); rows belong to the cameras in this order, so "
-            "complete the recordings, or make the poses of these cameras anew with `moegs prepare "
-            "poses`."
+            f"{len(names)} cameras ({', '.join(names)}); rows belong to the cameras in this order, "
+            "so complete the recordings, or make the poses of these cameras anew with `moegs "
+            "prepare poses`."
         )
     check_poses(poses_bounds, path)
     return poses_bounds
