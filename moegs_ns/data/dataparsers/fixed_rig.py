@@ -33,6 +33,9 @@ class FixedRigParserConfig(SceneParserConfig):
     downscale_factor: int | None = None
     """Divides the image size; by default the smallest power of two that makes the longer side at
     most 1600 pixels."""
+    held_out_cameras: tuple[int, ...] | None = None
+    """Indices, in alphabetical order, of the cameras that are never trained on; by default those
+    that the data set itself holds out, else the first."""
     exclude_cameras: tuple[int, ...] = ()
     """Indices, in alphabetical order, of cameras that are not used at all; the indices of the
     others stay."""
@@ -62,6 +65,8 @@ class RigImages:
     """By index of the camera and number of the frame."""
     num_recorded: int
     """Frames of the whole recording, counted from 0."""
+    held_out: tuple[int, ...] = (0,)
+    """Indices of the cameras that are held out where no option names others."""
 
 
 class FixedRigParser(MultiViewDataParser):
@@ -78,10 +83,6 @@ class FixedRigParser(MultiViewDataParser):
             ValueError: a file cannot be read.
         """
 
-    @abstractmethod
-    def held_out(self, rig: RigImages) -> tuple[int, ...]:
-        """Indices of the cameras that are never trained on."""
-
     def read(self, split: str) -> tuple[ParsedImages, Frustums]:
         config, data = self.config, Path(self.config.data)
         if not data.exists():
@@ -89,9 +90,8 @@ class FixedRigParser(MultiViewDataParser):
                 f"Expected a scene folder at {data}, but there is none; set --data."
             )
         rig = self.rig(data)
-        divided = divide_cameras(
-            range(len(rig.cameras)), self.held_out(rig), config.exclude_cameras
-        )
+        held_out = rig.held_out if config.held_out_cameras is None else config.held_out_cameras
+        divided = divide_cameras(range(len(rig.cameras)), held_out, config.exclude_cameras)
         # Choose the frames, which all cameras must have.
         numbers = [frame for camera, frame in rig.images if camera in divided.used]
         frames = choose_numbers(config.frames, numbers)

@@ -35,8 +35,6 @@ class FrameFoldersDataParserConfig(FixedRigParserConfig):
     """Target class to instantiate."""
     data: Path = Path("data/frame_folders")
     """Folder of the scene."""
-    held_out_cameras: tuple[int, ...] = (0,)
-    """Indices, in alphabetical order, of the cameras that are never trained on."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,6 @@ class FrameFoldersDataParser(FixedRigParser):
             {(places[name], frame): path for (name, frame), path in images.items()},
             max(folders) + 1,
         )
-
-    def held_out(self, rig: RigImages) -> tuple[int, ...]:
-        return self.config.held_out_cameras
 
 
 def _find_folders(data: Path) -> tuple[FolderLayout, dict[int, Path]]:

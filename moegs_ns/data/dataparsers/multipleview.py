@@ -25,13 +25,11 @@ class MultipleViewDataParserConfig(FixedRigParserConfig):
     """Target class to instantiate."""
     data: Path = Path("data/multipleview")
     """Folder of the scene."""
-    held_out_cameras: tuple[int, ...] = (0,)
-    """Indices, by number, of the cameras that are never trained on; 4DGaussians trains on all and
-    evaluates on three frames of each."""
 
 
 class MultipleViewDataParser(FixedRigParser):
-    """Fixed cameras; the world is that of the COLMAP model."""
+    """Fixed cameras; the world is that of the COLMAP model. 4DGaussians trains on all of them and
+    evaluates on three frames of each; here the first is held out."""
 
     config: MultipleViewDataParserConfig
     point_files = ("points3D.npz", "points3D.ply", "points3D_multipleview.ply")
@@ -67,9 +65,6 @@ class MultipleViewDataParser(FixedRigParser):
                 "extract the frames of the videos."
             )
         return RigImages(cameras, images, max(frame for _, frame in images) + 1)
-
-    def held_out(self, rig: RigImages) -> tuple[int, ...]:
-        return self.config.held_out_cameras
 
 
 multipleview_dataparser = DataParserSpecification(
