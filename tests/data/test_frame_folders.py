@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from colmap_files import write_model
 from data_helpers import image_scene
-from layouts import KnownCamera, assert_dots_where_expected, known_camera
+from layouts import KnownCamera, assert_dots_where_expected, assert_served, known_camera
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from moegs_ns.cameras import llff_from_opengl
@@ -141,6 +141,12 @@ def test_folders_of_ed3dgs(tmp_path: Path):
     outputs = N3VDataParserConfig(data=scene).setup().get_dataparser_outputs("train")
     assert outputs.metadata["camera_ids"] == [1] * 4 + [2] * 4
     assert outputs.image_filenames[5] == scene / "images" / "cam02" / "0001.png"
+
+
+def test_methods_get_the_images(tmp_path: Path):
+    assert_served(FrameFoldersDataParserConfig(data=stg_scene(tmp_path / "stg")))
+    scene = multipleview_scene(tmp_path / "multipleview")
+    assert_served(MultipleViewDataParserConfig(data=scene))
 
 
 # ---- mistakes ----

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import assert_dots_where_expected
+from layouts import assert_dots_where_expected, assert_served
 from nerfies_scenes import LENS, SMALL, interp_scene, nerfies_camera, vrig_scene
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
@@ -103,6 +103,10 @@ def test_random_points_lie_between_the_bounds(tmp_path: Path):
     xyz = outputs.metadata["points3D_xyz"]
     depth = xyz @ view.viewmats[0, 2, :3] + view.viewmats[0, 2, 3]
     assert float(depth.min()) > 0.8 and float(depth.max()) < 9.5 and float(depth.max()) > 3.0
+
+
+def test_methods_get_the_images(tmp_path: Path):
+    assert_served(HyperNeRFDataParserConfig(data=vrig_scene(tmp_path)))
 
 
 # ---- mistakes ----

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import assert_dots_where_expected
+from layouts import assert_dots_where_expected, assert_served
 from nerfies_scenes import SMALL, nerfies_camera, write_image, write_index
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image
@@ -134,6 +134,10 @@ def test_frames_of_the_clip(scene: Path):
     assert outputs.metadata["frame_ids"] == [0, 1, 0]
     with pytest.raises(ValueError, match=r"0 <= FIRST <= LAST <= 3"):
         parse(scene, frames=(2, 4))
+
+
+def test_methods_get_the_images(scene: Path):
+    assert_served(IPhoneDataParserConfig(data=scene))
 
 
 def test_mistakes_of_the_splits(scene: Path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from layouts import KnownCamera, assert_dots_where_expected, known_camera
+from layouts import KnownCamera, assert_dots_where_expected, assert_served, known_camera
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from scipy.spatial.transform import Rotation
 
@@ -122,6 +122,10 @@ def test_a_whole_take_says_that_papers_use_50_frames(scene: Path):
     assert "papers give scores of 50" in parse(scene).metadata["note"]
     outputs = parse(scene, frames=(51, 100))
     assert (outputs.metadata["num_frames"], outputs.metadata["note"]) == (50, "")
+
+
+def test_methods_get_the_images(scene: Path):
+    assert_served(TechnicolorDataParserConfig(data=scene))
 
 
 # ---- mistakes ----

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import KnownCamera, assert_dots_where_expected, known_camera
+from layouts import KnownCamera, assert_dots_where_expected, assert_served, known_camera
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from moegs_ns.data.dataparsers.timed_transforms import TimedTransformsDataParserConfig
@@ -133,6 +133,10 @@ def test_the_unit_of_time_can_be_given(tmp_path: Path):
     assert parse(scene, time_unit=1.0).metadata["num_frames"] == 3
     with pytest.raises(ValueError, match=r"whole frames, but 0\.0666667 of .*--time-unit"):
         parse(scene, time_unit=1.0, fps=25.0)
+
+
+def test_methods_get_the_images(tmp_path: Path):
+    assert_served(TimedTransformsDataParserConfig(data=mixed_scene(tmp_path)))
 
 
 # ---- mistakes ----

@@ -13,6 +13,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image
 
 from moegs_ns.cameras import view_from_cameras
+from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
+from moegs_ns.data.dataparsers.multiview import SceneParserConfig
 from moegs_ns.data.frames.dataset import FrameDataset
 
 BLUR = 1.3
@@ -131,6 +133,20 @@ def assert_dots_where_expected(
                 seen += 1
     # Some dots of most images must have been looked at, or nothing was tested.
     assert seen >= 3 * len(dataset), f"{seen} dots in {len(dataset)} images"
+
+
+def assert_served(parser: SceneParserConfig) -> MoegsDataManager:
+    """Fail unless training and evaluation images and points reach a method."""
+    datamanager = MoegsDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="val")
+    camera, batch = datamanager.next_train(0)
+    height, width = int(camera.height[0, 0]), int(camera.width[0, 0])
+    assert batch["image"].shape == (1, height, width, 3)
+    for index in range(len(datamanager.eval_dataset)):
+        camera, batch = datamanager.eval_item(index)
+        assert batch["image"].shape == (int(camera.height[0, 0]), int(camera.width[0, 0]), 3)
+    assert len(datamanager.train_dataset.metadata["points3D_xyz"]) > 0
+    assert datamanager.train_dataset.metadata["scene"].num_frames > 1
+    return datamanager
 
 
 def _stand_alone(pixels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from moegs_ns.cameras import opengl_from_llff, viewmats_from_opengl
 from moegs_ns.data.dataparsers.colmap_models import find_model, read_cameras
 from moegs_ns.data.dataparsers.fixed_rig import (
     FixedCamera,
@@ -19,10 +18,10 @@ from moegs_ns.data.dataparsers.fixed_rig import (
     FixedRigParserConfig,
     RigImages,
 )
-from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS, read_poses_bounds
+from moegs_ns.data.dataparsers.llff import read_llff_cameras
+from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS
 from moegs_ns.data.dataparsers.recordings import check_order, padded_name
 from moegs_ns.data.frames.images import IMAGE_SUFFIXES
-from moegs_ns.data.frames.undistortion import Lens
 
 
 @dataclass
@@ -53,22 +52,7 @@ def _from_colmap(folder: Path, names: list[str]) -> dict[str, FixedCamera]:
 def _from_llff(folder: Path, names: list[str]) -> dict[str, FixedCamera]:
     """One row for each camera in alphabetical order, as in N3V."""
     check_order([Path(name) for name in names])
-    path = folder / POSES_BOUNDS
-    rows = read_poses_bounds(path, names)
-    poses = rows[:, :15].reshape(-1, 3, 5)
-    viewmats = viewmats_from_opengl(opengl_from_llff(poses[:, :, :4]))
-    cameras = {}
-    for name, viewmat, row in zip(names, viewmats, rows, strict=True):
-        height, width, focal, near, far = row[[4, 9, 14, 15, 16]].tolist()
-        if not (min(height, width, focal) > 0.0 and 0.0 <= near < far):
-            raise ValueError(
-                f"Expected a size and a focal length above 0 and bounds 0 <= near < far for {name} "
-                f"in {path}, got {width:g}x{height:g}, {focal:g}, {near:g} and {far:g}; calibrate "
-                "the camera again."
-            )
-        lens = Lens(fx=focal, fy=focal, cx=width / 2, cy=height / 2)
-        cameras[name] = FixedCamera(name, lens, viewmat, round(width), round(height), (near, far))
-    return cameras
+    return dict(zip(names, read_llff_cameras(folder / POSES_BOUNDS, names), strict=True))
 
 
 LAYOUTS = (
