@@ -177,13 +177,7 @@ def list_images(
     for name in ids:
         path = scene.data / "camera" / f"{name}.json"
         camera = read_camera(path)
-        if not has_shape(width, height, of=(camera.width, camera.height)):
-            raise ValueError(
-                f"Expected images in the proportions of {camera.width}x{camera.height}, as {path} "
-                f"says, but those in {folder} are {width}x{height}; download the images again."
-            )
-        # Sizes that are odd at 1x make factors that are not quite whole.
-        lens = camera.lens.scaled(width / camera.width, height / camera.height)
+        lens = _lens_at(camera, width, height, path)
         if not full_lens:
             lens = Lens(fx=lens.fx, fy=lens.fx, cx=width / 2, cy=height / 2)
         undistortion = Undistortion(lens, (width, height), (width, height))
@@ -204,3 +198,14 @@ def list_images(
         height=height,
         masks=None if is_pinhole else mask_files(undistortions, (width, height), scene.data),
     )
+
+
+def _lens_at(camera: NerfiesCamera, width: int, height: int, path: Path) -> Lens:
+    """The lens at the size of the images, if they are of the camera that `path` describes."""
+    if not has_shape(width, height, of=(camera.width, camera.height)):
+        raise ValueError(
+            f"Expected images in the proportions of {camera.width}x{camera.height}, as {path} "
+            f"says, but they are {width}x{height}; download the images again."
+        )
+    # Sizes that are odd at 1x make factors that are not quite whole.
+    return camera.lens.scaled(width / camera.width, height / camera.height)
