@@ -82,7 +82,7 @@ def streamrf_scene(folder: Path) -> Path:
 def multipleview_scene(folder: Path, *, text: bool = False) -> Path:
     """Eleven cameras, so that their order is not that of the letters; names in the model have no
     zeros, and lenses distort."""
-    lens = (0.06, 0.0, 0.0, 0.0, 0.0)
+    lens = (0.5, 0.0, 0.0, 0.0, 0.0)
     known = {number: known_camera(number, distortion=lens) for number in range(1, 12)}
     for number, camera in known.items():
         for frame in (1, 2):

@@ -67,7 +67,7 @@ def mixed_scene(folder: Path, time=lambda frame: {"frame_index": frame}, **extra
     """One file, a lens for each image, which distort, and cameras called by numbers."""
     frames = []
     for number in range(11):
-        camera = known_camera(number, shift=(3.0, -2.0), distortion=(0.05, 0.0, 0.001, 0.0, 0.0))
+        camera = known_camera(number, shift=(3.0, -2.0), distortion=(0.4, 0.1, 0.02, -0.03, 0.05))
         lens = lens_of(camera) | extra
         frames += [
             frame | lens | {"camera_id": number}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from layouts import KnownCamera, dots, known_camera
 
-LENS = (-0.12, 0.04, 0.002, -0.003, 0.01)
+LENS = (-0.3, 0.1, 0.02, -0.03, 0.05)
 """k1, k2, p1, p2, k3."""
 SIZE = (321, 241)
 """Odd, so that the images at 2x are not quite half of it."""
