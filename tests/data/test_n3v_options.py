@@ -61,8 +61,7 @@ def test_clips_are_the_first_300_frames_unless_told(tmp_path: Path):
     assert outputs.metadata["num_frames"] == 300
     assert "The first 300 of 302 frames are used" in outputs.metadata["note"]
     assert "--frames 0 301 takes all" in outputs.metadata["note"]
-    for options in ({"frames": (0, 301)}, {"max_frames": None}):
-        outputs = parse(scene, **options)
+    for outputs in (parse(scene, frames=(0, 301)), parse(scene, max_frames=None)):
         assert (outputs.metadata["num_frames"], outputs.metadata["note"]) == (302, "")
     assert parse(scene, max_frames=7).metadata["num_frames"] == 7
     with pytest.raises(ValueError, match=r"--max-frames expects a number above 0 or None, got 0"):

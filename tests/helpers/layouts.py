@@ -149,13 +149,6 @@ def assert_served(parser: SceneParserConfig) -> MoegsDataManager:
     return datamanager
 
 
-def _stand_alone(pixels: np.ndarray) -> np.ndarray:
-    """Which of some pixels [N, 2] have no other one in or near their window, [N]."""
-    distances = np.abs(pixels[:, None] - pixels[None]).max(-1)
-    np.fill_diagonal(distances, np.inf)
-    return distances.min(1) > WINDOW + 4 * BLUR
-
-
 def _centroid(image: np.ndarray, u: float, v: float) -> tuple[float, float] | None:
     """Centre of what is bright near a pixel; None at the border of the image."""
     column, row = int(u), int(v)
