@@ -4,12 +4,16 @@ import shlex
 from pathlib import Path
 
 import pytest
+import tyro
 from command_lines import parse
 from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from pyproject import PROJECT
 
+from moegs_ns.scripts.main import Command
+
 PAGE = Path(__file__).parent.parent / "docs" / "datasets.md"
 LINES = [line for line in PAGE.read_text().splitlines() if line.startswith("ns-train ")]
+PREPARING = [line for line in PAGE.read_text().splitlines() if line.startswith("moegs ")]
 PARSERS = PROJECT["entry-points"]["nerfstudio.dataparser_configs"]
 
 
@@ -22,6 +26,11 @@ def test_commands_of_the_page_parse(line: str):
     known = discover_dataparsers()[0]
     if name in known:
         assert type(config.pipeline.datamanager.dataparser) is type(known[name])
+
+
+@pytest.mark.parametrize("line", PREPARING)
+def test_preparing_commands_of_the_page_parse(line: str):
+    tyro.cli(Command, prog="moegs", args=shlex.split(line, comments=True)[1:])
 
 
 def test_all_parsers_are_described():

@@ -47,6 +47,12 @@ def commands(path: Path, program: str) -> list[str]:
     return [line for line in lines if line.split(" ")[0] == program]
 
 
+def manual_commands(program: str) -> list[str]:
+    """Command lines of one program in the README and the page about data."""
+    pages = (ROOT / "README.md", ROOT / "docs" / "data.md")
+    return [line for path in pages for line in commands(path, program)]
+
+
 @page
 def test_relative_links_resolve(path: Path):
     for link in LINK.findall(path.read_text()):
@@ -96,12 +102,12 @@ def test_new_data_sets_have_an_entry_point():
     assert all(value.startswith("moegs_ns.data.dataparsers.") for value in parsers.values())
 
 
-@pytest.mark.parametrize("line", commands(ROOT / "README.md", "ns-train"))
+@pytest.mark.parametrize("line", manual_commands("ns-train"))
 def test_training_commands_of_the_readme_parse(line: str):
     method, *options = shlex.split(line, comments=True)[1:]
     assert parse(method, *options).method_name == method
 
 
-@pytest.mark.parametrize("line", commands(ROOT / "README.md", "moegs"))
+@pytest.mark.parametrize("line", manual_commands("moegs"))
 def test_moegs_commands_of_the_readme_parse(line: str):
     tyro.cli(Command, prog="moegs", args=shlex.split(line, comments=True)[1:])

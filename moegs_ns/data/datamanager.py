@@ -66,7 +66,7 @@ class MoegsDataManagerConfig(FullImageDatamanagerConfig):
     val_cameras: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--val-cameras"])] = ()
     """Cameras taken out of the training set; evaluation then uses exactly these instead of the
     held-out cameras. Numbers of n3v-data are indices, from 0, in alphabetical order; those of
-    panoptic-data are cam_ids."""
+    panoptic-data are cam_ids, those of rig-data places in rig.json, from 0."""
     frame_store_dir: Path | None = None
     """Folder for the decoded frames; by default `moegs_frames` beside the data, or the user's cache
     folder where the data cannot be written."""

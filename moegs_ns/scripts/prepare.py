@@ -1,4 +1,4 @@
-"""`moegs prepare`: initial points and camera poses, made before training."""
+"""`moegs prepare`: cameras, poses and initial points, made before training."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap
 from moegs_ns.data.points.initial import PREPARED_POINTS
 from moegs_ns.data.points.prepared import PreparedPointsOptions, prepare_points
 from moegs_ns.data.points.triangulation import require_pycolmap
+from moegs_ns.scripts.prepare_rig import PrepareCalibrate, PrepareRig
 
 if TYPE_CHECKING:
     Parser = DataParserConfig
@@ -51,7 +52,8 @@ class PreparePoints(PreparedPointsOptions):
     """Folder of the scene."""
     val_cameras: tuple[int, ...] = ()
     """Cameras whose images are not used, as those that the parser holds out. Numbers of n3v-data
-    are indices, from 0, in alphabetical order; those of panoptic-data are cam_ids."""
+    are indices, from 0, in alphabetical order; those of panoptic-data are cam_ids, those of
+    rig-data places in rig.json, from 0."""
     output: Path | None = None
     """File to write (.npz); by default moegs_points.npz in the scene folder."""
     overwrite: bool = False
@@ -113,11 +115,13 @@ class PreparePoses:
 
 @dataclass
 class Prepare:
-    """Give a scene initial points or camera poses before training."""
+    """Give a scene cameras, poses or initial points before training."""
 
     what: Annotated[
         Annotated[PreparePoints, tyro.conf.subcommand("points", prefix_name=False)]
-        | Annotated[PreparePoses, tyro.conf.subcommand("poses", prefix_name=False)],
+        | Annotated[PreparePoses, tyro.conf.subcommand("poses", prefix_name=False)]
+        | Annotated[PrepareRig, tyro.conf.subcommand("rig", prefix_name=False)]
+        | Annotated[PrepareCalibrate, tyro.conf.subcommand("calibrate", prefix_name=False)],
         tyro.conf.arg(name=""),
     ]
     """What to prepare."""

@@ -41,6 +41,8 @@ class Recording:
     is_turned: bool = False
     """Whether the images carry an orientation that swaps width and height, which are those of the
     stored images."""
+    start: int = 0
+    """Frames of the video before the first one that counts."""
 
     @property
     def num_frames(self) -> int:
@@ -49,7 +51,31 @@ class Recording:
 
     def source(self, frame: int) -> FrameSource:
         """Where an image is read from."""
-        return FrameSource(self.images[frame]) if self.images else FrameSource(self.path, frame)
+        if self.images:
+            return FrameSource(self.images[frame])
+        return FrameSource(self.path, self.start + frame)
+
+    def started(self, start: int) -> "Recording":
+        """Without the frames before the given one, which is frame 0 and second 0 from now on.
+
+        Raises:
+            ValueError: there is no such frame.
+        """
+        if not 0 <= start < self.num_frames:
+            raise ValueError(
+                f"Expected a start of {self.name} between 0 and {self.num_frames - 1}, the last "
+                f"frame of {self.path}, got {start}; correct it in the rig file."
+            )
+        if self.times is not None:
+            times = self.times[start:] - self.times[start]
+            return replace(self, times=times, start=self.start + start)
+        numbers = self.numbers[start:]
+        if all(len(number) == 1 for number in numbers):
+            numbers = tuple((number[0] - numbers[0][0],) for number in numbers)
+        else:
+            # Several integers, as hours and seconds, have no differences.
+            numbers = tuple((place,) for place in range(len(numbers)))
+        return replace(self, images=self.images[start:], numbers=numbers)
 
     def as_calibrated(self, width: float, height: float) -> "Recording":
         """With width and height swapped if the images are turned and the calibration saw them so;
@@ -98,6 +124,23 @@ def find_recordings(data: Path) -> list[Recording]:
     return recordings
 
 
+def open_recording(path: Path, name: str) -> Recording:
+    """The recording of one camera, whatever the files are called: a video, a folder of images
+    (which may lie in `images` inside of it), or the images that a pattern such as `all/*_03.png`
+    matches.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no image.
+        ValueError: the video is broken, or the images are not one series.
+    """
+    if "*" in path.name:
+        images = [file for file in sorted(path.parent.glob(path.name)) if _is_image(file)]
+        recording = _series(path, path.parent, images)
+    else:
+        recording = _folder(path) if path.is_dir() else _video(path)
+    return replace(recording, name=name)
+
+
 def frame_numbers(files: Sequence[PurePath], where: Path) -> tuple[FrameNumber, ...]:
     """The number of each image of one camera, as its name says.
 
@@ -138,12 +181,11 @@ def _is_camera(folder: Path) -> bool:
 def _images_in(folder: Path) -> tuple[Path, list[Path]]:
     inside = folder / "images" if (folder / "images").is_dir() else folder
     # Hidden files, as macOS's ._0000.png, are not images whatever their endings.
-    images = [
-        file
-        for file in inside.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and not file.is_dir()
-    ]
-    return inside, sorted(images)
+    return inside, sorted(file for file in inside.iterdir() if _is_image(file))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and not file.is_dir()
 
 
 def _video(path: Path) -> Recording:
@@ -152,11 +194,15 @@ def _video(path: Path) -> Recording:
 
 
 def _folder(path: Path) -> Recording:
-    inside, images = _images_in(path)
+    return _series(path, *_images_in(path))
+
+
+def _series(path: Path, inside: Path, images: list[Path]) -> Recording:
     if not images:
+        like = f" like {path.name}" if "*" in path.name else ""
         raise FileNotFoundError(
-            f"Expected images (.png or .jpg) in {inside}, but the folder holds none; extract the "
-            "frames of that camera or remove the folder."
+            f"Expected images (.png or .jpg) in {inside}, but the folder holds none{like}; extract "
+            "the frames of that camera or remove the folder."
         )
     numbers = frame_numbers(images, inside)
     # Frames extracted as 1.png, 2.png, ..., 10.png are sorted by number, not by letter.

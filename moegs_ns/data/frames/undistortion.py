@@ -4,16 +4,14 @@ Pixel centres lie at half-integers, as everywhere here; OpenCV's own functions c
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-LensModel = Literal["opencv", "fisheye"]
-"""OpenCV's polynomial in the radius, or in the angle to the optical axis."""
 NUM_COEFFICIENTS = {"opencv": (0, 4, 5, 8, 12), "fisheye": (0, 4)}
-"""Of each model, in OpenCV's order: k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4, and k1 k2 k3 k4."""
+"""Of each model, OpenCV's polynomials in the radius and in the angle to the optical axis; in its
+order, k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4, and k1 k2 k3 k4."""
 _STEPS = 20_000
 """Radii at which a lens is asked whether it folds."""
 
@@ -28,11 +26,12 @@ class Lens:
     cx: float
     cy: float
     skew: float = 0.0
-    model: LensModel = "opencv"
+    model: str = "opencv"
+    """One of `NUM_COEFFICIENTS`."""
     distortion: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.model not in get_args(LensModel):
+        if self.model not in NUM_COEFFICIENTS:
             raise ValueError(
                 f"Expected the lens model opencv or fisheye, got {self.model}; describe the lens "
                 "by one of them."

@@ -46,6 +46,15 @@ def read_video_header(path: Path) -> tuple[int, int, float]:
     return width, height, fps
 
 
+def read_rotation(path: Path) -> int:
+    """Degrees, clockwise, by which players turn a video; 0 where it cannot be read."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
+    finally:
+        capture.release()
+
+
 def read_frame_times(path: Path) -> Float[np.ndarray, "F"]:
     """Seconds at which the frames of a video are shown, ascending; nothing is decoded.
 

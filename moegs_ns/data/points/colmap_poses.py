@@ -37,8 +37,8 @@ def poses_bounds_from_colmap(
         ValueError: a camera is missing or appears twice, or LLFF rows cannot hold it.
     """
     # Find the image of each camera in the model.
-    model = _read_model(folder)
-    images = _images_by_camera(model, folder)
+    model = read_colmap_model(folder)
+    images = images_by_camera(model, folder)
     missing = [recording.name for recording in recordings if recording.name not in images]
     if missing:
         found = ", ".join(sorted(images)) or "none"
@@ -62,13 +62,20 @@ def poses_bounds_from_colmap(
     return np.concatenate([poses.reshape(-1, 15), np.array(bounds)], axis=1)
 
 
-def _read_model(folder: Path) -> Any:
+def read_colmap_model(folder: Path, option: str = "--colmap") -> Any:
+    """A COLMAP model; `option` is the one that named its folder.
+
+    Raises:
+        FileNotFoundError: there is no model in the folder.
+        ImportError: pycolmap is not installed.
+        ValueError: the model is broken.
+    """
     pycolmap = require_pycolmap("Reading a COLMAP model")
     # COLMAP's own message names neither the option nor an example.
     if not any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
         raise FileNotFoundError(
             f"Expected a COLMAP model (cameras, images and points3D as .bin or .txt) in {folder}, "
-            "but there is none; set --colmap to a folder such as DATA/sparse/0."
+            f"but there is none; set {option} to a folder such as DATA/sparse/0."
         )
     try:
         return pycolmap.Reconstruction(str(folder))
@@ -79,8 +86,12 @@ def _read_model(folder: Path) -> Any:
         ) from error
 
 
-def _images_by_camera(model: Any, folder: Path) -> dict[str, Any]:
-    """Images that COLMAP placed, by the name of the camera that they belong to."""
+def images_by_camera(model: Any, folder: Path) -> dict[str, Any]:
+    """Images that COLMAP placed, by the name of the camera that they belong to.
+
+    Raises:
+        ValueError: two belong to one camera.
+    """
     found: dict[str, Any] = {}
     for _, image in sorted(model.images.items()):
         if not image.has_pose:

@@ -1,0 +1,63 @@
+"""COLMAP models with one image of each camera, or several images from one place.
+
+Needs the package pycolmap, the extra `prepare`; importing this module does not.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from moegs_ns.data.calibrations.reading import reading
+from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.points.colmap_poses import images_by_camera, read_colmap_model
+from moegs_ns.data.rig_files import Rig, RigCamera
+
+
+def read_colmap(folder: Path) -> Rig:
+    """The cameras of a model, called like their images (cam00 of cam00.png or cam00/0000.png);
+    world and unit are the model's own.
+
+    Raises:
+        FileNotFoundError: there is no model in the folder.
+        ImportError: pycolmap is not installed.
+        ValueError: the model is broken, a camera has two images, or a lens is of an unknown kind.
+    """
+    # Images are parts of the model, which must live as long.
+    model = read_colmap_model(folder, "--from")
+    images = images_by_camera(model, folder)
+    with reading(folder, "a COLMAP model"):
+        return Rig(tuple(_camera(name, image) for name, image in images.items()))
+
+
+def _camera(name: str, image: Any) -> RigCamera:
+    pose = image.cam_from_world().matrix()
+    camera = image.camera
+    return RigCamera(name, "", camera.width, camera.height, _lens(name, camera), pose)
+
+
+def _lens(name: str, camera: Any) -> Lens:
+    """COLMAP's pixels are counted as ours. Its parameters come after those of the pinhole."""
+    kind = camera.model.name
+    num_pinhole = 2 + len(camera.focal_length_idxs())
+    k = [float(value) for value in camera.params[num_pinhole:]]
+    radial = [*k, 0.0, 0.0][:2]
+    distortion = {
+        "SIMPLE_PINHOLE": [],
+        "PINHOLE": [],
+        "SIMPLE_RADIAL": [*radial, 0.0, 0.0],
+        "RADIAL": [*radial, 0.0, 0.0],
+        "OPENCV": k,
+        "FULL_OPENCV": k,
+        "SIMPLE_RADIAL_FISHEYE": [*radial, 0.0, 0.0],
+        "RADIAL_FISHEYE": [*radial, 0.0, 0.0],
+        "OPENCV_FISHEYE": k,
+    }
+    if kind not in distortion:
+        raise ValueError(f"camera {name} has the model {kind}, not one of {', '.join(distortion)}")
+    return Lens(
+        fx=float(camera.focal_length_x),
+        fy=float(camera.focal_length_y),
+        cx=float(camera.principal_point_x),
+        cy=float(camera.principal_point_y),
+        model="fisheye" if kind.endswith("FISHEYE") else "opencv",
+        distortion=tuple(distortion[kind]),
+    )

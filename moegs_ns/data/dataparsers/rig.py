@@ -1,0 +1,241 @@
+"""`rig-data`: any multi-camera footage whose cameras are described in `rig.json`.
+
+Imports neither datamanagers nor models, see `multiview`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from moegs_ns.cameras import opengl_from_viewmats
+from moegs_ns.data.dataparsers.alignment import Clip, choose_clip
+from moegs_ns.data.dataparsers.multiview import (
+    MultiViewDataParser,
+    MultiViewParserConfig,
+    ParsedImages,
+    checked_fps,
+    scaled_size,
+)
+from moegs_ns.data.dataparsers.recordings import Recording, open_recording
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.images import has_shape
+from moegs_ns.data.frames.masks import mask_files
+from moegs_ns.data.frames.undistortion import Lens, Undistortion
+from moegs_ns.data.points.initial import Frustums
+from moegs_ns.data.rig_files import RIG, RigCamera, read_rig
+
+
+@dataclass
+class RigDataParserConfig(MultiViewParserConfig):
+    """Videos or image folders of any names and sizes, and `rig.json`, which describes the cameras
+    (`moegs prepare rig`, `moegs prepare calibrate`). Images are undistorted when they are decoded.
+    """
+
+    _target: type = field(default_factory=lambda: RigDataParser)
+    """Target class to instantiate."""
+    data: Path = Path("data/rig")
+    """Folder of the scene."""
+    fps: float | None = None
+    """Frames per second of the recording; by default what the rig file or the videos say."""
+    downscale_factor: int | None = None
+    """Divides the image size; by default the smallest power of two that makes the longer side at
+    most 1600 pixels."""
+    held_out_cameras: tuple[str, ...] = ()
+    """Names of the cameras that are never trained on. Without any, evaluation shows the first
+    training camera."""
+    exclude_cameras: tuple[str, ...] = ()
+    """Names of cameras that are left out altogether, as one that is out of step."""
+    focal_scale: float = 1.0
+    """Focal lengths of undistorted images, as a fraction of the lens's: below 1, more of what a
+    wide lens sees is kept, and pixels beyond it are masked."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Camera:
+    """A calibrated camera and its recording."""
+
+    number: int
+    """Place in the rig file."""
+    recording: Recording
+    lens: Lens
+    """At the size of the recording."""
+    world_to_camera: Float[np.ndarray, "3 4"]
+
+
+class RigDataParser(MultiViewDataParser):
+    """Fixed cameras, each with a lens of its own; the world is the one of `rig.json`."""
+
+    config: RigDataParserConfig
+
+    def read(self, split: str) -> tuple[ParsedImages, Frustums]:
+        config, data = self.config, Path(self.config.data)
+        # Open the recordings of the calibrated cameras, and choose the frames.
+        described = _chosen(read_rig(data / RIG).cameras, config)
+        # Given starts count for all cameras.
+        is_started = any(camera.start is not None for _, camera in described)
+        cameras = [_open(number, camera, data, is_started) for number, camera in described]
+        clip = _clip([each.recording for each in cameras], config, is_started)
+        fps = clip.fps if config.fps is None else checked_fps(config.fps)
+        # Undistort onto one canvas for all, so that cameras of several sizes make one batch.
+        sizes = [(each.recording.width, each.recording.height) for each in cameras]
+        canvas = (max(width for width, _ in sizes), max(height for _, height in sizes))
+        size = scaled_size(*canvas, config.downscale_factor)
+        undistortions = [_undistortion(each, canvas, config.focal_scale) for each in cameras]
+        masks = mask_files(undistortions, size, data) if any(map(_changes, undistortions)) else None
+        # Pinholes of the canvas, at the size of the images.
+        scale = np.array([size[0] / canvas[0], size[1] / canvas[1], 1.0])
+        Ks = np.stack([each.pinhole.K for each in undistortions]) * scale[:, None]
+        viewmats = np.tile(np.eye(4), (len(cameras), 1, 1))
+        viewmats[:, :3] = [each.world_to_camera for each in cameras]
+        camera_to_worlds = opengl_from_viewmats(viewmats)
+        # Repeat each camera of the split for all its frames.
+        train, shown, note = _split([camera.name for _, camera in described], config, split)
+        rows = [row for row in shown for _ in clip.shared]
+        images = ParsedImages(
+            clip.frames,
+            fps,
+            *size,
+            camera_to_worlds=camera_to_worlds[rows],
+            Ks=Ks[rows],
+            camera_ids=[cameras[row].number for row in rows],
+            frame_ids=[frame - clip.frames.start for frame in clip.shared] * len(shown),
+            sources=[
+                _source(cameras[row], image, undistortions[row])
+                for row in shown
+                for image in clip.images[row].tolist()
+            ],
+            num_recorded=clip.num_recorded,
+            note=f"{clip.note} {note}".strip(),
+            masks=None if masks is None else [masks[row] for row in rows],
+        )
+        return images, Frustums(camera_to_worlds[train], Ks[train], *size)
+
+
+def _chosen(
+    cameras: tuple[RigCamera, ...], config: RigDataParserConfig
+) -> list[tuple[int, RigCamera]]:
+    """Cameras that are not excluded, with their places in the rig file.
+
+    Raises:
+        ValueError: a name is unknown or given twice, or a camera is not calibrated.
+    """
+    names = [camera.name for camera in cameras]
+    for option in ("held_out_cameras", "exclude_cameras"):
+        given: tuple[str, ...] = getattr(config, option)
+        flag = f"--{option.replace('_', '-')}"
+        if len(set(given)) != len(given):
+            raise ValueError(f"{flag} expects each camera once, got {' '.join(given)}; correct it.")
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise ValueError(
+                f"{flag} expects cameras of {config.data / RIG}, which are {', '.join(names)}, got "
+                f"{' '.join(unknown)}; name cameras of that list."
+            )
+    both = set(config.held_out_cameras) & set(config.exclude_cameras)
+    if both:
+        raise ValueError(
+            f"--held-out-cameras and --exclude-cameras both name {' '.join(sorted(both))}; name it "
+            "in one of them."
+        )
+    chosen = [pair for pair in enumerate(cameras) if pair[1].name not in config.exclude_cameras]
+    missing = [camera.name for _, camera in chosen if not camera.is_calibrated]
+    if missing:
+        raise ValueError(
+            f"Expected calibrated cameras in {config.data / RIG}, but {', '.join(missing)} "
+            f"{'has' if len(missing) == 1 else 'have'} no lens or pose; run `moegs prepare "
+            "calibrate`, or leave them out with --exclude-cameras after the parser's name."
+        )
+    return chosen
+
+
+def _split(
+    names: Sequence[str], config: RigDataParserConfig, split: str
+) -> tuple[list[int], list[int], str]:
+    """Rows of the cameras that are trained on and of those of the split, and a note."""
+    train = [row for row, name in enumerate(names) if name not in config.held_out_cameras]
+    if not train:
+        raise ValueError(
+            f"--held-out-cameras and --exclude-cameras name all {len(config.held_out_cameras)} "
+            "remaining cameras; leave at least one to train on."
+        )
+    if split == "train" and config.held_out_cameras:
+        return train, train, ""
+    if split == "train":
+        note = (
+            f"No camera is held out: evaluation shows {names[train[0]]}, which is trained on; name "
+            "others with --held-out-cameras after the parser's name."
+        )
+        return train, train, note
+    held_out = [row for row in range(len(names)) if row not in train]
+    return train, held_out or train[:1], ""
+
+
+def _open(number: int, camera: RigCamera, data: Path, is_started: bool) -> _Camera:
+    """Raise a ValueError if the recording cannot be the one that was calibrated."""
+    assert camera.lens is not None and camera.world_to_camera is not None, camera.name
+    recording = open_recording(data / camera.file, camera.name)
+    if is_started:
+        recording = recording.started(camera.start or 0)
+    if camera.fps is not None:
+        recording = replace(recording, fps=camera.fps)
+    if camera.width is None or camera.height is None:
+        return _Camera(number, recording, camera.lens, camera.world_to_camera)
+    recording = recording.as_calibrated(camera.width, camera.height)
+    found = (recording.width, recording.height)
+    if not has_shape(*found, of=(camera.width, camera.height)):
+        raise ValueError(
+            f"Expected images of {camera.name} in the proportions of {camera.width}x"
+            f"{camera.height}, for which {data / RIG} describes it, but {recording.path} is "
+            f"{found[0]}x{found[1]} as it is shown; use the recording that was calibrated, or "
+            "calibrate this one."
+        )
+    lens = camera.lens.scaled(found[0] / camera.width, found[1] / camera.height)
+    return _Camera(number, recording, lens, camera.world_to_camera)
+
+
+def _clip(recordings: list[Recording], config: RigDataParserConfig, is_started: bool) -> Clip:
+    """The frames that all cameras have."""
+    kinds = {bool(recording.images) for recording in recordings}
+    if len(kinds) > 1:
+        video = next(each for each in recordings if not each.images)
+        raise ValueError(
+            f"Expected videos of all cameras or images of all, but {video.path} is a video and "
+            "others are images; extract the frames of the videos."
+        )
+    align = config.align
+    if is_started and align is None:
+        # Recordings that start together rarely end together, which then is no fault.
+        align = "number" if recordings[0].images else "time"
+    return choose_clip(recordings, config.frames, align)
+
+
+def _undistortion(camera: _Camera, canvas: tuple[int, int], focal_scale: float) -> Undistortion:
+    if not 0.0 < focal_scale < float("inf"):
+        raise ValueError(
+            f"--focal-scale expects a number above 0, got {focal_scale:g}; 1 keeps the focal "
+            "lengths."
+        )
+    size = (camera.recording.width, camera.recording.height)
+    return Undistortion(camera.lens, size, canvas, focal_scale)
+
+
+def _changes(undistortion: Undistortion) -> bool:
+    """Whether images differ from those that were recorded."""
+    is_same_size = undistortion.canvas == undistortion.image_size
+    is_same_lens = undistortion.lens.is_pinhole and undistortion.focal_scale == 1.0
+    return not (is_same_lens and is_same_size)
+
+
+def _source(camera: _Camera, image: int, undistortion: Undistortion) -> FrameSource:
+    source = camera.recording.source(image)
+    return replace(source, undistortion=undistortion) if _changes(undistortion) else source
+
+
+rig_dataparser = DataParserSpecification(
+    config=RigDataParserConfig(),
+    description="Videos or images of any rig, described in rig.json.",
+)
