@@ -11,6 +11,7 @@ from PIL import Image
 
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.frames.dataset import FrameDataset
+from moegs_ns.runs.config_yaml import ConfigLoader
 
 
 def parse(scene: Path, split: str = "train", **options) -> DataparserOutputs:
@@ -72,9 +73,10 @@ def test_runs_from_before_keep_all_their_frames(tmp_path: Path):
     old = N3VDataParserConfig(data=long_scene(tmp_path))
     for name in ("max_frames", "exclude_cameras", "resize_filter"):
         del old.__dict__[name]
-    again = yaml.load(yaml.dump(old), Loader=yaml.Loader)
-    assert again.setup().get_dataparser_outputs("train").metadata["num_frames"] == 302
-    new = yaml.load(yaml.dump(N3VDataParserConfig(data=old.data)), Loader=yaml.Loader)
+    for loader in (yaml.Loader, ConfigLoader):
+        again = yaml.load(yaml.dump(old), Loader=loader)
+        assert again.setup().get_dataparser_outputs("train").metadata["num_frames"] == 302
+    new = yaml.load(yaml.dump(N3VDataParserConfig(data=old.data)), Loader=ConfigLoader)
     assert new.setup().get_dataparser_outputs("train").metadata["num_frames"] == 300
 
 
