@@ -6,6 +6,7 @@ from moegs_ns.method_configs.shared import (
     expert_method,
     gaussian_optimizers,
     published,
+    technicolor,
 )
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -105,5 +106,6 @@ moegs_ed3dgs_technicolor = published(
         steps=100000,
         network_lr=1.6e-3,
         time_offset_lr=0.0,
+        datamanager=technicolor(),
     )
 )

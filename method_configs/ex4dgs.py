@@ -8,9 +8,11 @@ from moegs_ns.method_configs.shared import (
     gaussian_optimizers,
     published,
     radam,
+    technicolor,
 )
 from nerfstudio.plugins.types import MethodSpecification
 
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.ex4dgs.error_backtracking import ErrorPruneConfig
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
 from moegs_ns.experts.ex4dgs.recipe import ConversionConfig, Ex4DGSRecipeConfig
@@ -43,6 +45,7 @@ def ex4dgs_method(
     *,
     rates: dict[str, float] | None = None,
     final_key_ratio: float = 0.1,
+    datamanager: MoegsDataManagerConfig | None = None,
 ) -> MethodSpecification:
     """A method of this family; `rates` replace some of the constant ones.
 
@@ -55,7 +58,7 @@ def ex4dgs_method(
         optimizers[group] = radam(
             1.6e-4, LogLinearSchedulerConfig(final_ratio=ratio, max_steps=30000)
         )
-    return expert_method(name, description, expert, recipe, optimizers, steps=40000)
+    return expert_method(name, description, expert, recipe, optimizers, 40000, datamanager)
 
 
 moegs_ex4dgs = ex4dgs_method(
@@ -110,5 +113,6 @@ moegs_ex4dgs_technicolor = published(
             "dynamic_opacity_centers": 1e-3,
             "dynamic_opacity_log_widths": 1e-3,
         },
+        datamanager=technicolor(),
     )
 )

@@ -9,10 +9,11 @@ from moegs_ns.method_configs.shared import (
     gaussian_optimizers,
     published,
 )
-from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
+from moegs_ns.data.dataparsers.hypernerf import HyperNeRFDataParserConfig
+from moegs_ns.data.dataparsers.iphone import IPhoneDataParserConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
 from moegs_ns.training.densification import DensificationConfig
@@ -113,6 +114,7 @@ moegs_4dgaussians_hypernerf = published(
             background=WHITE, levels=(1, 2, 4), deform_opacity=False, deform_sh=False
         ),
         published_recipe(),
+        datamanager=MoegsDataManagerConfig(dataparser=HyperNeRFDataParserConfig()),
     )
 )
 
@@ -130,6 +132,6 @@ moegs_4dgaussians_dycheck = published(
         ),
         published_recipe(),
         fine_steps=60000,
-        datamanager=MoegsDataManagerConfig(dataparser=DycheckDataParserConfig()),
+        datamanager=MoegsDataManagerConfig(dataparser=IPhoneDataParserConfig()),
     )
 )

@@ -3,9 +3,10 @@ that Table 4 compares it with."""
 
 from typing import Any
 
-from moegs_ns.method_configs.shared import published, radam, trainer_config
+from moegs_ns.method_configs.shared import published, radam, technicolor, trainer_config
 from nerfstudio.plugins.types import MethodSpecification
 
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.models.mixture_model import MixtureModelConfig
 from moegs_ns.routers import PixelRouterConfig, VolumeRouterConfig
 from moegs_ns.training.optimizers import LogLinearSchedulerConfig
@@ -26,9 +27,11 @@ def router_method(
     description: str,
     optimizers: dict[str, Any],
     model: MixtureModelConfig | None = None,
+    datamanager: MoegsDataManagerConfig | None = None,
 ) -> MethodSpecification:
     """A mixture of frozen experts, by default with the Volume-aware Pixel Router."""
-    config = trainer_config(name, model or MixtureModelConfig(), optimizers, steps=5000)
+    model = model or MixtureModelConfig()
+    config = trainer_config(name, model, optimizers, 5000, datamanager)
     return MethodSpecification(config, description)
 
 
@@ -45,6 +48,7 @@ moegs_router_technicolor = published(
         "moegs-router-technicolor",
         "Mixture: moegs-router with the lower rates released for Technicolor.",
         router_optimizers(weights_lr=0.1, phi_lr=0.01),
+        datamanager=technicolor(),
     )
 )
 

@@ -9,6 +9,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
+from moegs_ns.data.dataparsers.technicolor import TechnicolorDataParserConfig
 from moegs_ns.engine.trainer import MoegsPipelineConfig, MoegsTrainerConfig
 from moegs_ns.experts.base import ExpertConfig
 from moegs_ns.experts.recipe import RecipeConfig
@@ -80,6 +81,11 @@ def published(method: MethodSpecification) -> MethodSpecification:
 def dnerf() -> MoegsDataManagerConfig:
     """D-NeRF's layout; its scenes start from 2000 random points."""
     return MoegsDataManagerConfig(dataparser=DNeRFDataParserConfig(), num_random_points=2000)
+
+
+def technicolor() -> MoegsDataManagerConfig:
+    """Technicolor's layout."""
+    return MoegsDataManagerConfig(dataparser=TechnicolorDataParserConfig())
 
 
 def trainer_config(

@@ -1,8 +1,15 @@
 """Spacetime Gaussians (Li et al., CVPR 2024): `moegs-stg` and its published variants."""
 
-from moegs_ns.method_configs.shared import adam, expert_method, gaussian_optimizers, published
+from moegs_ns.method_configs.shared import (
+    adam,
+    expert_method,
+    gaussian_optimizers,
+    published,
+    technicolor,
+)
 from nerfstudio.plugins.types import MethodSpecification
 
+from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.guided_sampling import GuidedSamplingConfig
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
@@ -17,6 +24,7 @@ def stg_method(
     recipe: STGRecipeConfig,
     *,
     scales_lr: float = 5e-3,
+    datamanager: MoegsDataManagerConfig | None = None,
 ) -> MethodSpecification:
     """A method of this family; all published ones share their rates but for that of the scales."""
     means_schedule = LogLinearSchedulerConfig(final_ratio=0.01, max_steps=30000)
@@ -30,7 +38,7 @@ def stg_method(
         "time_features": adam(1e-3),
         "decoder": adam(1e-4),
     }
-    return expert_method(name, description, expert, recipe, optimizers, steps=30000)
+    return expert_method(name, description, expert, recipe, optimizers, 30000, datamanager)
 
 
 moegs_stg = stg_method(
@@ -69,6 +77,7 @@ moegs_stg_technicolor = published(
         "Expert: Spacetime Gaussians as published for Technicolor, decoded features as colour.",
         STGExpertConfig(color="full", head="clamp", initial_time_log_scale=-2.0),
         STGRecipeConfig(guided_sampling=GuidedSamplingConfig(start=1600), box_prune_step=10000),
+        datamanager=technicolor(),
     )
 )
 

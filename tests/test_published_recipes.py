@@ -8,9 +8,11 @@ from command_lines import parse
 from method_settings import settings
 from nerfstudio.configs.method_configs import all_descriptions, all_methods
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
-from nerfstudio.data.dataparsers.dycheck_dataparser import DycheckDataParserConfig
 from tiny import TinyRuns, train_config
 
+from moegs_ns.data.dataparsers.hypernerf import HyperNeRFDataParserConfig
+from moegs_ns.data.dataparsers.iphone import IPhoneDataParserConfig
+from moegs_ns.data.dataparsers.technicolor import TechnicolorDataParserConfig
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.runs.checkpoint import open_run
 
@@ -135,7 +137,12 @@ def test_parsers_of_the_data_sets_come_with_the_methods():
     parsers = {name: all_methods[name].pipeline.datamanager.dataparser for name in EXPERTS}
     assert isinstance(parsers["moegs-4dgaussians-dnerf"], DNeRFDataParserConfig)
     assert isinstance(parsers["moegs-ed3dgs-dnerf"], DNeRFDataParserConfig)
-    assert isinstance(parsers["moegs-4dgaussians-dycheck"], DycheckDataParserConfig)
+    assert isinstance(parsers["moegs-4dgaussians-hypernerf"], HyperNeRFDataParserConfig)
+    assert isinstance(parsers["moegs-4dgaussians-dycheck"], IPhoneDataParserConfig)
+    technicolor = [parsers[name] for name in EXPERTS if name.endswith("-technicolor")]
+    technicolor.append(all_methods["moegs-router-technicolor"].pipeline.datamanager.dataparser)
+    assert len(technicolor) == 4
+    assert all(isinstance(parser, TechnicolorDataParserConfig) for parser in technicolor)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -215,6 +215,9 @@ def construct_config(loader: Any, name: str, node: yaml.Node) -> Iterator[Any]:
             raise UntrustedConfigError(value_node, f"a {type(value).__name__} as {name}.{key}")
         # Also where the dataclass is frozen.
         object.__setattr__(config, key, value)
+    if "__setstate__" in vars(cls) and hasattr(config, "__dict__"):
+        # As PyYAML does it: the class knows what fields meant that older runs do not have.
+        config.__setstate__(dict(vars(config)))
 
 
 def is_name(node: yaml.Node) -> bool:

@@ -226,10 +226,10 @@ def test_long_folders_are_decoded_in_short_runs(tmp_path: Path, monkeypatch: pyt
     decoded = 0
     real = decoding.decode_image
 
-    def counting(path, background, size):
+    def counting(path, background, size, **options):
         nonlocal decoded
         decoded += 1
-        return real(path, background, size)
+        return real(path, background, size, **options)
 
     monkeypatch.setattr(decoding, "decode_image", counting)
     group = store_of(scene, sources_of(scene, 30)).groups[0]

@@ -35,13 +35,17 @@ class Clip:
     """Frames of the whole recording."""
     fps: float
     note: str
-    """One sentence if frames were matched or left out, else ""."""
+    """What a training should say if frames were matched or left out, else ""."""
 
 
 def choose_clip(
-    recordings: list[Recording], frames: tuple[int, int] | None, align: Align | None
+    recordings: list[Recording],
+    frames: tuple[int, int] | None,
+    align: Align | None,
+    max_frames: int | None = None,
 ) -> Clip:
-    """The frames of the clip, matched between the cameras.
+    """The frames of the clip, matched between the cameras; where `frames` is None, all, or the
+    first `max_frames`.
 
     Raises:
         ValueError: the cameras disagree and `align` is None, or the options do not fit.
@@ -64,7 +68,8 @@ def choose_clip(
     else:
         table, fps = _match_times(recordings)
     # Take the frames of the clip that all cameras have.
-    chosen = choose_frames(frames, table.shape[1])
+    is_cut = frames is None and max_frames is not None and max_frames < table.shape[1]
+    chosen = choose_frames((0, max_frames - 1) if is_cut and max_frames else frames, table.shape[1])
     columns = table[:, chosen.start : chosen.stop]
     is_shared = (columns >= 0).all(0)
     shared = (np.flatnonzero(is_shared) + chosen.start).tolist()
@@ -75,14 +80,19 @@ def choose_clip(
             f"Expected frames that all {len(recordings)} cameras have (--align {align}), but "
             f"{_described(recordings, columns)}, and they share none; synchronise the recordings."
         )
-    note = ""
+    notes = []
+    if is_cut:
+        notes.append(
+            f"The first {len(chosen)} of {table.shape[1]} frames are used, as in papers; --frames "
+            f"0 {table.shape[1] - 1} takes all."
+        )
     if align is not None:
-        note = (
+        notes.append(
             f"Frames are matched by {align}: of {columns.shape[1]}, all {len(recordings)} cameras "
             f"have {len(shared)}, which are used."
         )
     span = range(shared[0], shared[-1] + 1)
-    return Clip(span, shared, columns[:, is_shared], table.shape[1], fps, note)
+    return Clip(span, shared, columns[:, is_shared], table.shape[1], fps, " ".join(notes))
 
 
 def match_numbers(numbers: Sequence[Sequence[FrameNumber]]) -> Int[np.ndarray, "C F"]:

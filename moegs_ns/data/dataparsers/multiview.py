@@ -1,6 +1,6 @@
-"""What all parsers of multi-camera recordings share; a new layout is one file beside this one.
+"""What all parsers share; a new layout is one file beside this one.
 
-A layout gives a configuration, derived from `MultiViewParserConfig`, and a parser whose `read`
+A layout gives a configuration, derived from `SceneParserConfig`, and a parser whose `read`
 finds the cameras and images of one split; this module adds initial points and builds nerfstudio's
 `DataparserOutputs`.
 
@@ -41,15 +41,11 @@ Align = Literal["number", "time", "position"]
 
 
 @dataclass
-class MultiViewParserConfig(DataParserConfig):
+class SceneParserConfig(DataParserConfig):
     """Options of every layout."""
 
     frames: tuple[int, int] | None = None
     """First and last frame of the clip, both included; by default the whole recording."""
-    align: Align | None = None
-    """Where cameras disagree, train on the frames that all of them have: matched by the number in
-    the names of images, the time that videos store, or the position whatever these say. By default
-    such a scene is refused."""
     points_file: Path | None = None
     """Initial points (.npz with xyz, rgb and perhaps frame, or .ply), absolute or inside the scene
     folder; by default the moegs_points.npz of `moegs prepare points`, then the layout's own
@@ -58,6 +54,16 @@ class MultiViewParserConfig(DataParserConfig):
     """Number of random points where there is no file of points."""
     min_points: int = 1_000
     """A file with fewer points is topped up to this number at random."""
+
+
+@dataclass
+class MultiViewParserConfig(SceneParserConfig):
+    """Options of layouts in which the files of each camera may disagree with those of others."""
+
+    align: Align | None = None
+    """Where cameras disagree, train on the frames that all of them have: matched by the number in
+    the names of images, the time that videos store, or the position whatever these say. By default
+    such a scene is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,7 @@ class ParsedImages:
 class MultiViewDataParser(DataParser):
     """Base of the parsers; the world stays the data set's own."""
 
-    config: MultiViewParserConfig
+    config: SceneParserConfig
     includes_time = True
     point_files: tuple[str, ...] = ()
     """The layout's own files of initial points; the first that exists is taken."""

@@ -3,8 +3,9 @@
 Imports neither datamanagers nor models, see `multiview`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from moegs_ns.data.dataparsers.multiview import (
     scaled_size,
 )
 from moegs_ns.data.dataparsers.recordings import Recording, find_recordings
+from moegs_ns.data.dataparsers.selection import divide_cameras
+from moegs_ns.data.frames.decoding import ResizeFilter
 from moegs_ns.data.frames.images import has_shape
 from moegs_ns.data.points.initial import Frustums
 
@@ -30,8 +33,8 @@ POSES_BOUNDS = "poses_bounds.npy"
 
 @dataclass
 class N3VDataParserConfig(MultiViewParserConfig):
-    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`), `poses_bounds.npy` and perhaps
-    initial points in points3D.npz or points3D.ply."""
+    """Neural 3D Video layout: `cam??.mp4` (or `cam??/images/*.png`, `images/cam??/*.png`),
+    `poses_bounds.npy` and perhaps initial points in points3D.npz or points3D.ply."""
 
     _target: type = field(default_factory=lambda: N3VDataParser)
     """Target class to instantiate."""
@@ -43,8 +46,21 @@ class N3VDataParserConfig(MultiViewParserConfig):
     downscale_factor: int | None = None
     """Divides the image size; by default the smallest power of two that makes the longer side at
     most 1600 pixels."""
+    resize_filter: ResizeFilter = "area"
+    """How images become smaller: the mean over each pixel's area, as in STG, or Lanczos, as in
+    4DGaussians."""
+    max_frames: int | None = 300
+    """Without --frames, the clip is the first so many frames, which papers give scores of; None
+    takes all."""
     held_out_cameras: tuple[int, ...] = (0,)
     """Indices, in alphabetical order, of the cameras that are never trained on."""
+    exclude_cameras: tuple[int, ...] = ()
+    """Indices, in alphabetical order, of cameras that are not used at all, as one that is out of
+    step with the others; the indices of the others stay."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Runs from before `max_frames` was an option took all frames.
+        self.__dict__.update({"max_frames": None, **state})
 
 
 class N3VDataParser(MultiViewDataParser):
@@ -57,7 +73,7 @@ class N3VDataParser(MultiViewDataParser):
         config, data = self.config, Path(self.config.data)
         # Find the cameras and their poses, and divide them into training and held-out ones.
         recordings = find_recordings(data)
-        poses_bounds = read_poses_bounds(data / POSES_BOUNDS, recordings)
+        poses_bounds = read_poses_bounds(data / POSES_BOUNDS, [each.name for each in recordings])
         rows = poses_bounds[:, :15].reshape(-1, 3, 5)
         recordings = [
             recording.as_calibrated(width, height)
@@ -66,59 +82,51 @@ class N3VDataParser(MultiViewDataParser):
             )
         ]
         _check_rows(poses_bounds, recordings, data / POSES_BOUNDS)
-        train, held_out = _split(config.held_out_cameras, len(recordings))
-        chosen = train if split == "train" else held_out
+        cameras = divide_cameras(
+            range(len(recordings)), config.held_out_cameras, config.exclude_cameras
+        )
 
         # Choose frames and image size.
-        clip = choose_clip(recordings, config.frames, config.align)
+        if config.max_frames is not None and config.max_frames < 1:
+            raise ValueError(
+                f"--max-frames expects a number above 0 or None, got {config.max_frames}."
+            )
+        used = [recordings[camera] for camera in cameras.used]
+        clip = choose_clip(used, config.frames, config.align, config.max_frames)
+        images_of = dict(zip(cameras.used, clip.images.tolist(), strict=True))
         size = scaled_size(recordings[0].width, recordings[0].height, config.downscale_factor)
         fps = clip.fps if config.fps is None else checked_fps(config.fps)
 
         # Convert the LLFF rows, and repeat each camera for all its frames.
         camera_to_worlds = opengl_from_llff(rows[:, :, :4])
         Ks = _intrinsics(rows[:, :, 4], *size)
-        cameras = [camera for camera in chosen for _ in clip.shared]
+        chosen = [camera for camera in cameras.of(split) for _ in clip.shared]
         images = ParsedImages(
             clip.frames,
             fps,
             *size,
-            camera_to_worlds=camera_to_worlds[cameras],
-            Ks=Ks[cameras],
-            camera_ids=cameras,
-            frame_ids=[frame - clip.frames.start for frame in clip.shared] * len(chosen),
+            camera_to_worlds=camera_to_worlds[chosen],
+            Ks=Ks[chosen],
+            camera_ids=chosen,
+            frame_ids=[frame - clip.frames.start for frame in clip.shared] * len(cameras.of(split)),
             sources=[
-                recordings[camera].source(image)
-                for camera in chosen
-                for image in clip.images[camera].tolist()
+                replace(recordings[camera].source(image), resize=config.resize_filter)
+                for camera in cameras.of(split)
+                for image in images_of[camera]
             ],
             num_recorded=clip.num_recorded,
             note=clip.note,
         )
+        train = cameras.train
         bounds = poses_bounds[train, 15:]
         return images, Frustums(camera_to_worlds[train], Ks[train], *size, bounds)
-
-
-def _split(held_out: tuple[int, ...], count: int) -> tuple[list[int], list[int]]:
-    """Cameras that are trained on, and the others."""
-    if len(set(held_out)) != len(held_out):
-        raise ValueError(
-            f"--held-out-cameras expects each camera once, got {' '.join(map(str, held_out))}; "
-            "correct the one that is named twice."
-        )
-    train = [camera for camera in range(count) if camera not in held_out]
-    if not held_out or not train or not set(held_out) <= set(range(count)):
-        raise ValueError(
-            f"--held-out-cameras expects some, but not all, of the {count} cameras (0 to "
-            f"{count - 1}), got {sorted(held_out)}; name cameras that exist."
-        )
-    return train, sorted(held_out)
 
 
 # ---- poses ----
 
 
-def read_poses_bounds(path: Path, recordings: list[Recording]) -> Float[np.ndarray, "C 17"]:
-    """The LLFF rows of all cameras.
+def read_poses_bounds(path: Path, names: list[str]) -> Float[np.ndarray, "C 17"]:
+    """The LLFF rows of all cameras, which are called `names` in the order of the rows.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -135,13 +143,12 @@ def read_poses_bounds(path: Path, recordings: list[Recording]) -> Float[np.ndarr
             f"Expected an array [cameras, 17] in {path}, got {list(poses_bounds.shape)}; write "
             "LLFF poses there."
         )
-    if len(poses_bounds) != len(recordings):
-        names = ", ".join(recording.name for recording in recordings)
+    if len(poses_bounds) != len(names):
         raise ValueError(
             f"Expected one pose per camera, but {path} has {len(poses_bounds)} rows for "
-            f"{len(recordings)} cameras ({names}); rows belong to the cameras in this order, so "
-            "complete the recordings, or make the poses of these cameras anew with `moegs prepare "
-            "poses`."
+            f"{len(names)} cameras ({', '.join(names)}); rows belong to the cameras in this order, "
+            "so complete the recordings, or make the poses of these cameras anew with `moegs "
+            "prepare poses`."
         )
     check_poses(poses_bounds, path)
     return poses_bounds

@@ -25,14 +25,16 @@ from moegs_ns.data.dataparsers.multiview import (
     scaled_size,
 )
 from moegs_ns.data.dataparsers.recordings import FrameNumber, frame_numbers
+from moegs_ns.data.dataparsers.selection import divide_cameras
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.points.initial import Frustums
 
 
 @dataclass
 class PanopticDataParserConfig(MultiViewParserConfig):
-    """PanopticSports layout: `train_meta.json`, `test_meta.json`, `ims/<camera>/<frame>.jpg` and
-    perhaps initial points in init_pt_cld.npz, init_sift_all.npz or init_sift_t0.npz."""
+    """PanopticSports layout: `train_meta.json`, perhaps `test_meta.json`,
+    `ims/<camera>/<frame>.jpg` and perhaps initial points in init_pt_cld.npz, init_sift_all.npz or
+    init_sift_t0.npz."""
 
     _target: type = field(default_factory=lambda: PanopticDataParser)
     """Target class to instantiate."""
@@ -42,6 +44,11 @@ class PanopticDataParserConfig(MultiViewParserConfig):
     """Frames per second of the recording."""
     downscale_factor: int = 1
     """Divides the image size."""
+    held_out_cameras: tuple[int, ...] | None = None
+    """cam_ids of the cameras that are never trained on, whichever file lists them; by default those
+    of test_meta.json, in the published scenes 0 10 15 30."""
+    exclude_cameras: tuple[int, ...] = ()
+    """cam_ids of cameras that are not used at all."""
     min_points: int = 40_000
     """A file with fewer points is topped up to this number at random."""
 
@@ -66,18 +73,40 @@ class Calibration:
         scale = np.array([width / self.width, height / self.height, 1.0])
         return opengl_from_viewmats(self.viewmats[rows]), self.Ks[rows] * scale[:, None]
 
-    def matched(self, frames: list[int], num_frames: int) -> "Calibration":
-        """With other frames of the images; those at -1 are left out."""
-        kept = np.flatnonzero(np.array(frames) >= 0)
+    def rows(self, kept: Int[np.ndarray, "m"]) -> "Calibration":
+        """Some of the images."""
         return replace(
             self,
-            num_frames=num_frames,
             cameras=self.cameras[kept],
-            frames=np.array(frames)[kept],
+            frames=self.frames[kept],
             Ks=self.Ks[kept],
             viewmats=self.viewmats[kept],
             filenames=[self.filenames[row] for row in kept],
         )
+
+    def of_cameras(self, cameras: list[int]) -> "Calibration":
+        """The images of some cameras."""
+        return self.rows(np.flatnonzero(np.isin(self.cameras, cameras)))
+
+    def joined(self, other: "Calibration") -> "Calibration":
+        """With the images of another file of the same size."""
+        cameras = np.concatenate([self.cameras, other.cameras])
+        frames = np.concatenate([self.frames, other.frames])
+        both = replace(
+            self,
+            num_frames=max(self.num_frames, other.num_frames),
+            cameras=cameras,
+            frames=frames,
+            Ks=np.concatenate([self.Ks, other.Ks]),
+            viewmats=np.concatenate([self.viewmats, other.viewmats]),
+            filenames=self.filenames + other.filenames,
+        )
+        return both.rows(np.lexsort((frames, cameras)))
+
+    def matched(self, frames: list[int], num_frames: int) -> "Calibration":
+        """With other frames of the images; those at -1 are left out."""
+        numbered = replace(self, num_frames=num_frames, frames=np.array(frames))
+        return numbered.rows(np.flatnonzero(np.array(frames) >= 0))
 
 
 class PanopticDataParser(MultiViewDataParser):
@@ -91,11 +120,17 @@ class PanopticDataParser(MultiViewDataParser):
         # Read the calibrations; the held-out cameras have their own file, which may be missing.
         paths = {name: data / f"{name}_meta.json" for name in ("train", "test")}
         wanted = "train" if split == "train" else "test"
-        known = [
-            name for name, path in paths.items() if path.is_file() or name in (wanted, "train")
-        ]
+        known = [name for name, path in paths.items() if path.is_file() or name == "train"]
         splits = {name: read_calibration(paths[name]) for name in known}
         _check_split(splits, data)
+        if config.held_out_cameras is not None or config.exclude_cameras:
+            splits = _divided(splits, config)
+        if wanted not in splits:
+            raise FileNotFoundError(
+                f"Expected the held-out cameras in {paths[wanted]}, but there is no such file; "
+                "complete the scene, or choose some of the cameras with --held-out-cameras after "
+                "the parser's name."
+            )
         splits, note = _aligned(splits, config.align, data)
         train, shown = splits["train"], splits[wanted]
         # Choose frames and image size.
@@ -135,6 +170,31 @@ def _check_split(splits: dict[str, Calibration], data: Path) -> None:
             f"Expected other cameras in {data / 'test_meta.json'} than in train_meta.json, but "
             f"{', '.join(map(str, sorted(both)))} are in both; keep each in one of the files."
         )
+
+
+def _divided(
+    splits: dict[str, Calibration], config: PanopticDataParserConfig
+) -> dict[str, Calibration]:
+    """All cameras of both files, divided as the options say."""
+    first, *others = splits.values()
+    sizes = {(each.width, each.height) for each in splits.values()}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"Expected one image size w, h in both calibrations of {config.data}, got "
+            f"{' and '.join(f'{width}x{height}' for width, height in sorted(sizes))}; correct them."
+        )
+    every = first
+    for other in others:
+        every = every.joined(other)
+    held_out = config.held_out_cameras
+    if held_out is None:
+        test = set(splits["test"].cameras.tolist()) if "test" in splits else set[int]()
+        held_out = tuple(sorted(test - set(config.exclude_cameras)))
+    divided = divide_cameras(set(every.cameras.tolist()), held_out, config.exclude_cameras)
+    return {
+        name: every.of_cameras(cameras)
+        for name, cameras in (("train", divided.train), ("test", divided.held_out))
+    }
 
 
 def _aligned(

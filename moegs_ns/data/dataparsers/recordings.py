@@ -96,7 +96,8 @@ def find_recordings(data: Path) -> list[Recording]:
         raise FileNotFoundError(
             f"Expected a scene folder at {data}, but there is none; set --data."
         )
-    found = sorted(data.glob("cam*"))
+    # E-D3DGS extracts frames to images/cam00, ....
+    found = sorted(data.glob("cam*")) or sorted((data / "images").glob("cam*"))
     videos = [path for path in found if path.suffix.lower() == ".mp4" and path.is_file()]
     folders = [path for path in found if path.is_dir() and _is_camera(path)]
     missing = [path.name for path in folders if path.name not in {video.stem for video in videos}]
@@ -105,7 +106,7 @@ def find_recordings(data: Path) -> list[Recording]:
             f"Expected a video for every camera in {data}, but {missing[0]}.mp4 is missing "
             f"beside {len(videos)} others; add it or remove the folder {missing[0]}."
         )
-    _check_order(videos or folders)
+    check_order(videos or folders)
     recordings = [_video(path) for path in videos] or [_folder(path) for path in folders]
     if not recordings:
         raise FileNotFoundError(
@@ -219,10 +220,10 @@ def _series(path: Path, inside: Path, images: list[Path]) -> Recording:
     )
 
 
-def _check_order(paths: list[Path]) -> None:
+def check_order(paths: list[Path]) -> None:
     """Raise unless cameras have one order: the rows of the poses follow it, and bear no names."""
     names = sorted(path.stem for path in paths)
-    for name, by_number in zip(names, sorted(names, key=_padded), strict=True):
+    for name, by_number in zip(names, sorted(names, key=padded_name), strict=True):
         if name != by_number:
             raise ValueError(
                 "Expected cameras whose order by name is that by number, since the rows of the "
@@ -231,6 +232,6 @@ def _check_order(paths: list[Path]) -> None:
             )
 
 
-def _padded(name: str) -> str:
+def padded_name(name: str) -> str:
     """A name whose numbers are padded with zeros, so that it sorts by them."""
     return re.sub("[0-9]+", lambda number: number[0].zfill(20), name)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from moegs_ns.data.frames.images import decode_image, has_shape, missing_file
 from moegs_ns.data.frames.undistortion import Undistorter, Undistortion
@@ -20,6 +22,10 @@ _FORMAT = 2
 """Raised whenever the same sources would decode to other bytes; old stores are then rebuilt."""
 
 
+ResizeFilter = Literal["area", "lanczos"]
+"""How an image becomes smaller: the mean over each new pixel's area, or Lanczos."""
+
+
 @dataclass(frozen=True)
 class FrameSource:
     """One image: frame `frame` of the video at `path`, or the image file at `path`."""
@@ -27,6 +33,10 @@ class FrameSource:
     path: Path
     frame: int | None = None
     """Index in the video; None for an image file."""
+    resize: ResizeFilter = "area"
+    is_opaque: bool = False
+    """Whether the transparency of an image file is ignored, since it is a mark of something else
+    than what the image shows."""
     undistortion: Undistortion | None = None
     """What makes the image that of a pinhole; None if it is one."""
 
@@ -81,6 +91,10 @@ class FrameGroup:
         size = [self.width, self.height]
         inside = self.inside(data)
         description = [_FORMAT, inside, self.stamps(), frames, size, self.background]
+        # What is not the default changes the key, so stores from before these options stay valid.
+        ways = [[source.resize, source.is_opaque] for source in self.sources]
+        if any(way != ["area", False] for way in ways):
+            description.append(ways)
         if self.undistortion is not None:
             description.append(asdict(self.undistortion))
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
@@ -140,7 +154,7 @@ def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, 
             )
         image = frame if undistort is None else undistort(frame)
         is_sized = (image.shape[1], image.shape[0]) == size
-        yield image if is_sized else cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+        yield image if is_sized else _resized(image, size, source.resize)
 
 
 def _calibrated_size(group: FrameGroup) -> tuple[int, int]:
@@ -150,16 +164,28 @@ def _calibrated_size(group: FrameGroup) -> tuple[int, int]:
     return group.undistortion.image_size
 
 
+def _resized(
+    frame: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], way: ResizeFilter
+) -> UInt8[np.ndarray, "H W 3"]:
+    if way == "area":
+        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+    # Pillow widens the filter by the factor; OpenCV does not, and lets aliases through.
+    return np.array(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+
+
 def _decoded(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     indices = [source.frame for source in group.sources if source.frame is not None]
     if indices:
         yield from decode_video(group.path, indices)
         return
-    paths, size = [source.path for source in group.sources], _calibrated_size(group)
+    size = _calibrated_size(group)
     # In short runs, because a pool would otherwise decode a whole folder ahead of the writer.
     run = 4 * threads
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(paths), run):
+        for start in range(0, len(group.sources), run):
             yield from pool.map(
-                lambda path: decode_image(path, group.background, size), paths[start : start + run]
+                lambda source: decode_image(
+                    source.path, group.background, size, is_opaque=source.is_opaque
+                ),
+                group.sources[start : start + run],
             )

@@ -35,9 +35,13 @@ def has_alpha(path: Path) -> bool:
 
 
 def decode_image(
-    path: Path, background: tuple[float, float, float] | None, size: tuple[int, int]
+    path: Path,
+    background: tuple[float, float, float] | None,
+    size: tuple[int, int],
+    *,
+    is_opaque: bool = False,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """An image file as RGB; transparency is laid over `background`.
+    """An image file as RGB; transparency is laid over `background`, or ignored if `is_opaque`.
 
     `size`, width and height of the camera, tells whether the calibration saw the image as it is
     stored or as its EXIF orientation shows it. See `_opened` for further errors.
@@ -52,6 +56,8 @@ def decode_image(
         if not image.has_transparency_data:
             return np.array(image.convert("RGB"))
         rgba = np.array(image.convert("RGBA"))
+    if is_opaque:
+        return np.ascontiguousarray(rgba[:, :, :3])
     if background is None:
         if rgba[:, :, 3].min() < 255:
             raise ValueError(
@@ -62,6 +68,15 @@ def decode_image(
     alpha = rgba[:, :, 3:].astype(np.float32) / 255.0
     under = 255.0 * np.asarray(background, dtype=np.float32)
     return (rgba[:, :, :3] * alpha + under * (1.0 - alpha) + 0.5).astype(np.uint8)
+
+
+def is_truncated_png(path: Path) -> bool:
+    """Whether a PNG file ends before its last chunk; nothing is decoded. A missing one does not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - 1024, 0))
+        return b"IEND" not in file.read()
 
 
 def has_shape(width: int, height: int, of: tuple[float, float]) -> bool:

@@ -1,5 +1,6 @@
 """Clouds of points, and the files that hold them."""
 
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -44,13 +45,14 @@ class PointCloud:
 
 
 def load_points(path: Path) -> PointCloud:
-    """All finite points of a .npz or .ply file, with their frames where the file has them.
+    """All finite points of a .npz, .ply, .npy (positions alone, which become grey) or .bin file
+    (COLMAP's), with their frames where the file has them.
 
     Raises:
         ValueError: the file holds no points, or arrays of other shapes.
     """
     try:
-        arrays = _read_ply(path) if path.suffix.lower() == ".ply" else _read_npz(path)
+        arrays = _READERS.get(path.suffix.lower(), _read_npz)(path)
         xyz, rgb, frames = arrays["xyz"], arrays["rgb"], arrays.get("frame")
     except (OSError, KeyError, EOFError, ValueError) as error:
         raise ValueError(
@@ -132,6 +134,25 @@ def _read_ply(path: Path) -> dict[str, np.ndarray]:
     if "frame" in names:
         arrays["frame"] = np.asarray(vertices["frame"])
     return arrays
+
+
+def _read_npy(path: Path) -> dict[str, np.ndarray]:
+    xyz = np.load(path, allow_pickle=False)
+    return {"xyz": xyz, "rgb": np.full(xyz.shape, 128, dtype=np.uint8)}
+
+
+def _read_colmap(path: Path) -> dict[str, np.ndarray]:
+    from nerfstudio.data.utils.colmap_parsing_utils import read_points3D_binary
+
+    try:
+        points = read_points3D_binary(path).values()
+    except (struct.error, MemoryError, OverflowError) as error:
+        raise ValueError(f"the file is damaged: {error}") from error
+    xyz = np.array([point.xyz for point in points]).reshape(-1, 3)
+    return {"xyz": xyz, "rgb": np.array([point.rgb for point in points], np.uint8).reshape(-1, 3)}
+
+
+_READERS = {".ply": _read_ply, ".npy": _read_npy, ".bin": _read_colmap}
 
 
 def _as_bytes(rgb: np.ndarray) -> UInt8[np.ndarray, "N 3"]:

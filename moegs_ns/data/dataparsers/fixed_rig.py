@@ -1,0 +1,176 @@
+"""What parsers of fixed cameras share whose images are listed one by one."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from moegs_ns.cameras import opengl_from_viewmats
+from moegs_ns.data.dataparsers.listing import Listing
+from moegs_ns.data.dataparsers.multiview import (
+    MultiViewDataParser,
+    ParsedImages,
+    SceneParserConfig,
+    checked_fps,
+    scaled_size,
+)
+from moegs_ns.data.dataparsers.selection import choose_numbers, divide_cameras
+from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.images import has_shape, read_image_size
+from moegs_ns.data.frames.undistortion import Lens, Undistortion
+from moegs_ns.data.frames.undistortion_masks import mask_files
+from moegs_ns.data.points.initial import Frustums
+
+
+@dataclass
+class FixedRigParserConfig(SceneParserConfig):
+    """Options of layouts of fixed cameras. Frames are those that the files are numbered by."""
+
+    fps: float = 30.0
+    """Frames per second of the recording."""
+    downscale_factor: int | None = None
+    """Divides the image size; by default the smallest power of two that makes the longer side at
+    most 1600 pixels."""
+    held_out_cameras: tuple[int, ...] | None = None
+    """Indices, in alphabetical order, of the cameras that are never trained on; by default those
+    that the data set itself holds out, else the first."""
+    exclude_cameras: tuple[int, ...] = ()
+    """Indices, in alphabetical order, of cameras that are not used at all; the indices of the
+    others stay."""
+
+
+@dataclass(frozen=True, eq=False)
+class FixedCamera:
+    """One camera of a rig."""
+
+    name: str
+    lens: Lens
+    viewmat: Float[np.ndarray, "4 4"]
+    """World to camera in OpenCV axes."""
+    width: int
+    height: int
+    """Of the images that the lens describes."""
+    bounds: tuple[float, float] | None = None
+    """Nearest and farthest depth of the scene; None where unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class RigImages:
+    """What a layout holds: cameras in the order of their indices, and their images."""
+
+    cameras: list[FixedCamera]
+    images: dict[tuple[int, int], Path]
+    """By index of the camera and number of the frame."""
+    num_recorded: int
+    """Frames of the whole recording, counted from 0."""
+    held_out: tuple[int, ...] = (0,)
+    """Indices of the cameras that are held out where no option names others."""
+
+
+class FixedRigParser(MultiViewDataParser):
+    """Fixed cameras, each with a lens of its own, and images of one size."""
+
+    config: FixedRigParserConfig
+
+    @abstractmethod
+    def rig(self, data: Path) -> RigImages:
+        """Read the cameras and find the images of the scene folder.
+
+        Raises:
+            FileNotFoundError: a part of the scene is missing.
+            ValueError: a file cannot be read.
+        """
+
+    def read(self, split: str) -> tuple[ParsedImages, Frustums]:
+        config, data = self.config, Path(self.config.data)
+        if not data.exists():
+            raise FileNotFoundError(
+                f"Expected a scene folder at {data}, but there is none; set --data."
+            )
+        rig = self.rig(data)
+        held_out = rig.held_out if config.held_out_cameras is None else config.held_out_cameras
+        divided = divide_cameras(range(len(rig.cameras)), held_out, config.exclude_cameras)
+        # Choose the frames, which all cameras must have.
+        numbers = [frame for camera, frame in rig.images if camera in divided.used]
+        frames = choose_numbers(config.frames, numbers)
+        _check_complete(rig, divided.used, sorted(set(numbers) & set(frames)), data)
+        listing = _listing(rig, divided.used, frames, config.downscale_factor, data)
+        train = listing.only(np.isin(listing.cameras, divided.train))
+        shown = listing.only(np.isin(listing.cameras, divided.of(split)))
+        images = shown.parsed(frames, rig.num_recorded, checked_fps(config.fps))
+        known = [rig.cameras[camera].bounds for camera in divided.train]
+        bounds = [each for each in known if each is not None]
+        return images, train.first_of_cameras().frustums(
+            np.array(bounds) if len(bounds) == len(known) else None
+        )
+
+
+def _check_complete(rig: RigImages, used: list[int], frames: list[int], data: Path) -> None:
+    for camera in used:
+        missing = [frame for frame in frames if (camera, frame) not in rig.images]
+        if missing:
+            raise ValueError(
+                f"Expected the same frames from all cameras in {data}, but "
+                f"{rig.cameras[camera].name} lacks {len(missing)} of {len(frames)}, the first of "
+                f"them {missing[0]}; complete the images, or choose other --frames after the "
+                "parser's name."
+            )
+
+
+def _listing(
+    rig: RigImages, used: list[int], frames: range, factor: int | None, data: Path
+) -> Listing:
+    """The images of the clip at the size that they are trained on."""
+    rows = sorted(pair for pair in rig.images if pair[0] in used and pair[1] in frames)
+    width, height = _common_size(rig, rows)
+    size = scaled_size(width, height, factor)
+    undistortions = {}
+    for index in used:
+        camera = rig.cameras[index]
+        lens = camera.lens.scaled(width / camera.width, height / camera.height)
+        undistortions[index] = Undistortion(lens, (width, height), (width, height))
+    is_pinhole = all(each.lens.is_pinhole for each in undistortions.values())
+    masks = None
+    if not is_pinhole:
+        masks = mask_files([undistortions[camera] for camera, _ in rows], size, data)
+    needed = {
+        camera: None if each.lens.is_pinhole else each for camera, each in undistortions.items()
+    }
+    viewmats = np.stack([rig.cameras[camera].viewmat for camera, _ in rows])
+    return Listing(
+        sources=[FrameSource(rig.images[row], undistortion=needed[row[0]]) for row in rows],
+        cameras=np.array([camera for camera, _ in rows]),
+        frames=np.array([frame for _, frame in rows]),
+        camera_to_worlds=opengl_from_viewmats(viewmats),
+        Ks=np.stack([undistortions[camera].pinhole.K for camera, _ in rows]),
+        width=width,
+        height=height,
+        masks=masks,
+    ).resized(*size)
+
+
+def _common_size(rig: RigImages, rows: list[tuple[int, int]]) -> tuple[int, int]:
+    """Width and height of all images, as the first one of each camera has them.
+
+    Raises:
+        ValueError: they differ, or a camera was calibrated at other proportions.
+    """
+    firsts = {camera: rig.images[camera, frame] for camera, frame in reversed(rows)}
+    sizes = {path: read_image_size(path)[:2] for path in firsts.values()}
+    (first, size), *others = sizes.items()
+    for path, other in others:
+        if other != size:
+            raise ValueError(
+                f"Expected images of one size, but {first} is {size[0]}x{size[1]} and {path} is "
+                f"{other[0]}x{other[1]}; use the images that were calibrated, all of one size."
+            )
+    for camera in (rig.cameras[index] for index in firsts):
+        if not has_shape(*size, of=(camera.width, camera.height)):
+            raise ValueError(
+                f"Expected images in the proportions of {camera.width}x{camera.height}, at which "
+                f"{camera.name} was calibrated, but they are {size[0]}x{size[1]}; use the images "
+                "that were calibrated."
+            )
+    return size
