@@ -81,10 +81,13 @@ def prepare_nerfstudio_commands() -> None:
     """In nerfstudio's commands read foreign configurations safely, and end our mistakes in one
     sentence; nothing in other programs, which have loaders and hooks of their own. A process that
     another command started ends with that."""
+    is_command = is_nerfstudio_command()
+    if is_command:
+        # First, as it begins anew, with the environment as it is.
+        start_again_without_spinning()
     end_with_command()
-    if not is_nerfstudio_command():
+    if not is_command:
         return
-    start_again_without_spinning()
     if not is_trusted():
         restrict(yaml.Loader)
     sys.excepthook = end_in_a_sentence
