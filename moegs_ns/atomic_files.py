@@ -29,8 +29,7 @@ def atomic_write(path: Path, what: str, remedy: str) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path.parent)
         try:
-            with part.open("wb") as file:
-                hold(file.fileno())
+            with opened_and_held(part) as file:
                 yield file
                 file.flush()
                 replace_synced(part, path)
@@ -54,13 +53,27 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """A folder in `parent` to write in, which is deleted at the end; for `replace_synced`."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=PREFIX) as temporary:
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            hold(descriptor)
-            yield Path(temporary)
-        finally:
+    while True:
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(temporary, os.O_RDONLY)
+            if hold(descriptor, temporary):
+                break
             os.close(descriptor)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def opened_and_held(path: Path) -> BinaryIO:
+    """A new file to write, which nobody takes for abandoned until it is closed."""
+    while True:
+        file = path.open("wb")
+        if hold(file.fileno(), path):
+            return file
+        file.close()
 
 
 def replace_synced(source: Path, target: Path) -> None:
@@ -88,10 +101,18 @@ def synced(path: Path) -> None:
 # ---- what killed processes leave ----
 
 
-def hold(descriptor: int) -> None:
-    """Lock what this process writes, as far as the file system can, until it is closed."""
+def hold(descriptor: int, path: Path) -> bool:
+    """Lock what this process has just made, as far as the file system can, until it is closed.
+
+    Returns:
+        Whether it is still there: before it was locked, somebody may have taken it for abandoned.
+    """
     with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_abandoned(folder: Path, pattern: str = f"{PREFIX}*") -> None:

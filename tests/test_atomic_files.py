@@ -107,3 +107,27 @@ def test_a_disk_that_cannot_sync_is_an_error(tmp_path: Path, monkeypatch):
     with pytest.raises(OSError, match=r"text cannot be written .*\(Input/output error\)"):
         atomic_write_text(tmp_path / "a", "x", "text", "wait")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_was_taken_for_abandoned_before_it_was_locked_is_made_anew(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another thread or process that writes in the same folder looks for what nobody holds."""
+    flock, taken = fcntl.flock, []
+
+    def take_first(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and not taken:
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            taken.append(path)
+            path.rmdir() if path.is_dir() else path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(atomic_files.fcntl, "flock", take_first)
+    if kind == "file":
+        atomic_write_text(tmp_path / "a.txt", "whole", "text", "retry")
+        assert (tmp_path / "a.txt").read_text() == "whole"
+    else:
+        with temporary_folder(tmp_path) as folder:
+            (folder / "a.txt").touch()
+    assert len(taken) == 1 and not list(tmp_path.glob(".writing-*"))

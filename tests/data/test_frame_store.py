@@ -10,7 +10,7 @@ import torch
 from data_helpers import TINY, image_scene, test_image, tiny_video_scene
 from PIL import Image
 
-from moegs_ns.atomic_files import hold
+from moegs_ns.atomic_files import opened_and_held
 from moegs_ns.data.frames import decoding
 from moegs_ns.data.frames import store as frame_store
 from moegs_ns.data.frames.decoding import FrameSource
@@ -184,8 +184,7 @@ def test_abandoned_parts_are_removed_but_held_ones_stay(tmp_path: Path):
     folder.mkdir(parents=True)
     left, written = folder / "frames.npy-1.part", folder / "frames.npy-2.part"
     left.touch()
-    with written.open("wb") as file:
-        hold(file.fileno())
+    with opened_and_held(written):
         store_of(scene).build()
         assert not left.exists() and written.exists()
 

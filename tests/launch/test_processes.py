@@ -43,6 +43,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def finding(folder: Path) -> dict[str, str]:
+    """The environment in which modules of a folder are found, also with PYTHONSAFEPATH."""
+    paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": paths.rstrip(os.pathsep)}
+
+
 def wait_until(condition, seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -56,7 +62,7 @@ def command(tmp_path: Path):
     (tmp_path / "command.py").write_text(COMMAND)
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     started = subprocess.Popen(
-        [sys.executable, "-m", "command"],
+        [sys.executable, "-m", "command"], env=finding(tmp_path),
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert wait_until((tmp_path / "started").exists), started.communicate()[0]
@@ -134,7 +140,7 @@ def test_an_interruption_ends_the_processes_of_other_threads(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
 
     def job(slot: int) -> None:
-        processes.run_process(["sleeper"], os.environ)
+        processes.run_process(["sleeper"], finding(tmp_path))
 
     def interrupt(slot: int) -> None:
         assert wait_until((tmp_path / "started").exists)

@@ -200,7 +200,8 @@ class TestOptions:
             config = joint_config(*experts)
             model: Any = config.pipeline.model
             model.recipe.weight_gate_change = 0.1
-            run = open_run(train_config(config, tiny_runs.scene, tmp_path, steps=6))
+            output = tmp_path / str(len(experts))
+            run = open_run(train_config(config, tiny_runs.scene, output, steps=6))
             pipeline = load_pipeline(run)
             camera, _ = pipeline.datamanager.eval_item(2)
             outputs = pipeline.model.get_outputs_for_camera(camera)

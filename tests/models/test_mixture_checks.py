@@ -58,7 +58,7 @@ def test_a_run_of_other_frames_beside_a_method(tiny_runs: TinyRuns, tmp_path: Pa
 
 def test_an_experts_run_is_no_mixture_to_resume(tiny_runs: TinyRuns, tmp_path: Path):
     expert = tiny_runs.config("moegs-stg").parent / "nerfstudio_models"
-    with pytest.raises(ValueError, match=r"run of a mixture in --load-dir.*'moegs-stg'"):
+    with pytest.raises(ValueError, match=r"run of a mixture to resume.*'moegs-stg'"):
         train_tiny("moegs-router", tiny_runs.scene, tmp_path, "--load-dir", str(expert))
 
 

@@ -104,7 +104,7 @@ def scored(
     model.get_outputs_for_camera = clock.render
     pipeline = Mock(spec=MoegsPipeline)
     pipeline.model, pipeline.device = model, "cpu"
-    pipeline.get_average_eval_image_metrics.return_value = metrics
+    pipeline.get_average_eval_image_metrics.return_value = metrics | {"images": images}
     pipeline.datamanager = Mock(spec=MoegsDataManager)
     pipeline.datamanager.eval_dataset = Dataset(cameras=Cameras(list(range(images))))
     return score_run(run_of(model), pipeline)

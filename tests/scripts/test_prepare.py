@@ -200,7 +200,7 @@ def test_videos_are_read_frame_by_frame_and_held_out_ones_not_at_all(
 
     monkeypatch.setattr(decoding, "decode_video", spy)
     scene = tiny_video_scene(tmp_path)
-    prepare(scene, "--every", "3", "--val-cameras", "2", parser=("n3v-data",))
+    prepare(scene, "--every", "3", "--val-cameras", "2", "--fewer", parser=("n3v-data",))
     assert sorted(decoded) == [("cam01.mp4", [0, 3]), ("cam03.mp4", [0, 3])]
     assert [cameras for cameras, _ in seen] == [[1, 3], [1, 3]]
     for (_, images), frame in zip(seen, (0, 3), strict=True):

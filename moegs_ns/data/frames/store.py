@@ -24,7 +24,12 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import Progress
 from torch import Tensor
 
-from moegs_ns.atomic_files import atomic_write_text, hold, remove_abandoned, replace_synced
+from moegs_ns.atomic_files import (
+    atomic_write_text,
+    opened_and_held,
+    remove_abandoned,
+    replace_synced,
+)
 from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
 from moegs_ns.data.frames.folders import FRAMES_FOLDER, writable_folder
 from moegs_ns.data.frames.undistortion import Undistortion
@@ -180,8 +185,7 @@ def _write_group(
     try:
         # Stream the frames into a .npy file. Plain writes, not a writable memory map: a full disk
         # is then an error, not a crash.
-        with part.open("wb") as file:
-            hold(file.fileno())
+        with opened_and_held(part) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": group.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for frame in decode_group(group, threads):
