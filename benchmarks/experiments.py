@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
+from moegs_ns.method_configs.shared import N3V_PIXELS
 
 from benchmarks.options import Options
 from benchmarks.quality.depth_consistency import Depth
@@ -35,8 +36,6 @@ BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-
 """Runs of `corrected` whose frames are timed."""
 GATES = "--pipeline.model.gates"
 VAL_CAMERAS = (4, 12, 20, 26)
-N3V_PIXELS = 1352 * 1014
-"""Of an image of N3V at half its size."""
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
 
 

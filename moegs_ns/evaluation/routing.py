@@ -67,11 +67,14 @@ def routing_maps(
     target: Float[Tensor, "H W 3"],
     constant: Float[Tensor, "E"] | None = None,
 ) -> RoutingFigures:
-    """Maps of one rendered image; images are rounded to 8 bits as for any metric.
+    """Maps of one rendered image; images are clamped to [0, 1] and rounded to 8 bits
+    as for any metric.
 
     Args:
         constant: the weights of `fit_constant_weights`; without them their error is NaN.
     """
+    # As the model shows them, and `baselines` therefore sees them.
+    images = images.clamp(0.0, 1.0)
     average = squared_error(images.mean(0), target)
     constant_error = torch.full_like(average, torch.nan)
     if constant is not None:

@@ -11,8 +11,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
 from moegs_ns.data.frames.housekeeping import StoredFrames, find_stored, remove
-
-BYTES_PER_MB = 1e6
+from moegs_ns.reports.scores import BYTES_PER_MB
 
 
 @dataclass

@@ -77,6 +77,13 @@ def test_entropy_agreement_and_best_experts():
     torch.testing.assert_close(torn.entropy, torch.ones(H, W))
 
 
+def test_the_average_is_of_images_as_they_are_shown():
+    images = torch.tensor([1.4, 0.6]).reshape(2, 1, 1, 1).expand(2, 1, 1, 3)
+    gates, target = torch.full((2, 1, 1, 1), 0.5), torch.full((1, 1, 3), 0.8)
+    maps = routing_maps(images, gates, target, target)
+    torch.testing.assert_close(maps.average_error, torch.zeros(1, 1))
+
+
 def test_sums_over_masks_add_up_to_the_image():
     images, target = colors(3), colors(1, seed=9)[0]
     gates = torch.full((3, H, W, 1), 1 / 3)

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tiny import TinyRuns
 
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import write_results
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.reports.analysis import flicker_rows
 from moegs_ns.reports.depth_consistency import depth_rows
+from moegs_ns.reports.fusion import mixture_model
+from moegs_ns.reports.held_out import held_out
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.scripts.analyse import PICTURES, Analyse
 
@@ -54,6 +58,28 @@ def test_flicker_is_told_where_nothing_moves(analysed: Path):
     # A blend of images cannot change by more than they and its gates do.
     moved = max(rows[name]["change"] for name in NAMES) + rows["gates"]["change"]
     assert 0.0 < rows["mixture"]["change"] <= moved
+
+
+def test_flicker_is_that_of_still_pixels_alone(
+    tiny_runs: TinyRuns, monkeypatch: pytest.MonkeyPatch
+):
+    pipeline = load_pipeline(open_run(tiny_runs.router))
+    targets: list[torch.Tensor] = []
+
+    def mostly_moving(pipeline, index: int):
+        view, target, batch = held_out(pipeline, index)
+        targets.append(target)
+        moving = torch.ones_like(batch["is_moving"])
+        moving[0, 0] = False
+        return view, target, batch | {"is_moving": moving}
+
+    monkeypatch.setattr("moegs_ns.reports.analysis.held_out", mostly_moving)
+    rows = flicker_rows(pipeline, mixture_model(pipeline), 3)
+    found = {row["name"]: row for row in rows}["truth"]
+    pairs = zip(targets[::2], targets[1::2], strict=True)
+    expected = [float((second - first)[0, 0].abs().mean()) for first, second in pairs]
+    assert found["pixels"] == found["pairs"] == len(expected) > 1
+    assert found["change"] == pytest.approx(sum(expected) / len(expected), abs=1e-7)
 
 
 def test_depth_is_compared_among_training_cameras(analysed: Path):

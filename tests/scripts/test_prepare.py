@@ -20,7 +20,6 @@ from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import decoding
 from moegs_ns.data.points import prepared as prepared_points
 from moegs_ns.data.points.files import load_points
-from moegs_ns.data.points.prepared import evenly_chosen
 from moegs_ns.data.points.triangulation import Triangulated
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
@@ -299,26 +298,6 @@ def test_merged_points_are_thinned_out(wedge: Path, seen: list, tmp_path: Path):
     prepare(wedge, "--every", "1", "--max-points", "40", "--output", str(tmp_path / "b.npz"))
     assert_same(points, read(tmp_path / "b.npz"))
     assert "150 points, down-sampled" in load_points(tmp_path / "a.npz").origin
-
-
-def test_thinning_out_covers_space_evenly():
-    """A crowd of 10 000 points takes no more than its room, and lone points stay."""
-    random = np.random.default_rng(0)
-    crowd, lone = 0.1 * random.random((10_000, 3)), 5.0 + 10 * random.random((200, 3))
-    xyz = np.concatenate([crowd, lone]).astype(np.float32)
-    kept = evenly_chosen(xyz, 400, seed=3)
-    assert len(kept) == len(set(kept.tolist())) == 400
-    assert np.all(np.diff(kept) > 0)
-    assert (kept >= 10_000).sum() > 180
-    assert kept.tolist() == evenly_chosen(xyz, 400, seed=3).tolist()
-    assert kept.tolist() != evenly_chosen(xyz, 400, seed=4).tolist()
-
-
-@pytest.mark.parametrize("count", [1, 7, 99, 100, 200])
-def test_any_number_is_left(count: int):
-    xyz = np.random.default_rng(1).random((100, 3)).astype(np.float32)
-    for points in (xyz, np.zeros_like(xyz), xyz * [1, 0, 0], xyz * 1e-30):
-        assert len(evenly_chosen(points.astype(np.float32), count, seed=0)) == min(count, 100)
 
 
 # ---- runs ----

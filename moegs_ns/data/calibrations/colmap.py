@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moegs_ns.data.calibrations.reading import reading
-from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.lens_formats import colmap_lens
 from moegs_ns.data.points.colmap_poses import images_by_camera, read_colmap_model
 from moegs_ns.data.rig_files import Rig, RigCamera
 
@@ -31,33 +31,5 @@ def read_colmap(folder: Path) -> Rig:
 def _camera(name: str, image: Any) -> RigCamera:
     pose = image.cam_from_world().matrix()
     camera = image.camera
-    return RigCamera(name, "", camera.width, camera.height, _lens(name, camera), pose)
-
-
-def _lens(name: str, camera: Any) -> Lens:
-    """COLMAP's pixels are counted as ours. Its parameters come after those of the pinhole."""
-    kind = camera.model.name
-    num_pinhole = 2 + len(camera.focal_length_idxs())
-    k = [float(value) for value in camera.params[num_pinhole:]]
-    radial = [*k, 0.0, 0.0][:2]
-    distortion = {
-        "SIMPLE_PINHOLE": [],
-        "PINHOLE": [],
-        "SIMPLE_RADIAL": [*radial, 0.0, 0.0],
-        "RADIAL": [*radial, 0.0, 0.0],
-        "OPENCV": k,
-        "FULL_OPENCV": k,
-        "SIMPLE_RADIAL_FISHEYE": [*radial, 0.0, 0.0],
-        "RADIAL_FISHEYE": [*radial, 0.0, 0.0],
-        "OPENCV_FISHEYE": k,
-    }
-    if kind not in distortion:
-        raise ValueError(f"camera {name} has the model {kind}, not one of {', '.join(distortion)}")
-    return Lens(
-        fx=float(camera.focal_length_x),
-        fy=float(camera.focal_length_y),
-        cx=float(camera.principal_point_x),
-        cy=float(camera.principal_point_y),
-        model="fisheye" if kind.endswith("FISHEYE") else "opencv",
-        distortion=tuple(distortion[kind]),
-    )
+    lens = colmap_lens(camera.model.name, camera.params)
+    return RigCamera(name, "", camera.width, camera.height, lens, pose)

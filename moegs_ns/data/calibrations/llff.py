@@ -6,7 +6,7 @@ import numpy as np
 
 from moegs_ns.cameras import opengl_from_llff, viewmats_from_opengl
 from moegs_ns.data.calibrations.reading import reading
-from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.lens_formats import centered_lens
 from moegs_ns.data.rig_files import Rig, RigCamera
 
 
@@ -26,6 +26,6 @@ def read_llff(path: Path) -> Rig:
         viewmats = viewmats_from_opengl(opengl_from_llff(poses[:, :, :4]))
         cameras = []
         for (height, width, focal), viewmat in zip(poses[:, :, 4], viewmats, strict=True):
-            lens = Lens(fx=float(focal), fy=float(focal), cx=width / 2.0, cy=height / 2.0)
+            lens = centered_lens(focal, width, height)
             cameras.append(RigCamera("", "", round(width), round(height), lens, viewmat[:3]))
         return Rig(tuple(cameras))

@@ -7,13 +7,11 @@ import numpy as np
 
 from moegs_ns.cameras import viewmats_from_opengl
 from moegs_ns.data.calibrations.reading import read_json, reading
-from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.lens_formats import transforms_lens
 from moegs_ns.data.rig_files import Rig, RigCamera
 
 _SAME = 1e-6
 """Poses of one camera's images, and intrinsics, differ by at most this part."""
-_FISHEYE = {"OPENCV_FISHEYE"}
-_PERSPECTIVE = {"OPENCV", "PERSPECTIVE", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"}
 
 
 def read_transforms(path: Path) -> Rig:
@@ -61,35 +59,11 @@ def _folder(path: PurePosixPath) -> str:
 
 def _camera(name: str, frame: dict[str, Any]) -> RigCamera:
     width, height = (round(float(frame[key])) for key in ("w", "h"))
-    if "fl_x" not in frame and "camera_angle_x" in frame:
-        frame = {**frame, "fl_x": 0.5 * width / np.tan(0.5 * float(frame["camera_angle_x"]))}
-    fx = float(frame["fl_x"])
     matrix = np.array(frame["transform_matrix"], dtype=np.float64)
     if matrix.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"the transform_matrix of {name} is no 4x4 matrix")
-    model, distortion = _distortion(name, frame)
-    lens = Lens(
-        fx=fx,
-        fy=float(frame.get("fl_y", fx)),
-        cx=float(frame.get("cx", width / 2.0)),
-        cy=float(frame.get("cy", height / 2.0)),
-        model=model,
-        distortion=distortion,
-    )
+    lens = transforms_lens(frame, width, height)
     return RigCamera(name, "", width, height, lens, viewmats_from_opengl(matrix[None, :3])[0, :3])
-
-
-def _distortion(name: str, frame: dict[str, Any]) -> tuple[Any, tuple[float, ...]]:
-    """Lens model and coefficients; nerfstudio's k4 of a perspective lens is none of OpenCV's."""
-    kind = str(frame.get("camera_model", "OPENCV"))
-    names = ("k1", "k2", "k3", "k4", "p1", "p2")
-    k1, k2, k3, k4, p1, p2 = (float(frame.get(key, 0.0)) for key in names)
-    if kind in _FISHEYE:
-        return "fisheye", (k1, k2, k3, k4)
-    if kind not in _PERSPECTIVE or k4 != 0.0:
-        raise ValueError(f"camera {name} has the camera_model {kind} with k4 = {k4:g}")
-    values = (k1, k2, p1, p2, k3)
-    return "opencv", values if any(values) else ()
 
 
 def _check_still(known: RigCamera, other: RigCamera) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
 from moegs_ns.data.dataparsers.fixed_rig import FixedCamera
-from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.lens_formats import colmap_lens
 
 _KINDS = ("bin", "txt")
 
@@ -55,7 +55,7 @@ def read_cameras(model: Path) -> dict[str, FixedCamera]:
             viewmat[:3, :3], viewmat[:3, 3] = colmap.qvec2rotmat(image.qvec), image.tvec
             found[name] = FixedCamera(
                 name,
-                _lens(camera.model, [float(value) for value in camera.params]),
+                colmap_lens(camera.model, camera.params),
                 viewmat,
                 int(camera.width),
                 int(camera.height),
@@ -72,26 +72,3 @@ def read_cameras(model: Path) -> dict[str, FixedCamera]:
             f"Expected images in the COLMAP model {model}, got none; run COLMAP again."
         )
     return found
-
-
-def _lens(model: str, params: list[float]) -> Lens:
-    """COLMAP's pixels are counted as ours; SIMPLE models have one focal length."""
-    focals = 1 if model.startswith("SIMPLE") or model.startswith("RADIAL") else 2
-    fx, fy, cx, cy = params[0], params[focals - 1], *params[focals : focals + 2]
-    k = params[focals + 2 :]
-    radial = (*k, 0.0, 0.0)[:2]
-    distortions = {
-        "SIMPLE_PINHOLE": (),
-        "PINHOLE": (),
-        "SIMPLE_RADIAL": (*radial, 0.0, 0.0),
-        "RADIAL": (*radial, 0.0, 0.0),
-        "OPENCV": tuple(k),
-        "FULL_OPENCV": tuple(k),
-        "OPENCV_FISHEYE": tuple(k),
-    }
-    if model not in distortions:
-        raise ValueError(f"a lens of the model {model}, not one of {', '.join(distortions)}")
-    distortion = distortions[model]
-    if model == "OPENCV_FISHEYE":
-        return Lens(fx=fx, fy=fy, cx=cx, cy=cy, model="fisheye", distortion=distortion)
-    return Lens(fx=fx, fy=fy, cx=cx, cy=cy, distortion=distortion)

@@ -16,7 +16,7 @@ from moegs_ns.data.dataparsers.multiview import (
     checked_fps,
     scaled_size,
 )
-from moegs_ns.data.dataparsers.selection import choose_numbers, divide_cameras
+from moegs_ns.data.dataparsers.selection import check_complete, choose_numbers, divide_cameras
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.images import has_shape, read_image_size
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
@@ -43,7 +43,7 @@ class FixedRigParserConfig(SceneParserConfig):
 
 @dataclass(frozen=True, eq=False)
 class FixedCamera:
-    """One camera of a rig."""
+    """One camera, of a rig or of one image."""
 
     name: str
     lens: Lens
@@ -54,6 +54,21 @@ class FixedCamera:
     """Of the images that the lens describes."""
     bounds: tuple[float, float] | None = None
     """Nearest and farthest depth of the scene; None where unknown."""
+
+    def lens_at(self, width: int, height: int) -> Lens:
+        """The lens where images have another size.
+
+        Raises:
+            ValueError: they have other proportions.
+        """
+        if not has_shape(width, height, of=(self.width, self.height)):
+            raise ValueError(
+                f"Expected images in the proportions of {self.width}x{self.height}, at which "
+                f"{self.name} was calibrated, but they are {width}x{height}; use the images that "
+                "were calibrated."
+            )
+        # Sizes that are odd make factors that are not quite whole.
+        return self.lens.scaled(width / self.width, height / self.height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +110,8 @@ class FixedRigParser(MultiViewDataParser):
         # Choose the frames, which all cameras must have.
         numbers = [frame for camera, frame in rig.images if camera in divided.used]
         frames = choose_numbers(config.frames, numbers)
-        _check_complete(rig, divided.used, sorted(set(numbers) & set(frames)), data)
+        called = {camera: rig.cameras[camera].name for camera in divided.used}
+        check_complete(rig.images.keys(), called, sorted(set(numbers) & set(frames)), data)
         listing = _listing(rig, divided.used, frames, config.downscale_factor, data)
         train = listing.only(np.isin(listing.cameras, divided.train))
         shown = listing.only(np.isin(listing.cameras, divided.of(split)))
@@ -107,18 +123,6 @@ class FixedRigParser(MultiViewDataParser):
         )
 
 
-def _check_complete(rig: RigImages, used: list[int], frames: list[int], data: Path) -> None:
-    for camera in used:
-        missing = [frame for frame in frames if (camera, frame) not in rig.images]
-        if missing:
-            raise ValueError(
-                f"Expected the same frames from all cameras in {data}, but "
-                f"{rig.cameras[camera].name} lacks {len(missing)} of {len(frames)}, the first of "
-                f"them {missing[0]}; complete the images, or choose other --frames after the "
-                "parser's name."
-            )
-
-
 def _listing(
     rig: RigImages, used: list[int], frames: range, factor: int | None, data: Path
 ) -> Listing:
@@ -128,26 +132,21 @@ def _listing(
     size = scaled_size(width, height, factor)
     undistortions = {}
     for index in used:
-        camera = rig.cameras[index]
-        lens = camera.lens.scaled(width / camera.width, height / camera.height)
+        lens = rig.cameras[index].lens_at(width, height)
         undistortions[index] = Undistortion(lens, (width, height), (width, height))
-    is_pinhole = all(each.lens.is_pinhole for each in undistortions.values())
-    masks = None
-    if not is_pinhole:
-        masks = mask_files([undistortions[camera] for camera, _ in rows], size, data)
-    needed = {
-        camera: None if each.lens.is_pinhole else each for camera, each in undistortions.items()
-    }
     viewmats = np.stack([rig.cameras[camera].viewmat for camera, _ in rows])
     return Listing(
-        sources=[FrameSource(rig.images[row], undistortion=needed[row[0]]) for row in rows],
+        sources=[
+            FrameSource(rig.images[row], undistortion=undistortions[row[0]].if_needed)
+            for row in rows
+        ],
         cameras=np.array([camera for camera, _ in rows]),
         frames=np.array([frame for _, frame in rows]),
         camera_to_worlds=opengl_from_viewmats(viewmats),
         Ks=np.stack([undistortions[camera].pinhole.K for camera, _ in rows]),
         width=width,
         height=height,
-        masks=masks,
+        masks=mask_files([undistortions[camera] for camera, _ in rows], size, data),
     ).resized(*size)
 
 
@@ -155,7 +154,7 @@ def _common_size(rig: RigImages, rows: list[tuple[int, int]]) -> tuple[int, int]
     """Width and height of all images, as the first one of each camera has them.
 
     Raises:
-        ValueError: they differ, or a camera was calibrated at other proportions.
+        ValueError: they differ.
     """
     firsts = {camera: rig.images[camera, frame] for camera, frame in reversed(rows)}
     sizes = {path: read_image_size(path)[:2] for path in firsts.values()}
@@ -165,12 +164,5 @@ def _common_size(rig: RigImages, rows: list[tuple[int, int]]) -> tuple[int, int]
             raise ValueError(
                 f"Expected images of one size, but {first} is {size[0]}x{size[1]} and {path} is "
                 f"{other[0]}x{other[1]}; use the images that were calibrated, all of one size."
-            )
-    for camera in (rig.cameras[index] for index in firsts):
-        if not has_shape(*size, of=(camera.width, camera.height)):
-            raise ValueError(
-                f"Expected images in the proportions of {camera.width}x{camera.height}, at which "
-                f"{camera.name} was calibrated, but they are {size[0]}x{size[1]}; use the images "
-                "that were calibrated."
             )
     return size

@@ -5,7 +5,7 @@ from pathlib import Path
 from moegs_ns.cameras import opengl_from_llff, viewmats_from_opengl
 from moegs_ns.data.dataparsers.fixed_rig import FixedCamera
 from moegs_ns.data.dataparsers.n3v import read_poses_bounds
-from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.lens_formats import centered_lens
 
 
 def read_llff_cameras(path: Path, names: list[str]) -> list[FixedCamera]:
@@ -27,7 +27,7 @@ def read_llff_cameras(path: Path, names: list[str]) -> list[FixedCamera]:
                 f"in {path}, got {width:g}x{height:g}, {focal:g}, {near:g} and {far:g}; calibrate "
                 "the camera again."
             )
-        lens = Lens(fx=focal, fy=focal, cx=width / 2, cy=height / 2)
+        lens = centered_lens(focal, width, height)
         size = round(width), round(height)
         cameras.append(FixedCamera(name, lens, viewmat, *size, (near, far)))
     return cameras

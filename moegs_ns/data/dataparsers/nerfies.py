@@ -7,25 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from moegs_ns.cameras import opengl_from_viewmats
+from moegs_ns.data.dataparsers.fixed_rig import FixedCamera
 from moegs_ns.data.dataparsers.listing import Listing
 from moegs_ns.data.frames.decoding import FrameSource
-from moegs_ns.data.frames.images import has_shape, read_image_size
+from moegs_ns.data.frames.images import read_image_size
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
 from moegs_ns.data.frames.undistortion_masks import mask_files
-
-
-@dataclass(frozen=True, eq=False)
-class NerfiesCamera:
-    """The camera of one image, of the size that the image has in the folder 1x."""
-
-    lens: Lens
-    viewmat: Float[np.ndarray, "4 4"]
-    """World to camera in OpenCV axes."""
-    width: int
-    height: int
+from moegs_ns.data.lens_formats import centered_lens
 
 
 @dataclass(frozen=True)
@@ -101,8 +91,8 @@ def read_scene(data: Path) -> NerfiesScene:
     return NerfiesScene(data, ids, train, val, times, bounds)
 
 
-def read_camera(path: Path) -> NerfiesCamera:
-    """The camera of one image.
+def read_camera(path: Path) -> FixedCamera:
+    """The camera of one image, at the size that the image has in the folder 1x.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -136,7 +126,7 @@ def read_camera(path: Path) -> NerfiesCamera:
             f"in {path}, but it cannot be read ({type(error).__name__}: {error}); download the "
             "file again."
         ) from error
-    return NerfiesCamera(lens, viewmat, width, height)
+    return FixedCamera(str(path), lens, viewmat, width, height)
 
 
 def list_images(
@@ -175,19 +165,17 @@ def list_images(
     width, height, _ = read_image_size(folder / f"{ids[0]}.png")
     sources, pinholes, viewmats, undistortions = [], [], [], []
     for name in ids:
-        path = scene.data / "camera" / f"{name}.json"
-        camera = read_camera(path)
-        lens = _lens_at(camera, width, height, path)
+        camera = read_camera(scene.data / "camera" / f"{name}.json")
+        lens = camera.lens_at(width, height)
         if not full_lens:
-            lens = Lens(fx=lens.fx, fy=lens.fx, cx=width / 2, cy=height / 2)
+            lens = centered_lens(lens.fx, width, height)
         undistortion = Undistortion(lens, (width, height), (width, height))
         image = folder / f"{name}.png"
-        needed = None if lens.is_pinhole else undistortion
+        needed = undistortion.if_needed
         sources.append(FrameSource(image, is_opaque=is_opaque, undistortion=needed))
         pinholes.append(undistortion.pinhole.K)
         viewmats.append(camera.viewmat)
         undistortions.append(undistortion)
-    is_pinhole = all(source.undistortion is None for source in sources)
     return Listing(
         sources=sources,
         cameras=np.array(numbers),
@@ -196,16 +184,5 @@ def list_images(
         Ks=np.stack(pinholes),
         width=width,
         height=height,
-        masks=None if is_pinhole else mask_files(undistortions, (width, height), scene.data),
+        masks=mask_files(undistortions, (width, height), scene.data),
     )
-
-
-def _lens_at(camera: NerfiesCamera, width: int, height: int, path: Path) -> Lens:
-    """The lens at the size of the images, if they are of the camera that `path` describes."""
-    if not has_shape(width, height, of=(camera.width, camera.height)):
-        raise ValueError(
-            f"Expected images in the proportions of {camera.width}x{camera.height}, as {path} "
-            f"says, but they are {width}x{height}; download the images again."
-        )
-    # Sizes that are odd at 1x make factors that are not quite whole.
-    return camera.lens.scaled(width / camera.width, height / camera.height)

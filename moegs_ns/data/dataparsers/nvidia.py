@@ -25,7 +25,7 @@ from moegs_ns.data.dataparsers.multiview import (
 from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS
 from moegs_ns.data.dataparsers.selection import choose_numbers
 from moegs_ns.data.frames.decoding import FrameSource
-from moegs_ns.data.frames.images import IMAGE_SUFFIXES, has_shape, read_image_size
+from moegs_ns.data.frames.images import IMAGE_SUFFIXES, read_image_size
 from moegs_ns.data.points.initial import Frustums
 
 NUM_CAMERAS = 12
@@ -165,21 +165,12 @@ def _listing(
     """Images by camera and time; `cameras` belong to times or to the numbers of cameras."""
     rows = sorted(images)
     chosen = [cameras[time if by_time else camera] for camera, time in rows]
-    for camera in {id(each): each for each in chosen}.values():
-        if not has_shape(*size, of=(camera.width, camera.height)):
-            raise ValueError(
-                f"Expected images in the proportions of {camera.width}x{camera.height}, as their "
-                f"poses say, but they are {size[0]}x{size[1]}; use the images that were calibrated."
-            )
-    scales = [(size[0] / camera.width, size[1] / camera.height) for camera in chosen]
     return Listing(
         sources=[FrameSource(images[row]) for row in rows],
         cameras=np.array([camera for camera, _ in rows]),
         frames=np.array([time for _, time in rows]),
         camera_to_worlds=opengl_from_viewmats(np.stack([camera.viewmat for camera in chosen])),
-        Ks=np.stack(
-            [camera.lens.scaled(*scale).K for camera, scale in zip(chosen, scales, strict=True)]
-        ),
+        Ks=np.stack([camera.lens_at(*size).K for camera in chosen]),
         width=size[0],
         height=size[1],
     )

@@ -21,6 +21,7 @@ from moegs_ns.data.dataparsers.multiview import (
     scaled_size,
 )
 from moegs_ns.data.dataparsers.recordings import Recording, open_recording
+from moegs_ns.data.dataparsers.selection import CameraSplit, divide_cameras
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.images import has_shape
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
@@ -74,7 +75,7 @@ class RigDataParser(MultiViewDataParser):
     def read(self, split: str) -> tuple[ParsedImages, Frustums]:
         config, data = self.config, Path(self.config.data)
         # Open the recordings of the calibrated cameras, and choose the frames.
-        described = _chosen(read_rig(data / RIG).cameras, config)
+        described, divided = _chosen(read_rig(data / RIG).cameras, config)
         # Given starts count for all cameras.
         is_started = any(camera.start is not None for _, camera in described)
         cameras = [_open(number, camera, data, is_started) for number, camera in described]
@@ -85,7 +86,7 @@ class RigDataParser(MultiViewDataParser):
         canvas = (max(width for width, _ in sizes), max(height for _, height in sizes))
         size = scaled_size(*canvas, config.downscale_factor)
         undistortions = [_undistortion(each, canvas, config.focal_scale) for each in cameras]
-        masks = mask_files(undistortions, size, data) if any(map(_changes, undistortions)) else None
+        masks = mask_files(undistortions, size, data)
         # Pinholes of the canvas, at the size of the images.
         scale = np.array([size[0] / canvas[0], size[1] / canvas[1], 1.0])
         Ks = np.stack([each.pinhole.K for each in undistortions]) * scale[:, None]
@@ -93,7 +94,7 @@ class RigDataParser(MultiViewDataParser):
         viewmats[:, :3] = [each.world_to_camera for each in cameras]
         camera_to_worlds = opengl_from_viewmats(viewmats)
         # Repeat each camera of the split for all its frames.
-        train, shown, note = _split([camera.name for _, camera in described], config, split)
+        train, shown, note = _split([camera.name for _, camera in described], divided, split)
         rows = [row for row in shown for _ in clip.shared]
         images = ParsedImages(
             clip.frames,
@@ -117,30 +118,16 @@ class RigDataParser(MultiViewDataParser):
 
 def _chosen(
     cameras: tuple[RigCamera, ...], config: RigDataParserConfig
-) -> list[tuple[int, RigCamera]]:
-    """Cameras that are not excluded, with their places in the rig file.
+) -> tuple[list[tuple[int, RigCamera]], CameraSplit[str]]:
+    """Cameras that are not excluded, with their places in the rig file, and how they are divided.
 
     Raises:
-        ValueError: a name is unknown or given twice, or a camera is not calibrated.
+        ValueError: an option names what is not there, or a camera is not calibrated.
     """
     names = [camera.name for camera in cameras]
-    for option in ("held_out_cameras", "exclude_cameras"):
-        given: tuple[str, ...] = getattr(config, option)
-        flag = f"--{option.replace('_', '-')}"
-        if len(set(given)) != len(given):
-            raise ValueError(f"{flag} expects each camera once, got {' '.join(given)}; correct it.")
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            raise ValueError(
-                f"{flag} expects cameras of {config.data / RIG}, which are {', '.join(names)}, got "
-                f"{' '.join(unknown)}; name cameras of that list."
-            )
-    both = set(config.held_out_cameras) & set(config.exclude_cameras)
-    if both:
-        raise ValueError(
-            f"--held-out-cameras and --exclude-cameras both name {' '.join(sorted(both))}; name it "
-            "in one of them."
-        )
+    divided = divide_cameras(
+        names, config.held_out_cameras, config.exclude_cameras, may_hold_none=True
+    )
     chosen = [pair for pair in enumerate(cameras) if pair[1].name not in config.exclude_cameras]
     missing = [camera.name for _, camera in chosen if not camera.is_calibrated]
     if missing:
@@ -149,29 +136,24 @@ def _chosen(
             f"{'has' if len(missing) == 1 else 'have'} no lens or pose; run `moegs prepare "
             "calibrate`, or leave them out with --exclude-cameras after the parser's name."
         )
-    return chosen
+    return chosen, divided
 
 
 def _split(
-    names: Sequence[str], config: RigDataParserConfig, split: str
+    names: Sequence[str], divided: CameraSplit[str], split: str
 ) -> tuple[list[int], list[int], str]:
     """Rows of the cameras that are trained on and of those of the split, and a note."""
-    train = [row for row, name in enumerate(names) if name not in config.held_out_cameras]
-    if not train:
-        raise ValueError(
-            f"--held-out-cameras and --exclude-cameras name all {len(config.held_out_cameras)} "
-            "remaining cameras; leave at least one to train on."
-        )
-    if split == "train" and config.held_out_cameras:
+    train = [row for row, name in enumerate(names) if name in divided.train]
+    if split != "train":
+        held_out = [row for row, name in enumerate(names) if name in divided.held_out]
+        return train, held_out or train[:1], ""
+    if divided.held_out:
         return train, train, ""
-    if split == "train":
-        note = (
-            f"No camera is held out: evaluation shows {names[train[0]]}, which is trained on; name "
-            "others with --held-out-cameras after the parser's name."
-        )
-        return train, train, note
-    held_out = [row for row in range(len(names)) if row not in train]
-    return train, held_out or train[:1], ""
+    note = (
+        f"No camera is held out: evaluation shows {names[train[0]]}, which is trained on; name "
+        "others with --held-out-cameras after the parser's name."
+    )
+    return train, train, note
 
 
 def _open(number: int, camera: RigCamera, data: Path, is_started: bool) -> _Camera:
@@ -223,16 +205,8 @@ def _undistortion(camera: _Camera, canvas: tuple[int, int], focal_scale: float) 
     return Undistortion(camera.lens, size, canvas, focal_scale)
 
 
-def _changes(undistortion: Undistortion) -> bool:
-    """Whether images differ from those that were recorded."""
-    is_same_size = undistortion.canvas == undistortion.image_size
-    is_same_lens = undistortion.lens.is_pinhole and undistortion.focal_scale == 1.0
-    return not (is_same_lens and is_same_size)
-
-
 def _source(camera: _Camera, image: int, undistortion: Undistortion) -> FrameSource:
-    source = camera.recording.source(image)
-    return replace(source, undistortion=undistortion) if _changes(undistortion) else source
+    return replace(camera.recording.source(image), undistortion=undistortion.if_needed)
 
 
 rig_dataparser = DataParserSpecification(

@@ -21,7 +21,7 @@ from moegs_ns.data.dataparsers.multiview import (
     checked_fps,
     scaled_size,
 )
-from moegs_ns.data.dataparsers.selection import choose_numbers, divide_cameras
+from moegs_ns.data.dataparsers.selection import check_complete, choose_numbers, divide_cameras
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.images import is_truncated_png, read_image_size
 from moegs_ns.data.points.initial import Frustums
@@ -98,7 +98,8 @@ class TechnicolorDataParser(MultiViewDataParser):
         # Choose the frames, and leave images out that are cut short.
         frames = choose_numbers(config.frames, numbers.tolist())
         listing = listing.only(np.isin(numbers, frames) & np.isin(cameras, divided.used))
-        _check_complete(listing, divided.used, data)
+        called = {camera: f"camera {camera}" for camera in divided.used}
+        check_complete(names.keys(), called, np.unique(listing.frames).tolist(), data)
         truncated = [source.path for source in listing.sources if is_truncated_png(source.path)]
         notes = [_truncated_note(truncated, config.max_truncated)]
         if config.frames is None and len(frames) > _PUBLISHED_FRAMES:
@@ -212,19 +213,6 @@ def _check_skew(Ks: Float[np.ndarray, "C 3 3"], height: int, path: Path) -> None
             f"{Ks[camera, 0, 1]:g}, which shifts the border of its image by {shift[camera]:.2g} "
             "pixels; leave that camera out with --exclude-cameras, or rectify its images."
         )
-
-
-def _check_complete(listing: Listing, cameras: list[int], data: Path) -> None:
-    """Raise unless every camera has every frame of the clip."""
-    frames = np.unique(listing.frames)
-    for camera in cameras:
-        missing = np.setdiff1d(frames, listing.frames[listing.cameras == camera])
-        if len(missing):
-            raise ValueError(
-                f"Expected the same frames from all cameras in {data}, but camera {camera} lacks "
-                f"{len(missing)} of {len(frames)}, the first of them {missing[0]}; complete the "
-                "images, or choose other --frames."
-            )
 
 
 def _truncated_note(truncated: list[Path], allowed: int) -> str:

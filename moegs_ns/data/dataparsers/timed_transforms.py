@@ -22,13 +22,12 @@ from moegs_ns.data.dataparsers.fixed_rig import (
 )
 from moegs_ns.data.dataparsers.recordings import padded_name
 from moegs_ns.data.frames.images import IMAGE_SUFFIXES, read_image_size
-from moegs_ns.data.frames.undistortion import Lens
+from moegs_ns.data.lens_formats import transforms_lens
 
 _DIGITS = 5
 """Poses and intrinsics that agree to so many digits are those of one camera."""
 _UNEVEN = 0.05
 """Part of a frame by which times may miss the clock."""
-_FISHEYE, _PERSPECTIVE = "OPENCV_FISHEYE", ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 
 
 @dataclass
@@ -145,36 +144,14 @@ def _entry(frame: dict[str, Any], data: Path, is_test: bool) -> _Entry:
         width, height, _ = read_image_size(path)
         frame = {**frame, "w": width, "h": height}
     width, height = round(float(frame["w"])), round(float(frame["h"]))
-    if "fl_x" not in frame:
-        angle = float(frame["camera_angle_x"])
-        frame = {**frame, "fl_x": 0.5 * width / np.tan(0.5 * angle)}
     pose = np.array(frame["transform_matrix"], dtype=np.float64)
     if pose.shape not in ((3, 4), (4, 4)) or not np.isfinite(pose).all():
         raise ValueError(f"the transform_matrix of {frame['file_path']}")
     is_index = "frame_index" in frame
     time = int(frame["frame_index"]) if is_index else float(frame["time"])
     viewmat = viewmats_from_opengl(pose[None, :3])[0]
-    camera = FixedCamera("", _lens(frame, width, height), viewmat, width, height)
+    camera = FixedCamera("", transforms_lens(frame, width, height), viewmat, width, height)
     return _Entry(path, "", camera, time, is_index, is_test)
-
-
-def _lens(frame: dict[str, Any], width: int, height: int) -> Lens:
-    """nerfstudio's pixels are counted as ours."""
-    kind = str(frame.get("camera_model", "OPENCV"))
-    fx = float(frame["fl_x"])
-    names = ("k1", "k2", "k3", "k4", "p1", "p2")
-    k1, k2, k3, k4, p1, p2 = (float(frame.get(name, 0.0)) for name in names)
-    if kind not in (_FISHEYE, *_PERSPECTIVE) or (kind != _FISHEYE and k4 != 0.0):
-        raise ValueError(f"the camera_model {kind} with k4 = {k4:g}")
-    perspective = (k1, k2, p1, p2, k3)
-    return Lens(
-        fx=fx,
-        fy=float(frame.get("fl_y", fx)),
-        cx=float(frame.get("cx", 0.5 * width)),
-        cy=float(frame.get("cy", 0.5 * height)),
-        model="fisheye" if kind == _FISHEYE else "opencv",
-        distortion=(k1, k2, k3, k4) if kind == _FISHEYE else perspective,
-    )
 
 
 def _labelled(entries: list[_Entry], frames: list[dict[str, Any]]) -> list[_Entry]:

@@ -122,6 +122,12 @@ class Undistortion:
         lens, scale = self.lens, self.focal_scale
         return Lens(fx=scale * lens.fx, fy=scale * lens.fy, cx=lens.cx, cy=lens.cy)
 
+    @property
+    def if_needed(self) -> "Undistortion | None":
+        """This, or None where it would leave images as they are."""
+        is_same_lens = self.lens.is_pinhole and self.focal_scale == 1.0
+        return None if is_same_lens and self.canvas == self.image_size else self
+
     def maps(self) -> tuple[Float[np.ndarray, "h w 2"], Bool[np.ndarray, "h w"]]:
         """Where in the image (in OpenCV's pixels, from 0) each pixel of the canvas lies, and
         whether it lies there."""

@@ -27,6 +27,8 @@ def mask_files(
     Raises:
         OSError: a file cannot be written.
     """
+    if all(undistortion.if_needed is None for undistortion in undistortions):
+        return None
     paths = [_mask_file(undistortion, size, data) for undistortion in undistortions]
     masks = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in dict.fromkeys(paths)]
     return None if all(mask.min() == 255 for mask in masks) else paths
