@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +21,13 @@ ANOTHER_FOLDER = "name another --output-dir"
 """What to do if a run's files cannot be written."""
 
 
-@contextmanager
-def checkpoint_written(path: Path, step: int) -> Iterator[Path]:
-    """A temporary folder for a checkpoint of the same name, which then takes its place.
+def write_checkpoint(folder: Path, step: int, trainer: Any, seconds: float) -> None:
+    """Write what nerfstudio's trainer saves, and the seconds of training that are in it.
 
     Raises:
         OSError: it cannot be written; an earlier one of that name is untouched.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(path.parent.parent) as temporary:
-            yield temporary
-            replace_synced(temporary / path.name, path)
-    except (OSError, RuntimeError) as error:
-        raise OSError(
-            f"The checkpoint of step {step} could not be written to {path.parent} "
-            f"({str(error).splitlines()[0]}); earlier ones are untouched: free some space, "
-            "then resume."
-        ) from error
-
-
-def write_checkpoint(folder: Path, step: int, trainer: Any, seconds: float) -> None:
-    """Write what nerfstudio's trainer saves, and the seconds of training that are in it."""
-    path = folder / f"step-{step:09d}.ckpt"
+    name = f"step-{step:09d}.ckpt"
     optimizers = trainer.optimizers
     content = {
         "step": step,
@@ -55,8 +37,17 @@ def write_checkpoint(folder: Path, step: int, trainer: Any, seconds: float) -> N
         "scalers": trainer.grad_scaler.state_dict(),
         SECONDS: seconds,
     }
-    with checkpoint_written(path, step) as temporary:
-        torch.save(content, temporary / path.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder.parent) as temporary:
+            torch.save(content, temporary / name)
+            replace_synced(temporary / name, folder / name)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"The checkpoint of step {step} could not be written to {folder} "
+            f"({str(error).splitlines()[0]}); earlier ones are untouched: free some space, "
+            "then resume."
+        ) from error
 
 
 def write_before_finish(base_dir: Path, state: dict[str, Any]) -> None:

@@ -157,9 +157,7 @@ class DepthConsistency:
     """Solid pixels of all pairs that were compared."""
 
 
-def multiview_depth_consistency(
-    depths: Float[Tensor, "C H W 1"], view: View, common: Bool[Tensor, "C C H W"] | None = None
-) -> DepthConsistency:
+def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) -> DepthConsistency:
     """Mean reprojection error of depth over all ordered pairs of views at one time (Eq. 16).
 
     Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
@@ -174,28 +172,40 @@ def multiview_depth_consistency(
         depths: along the optical axis in world units, expected (divided by alpha) or median, which
             the paper does not say; not positive where there is no surface to compare.
         view: cameras of the depth maps.
-        common: the only pixels to compare, first those of one view, then the view that they are
-            compared with; by default all that can be. Sets of Gaussians that are ranked must be
-            compared over the same pixels (`common_pixels`), or one with few solid pixels is judged
-            by its easy ones.
     """
-    errors = _pair_errors(depths, view)
+    return consistency_of(pair_errors(depths, view), depths)
+
+
+def consistency_of(
+    errors: Float[Tensor, "C C H W"],
+    depths: Float[Tensor, "C H W 1"],
+    common: Bool[Tensor, "C C H W"] | None = None,
+) -> DepthConsistency:
+    """The means of the `pair_errors` of depth maps.
+
+    Args:
+        errors: of the depth maps.
+        depths: see `multiview_depth_consistency`.
+        common: the only pixels that count; by default all that can be compared. Sets of Gaussians
+            that are ranked must be compared over the same pixels (`common_pixels`), or one with few
+            solid pixels is judged by its easy ones.
+    """
     is_counted = errors.isfinite() if common is None else common & errors.isfinite()
     counts = is_counted.sum((2, 3)).flatten()
     sums = torch.where(is_counted, errors, 0.0).sum((2, 3)).flatten()
     pairs = (sums / counts)[counts > 0]
-    solid = int((depths > 0).sum()) * (len(view) - 1)
+    solid = int((depths > 0).sum()) * (len(depths) - 1)
     fraction = int(counts.sum()) / solid if solid else 0.0
     return DepthConsistency(pairs.mean(), len(pairs), fraction)
 
 
-def common_pixels(maps: Sequence[Float[Tensor, "C H W 1"]], view: View) -> Bool[Tensor, "C C H W"]:
-    """Pixels of each view (first) that can be compared with each other view (second) in the depth
-    maps of all of several sets of Gaussians."""
-    return torch.stack([_pair_errors(depths, view).isfinite() for depths in maps]).all(0)
+def common_pixels(errors: Sequence[Float[Tensor, "C C H W"]]) -> Bool[Tensor, "C C H W"]:
+    """Pixels that can be compared in the depth maps of all of several sets of Gaussians, by the
+    `pair_errors` of each."""
+    return torch.stack([each.isfinite() for each in errors]).all(0)
 
 
-def _pair_errors(depths: Float[Tensor, "C H W 1"], view: View) -> Float[Tensor, "C C H W"]:
+def pair_errors(depths: Float[Tensor, "C H W 1"], view: View) -> Float[Tensor, "C C H W"]:
     """Absolute difference of depth of each view's pixels (first) in each view (second); NaN where
     they are not compared, and for a view with itself."""
     view.assert_one_time()

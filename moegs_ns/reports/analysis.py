@@ -85,8 +85,8 @@ def routing_rows(
 @torch.no_grad()
 def flicker_rows(pipeline: MoegsPipeline, model: MixtureModel, num_pairs: int) -> list[Row]:
     """How much the mixture, its experts, the true images and the gates change between consecutive
-    frames of a held-out camera, as means over the pixels that move in neither; none without such
-    frames."""
+    frames of a held-out camera, as means over the pixels that count and move in neither; none
+    without such frames."""
     names = ["mixture", *model.config.expert_names, "truth", "gates"]
     sums = torch.zeros(len(names), dtype=torch.float64)
     pixels, pairs = 0, consecutive_pairs(pipeline.datamanager.eval_dataset.frame_table, num_pairs)
@@ -100,6 +100,8 @@ def flicker_rows(pipeline: MoegsPipeline, model: MixtureModel, num_pairs: int) -
         gates = gate_change(renders[0].gates, renders[1].gates)
         changes = torch.cat([color_change(first, second), gates[None]])
         is_still = ~(batches[0]["is_moving"] | batches[1]["is_moving"])[..., 0]
+        for mask in (mask_of(batch, is_still.device) for batch in batches):
+            is_still = is_still if mask is None else is_still & mask[..., 0]
         pixels += int(is_still.sum())
         sums += changes[:, is_still].double().sum(1).cpu()
     if pixels == 0:

@@ -17,10 +17,11 @@ from moegs_ns.evaluation.depth import (
     Depth,
     DepthConsistency,
     common_pixels,
+    consistency_of,
     expert_depth,
     fused_depth,
     mixture_depth,
-    multiview_depth_consistency,
+    pair_errors,
 )
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.models.mixture_model import MixtureModel
@@ -63,11 +64,12 @@ def depth_rows(
     pairs = list(itertools.product(views, DEPTHS))
     for view, depth in track(pairs, "Comparing depth maps"):
         maps = {name: render(view, depth) for name, render in renderers.items()}
-        common = common_pixels(list(maps.values()), view)
+        errors = {name: pair_errors(depths, view) for name, depths in maps.items()}
+        common = common_pixels(list(errors.values()))
         for name, depths in maps.items():
             one = found[name, depth.name]
-            one.common.append(multiview_depth_consistency(depths, view, common))
-            one.own.append(multiview_depth_consistency(depths, view))
+            one.common.append(consistency_of(errors[name], depths, common))
+            one.own.append(consistency_of(errors[name], depths))
     rows = [depth_row(*names, each, extent, cameras) for names, each in found.items()]
     if why_not_fused:
         rows += [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moegs_ns.atomic_files import replace_synced, temporary_folder
 
-REMEDY = "make room, or name another --output-path"
+REMEDY = "make room, or name another --output"
 
 
 @contextmanager

@@ -7,7 +7,12 @@ import torch
 from toys import make_view
 
 from moegs_ns.cameras import View
-from moegs_ns.evaluation.depth import common_pixels, multiview_depth_consistency
+from moegs_ns.evaluation.depth import (
+    common_pixels,
+    consistency_of,
+    multiview_depth_consistency,
+    pair_errors,
+)
 from moegs_ns.reports.depth_consistency import Found, depth_row
 
 
@@ -40,15 +45,18 @@ def test_a_set_that_hides_its_flaws_is_no_better_than_one_that_shows_them():
     hidden = hiding(shown)
     own = [multiview_depth_consistency(depths, view) for depths in (shown, hidden)]
     assert float(own[0].error) > 0.02 and float(own[1].error) == pytest.approx(0.0, abs=1e-9)
-    common = common_pixels([shown, hidden], view)
-    both = [multiview_depth_consistency(depths, view, common) for depths in (shown, hidden)]
+    common = common_pixels([pair_errors(shown, view), pair_errors(hidden, view)])
+    both = [consistency_of(pair_errors(depths, view), depths, common) for depths in (shown, hidden)]
     assert float(both[0].error) == pytest.approx(float(both[1].error), abs=1e-9)
     assert both[0].fraction < own[0].fraction and both[1].fraction == own[1].fraction
 
 
 def test_common_pixels_are_those_of_each_and_no_others():
     view, shown = side_by_side(), wall_with_a_flaw(0.1)
-    alone, both = common_pixels([shown], view), common_pixels([shown, hiding(shown)], view)
+    alone, both = (
+        common_pixels([pair_errors(shown, view)]),
+        common_pixels([pair_errors(shown, view), pair_errors(hiding(shown), view)]),
+    )
     assert alone.shape == (2, 2, 29, 37)
     assert not alone[0, 0].any() and not alone[1, 1].any(), "no view is compared with itself"
     assert both.any() and (alone | ~both).all()
@@ -59,16 +67,16 @@ def test_an_error_within_the_common_pixels_counts_in_full():
     view, right = side_by_side(), torch.full((2, 29, 37, 1), 3.0).double()
     wrong = right.clone()
     wrong[1] += 0.1
-    common = common_pixels([right, wrong], view)
-    errors = [float(multiview_depth_consistency(d, view, common).error) for d in (right, wrong)]
+    common = common_pixels([pair_errors(right, view), pair_errors(wrong, view)])
+    errors = [float(consistency_of(pair_errors(d, view), d, common).error) for d in (right, wrong)]
     assert errors == pytest.approx([0.0, 0.1], abs=1e-6)
 
 
 def test_a_row_has_the_figures_of_both_kinds_of_pixels():
     view, shown = side_by_side(), wall_with_a_flaw(0.1)
-    common = common_pixels([shown, hiding(shown)], view)
+    common = common_pixels([pair_errors(shown, view), pair_errors(hiding(shown), view)])
     found = Found(
-        [multiview_depth_consistency(shown, view, common)],
+        [consistency_of(pair_errors(shown, view), shown, common)],
         [multiview_depth_consistency(shown, view)],
     )
     row = depth_row("stg", "median", found, 2.0, "held-out")

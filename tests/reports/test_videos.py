@@ -52,7 +52,7 @@ def test_fewer_frames_than_were_rendered(tmp_path: Path):
 def test_what_an_encoder_says_is_told_in_one_sentence(tmp_path: Path):
     said = "Error writing 'video.mp4': av_interleaved_write_frame(): No space left\nmore"
     with (
-        pytest.raises(OSError, match=r"No space left\); make room, or name another --output-path"),
+        pytest.raises(OSError, match=r"No space left\); make room, or name another --output"),
         whole_video(tmp_path / "video.mp4", 5),
     ):
         raise RuntimeError(said)

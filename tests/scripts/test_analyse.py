@@ -60,20 +60,23 @@ def test_flicker_is_told_where_nothing_moves(analysed: Path):
     assert 0.0 < rows["mixture"]["change"] <= moved
 
 
-def test_flicker_is_that_of_still_pixels_alone(
-    tiny_runs: TinyRuns, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["moves", "is masked"])
+def test_flicker_is_that_of_still_pixels_that_count(
+    kind: str, tiny_runs: TinyRuns, monkeypatch: pytest.MonkeyPatch
 ):
     pipeline = load_pipeline(open_run(tiny_runs.router))
     targets: list[torch.Tensor] = []
 
-    def mostly_moving(pipeline, index: int):
+    def all_but_one(pipeline, index: int):
         view, target, batch = held_out(pipeline, index)
         targets.append(target)
-        moving = torch.ones_like(batch["is_moving"])
-        moving[0, 0] = False
-        return view, target, batch | {"is_moving": moving}
+        out = torch.ones_like(batch["is_moving"])
+        out[0, 0] = False
+        if kind == "moves":
+            return view, target, batch | {"is_moving": out}
+        return view, target, batch | {"is_moving": torch.zeros_like(out), "mask": ~out}
 
-    monkeypatch.setattr("moegs_ns.reports.analysis.held_out", mostly_moving)
+    monkeypatch.setattr("moegs_ns.reports.analysis.held_out", all_but_one)
     rows = flicker_rows(pipeline, mixture_model(pipeline), 3)
     found = {row["name"]: row for row in rows}["truth"]
     pairs = zip(targets[::2], targets[1::2], strict=True)
