@@ -36,7 +36,7 @@ from moegs_ns.engine.viewer import OutputRanges, RenderThreads, TrainingCameras
 from moegs_ns.launch.locks import claim, give_up
 from moegs_ns.launch.nerfstudio_commands import check_command
 from moegs_ns.launch.option_limits import check_numbers
-from moegs_ns.launch.processes import advise
+from moegs_ns.launch.processes import advise, check_not_stopped, errors_are_stops
 from moegs_ns.models.base import GaussianModelConfig, scene_of
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
@@ -282,7 +282,8 @@ class MoegsTrainer(Trainer):
     def train(self) -> None:
         """Train until the requested total of steps, also when resumed; then the folder is free."""
         try:
-            self._train()
+            with errors_are_stops():
+                self._train()
         finally:
             give_up(self.base_dir)
 
@@ -317,6 +318,7 @@ class MoegsTrainer(Trainer):
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is not finite."""
+        check_not_stopped()
         if step == self.pipeline.model.finish_starts:
             self._save_before_finish()
         try:

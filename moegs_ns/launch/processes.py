@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -126,6 +126,7 @@ def _again() -> str | None:
 
 
 _advice: Callable[[], str | None] = _again
+_stopped: Stopped | None = None
 
 
 def advise(advice: Callable[[], str | None]) -> None:
@@ -147,13 +148,36 @@ def stop_on_signals() -> None:
                 signal.signal(each, _stop)
 
 
+@contextmanager
+def errors_are_stops() -> Iterator[None]:
+    """Whatever fails after a signal ends the process as the signal does.
+
+    Compiled code that a signal interrupts reports an error of its own instead of the stop.
+    """
+    try:
+        yield
+    except Exception:
+        check_not_stopped()
+        raise
+
+
+def check_not_stopped() -> None:
+    """Ends this process if a signal should have: some compiled code drops what is raised in it.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    if _stopped is not None:
+        raise _stopped from None
+
+
 def _stop(number: int, _: FrameType | None) -> None:
+    global _stopped  # noqa: PLW0603  a process ends once
     for each in SIGNALS:
         signal.signal(each, signal.SIG_DFL)
     how = _advice()
-    if how is None:
-        raise Stopped(0)
+    _stopped = Stopped(0 if how is None else 128 + number)
     # The command speaks for its processes. Not by `print`, which may be what is interrupted.
-    if not _is_child.is_set():
+    if how is not None and not _is_child.is_set():
         os.write(2, f"\nStopped by {signal.Signals(number).name}. {how}\n".encode())
-    raise Stopped(128 + number)
+    raise _stopped

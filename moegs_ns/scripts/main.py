@@ -11,7 +11,7 @@ with quiet_imports():
     import nerfstudio.configs.method_configs  # noqa: F401
     import tyro
 
-    from moegs_ns.launch.processes import stop_on_signals
+    from moegs_ns.launch.processes import errors_are_stops, stop_on_signals
     from moegs_ns.scripts.analyse import Analyse
     from moegs_ns.scripts.data import Data
     from moegs_ns.scripts.demo import Demo
@@ -40,7 +40,7 @@ def main() -> None:
         sys.stdout.write(f"moegs {version('moegs_ns')}\n")
         return
     args = [ALIASES.get(name, name) for name in sys.argv[1:2]] + sys.argv[2:]
-    with one_sentence_errors():
+    with one_sentence_errors(), errors_are_stops():
         tyro.cli(Command, args=args, prog="moegs", description=DESCRIPTION).main()
 
 

@@ -152,3 +152,36 @@ def test_an_interruption_ends_the_processes_of_other_threads(tmp_path: Path, mon
     assert not is_running(int((tmp_path / "started").read_text()))
     # The next ones of this process may start again.
     processes.check_not_ending()
+
+
+INTERRUPTED = """
+import signal, sys
+from moegs_ns.launch.processes import check_not_stopped, errors_are_stops, stop_on_signals
+signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the tests may have been started to ignore
+stop_on_signals()
+with errors_are_stops():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except SystemExit as stop:
+        if sys.argv[1] == "replaced":
+            raise SystemError("a function returned a result with an exception set") from stop
+    check_not_stopped()
+    print("went on")
+"""
+
+
+@pytest.mark.parametrize("how", ["replaced", "dropped"])
+def test_a_stop_that_compiled_code_loses_ends_the_process_all_the_same(how: str):
+    """Numba and others report an error of their own, or nothing, where the signal came in them."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, how], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    assert done.stderr.strip().startswith("Stopped by SIGTERM.")
+
+
+def test_errors_without_a_signal_stay_what_they_are():
+    processes.check_not_stopped()
+    with pytest.raises(SystemError, match="own"), processes.errors_are_stops():
+        raise SystemError("our own")
