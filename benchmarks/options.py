@@ -68,7 +68,7 @@ class Options:
         names += ("router_options", "train_options", "max_views", "at_once", "steps")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "methods" in given:
-            given.setdefault("mixtures", ())
+            given.setdefault("mixtures", None)
         if isinstance(benchmark, RouterVariants | Pruning):
             given.pop("budget", None)  # Theirs is that of routers.
         own = {each.name for each in fields(benchmark)}

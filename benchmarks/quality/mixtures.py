@@ -38,8 +38,9 @@ class Mixtures(Trainings):
 
     methods: tuple[str, ...] = ("moegs-stg", "moegs-4dgaussians")
     """Experts."""
-    mixtures: tuple[str, ...] = ()
-    """Experts of each mixture, joined by commas; by default one of all, if there are several."""
+    mixtures: tuple[str, ...] | None = None
+    """Experts of each mixture, joined by commas; by default one of all, if there are several. An
+    empty list trains no router."""
     budget: float = 0.2
     """Fraction of the published steps of the experts."""
     router_budget: float = 1.0
@@ -131,7 +132,7 @@ class Mixtures(Trainings):
         """Trainings of one seed's mixtures, each with its experts."""
         found = []
         everything = (",".join(self.methods),) if len(self.methods) > 1 else ()
-        for mixture in self.mixtures or everything:
+        for mixture in everything if self.mixtures is None else self.mixtures:
             names = mixture.split(",")
             members = [experts[method] for method in names]
             options = ["--experts", *(str(each.config_path) for each in members)]

@@ -276,3 +276,12 @@ def test_parts_have_their_own_command(kind: type, capsys):
     with contextlib.suppress(SystemExit):
         tyro.cli(kind, args=["--help"])
     assert "--results-dir" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mixtures", "count"), [(None, 1), ((), 0), (("moegs-stg",), 1)])
+def test_experts_alone_train_no_router(mixtures: tuple[str, ...] | None, count: int):
+    """Where routers are trained by another table, four experts' one would be trained in vain."""
+    (scene,) = [each for each in KNOWN["stacking_room"].benchmarks() if isinstance(each, Mixtures)]
+    assert scene.mixtures == ()
+    benchmark = replace(scene, mixtures=mixtures)
+    assert len(benchmark.routers(0, benchmark.experts(0))) == count
