@@ -10,6 +10,7 @@ The equations are those of `VolumeAwarePixelRouter.router_logits`, `mixture.blen
 
 # Triton knows no unpacking into tuples.
 # ruff: noqa: RUF005
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportOptionalOperand=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
