@@ -8,6 +8,9 @@ from pathlib import Path
 
 # As in the commands, and before torch is loaded: see moegs_ns/__init__.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if not Path("/proc/driver/nvidia").exists():
+    # Triton, which torch loads, asks once whether its kernels are run by Python.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 if find_spec("beartype") is not None and os.environ.get("MOEGS_CHECK_SHAPES") != "0":
     from shape_checker import check_shapes

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import cast
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from moegs_ns.cameras import View
 from moegs_ns.experts.base import Expert, within
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.routers import Router
+from moegs_ns.mixture.fused_blend import fused_blend, is_fusible
+from moegs_ns.routers import Router, VolumeAwarePixelRouter
 from moegs_ns.splatting import (
     ExpertRenderOutputs,
     ProjectedGaussians,
@@ -253,8 +254,13 @@ class Mixture(nn.Module):
             ]
         # 3. Rasterise all experts in one pass.
         rendered = rasterize(projected, view, features)
+        backgrounds = backgrounds or [expert.background for expert in self.experts]
+        views = own_views or [view] * len(rendered)
+        if self._is_fusible(view, views):
+            # Steps 4 to 6 in one kernel; the experts' images only if somebody asks for them.
+            return self._fused(rendered, view, backgrounds, views)
         # 4. Shade each expert's image and lay it over its background.
-        images = self._images(rendered, own_views or [view] * len(rendered), backgrounds)
+        images = self._images(rendered, views, backgrounds)
         # 5. Evaluate the logits of the gates from the rasterised features (Eq. 7).
         logits = self.logits(rendered.features[:, 0], view)
         # 6. Blend the images by the gates (Eq. 8), and likewise opacity and depth.
@@ -266,14 +272,43 @@ class Mixture(nn.Module):
         alone = ExpertsAlone(images, rendered)
         return MixtureRender(rgb, gates, depth, accumulation, lambda: alone)
 
+    def _is_fusible(self, view: View, own_views: Sequence[View]) -> bool:
+        """Whether steps 4 to 6 of `render` are what `fused_blend` computes."""
+        cameras = (view, *own_views)
+        return (
+            is_fusible(self.router, view.viewmats.device)
+            and self.gate_config.blur == 0.0
+            and not any(each.member_at(view.times[0]).has_shading for each in self.experts)
+            and not (torch.is_grad_enabled() and any(v.viewmats.requires_grad for v in cameras))
+        )
+
+    def _fused(
+        self,
+        rendered: ExpertRenderOutputs,
+        view: View,
+        backgrounds: Sequence[Float[Tensor, "3"]],
+        own_views: Sequence[View],
+    ) -> MixtureRender:
+        """Steps 4 to 6 of `render` in one kernel."""
+        router = cast(VolumeAwarePixelRouter, self.router)
+        blended = fused_blend(
+            rendered, view, router, torch.stack(tuple(backgrounds)),
+            temperature=self.temperature, uniform=self.gate_config.uniform,
+            of_images=any(each.is_trained for each in rendered.projected),
+        )  # fmt: skip
+        alone = cache(
+            lambda: ExpertsAlone(self._images(rendered, own_views, backgrounds), rendered)
+        )
+        values = (blended.rgb, blended.gates, blended.depth, blended.accumulation)
+        return MixtureRender(*values, alone)
+
     def _images(
         self,
         rendered: ExpertRenderOutputs,
         views: Sequence[View],
-        backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
+        backgrounds: Sequence[Float[Tensor, "3"]],
     ) -> Float[Tensor, "E H W 3"]:
-        """The experts' final images of one camera, by default over their own backgrounds."""
-        backgrounds = backgrounds or [expert.background for expert in self.experts]
+        """The experts' final images of one camera."""
         finished = [
             expert.finish(rendered[k], views[k], backgrounds[k])[0]
             for k, expert in enumerate(self.experts)

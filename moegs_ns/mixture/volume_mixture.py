@@ -78,7 +78,8 @@ class VolumeMixture(Mixture):
         rgb, joint = joint_composite(parts, view, near=self.near, background=background)
         weights = joint.features[0].permute(2, 0, 1)[..., None] + MIN_ACCUMULATION
         gates = weights / weights.sum(0)
-        draw = cache(partial(self._alone, view, gaussians, backgrounds))
+        own = backgrounds or [expert.background for expert in self.experts]
+        draw = cache(partial(self._alone, view, gaussians, own))
         return MixtureRender(rgb, gates, joint.depth[0], joint.alpha[0], draw)
 
     @torch.no_grad()
@@ -86,7 +87,7 @@ class VolumeMixture(Mixture):
         self,
         view: View,
         gaussians: Sequence[Gaussians],
-        backgrounds: Sequence[Float[Tensor, "3"]] | None,
+        backgrounds: Sequence[Float[Tensor, "3"]],
     ) -> ExpertsAlone:
         """Every expert by itself, with its own opacities."""
         rendered = render_experts(gaussians, view, near=self.near)

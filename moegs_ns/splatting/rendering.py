@@ -73,6 +73,12 @@ class ProjectedGaussians:
         return torch.cat([self.channels, self.of_all_cameras(self.probes)], dim=1)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether anything of the Gaussians themselves has a gradient."""
+        own = (self.projection.means2d, self.projection.opacities, self.channels, self.probes)
+        return any(value is not None and value.requires_grad for value in own)
+
+    @property
     def num_features(self) -> int:
         """Channels behind colour and depth."""
         probes = 0 if self.probes is None else self.probes.shape[1]
