@@ -68,8 +68,9 @@ def joined_run(runs: Sequence[Run]) -> Run:
 
 def joined_model(model: ExpertModelConfig) -> JoinedModelConfig:
     """The configuration of the model that shows an expert made of windows."""
-    own = {one.name: getattr(model, one.name) for one in fields(ExpertModelConfig)}
-    return JoinedModelConfig(**own | {"_target": JoinedModel})
+    own: dict[str, Any] = {one.name: getattr(model, one.name) for one in fields(ExpertModelConfig)}
+    own["_target"] = JoinedModel
+    return JoinedModelConfig(**own)
 
 
 def load_windows(joined: Run, runs: Sequence[Run]) -> MoegsPipeline:

@@ -1,10 +1,13 @@
 """Experts of windows that are named by method: `--experts stg+stg`."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from tiny import TinyRuns
 from training_helpers import TEMPLATE
@@ -12,10 +15,13 @@ from training_helpers import TEMPLATE
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.launch import windows
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.launch.windows import clip_of, equal_windows, window_trainings
+from moegs_ns.models import missing_experts
 from moegs_ns.models.expert_sources import ExpertSource, expert_source, options_by_method
 from moegs_ns.models.joint_model import JointModelConfig
 from moegs_ns.models.missing_experts import source_trainings
+from moegs_ns.runs.checkpoint import Run
 from moegs_ns.scripts import main as command
 
 TWO = ("moegs-stg", "moegs-stg")
@@ -77,6 +83,24 @@ class TestTrainings:
         with pytest.raises(ValueError, match="share near plane and background"):
             source_trainings(template, [source], N3VDataParserConfig(), own)
         assert len(source_trainings(template, [source], N3VDataParserConfig())[0]) == 2
+
+    def test_a_router_trains_the_windows_of_its_experts_first(self, monkeypatch):
+        config = deepcopy(all_methods["moegs-router"])
+        config.pipeline.datamanager.data = Path("/d")
+        config.pipeline.datamanager.dataparser = N3VDataParserConfig()
+        trained: list[tuple[TrainingJob, str]] = []
+        monkeypatch.setattr(missing_experts, "train_in_order", trained.extend)
+        name = "expert_run"
+        monkeypatch.setattr(missing_experts, name, lambda path: Mock(spec=Run, config_path=path))
+        finished = ExpertSource((Mock(spec=Run),))
+        sources = [ExpertSource(methods=TWO), finished]
+        made = missing_experts.train_missing_experts(config, sources)
+        assert [title for _, title in trained] == [
+            "Expert 1 of 2, frames 10 to 12", "Expert 1 of 2, frames 13 to 16"
+        ]  # fmt: skip
+        paths = [run.config_path for run in made[0].runs]
+        assert paths == [job.config_path for job, _ in trained]
+        assert made[1] is finished
 
 
 class TestNames:
