@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from mixture_helpers import mixture
+from mixture_helpers import SCENE, mixture, views
 from toys import make_gaussians, make_view
 from training_helpers import table
 
@@ -22,7 +22,7 @@ from moegs_ns.mixture.pruning_schedule import (
 )
 from moegs_ns.mixture.recipe import RouterRecipeConfig
 from moegs_ns.mixture.stacking import UnseenPixels
-from moegs_ns.mixture.volume_mixture import cull_near
+from moegs_ns.mixture.volume_mixture import cull_near, mixture_of
 from moegs_ns.routers import (
     PixelRouterConfig,
     VolumeAwarePixelRouterConfig,
@@ -241,6 +241,16 @@ class TestParts:
         means = torch.tensor([[0.0, 0.0, 0.5], [0.0, 0.0, 0.25], [0.0, 0.0, 0.75]])
         kept = cull_near(replace(made, means=means), make_view(), 0.5)
         assert kept.means.tolist() == [[0.0, 0.0, 0.75]]
+
+    def test_one_set_is_laid_over_the_mean_of_backgrounds_that_are_named(self):
+        built = mixture(3, 2)
+        router = VolumeRouterConfig().setup(scene=SCENE, counts=[3, 2])
+        volume, view = mixture_of(built.experts, router, 1.0), views()[0]
+        black = volume.render(view, backgrounds=[torch.zeros(3)] * 2)
+        grey = volume.render(view, backgrounds=[torch.zeros(3), torch.ones(3)])
+        through = (0.5 * (1.0 - black.accumulation)).expand(-1, -1, 3)
+        torch.testing.assert_close(grey.rgb - black.rgb, through, atol=1e-5, rtol=1e-4)
+        assert float(through.max()) > 0.1
 
     def test_responsibilities_of_another_number_of_experts_are_refused(self):
         values = [torch.ones(3), torch.ones(2), torch.ones(1)]
