@@ -36,10 +36,11 @@ test-slow: $(STAMP)
 		|| echo "Without chromium and its driver the viewer is not tried in a browser."
 	$(BIN)/pytest -m "slow and not gpu"
 
-# Half an hour or more on two cores; what it found last is in docs/mutation.md.
+# All changes, or those of a module: make mutation MUTANTS="moegs_ns.routers*". Results are kept in
+# mutants/, so it goes on where it was stopped; what it found last is in docs/mutation.md.
 mutation: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e ".[mutation]"
-	MOEGS_CHECK_SHAPES=0 OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	MOEGS_CHECK_SHAPES=0 OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
 	$(BIN)/mutmut results
 
 format: $(STAMP)

@@ -68,8 +68,9 @@ def test_kernels_without_a_middle_are_refused(size: int):
         VolumeAwarePixelRouterConfig(kernel_size=good).check()
 
 
-def test_a_larger_kernel_keeps_the_size_of_the_image():
-    router = built(VolumeAwarePixelRouterConfig(kernel_size=3))
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_larger_kernel_keeps_the_size_of_the_image(size: int):
+    router = built(VolumeAwarePixelRouterConfig(kernel_size=size))
     logits = router(torch.rand(2, 4, 5, 3), *torch.rand(2, 4, 5, 3), torch.tensor(0.5))
     assert logits.shape == (2, 4, 5, 1)
 
@@ -97,6 +98,24 @@ def test_a_correction_keeps_what_was_measured_in_its_own_precision():
     kept = correction.select([torch.tensor([True, False, True]), torch.tensor([False, True])])
     assert [rows.num_rows for rows in kept._params] == [2, 1]
     assert kept._params[1][EVIDENCE[0]].tolist() == [1.0]
+
+
+def test_a_router_is_corrected_only_where_that_is_asked_for():
+    assert built(VolumeAwarePixelRouterConfig()).correction is None
+    router = built(VolumeAwarePixelRouterConfig(stacked=True)).eval()
+    ids = torch.tensor([2, 0, 1])
+    assert router.gaussian_features(0, ids, torch.tensor(0.5)).shape == (3, 3)
+    router.correction.set_(measured((3, 2)), torch.zeros(2), torch.zeros(2 + len(EVIDENCE)))
+    own = router.gaussian_features(0, ids, torch.tensor(0.5))[:, 3:]
+    torch.testing.assert_close(own, router.correction.gaussian_features(0, None)[ids])
+
+
+def test_masks_of_another_number_of_experts_are_refused():
+    for counts in ((3,), (3, 2, 1)):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            built(VolumeAwarePixelRouterConfig()).select(
+                [torch.ones(count, dtype=torch.bool) for count in counts]
+            )
 
 
 def test_evidence_of_another_number_of_experts_is_refused():

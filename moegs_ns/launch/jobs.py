@@ -52,6 +52,8 @@ class TrainingJob:
     experiment: str
     name: str = ""
     """Name of the run's folder; by default one that other settings do not share."""
+    part: str = ""
+    """What of the clip it is trained on, for the terminal; empty for all of it."""
     without_effect: tuple[str, ...] = ()
     """Options that change nothing of the result, such as --vis."""
 
@@ -71,7 +73,8 @@ class TrainingJob:
     @property
     def label(self) -> str:
         """What it is called on the terminal."""
-        return f"{self.method} (seed {self.seed})"
+        part = f" on {self.part}" if self.part else ""
+        return f"{self.method}{part} (seed {self.seed})"
 
     @property
     def config_path(self) -> Path:

@@ -60,12 +60,17 @@ def load_experts(
             return False
         states = [run.model_state() for run in runs]
         earlier = [run.model_state(before_finish=True) for run in runs] if before_finish else states
-        _load_expert(expert, runs, earlier)
+        load_expert(expert, runs, earlier)
         corrections.load(k, states, str(path))
     return True
 
 
-def _load_expert(expert: Expert, runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> None:
+def load_expert(expert: Expert, runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> None:
+    """Take the weights of an expert, or of its windows, from states of the runs' models.
+
+    Raises:
+        ValueError: a run is of another scene or time range, or windows are of different cameras.
+    """
     members = expert.members if isinstance(expert, WindowedExpert) else [expert]
     for member, run, model_state in zip(members, runs, states, strict=True):
         state = without_prefix(model_state, "expert.")
@@ -91,7 +96,7 @@ def finish_experts(experts: Sequence[Expert], paths: Sequence[Path]) -> None:
             )
         parameters = dict(expert.named_parameters())
         before = {name: parameters[name].clone() for name in parameters if name.endswith("means")}
-        _load_expert(expert, runs, [run.model_state() for run in runs])
+        load_expert(expert, runs, [run.model_state() for run in runs])
         after = dict(expert.named_parameters())
         for name, value in before.items():
             if not follows(value, after[name]):

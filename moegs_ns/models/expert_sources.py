@@ -3,19 +3,14 @@
 import itertools
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.registry import discover_methods
-from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.data.datamanager import MoegsDataManagerConfig
 from moegs_ns.experts.windows import Window, joined_config
-from moegs_ns.launch.cli_args import option_args, parser_args
-from moegs_ns.launch.jobs import TrainingJob, expert_trainings, progress_of, train
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
@@ -35,12 +30,17 @@ JOINT = "+"
 
 @dataclass(frozen=True)
 class ExpertSource:
-    """One expert of a mixture: a trained run, runs of consecutive windows, or a method."""
+    """One expert of a mixture: a trained run or a method, or those of consecutive windows."""
 
     runs: tuple[Run, ...] = ()
-    """Empty for a method that is still to be trained."""
-    method: str = ""
-    """Name of the method to train; empty for runs."""
+    """Empty for methods that are still to be trained."""
+    methods: tuple[str, ...] = ()
+    """Names of the methods to train, one for each window; empty for runs."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method to train, or of those of the windows; empty for runs."""
+        return JOINT.join(self.methods)
 
     @property
     def name(self) -> str:
@@ -89,13 +89,11 @@ def expert_source(name: str) -> ExpertSource:
     paths = split_windows(name)
     if len(paths) == 1 and is_run(paths[0]):
         return ExpertSource((expert_run(paths[0]),))
-    if len(paths) > 1:
-        runs = sorted((expert_run(path) for path in paths), key=trained_frames)
-        check_windows(runs)
-        return ExpertSource(tuple(runs))
     methods = expert_methods()
-    if name.removeprefix(PREFIX) in methods:
-        return ExpertSource(method=methods[name.removeprefix(PREFIX)])
+    if named := window_methods(paths, methods, name):
+        return ExpertSource(methods=named)
+    if len(paths) > 1:
+        return windows_of([expert_run(path) for path in paths])
     if Path(name).exists() or os.sep in name or Path(name).suffix in (".yml", ".yaml"):
         return ExpertSource((expert_run(Path(name)),))
     hint = ""
@@ -108,6 +106,35 @@ def expert_source(name: str) -> ExpertSource:
         f"Expected trained runs (their {CONFIG_NAME}) or methods in --experts, but '{name}' is "
         f"neither; the methods are {', '.join(sorted(methods))}.{hint}"
     )
+
+
+def windows_of(runs: Iterable[Run]) -> ExpertSource:
+    """The expert that runs of consecutive windows make, in whatever order they come.
+
+    Raises:
+        ValueError: they do not follow each other.
+    """
+    ordered = sorted(runs, key=trained_frames)
+    check_windows(ordered)
+    return ExpertSource(tuple(ordered))
+
+
+def window_methods(parts: Sequence[Path], methods: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The methods that the parts of a name in `--experts` stand for; empty if they are runs.
+
+    Raises:
+        ValueError: only some of them are methods.
+    """
+    words = [str(part).removeprefix(PREFIX) for part in parts]
+    others = [str(part) for part, word in zip(parts, words, strict=True) if word not in methods]
+    if others and len(others) < len(parts):
+        raise ValueError(
+            f"--experts expects methods or trained runs between the '{JOINT}' of one expert, not "
+            f"both, but of '{name}' {' and '.join(others)} is no method; the methods are "
+            f"{', '.join(sorted(methods))}. Train the windows that are missing with --frames, and "
+            "name their runs."
+        )
+    return () if others else tuple(methods[word] for word in words)
 
 
 def expert_methods() -> dict[str, str]:
@@ -155,7 +182,7 @@ def options_by_method(texts: Sequence[str], experts: Sequence[str]) -> dict[str,
     Raises:
         ValueError: one is for none of the experts.
     """
-    methods = [expert_source(expert).method for expert in experts]
+    methods = {method for expert in experts for method in expert_source(expert).methods}
     options: dict[str, list[str]] = {}
     for text in texts:
         name, colon, own = text.partition(":")
@@ -238,106 +265,3 @@ def unique_names(methods: Sequence[str]) -> tuple[str, ...]:
         numbered = [name, *(f"{name}_{number}" for number in range(2, len(methods) + 1))]
         names.append(next(candidate for candidate in numbered if candidate not in names))
     return tuple(names)
-
-
-# ---- training what is missing ----
-
-
-def train_missing_experts(
-    config: TrainerConfig, sources: Sequence[ExpertSource]
-) -> list[ExpertSource]:
-    """Train the experts that a router's config names by method, one after the other.
-
-    Finished runs of the same settings are taken as they are, interrupted ones go on.
-
-    Returns:
-        The runs of all experts, in order.
-
-    Raises:
-        RuntimeError: a training failed.
-    """
-    methods = [source.method for source in sources]
-    if not any(methods):
-        return list(sources)
-    jobs = expert_trainings(training_template(config), methods)
-    train_in_order(
-        (job, f"Expert {number} of {len(jobs)}") for number, job in enumerate(jobs, 1) if job
-    )
-    CONSOLE.rule(f"The router of {len(sources)} experts")
-    return [
-        source if job is None else ExpertSource((expert_run(job.config_path),))
-        for source, job in zip(sources, jobs, strict=True)
-    ]
-
-
-def train_in_order(jobs: Iterable[tuple[TrainingJob, str]]) -> None:
-    """Train or resume runs, each under its title, one after the other.
-
-    Raises:
-        RuntimeError: a training failed; says which are finished.
-    """
-    finished: list[str] = []
-    for job, title in jobs:
-        try:
-            train_missing(job, title)
-        except RuntimeError as error:
-            kept = f" Finished and kept: {', '.join(finished)}." if finished else ""
-            raise RuntimeError(f"{title}: {error}.{kept}") from error
-        finished.append(job.label)
-
-
-def train_missing(job: TrainingJob, title: str) -> None:
-    """Train or resume a run under a title, unless it is finished.
-
-    Raises:
-        RuntimeError: the training failed.
-    """
-    progress = progress_of(job.folder)
-    if progress.is_finished:
-        CONSOLE.print(f"{title}: {job.folder} is finished.")
-        return
-    resumed = f" from step {progress.steps:,}" if progress.checkpoint else ""
-    CONSOLE.rule(f"{title}: {job.method}{resumed}")
-    CONSOLE.print(shlex.join(["ns-train", *job.args()]))
-    train(job)
-
-
-def honest_args(cameras: HonestCameras) -> list[str]:
-    """The option of an expert that leaves these cameras out until its finish."""
-    if cameras == "none":
-        return []
-    values = [cameras] if isinstance(cameras, str) else list(map(str, cameras))
-    return ["--honest-cameras", *values]
-
-
-def training_template(config: TrainerConfig) -> TrainingJob:
-    """What the trainings of a router's experts take over from its config: data, seed, folder."""
-    config.set_experiment_name()
-    model: Any = config.pipeline.model
-    datamanager = config.pipeline.datamanager
-    assert config.experiment_name is not None
-    assert isinstance(datamanager, MoegsDataManagerConfig), type(datamanager)
-    return TrainingJob(
-        method="",
-        options=tuple(
-            option_args(
-                datamanager,
-                MoegsDataManagerConfig(),
-                "pipeline.datamanager.",
-                skip=["data", "dataparser"],
-            )
-            + honest_args(model.honest.cameras)
-        ),
-        data=Path(datamanager.data or datamanager.dataparser.data),
-        parser=tuple(parser_args(datamanager.dataparser)),
-        budget=model.expert_budget,
-        seed=config.machine.seed,
-        output_dir=config.output_dir,
-        experiment=config.experiment_name,
-        without_effect=(
-            *("--vis", config.vis, "--viewer.quit-on-train-completion", "True"),
-            *("--steps-per-save", str(config.steps_per_save)),
-            *("--steps-per-eval-image", str(config.steps_per_eval_image)),
-            *("--machine.device-type", config.machine.device_type),
-        ),
-    )

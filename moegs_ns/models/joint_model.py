@@ -104,7 +104,14 @@ class JointModelConfig(MixtureModelConfig):
                 "moegs-joint expects the methods to train together, got none; add --experts stg "
                 "4dgaussians before --data."
             )
-        methods = [expert_source(str(name)).method for name in self.experts]
+        sources = [expert_source(str(name)) for name in self.experts]
+        methods = [source.method for source in sources]
+        windows = next((source.method for source in sources if len(source.methods) > 1), None)
+        if windows is not None:
+            raise ValueError(
+                f"moegs-joint expects one method for each expert, got the windows {windows}; train "
+                "them by themselves, with moegs-router."
+            )
         if "" in methods:
             raise ValueError(
                 "moegs-joint expects methods to train together in --experts, but "

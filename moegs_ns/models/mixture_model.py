@@ -46,9 +46,9 @@ from moegs_ns.models.expert_sources import (
     expert_source,
     method_config,
     split_windows,
-    train_missing_experts,
     unique_names,
 )
+from moegs_ns.models.missing_experts import train_missing_experts
 from moegs_ns.models.resume import resume_mixture, take_over
 from moegs_ns.models.stacking import (
     StackingConfig,
@@ -79,8 +79,8 @@ class MixtureModelConfig(GaussianModelConfig):
     experts: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--experts"])] = ()
     """What to mix, separated by spaces: the config.yml (or folder) of trained runs; A+B for runs of
     consecutive windows of the clip, each trained with --frames, as one expert; names of methods,
-    such as stg or 4dgaussians, to train first what is missing. Put another option between this list
-    and the name of the dataparser, as in
+    such as stg or 4dgaussians, to train first what is missing, stg+stg on two windows. Put another
+    option between this list and the name of the dataparser, as in
     `--experts A/config.yml B/config.yml --data D n3v-data`."""
     expert_budget: Annotated[float, tyro.conf.arg(aliases=["--expert-budget"])] = 1.0
     """Fraction of their published steps that experts named by method are trained for."""
@@ -144,12 +144,9 @@ class MixtureModelConfig(GaussianModelConfig):
             if self.is_honest:
                 check_left_cameras_out(source.runs, self.honest.cameras)
         if isinstance(self.router, VolumeRouterConfig):
-            models = [
-                source.model_config()
-                if source.runs
-                else method_config(source.method).pipeline.model
-                for source in sources
-            ]
+            models = [source.model_config() for source in sources if source.runs]
+            methods = [method for source in sources for method in source.methods]
+            models += [method_config(method).pipeline.model for method in methods]
             refuse_shading([model.expert.setup(scene=ANY_SCENE) for model in models], ONE_SET)
 
     @property

@@ -27,9 +27,8 @@ from moegs_ns.models.expert_sources import (
     ExpertSource,
     method_config,
     split_windows,
-    train_in_order,
-    training_template,
 )
+from moegs_ns.models.missing_experts import train_in_order, training_template
 from moegs_ns.models.trained_mixture import check_scene_of_state, open_mixture
 from moegs_ns.routers import (
     RouterConfig,

@@ -19,9 +19,12 @@ from rich.table import Table
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.perceptual import LPIPS_WEIGHTS, MS_SSIM_SIDE, WEIGHTS_VARIABLE
 from moegs_ns.evaluation.tables import Row, write_results
+from moegs_ns.experts.windows import WindowedExpertConfig
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
+from moegs_ns.models.expert_sources import JOINT
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
+from moegs_ns.reports.windows import joined_run, load_windows
 from moegs_ns.runs.checkpoint import Run, training_record
 
 BYTES_PER_MB = 1e6
@@ -89,12 +92,13 @@ class Score:
     """Why figures are missing."""
 
 
-def report_runs(runs: Sequence[Run], path: Path | None) -> None:
-    """Score runs and print the table; write it as well if there is a path."""
+def report_runs(rows: Sequence[tuple[Run, ...]], path: Path | None) -> None:
+    """Score runs and print the table; write it as well if there is a path. Each row is that of one
+    run, or of runs of consecutive windows as one expert."""
     scores = []
-    for number, run in enumerate(runs, start=1):
-        CONSOLE.print(f"Scoring {run.config_path.parent} ({number} of {len(runs)})")
-        scores.append(score_run(run))
+    for number, runs in enumerate(rows, start=1):
+        CONSOLE.print(f"Scoring {folders_of(runs)} ({number} of {len(rows)})")
+        scores.append(score_run(runs[0]) if len(runs) == 1 else score_windows(runs))
     print_scores(scores)
     if path is not None:
         write_table(path, [asdict(score) for score in scores])
@@ -145,6 +149,28 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         recipe=getattr(run.config, "recipe", "defaults"),
     )
     return replace(score, reason=_missing(score))
+
+
+def score_windows(runs: Sequence[Run]) -> Score:
+    """Score runs of consecutive windows, in order of time, as one expert of the whole clip.
+
+    Raises:
+        ValueError: they cannot be one expert, or hold out different cameras.
+    """
+    run = joined_run(runs)
+    seconds = [training_record(one.config_path).get("seconds") for one in runs]
+    known = [value for value in seconds if value is not None]
+    score = replace(
+        score_run(run, load_windows(run, runs)),
+        train_seconds=sum(known) if len(known) == len(runs) else None,
+        run=folders_of(runs),
+    )
+    return replace(score, reason=_missing(score))
+
+
+def folders_of(runs: Sequence[Run]) -> str:
+    """The folders of a row's runs as they were named."""
+    return JOINT.join(str(run.config_path.parent) for run in runs)
 
 
 def images_with(averages: dict[str, float], name: str) -> int:
@@ -278,6 +304,10 @@ def _options(run: Run) -> str:
     options = [f"budget {model.budget:g}"]
     if frames := getattr(datamanager.dataparser, "frames", None):
         options.append(f"frames {frames[0]}-{frames[1]}")
+    expert = getattr(model, "expert", None)
+    if isinstance(expert, WindowedExpertConfig):
+        spans = (f"{first}-{last}" for first, last in expert.windows)
+        options.append(f"windows {', '.join(spans)}")
     if datamanager.val_cameras:
         options.append(f"validation cameras {datamanager.val_cameras}")
     if isinstance(model, MixtureModelConfig):

@@ -50,7 +50,7 @@ class Demo:
             CONSOLE.rule("Generating the scene")
             write_demo_scene(scene)
         runs = [run for seed in self.seeds for run in self.train_all(scene, seed)]
-        report_runs(runs, self.output_dir / "results.json")
+        report_runs([(run,) for run in runs], self.output_dir / "results.json")
         self.render(self.run_dir("moegs-router", self.seeds[0]))
         minutes = (time.perf_counter() - started) / 60.0
         CONSOLE.print(f"Done in {minutes:.1f} minutes; everything is in {self.output_dir}.")

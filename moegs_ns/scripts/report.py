@@ -7,8 +7,9 @@ from typing import Annotated
 import tyro
 
 from moegs_ns.launch.cli_args import output_option
+from moegs_ns.models.expert_sources import expert_run, split_windows, windows_of
 from moegs_ns.reports.scores import report_runs
-from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.runs.checkpoint import Run, open_run
 
 
 @dataclass
@@ -16,7 +17,7 @@ class Report:
     """Score runs on their held-out views; prints a table and can write it."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """config.yml or folder of each run."""
+    """config.yml or folder of each run; runs of windows joined by + are scored as one expert."""
     output_path: Annotated[Path | None, output_option("--output-path")] = None
     """JSON file to write the table to; a Markdown table is written beside it."""
 
@@ -29,4 +30,17 @@ class Report:
                 f"--output expects the name of a .json file, beside which a .md is written, got "
                 f"{self.output_path}."
             )
-        report_runs([open_run(path) for path in self.runs], self.output_path)
+        report_runs([joined_runs(path) for path in self.runs], self.output_path)
+
+
+def joined_runs(path: Path) -> tuple[Run, ...]:
+    """The run at a path, or those of the windows between its +, in order of time.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: windows do not follow each other, or are of mixtures.
+    """
+    paths = split_windows(str(path))
+    if len(paths) == 1:
+        return (open_run(path),)
+    return windows_of([expert_run(one) for one in paths]).runs

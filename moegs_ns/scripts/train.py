@@ -15,7 +15,6 @@ from moegs_ns.launch.cli_args import output_option, parser_args
 from moegs_ns.launch.jobs import (
     LOG,
     TrainingJob,
-    expert_trainings,
     progress_of,
     train,
     train_side_by_side,
@@ -31,7 +30,14 @@ from moegs_ns.launch.plan import (
     stage_seconds,
 )
 from moegs_ns.launch.processes import advise
-from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source, options_by_method
+from moegs_ns.models.expert_sources import (
+    JOINT,
+    PREFIX,
+    ExpertSource,
+    expert_source,
+    options_by_method,
+)
+from moegs_ns.models.missing_experts import source_trainings
 from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import open_run
 
@@ -59,7 +65,8 @@ class Train:
     dataparser: Parser
     """The scene, with its options, as in ns-train."""
     experts: tuple[str, ...] = ()
-    """Names of methods, such as stg or ex4dgs, or trained runs, as in ns-train moegs-router."""
+    """Names of methods, such as stg or ex4dgs, or trained runs, as in ns-train moegs-router.
+    Methods joined by +, as in stg+stg, are one expert of as many windows of the clip."""
     data: Path | None = None
     """Folder of the scene."""
     router: str = "router"
@@ -105,7 +112,7 @@ class Train:
         sources = self.sources()
         trainings = self.trainings(sources)
         router = self.router_training(sources, trainings)
-        stage = [planned(training) for training in trainings if training is not None]
+        stage = [planned(training) for each in trainings for training in each]
         # Check the mixture as well before any expert is trained for it.
         mixture = parse(router.args())
         mixture.pipeline.model.check_options(mixture)
@@ -122,7 +129,7 @@ class Train:
             CONSOLE.rule(f"Router of {len(sources)} experts")
             CONSOLE.print(shlex.join(["ns-train", *router.args()]))
             train(router)
-        self.report(sources, [*(each.training for each in stage), router])
+        self.report(sources, trainings, router)
 
     def sources(self) -> list[ExpertSource]:
         """What --experts names."""
@@ -154,19 +161,19 @@ class Train:
             without_effect=("--vis", "tensorboard", "--steps-per-eval-image", "0"),
         )
 
-    def trainings(self, sources: Sequence[ExpertSource]) -> list[TrainingJob | None]:
-        """The training of each expert; None for those that are trained runs."""
+    def trainings(self, sources: Sequence[ExpertSource]) -> list[tuple[TrainingJob, ...]]:
+        """The trainings of each expert; none of those that are trained runs."""
         own = options_by_method(self.expert_options, self.experts)
-        return expert_trainings(self.template(), [source.method for source in sources], own)
+        return source_trainings(self.template(), sources, self.dataparser, own)
 
     def router_training(
-        self, sources: Sequence[ExpertSource], trainings: Sequence[TrainingJob | None]
+        self, sources: Sequence[ExpertSource], trainings: Sequence[tuple[TrainingJob, ...]]
     ) -> TrainingJob:
         """The training of the router over all experts."""
         template = self.template()
         configs = [
-            str(source.path if training is None else training.config_path)
-            for source, training in zip(sources, trainings, strict=True)
+            JOINT.join(str(training.config_path) for training in each) or str(source.path)
+            for source, each in zip(sources, trainings, strict=True)
         ]
         return replace(
             template,
@@ -208,13 +215,24 @@ class Train:
             f"{free:,.1f} GB free."
         )
 
-    def report(self, sources: Sequence[ExpertSource], trainings: Sequence[TrainingJob]) -> None:
-        """The table of all experts of this clip and their mixture."""
-        runs = [source.runs[0] for source in sources if len(source.runs) == 1]
+    def report(
+        self,
+        sources: Sequence[ExpertSource],
+        trainings: Sequence[tuple[TrainingJob, ...]],
+        router: TrainingJob,
+    ) -> None:
+        """The table of all experts of this clip, of each window of theirs, and of their mixture."""
         # Tables are published, so paths stay as the user gave them.
         root = self.output_dir.resolve()
-        runs += [open_run(self.output_dir / job.folder.relative_to(root)) for job in trainings]
-        report_runs(runs, self.output_path)
+        experts = [source.runs for source in sources if source.runs]
+        experts += [
+            tuple(open_run(self.output_dir / job.folder.relative_to(root)) for job in each)
+            for each in trainings
+            if each
+        ]
+        windows = [(run,) for runs in experts if len(runs) > 1 for run in runs]
+        mixture = open_run(self.output_dir / router.folder.relative_to(root))
+        report_runs([*windows, *experts, (mixture,)], self.output_path)
 
 
 def _print_end(training: TrainingJob, seconds: float) -> None:

@@ -63,6 +63,13 @@ def test_images_without_a_figure_are_left_out_of_its_mean():
     assert "psnr_std" not in averages(figures, with_spread=False)
 
 
+def test_means_are_in_double_precision():
+    """In single precision this number of Gaussians would be even."""
+    assert (
+        averages([{"gaussian_count": 16777217.0}], with_spread=False)["gaussian_count"] == 16777217
+    )
+
+
 class Shown(GaussianModel):
     """Its images are given, and it takes their figures."""
 

@@ -19,7 +19,8 @@ from moegs_ns.mixture.evidence import measure_evidence
 from moegs_ns.mixture.mixture import GateConfig
 from moegs_ns.mixture.stacking import Correction
 from moegs_ns.models import stacking
-from moegs_ns.models.expert_sources import expert_source, training_template
+from moegs_ns.models.expert_sources import expert_source
+from moegs_ns.models.missing_experts import training_template
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.models.stacking import (
     GROUPS,

@@ -60,7 +60,10 @@ def test_the_table_of_a_recipe_names_runs_below_the_given_folder(tmp_path: Path,
     monkeypatch.setattr("moegs_ns.scripts.train.report_runs", lambda runs, path: None)
     recipe = Train(N3VDataParserConfig(), ("stg",), data=tmp_path / "scene")
     sources = recipe.sources()
-    (training,) = recipe.trainings(sources)
-    assert training is not None
-    recipe.report(sources, [training])
-    assert opened == [Path("outputs/scene/moegs-stg") / training.folder.name]
+    ((training,),) = trainings = recipe.trainings(sources)
+    router = recipe.router_training(sources, trainings)
+    recipe.report(sources, trainings, router)
+    scene = Path("outputs/scene")
+    assert opened == [
+        scene / "moegs-stg" / training.folder.name, scene / "moegs-router" / router.folder.name
+    ]  # fmt: skip

@@ -27,7 +27,8 @@ from moegs_ns.launch.jobs import (
     expert_trainings,
     progress_of,
 )
-from moegs_ns.models.expert_sources import expert_source, train_in_order
+from moegs_ns.models.expert_sources import expert_source
+from moegs_ns.models.missing_experts import train_in_order
 from moegs_ns.runs.checkpoint import open_run, training_record
 
 
@@ -247,7 +248,7 @@ class TestTwoStages:
         processes = FakeProcesses(monkeypatch, failing=[6])
         options = {"options": (), "output_dir": tmp_path}
         jobs = [replace(TEMPLATE, seed=seed, **options) for seed in (5, 6, 7)]
-        monkeypatch.setattr("moegs_ns.models.expert_sources.progress_of", processes.progress_of)
+        monkeypatch.setattr("moegs_ns.models.missing_experts.progress_of", processes.progress_of)
         monkeypatch.setattr(
             trainings, "run_module", lambda words, *_: processes.run(words, log=tmp_path / "log")
         )

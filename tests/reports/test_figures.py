@@ -132,7 +132,9 @@ def test_megabytes_are_all_parameters_and_buffers(monkeypatch):
 
 
 def test_figures_are_passed_on_as_they_were_measured(monkeypatch):
-    score = scored(expert_model(), METRICS, Clock([0.1]), monkeypatch)
+    found = METRICS | {"psnr_dynamic_images": 4}
+    score = scored(expert_model(), found, Clock([0.1]), monkeypatch)
+    assert score.images_dynamic == 4 and score.run == "runs/moegs-stg/first"
     assert (score.psnr, score.psnr_std, score.psnr_dynamic, score.ssim) == (30.0, 2.0, 25.0, 0.9)
     assert (score.lpips, score.ms_ssim, score.ssim_padded, score.dssim1) == (
         0.05,
