@@ -1,0 +1,182 @@
+"""Clocks of training cameras that are learned: who gets them, and that they are found."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+
+from moegs_ns.cameras import View
+from moegs_ns.experts.base import Expert
+from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
+from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
+from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
+from moegs_ns.experts.stg.expert import STGExpertConfig
+from moegs_ns.gaussians import Gaussians
+from moegs_ns.models.camera_corrections import CameraCorrections, ExpertCorrections, Learned
+from moegs_ns.scene import InitialPoints, SceneInfo
+from moegs_ns.splatting import render
+
+OFF = CameraOptimizerConfig()
+CAMERAS, FRAMES, WIDTH, HEIGHT = 3, 6, 32, 24
+LATE = 0.4
+SCENE = SceneInfo(FRAMES, 30.0, (0.0, 0.0, 0.0), 2.0, None, tuple(range(CAMERAS)))
+
+
+def view_of(camera: int, frame: float) -> View:
+    """One of three cameras side by side that look along z."""
+    viewmat = torch.eye(4)
+    viewmat[0, 3] = 0.5 * (camera - 1)
+    K = torch.tensor([[30.0, 0, WIDTH / 2], [0, 30.0, HEIGHT / 2], [0, 0, 1]])
+    ids = torch.tensor([camera]), torch.tensor([round(frame)])
+    times = torch.tensor([frame / (FRAMES - 1)])
+    return View(viewmat[None], K[None], WIDTH, HEIGHT, times, *ids)
+
+
+def points() -> InitialPoints:
+    generator = torch.Generator().manual_seed(0)
+    xyz = torch.rand(24, 3, generator=generator) * torch.tensor([1.6, 2.4, 0.8])
+    return InitialPoints(
+        xyz + torch.tensor([-1.3, -1.2, 3.0]),
+        torch.rand(24, 3, generator=generator),
+        torch.arange(24) % FRAMES,
+    )
+
+
+def truth(frame: float) -> Gaussians:
+    """Spots that all go right, a pixel a frame or more, and a little down."""
+    cloud = points()
+    count = len(cloud)
+    speed = 0.13 + 0.06 * torch.linspace(0, 1, count)
+    step = torch.stack([speed, 0.05 * torch.ones(count), torch.zeros(count)], 1)
+    return Gaussians(
+        means=cloud.xyz + frame * step,
+        quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+        scales=torch.full((count, 3), 0.13),
+        opacities=torch.full((count,), 0.9),
+        sh=((cloud.rgb - 0.5) / 0.2820948)[:, None],
+    )
+
+
+def stg() -> Expert:
+    return STGExpertConfig(sh_degree=0, color="sh").setup(scene=SCENE, points=points())
+
+
+def ex4dgs() -> Expert:
+    return Ex4DGSExpertConfig(sh_degree=0).setup(scene=SCENE, points=points())
+
+
+def ed3dgs() -> Expert:
+    config = ED3DGSExpertConfig(sh_degree=0, time_spread=1.0, width=32)
+    expert = config.setup(scene=SCENE, points=points())
+    expert.weights.fill_(1.0)
+    return expert
+
+
+def hexplane() -> Expert:
+    config = HexPlaneExpertConfig(
+        sh_degree=0, width=32, space_resolution=8, levels=(1,), full_time_range=True
+    )
+    expert = config.setup(scene=SCENE, points=points())
+    expert.is_deforming = True
+    return expert
+
+
+FAMILIES = {"stg": stg, "ex4dgs": ex4dgs, "ed3dgs": ed3dgs, "4dgaussians": hexplane}
+
+
+def corrections(**options: Any) -> CameraCorrections:
+    return CameraCorrections(OFF, False, SCENE, has_time_offsets=True, **options)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_have_gradients_with_respect_to_clocks(family: str):
+    """Compared with differences of the picture over a small step of the clock."""
+    torch.manual_seed(0)
+    expert, learned = FAMILIES[family](), corrections()
+    for value in expert.parameters():
+        value.data += 0.05 * torch.randn_like(value)
+    target = torch.rand(1, HEIGHT, WIDTH, 3)
+    assert learned.times is not None
+
+    def error() -> torch.Tensor:
+        view = learned.corrected(view_of(1, 2.3))
+        return ((render(expert.at(view.time), view).rgb - target) ** 2).mean()
+
+    error().backward()
+    assert learned.times.grad is not None
+    slope = float(learned.times.grad[1])
+    values = []
+    for step in (0.02, -0.02):
+        learned.times.data = torch.tensor([0.0, step, 0.0])
+        values.append(float(error().detach()))
+    expected = (values[0] - values[1]) / 0.04
+    assert abs(expected) > 1e-6
+    assert slope == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_late_camera_is_found(family: str):
+    torch.manual_seed(0)
+    images = {
+        (camera, frame): render(truth(frame + LATE * (camera == 2)), view_of(camera, frame)).rgb
+        for camera in range(CAMERAS)
+        for frame in range(FRAMES)
+    }
+    expert, learned = FAMILIES[family](), corrections()
+    optimizer = torch.optim.Adam(
+        [
+            {"params": list(expert.parameters()), "lr": 4e-3},
+            {"params": learned.parameter_groups()["time_offsets"], "lr": 0.01},
+        ]
+    )
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(700):
+        camera = int(torch.randint(CAMERAS, (), generator=generator))
+        frame = int(torch.randint(FRAMES, (), generator=generator))
+        view = learned.corrected(view_of(camera, frame))
+        image = render(expert.at(view.time), view).rgb
+        loss = (image - images[camera, frame]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    first, second, third = learned.time_offsets().tolist()
+    assert third - (first + second) / 2 == pytest.approx(LATE, abs=0.1)
+    assert first == pytest.approx(second, abs=0.1)
+
+
+def test_the_mean_of_all_clocks_stays():
+    learned = corrections()
+    assert learned.times is not None
+    learned.times.data = torch.tensor([1.0, 2.0, 6.0])
+    torch.testing.assert_close(learned.time_offsets(), torch.tensor([-2.0, -1.0, 3.0]))
+    assert learned.record() == {"time_offsets_in_frames": {"0": -2.0, "1": -1.0, "2": 3.0}}
+    times = learned.corrected(view_of(1, 2.0)).times
+    torch.testing.assert_close(times, torch.tensor([1.0 / (FRAMES - 1)]))
+    # Within the clip.
+    assert float(learned.corrected(view_of(2, 4.0)).times) == 1.0
+
+
+def test_routers_see_each_expert_by_its_own_clock():
+    alone = corrections()
+    assert alone.times is not None
+    alone.times.data = torch.tensor([0.5, -0.5, 0.0])
+    both: Any = ExpertCorrections([Learned(has_time_offsets=True), Learned()], SCENE)
+    state = {f"corrections.{name}": value for name, value in alone.state_dict().items()}
+    both.load(0, [state], "a run")
+    view = view_of(0, 2.0)
+    first, second = both.views(view)
+    torch.testing.assert_close(first.times, view.times + 0.5 / (FRAMES - 1))
+    assert second.times is view.times
+    # A camera that was not trained on shows the time that it says.
+    held_out = replace(view, camera_ids=torch.tensor([9]))
+    assert [each.times is held_out.times for each in both.views(held_out)] == [True, True]
+
+
+def test_without_the_option_nothing_is_there():
+    learned = CameraCorrections(OFF, False, SCENE)
+    view = view_of(0, 2.0)
+    assert learned.corrected(view) is view and not learned.is_on
+    assert "times" not in learned.state_dict() and learned.record() == {}
