@@ -112,6 +112,7 @@ def _entry(camera: CameraVerdict) -> dict[str, Any]:
         "reprojection_px": camera.reprojection if math.isfinite(camera.reprojection) else None,
         "epipolar_px": camera.epipolar if math.isfinite(camera.epipolar) else None,
         "offset_frames": None if timing is None else timing.offset,
+        "offsets_at_the_ends": None if timing is None else timing.at_ends,
         "share_in_step": None if timing is None else timing.share,
         "share_one_frame_beside": None if timing is None else timing.share_beside,
         "share_as_given": None if timing is None else timing.share_as_given,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from data_helpers import show_turned
 from PIL import Image
-from planar_rigs import NAMES, planar_scene
+from planar_rigs import NAMES, NUM_FRAMES, draw, planar_scene
 
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
@@ -52,25 +52,78 @@ def test_swapped_cameras_are_named(tmp_path: Path):
     assert found == {"mid": ["swapped with right"], "right": ["swapped with mid"]}
 
 
-def test_a_camera_three_frames_late_is_named(tmp_path: Path):
-    """It shows at frame f + 3 what the others show at f."""
-    found = faults(planar_scene(tmp_path / "scene", starts=(0, 0, 0, -3, 0)))
-    assert found == {"right": ["3 frames late"]}
+def test_late_and_early_cameras_are_named(tmp_path: Path):
+    """The late one shows at frame f + 3 what the others show at f."""
+    found = faults(planar_scene(tmp_path / "scene", starts=(1, 0, 0, -3, 0)))
+    assert found == {"left": ["1 frame early"], "right": ["3 frames late"]}
 
 
-def test_an_early_camera_is_named(tmp_path: Path):
-    found = faults(planar_scene(tmp_path / "scene", starts=(1, 0, 0, 0, 0)))
-    assert found == {"left": ["1 frame early"]}
+def _upside_down(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.ascontiguousarray(image[::-1, ::-1]) for image in images]
 
 
-def _of(camera: int, change):
-    return lambda number, images: change(images) if number == camera else images
+def _black(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.full_like(image, 4) for image in images]
 
 
-def test_footage_turned_upside_down_is_named(tmp_path: Path):
-    turned = _of(2, lambda images: [np.ascontiguousarray(image[::-1, ::-1]) for image in images])
-    found = faults(planar_scene(tmp_path / "scene", change=turned))
-    assert found == {"near": ["its images are turned by 180 degrees"]}
+def _blurred(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [cv2.GaussianBlur(image, (0, 0), 4.0) for image in images]
+
+
+def _one_blurred(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [*images[:5], cv2.GaussianBlur(images[5], (0, 0), 3.0), *images[6:]]
+
+
+def _one_repeated(images: list[np.ndarray]) -> list[np.ndarray]:
+    """The recorder lost one frame and wrote the one before twice."""
+    return [*images[:7], images[6], *images[8:]]
+
+
+def _one_missing(images: list[np.ndarray]) -> list[np.ndarray]:
+    """All frames after it come one too early."""
+    return [*images[:9], *images[10:], draw(1, NUM_FRAMES)]
+
+
+def _brighter_from_then(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [*images[:8], *(np.clip(i * 1.25, 0, 255).astype(np.uint8) for i in images[8:])]
+
+
+def test_footage_turned_upside_down_and_a_black_camera_are_named(tmp_path: Path):
+    changes = {2: _upside_down, 4: _black}
+    found = faults(planar_scene(tmp_path / "scene", changes=changes))
+    assert found == {"near": ["its images are turned by 180 degrees"], "wide": ["black"]}
+
+
+def test_a_blurred_camera_and_a_missing_frame_are_named(tmp_path: Path):
+    found = faults(planar_scene(tmp_path / "scene", changes={0: _blurred, 1: _one_missing}))
+    assert set(found) == {"left", "mid"}
+    assert found["left"][0].startswith("blurred: ")
+    assert "frame 9 after a missing one" in found["mid"]
+
+
+def test_faults_of_single_frames_are_named(tmp_path: Path):
+    changes = {0: _one_blurred, 1: _one_repeated, 3: _brighter_from_then}
+    found = faults(planar_scene(tmp_path / "scene", changes=changes))
+    assert set(found) == {"left", "mid", "right"}
+    assert found["left"] == ["frame 5 blurred"]
+    assert found["right"] == ["frame 8 exposed otherwise than before"]
+    assert found["mid"][0] == "frame 7 repeated"
+
+
+def test_two_cameras_at_one_place_are_named(tmp_path: Path):
+    """As in a calibration that lists a camera twice: which of them is right, images tell."""
+    found = faults(planar_scene(tmp_path / "scene", poses=(0, 1, 1, 3, 4)))
+    assert found == {
+        "mid": ["at the place of near"],
+        "near": ["its pose or lens does not fit its images", "at the place of mid"],
+    }
+
+
+def test_a_rate_that_no_file_tells_is_named(tmp_path: Path):
+    """60 frames per second in a file that says 30, as of images that somebody has extracted."""
+    scene = planar_scene(tmp_path / "scene", fps=(30, 30, 30, 60, 30), said_fps=(30,) * 5)
+    found = faults(scene)
+    assert set(found) == {"right"} and found["right"][0].endswith("or its rate is another")
 
 
 def test_a_video_that_is_shown_upright_is_named(tmp_path: Path):
@@ -87,49 +140,6 @@ def test_a_mix_of_rates_is_named(tmp_path: Path):
         check(scene)
 
 
-def test_a_black_camera_is_named(tmp_path: Path):
-    black = _of(4, lambda images: [np.full_like(image, 4) for image in images])
-    assert faults(planar_scene(tmp_path / "scene", change=black)) == {"wide": ["black"]}
-
-
-def test_a_repeated_frame_is_named(tmp_path: Path):
-    """The recorder lost one frame and wrote the one before twice."""
-    repeat = _of(1, lambda images: [*images[:7], images[6], *images[8:]])
-    found = faults(planar_scene(tmp_path / "scene", change=repeat))
-    assert set(found) == {"mid"} and "frame 7 repeated" in found["mid"]
-
-
-def test_a_missing_frame_is_named(tmp_path: Path):
-    """All frames after it come one too early."""
-    drop = _of(1, lambda images: [*images[:9], *images[10:], images[-1]])
-    found = faults(planar_scene(tmp_path / "scene", change=drop))
-    assert set(found) == {"mid"} and "frame 9 after a missing one" in found["mid"]
-
-
-def test_a_blurred_camera_is_named(tmp_path: Path):
-    blur = _of(0, lambda images: [cv2.GaussianBlur(image, (0, 0), 4.0) for image in images])
-    (name, (fault, *_)) = next(iter(faults(planar_scene(tmp_path / "scene", change=blur)).items()))
-    assert name == "left" and fault.startswith("blurred: ")
-
-
-def test_a_blurred_frame_is_named(tmp_path: Path):
-    blur = _of(0, lambda i: [*i[:5], cv2.GaussianBlur(i[5], (0, 0), 3.0), *i[6:]])
-    found = faults(planar_scene(tmp_path / "scene", change=blur))
-    assert found == {"left": ["frame 5 blurred"]}
-
-
-def test_a_jump_of_the_exposure_is_named(tmp_path: Path):
-    def brighter(images: list[np.ndarray]) -> list[np.ndarray]:
-        return [*images[:8], *(np.clip(i * 1.25, 0, 255).astype(np.uint8) for i in images[8:])]
-
-    found = faults(planar_scene(tmp_path / "scene", change=_of(3, brighter)))
-    assert found == {"right": ["frame 8 exposed otherwise than before"]}
-
-
-def test_two_cameras_at_one_place_are_named(tmp_path: Path):
-    """As in a calibration that lists a camera twice: which of them is right, images tell."""
-    found = faults(planar_scene(tmp_path / "scene", poses=(0, 1, 1, 3, 4)))
-    assert found == {
-        "mid": ["at the place of near"],
-        "near": ["its pose or lens does not fit its images", "at the place of mid"],
-    }
+def test_wrong_names_of_files_are_refused_before_anything_is_read(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"--output expects the name of a .json file"):
+        check(tmp_path / "nowhere", "--output", tmp_path / "table.txt")

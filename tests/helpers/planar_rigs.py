@@ -1,7 +1,7 @@
 """Rigs of known cameras that look at textured planes, of which some move: as many features as real
 footage has, drawn in milliseconds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -48,8 +48,9 @@ def cards() -> list[Card]:
     random = np.random.default_rng(7)
 
     def card(center, right, down, velocity=(0, 0, 0)) -> Card:
-        parts = (center, right, down, velocity)
-        return Card(_texture(random), *(np.array(part, float) for part in parts))
+        parts = [np.array(part, float) for part in (center, right, down, velocity)]
+        # Spots of large cards are as large as those of small ones.
+        return Card(_texture(random, 30 if parts[1][0] < 1 else 130), *parts)
 
     return [
         card((0, 0, 2.0), (5, 0, 0), (0, 3.5, 0)),
@@ -61,10 +62,10 @@ def cards() -> list[Card]:
     ]
 
 
-def _texture(random: np.random.Generator) -> np.ndarray:
-    """Spots of many sizes and colours."""
+def _texture(random: np.random.Generator, finest: int) -> np.ndarray:
+    """Spots of many sizes and colours, up to `finest` of them on a side."""
     image = np.zeros((_TEXELS, _TEXELS, 3), np.float32)
-    for size in (8, 20, 50, 130):
+    for size in (finest // 6, finest // 3, finest):
         spots = random.uniform(0, 1, (size, size, 3)).astype(np.float32)
         image += cv2.resize(spots, (_TEXELS, _TEXELS), interpolation=cv2.INTER_CUBIC)
     image = (image - image.min()) / (image.max() - image.min())
@@ -107,8 +108,8 @@ def draw(number: int, frame: float) -> np.ndarray:
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-Change = Callable[[int, list[np.ndarray]], list[np.ndarray]]
-"""What makes other images of a camera's, given its number."""
+Change = Callable[[list[np.ndarray]], list[np.ndarray]]
+"""What makes other images of a camera's."""
 
 
 def planar_scene(
@@ -116,11 +117,13 @@ def planar_scene(
     *,
     starts: Sequence[float] = (0, 0, 0, 0, 0),
     poses: Sequence[int] = (0, 1, 2, 3, 4),
-    change: Change = lambda number, images: images,
+    changes: Mapping[int, Change] | None = None,
     fps: Sequence[int] = (30, 30, 30, 30, 30),
+    said_fps: Sequence[int] | None = None,
 ) -> Path:
-    """Videos and their rig file. Camera c begins with instant `starts[c]`, has the rate `fps[c]`
-    where the others have 30, and is described with the lens and pose of camera `poses[c]`."""
+    """Videos and their rig file. Camera c begins with instant `starts[c]`, takes `fps[c]` frames
+    per second, as its file says unless that says `said_fps[c]`, and is described with the lens and
+    pose of camera `poses[c]`. Its images are changed by `changes[c]`."""
     folder.mkdir(parents=True)
     cameras = planar_cameras()
     described = []
@@ -128,7 +131,9 @@ def planar_scene(
         step = 30 / fps[number]
         images = [draw(number, starts[number] + step * f) for f in range(NUM_FRAMES)]
         path = folder / f"{camera.name}.mp4"
-        write_video(path, change(number, images), fps=fps[number])
+        if changes and number in changes:
+            images = changes[number](images)
+        write_video(path, images, fps=(said_fps or fps)[number])
         of = cameras[poses[number]]
         lens = Lens(fx=330.0, fy=330.0, cx=float(of.K[0, 2]), cy=float(of.K[1, 2]))
         described.append(RigCamera(camera.name, path.name, WIDTH, HEIGHT, lens, of.pose, fps=None))

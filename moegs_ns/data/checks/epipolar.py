@@ -141,7 +141,7 @@ def error_limit(errors: Sequence[float], diagonal: float) -> float:
 
 def blame(pairs: dict[tuple[int, int], float], limit: float) -> list[int]:
     """The fewest cameras, about, without which no pair is bad, those with the largest share of bad
-    pairs first; of two that only have each other, both."""
+    pairs first, and among these with the largest error; of two that only have each other, both."""
     left, blamed = dict(pairs), []
     while any(error > limit for error in left.values()):
         cameras = {camera for pair in left for camera in pair}
@@ -149,7 +149,7 @@ def blame(pairs: dict[tuple[int, int], float], limit: float) -> list[int]:
         for camera in sorted(cameras):
             own = [error for pair, error in left.items() if camera in pair]
             bad = [error for error in own if error > limit]
-            shares[camera] = (len(bad) / len(own), len(bad))
+            shares[camera] = (len(bad) / len(own), len(bad), float(np.median(own)))
         most = max(shares.values())
         worst = [camera for camera, share in shares.items() if share == most]
         # Of two that only have each other, either may be the wrong one.

@@ -24,6 +24,13 @@ class Features:
     def __len__(self) -> int:
         return len(self.xy)
 
+    def where(self, mask: Bool[np.ndarray, "H W"]) -> "Features":
+        """Those whose pixels the mask holds."""
+        columns, rows = np.floor(self.xy).astype(int).T
+        height, width = mask.shape
+        kept = mask[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+        return Features(self.xy[kept], self.descriptors[kept])
+
 
 def find_features(
     gray: UInt8[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None, most: int

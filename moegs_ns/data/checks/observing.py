@@ -16,6 +16,8 @@ compression are gone at this size."""
 _MOST_FEATURES, _MOST_MOVING = 2500, 1000
 _DARK = 16.0
 """A frame is black if 99 % of its pixels are below: the black of video levels."""
+_LEAST_STILL = 0.1
+"""Fraction of all features that must stand still for the others to be left out."""
 _MOVING_DEVIATIONS = 6.0
 """Deviations of the noise, at least, by which moving pixels differ from the usual image."""
 _LEAST_CHANGE = 6.0
@@ -27,7 +29,7 @@ class Plan:
     """Which frames, by their place in the clip, are looked at for features."""
 
     still: tuple[int, ...]
-    """Frames whose features are compared with those of the same frame."""
+    """Frames whose features that stand still are compared with those of the same frame."""
     instants: tuple[int, ...]
     """Frames whose moving features are compared with those of frames before and after."""
     reach: int
@@ -53,7 +55,8 @@ class Observed:
     change_of_two: Float[np.ndarray, "F"]
     """The same from the frame before that; NaN for the first two."""
     still: dict[int, Features]
-    """By frame, of the whole image."""
+    """By frame, of what stands still, as far as there is enough: a camera that is late has no other
+    place."""
     moving: dict[int, Features]
     """By frame, of what moves."""
     shown: UInt8[np.ndarray, "h w 3"]
@@ -96,34 +99,44 @@ def observe(group: FrameGroup, mask: Bool[np.ndarray, "H W"] | None, plan: Plan)
         for instant in plan.instants:
             if frame == plan.window(instant)[-1]:
                 new = [each for each in plan.window(instant) if each not in moving]
-                moving |= moving_features(kept, plan.window(instant), new, mask)
+                masks = moving_masks(kept, plan.window(instant))
+                moving |= {each: moving_features(kept[each], masks[each], mask) for each in new}
+                if instant in still:
+                    still[instant] = _standing(still[instant], masks[instant])
         later = [plan.window(i)[0] for i in plan.instants if plan.window(i)[-1] > frame]
         kept = {old: seen for old, seen in kept.items() if later and old >= min(later)}
     assert shown is not None, group.path
     return Observed(*watch.signals(), still=still, moving=moving, shown=shown)
 
 
-def moving_features(
-    grays: dict[int, UInt8[np.ndarray, "H W"]],
-    window: Sequence[int],
-    frames: Sequence[int],
-    mask: Bool[np.ndarray, "H W"] | None,
-) -> dict[int, Features]:
-    """Features of some frames of a window, where the image is not what it usually is in there."""
+def moving_masks(
+    grays: dict[int, UInt8[np.ndarray, "H W"]], window: Sequence[int]
+) -> dict[int, Bool[np.ndarray, "H W"]]:
+    """Where the image of each frame is not what it usually is in the window."""
     stack = np.stack([grays[frame] for frame in window])
     usual = np.median(stack[:: max(len(stack) // 7, 1)], axis=0).astype(np.float32)
-    found = {}
-    for frame in frames:
-        gray = grays[frame]
+    masks = {}
+    for frame, gray in zip(window, stack, strict=True):
         difference = cv2.GaussianBlur(np.abs(gray.astype(np.float32) - usual), (0, 0), 1.5)
         noise = 1.4826 * float(np.median(difference))
         is_moving = difference > max(_MOVING_DEVIATIONS * noise, _LEAST_CHANGE)
-        grown = cv2.dilate(is_moving.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        inside = _inside(mask)
-        found[frame] = find_features(
-            gray, grown if inside is None else grown & inside, _MOST_MOVING
-        )
-    return found
+        masks[frame] = cv2.dilate(is_moving.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    return masks
+
+
+def moving_features(
+    gray: UInt8[np.ndarray, "H W"],
+    moving: Bool[np.ndarray, "H W"],
+    mask: Bool[np.ndarray, "H W"] | None,
+) -> Features:
+    """Features where something moves and pixels count."""
+    inside = _inside(mask)
+    return find_features(gray, moving if inside is None else moving & inside, _MOST_MOVING)
+
+
+def _standing(features: Features, moving: Bool[np.ndarray, "H W"]) -> Features:
+    standing = features.where(~moving)
+    return standing if len(standing) >= _LEAST_STILL * len(features) else features
 
 
 def _inside(mask: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "H W"] | None:

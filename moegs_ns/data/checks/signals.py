@@ -17,8 +17,10 @@ _DEVIATIONS = 6.0
 _REPEATED = 0.1
 """Change of a repeated frame as a fraction of the change that is expected; compression leaves
 some."""
-_SKIPPED = 0.8
+_SKIPPED = 0.9
 """Change over a gap as a fraction of the usual change over two frames."""
+_LEAST_SKIP = 1.15
+"""Change over two frames as a multiple of that over one, at least, for gaps to be told."""
 _LEAST_BLUR = 0.5
 """Sharpness of a blurred frame as a fraction of that of the frames around it, at most."""
 _LEAST_CAMERA_BLUR = 0.2
@@ -62,6 +64,8 @@ def find_frame_faults(
     skipped &= ~jumps & ~_beside(black)
     sharpness = np.stack([each.sharpness for each in observed])
     blurred = _blurred(sharpness) & ~black
+    # A blurred frame changes much, too, and so does the next.
+    skipped &= ~_beside(blurred)
     usual = np.array([_median(row[~dark]) for row, dark in zip(sharpness, black, strict=True)])
     relative, is_blurred = _blurred_cameras(usual, neighbours)
     return [
@@ -114,9 +118,10 @@ def _timing(
     is_told = around > _LEAST_CHANGE
     repeated = is_told & (change < _REPEATED * expected)
     # A gap looks like two steps at once, and only for one frame.
-    two = np.maximum(_around(change_of_two), 1.3 * around) * together
+    two = _around(change_of_two) * together
     own = np.log(np.maximum(change, 1e-6) / np.maximum(expected, 1e-6))
-    is_outlier = own > np.maximum(_DEVIATIONS * _spread(own), np.log(1.3))
+    is_outlier = own > np.maximum(_DEVIATIONS * _spread(own), np.log(_LEAST_SKIP))
+    is_told &= two > _LEAST_SKIP * expected
     skipped = is_told & is_outlier & (change > _SKIPPED * two)
     return repeated, skipped
 

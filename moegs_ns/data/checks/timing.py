@@ -4,7 +4,7 @@ What moves is in two images of one instant on the same epipolar line; a frame la
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -26,9 +26,14 @@ class PairCurve:
     """Matches of moving features of two cameras, the second one's at each of V shifts."""
 
     cameras: tuple[int, int]
-    matches: Int[np.ndarray, "V"]
-    inliers: Int[np.ndarray, "V"]
+    matches: Int[np.ndarray, "T V"]
+    """At each of T instants."""
+    inliers: Int[np.ndarray, "T V"]
     """Those on their epipolar lines."""
+
+    def at(self, instants: slice) -> "PairCurve":
+        """Some of the instants alone."""
+        return PairCurve(self.cameras, self.matches[instants], self.inliers[instants])
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Timing:
     """The larger share one frame before and after."""
     share_as_given: float
     """Without an offset."""
+    at_ends: tuple[int, int] | None = None
+    """The offsets of the first and the last third of the instants, where they differ."""
 
 
 def pair_curve(
@@ -56,16 +63,36 @@ def pair_curve(
     """Share of moving features on their epipolar lines at every shift from -reach to reach."""
     F = geometry.fundamental(*cameras)
     tolerance = max(1.0, 0.001 * geometry.diagonal)
-    matches, inliers = np.zeros((2, 2 * reach + 1), int)
-    for instant in instants:
+    matches, inliers = np.zeros((2, len(instants), 2 * reach + 1), int)
+    for row, instant in enumerate(instants):
         one = moving[0][instant]
         for place, shift in enumerate(range(-reach, reach + 1)):
             other = moving[1][instant + shift]
             found = match(one, other)
             xy = np.stack([one.xy[found[:, 0]], other.xy[found[:, 1]]], 1)
-            matches[place] += len(found)
-            inliers[place] += int((epipolar_errors(F, xy) < tolerance).sum())
+            matches[row, place] = len(found)
+            inliers[row, place] = int((epipolar_errors(F, xy) < tolerance).sum())
     return PairCurve(cameras, matches, inliers)
+
+
+def find_timings(curves: Sequence[PairCurve], count: int, reach: int) -> list[Timing]:
+    """The clocks of `count` cameras, and whether they are others at the end than at the start: then
+    a camera has lost frames, or has another rate."""
+    timings = find_offsets(curves, count, reach)
+    num_instants = max((len(curve.matches) for curve in curves), default=0)
+    part = num_instants // 3
+    if not part:
+        return timings
+    first, last = (
+        find_offsets([curve.at(ends) for curve in curves], count, reach)
+        for ends in (slice(part), slice(num_instants - part, None))
+    )
+    return [
+        replace(timing, at_ends=(one.offset, other.offset))
+        if one.offset is not None and other.offset is not None and one.offset != other.offset
+        else timing
+        for timing, one, other in zip(timings, first, last, strict=True)
+    ]
 
 
 def find_offsets(curves: Sequence[PairCurve], count: int, reach: int) -> list[Timing]:
@@ -101,7 +128,8 @@ def _curve_of(
             relative = own - offsets[other]
             shift = relative if is_second else -relative
             if abs(shift) <= reach:
-                row[:, place] = curve.matches[shift + reach], curve.inliers[shift + reach]
+                row[0, place] = curve.matches[:, shift + reach].sum()
+                row[1, place] = curve.inliers[:, shift + reach].sum()
         rows.append(row)
     stacked = np.array(rows, int).reshape(-1, 2, 2 * reach + 1)
     return stacked[:, 0], stacked[:, 1]

@@ -20,7 +20,7 @@ from moegs_ns.data.checks.epipolar import (
 from moegs_ns.data.checks.footage import Footage
 from moegs_ns.data.checks.observing import Observed, Plan, observe, plan_frames
 from moegs_ns.data.checks.signals import FrameFaults, find_frame_faults
-from moegs_ns.data.checks.timing import Timing, find_offsets, pair_curve
+from moegs_ns.data.checks.timing import Timing, find_timings, pair_curve
 from moegs_ns.data.checks.tracks import Tracks, build_tracks
 from moegs_ns.progress import track
 
@@ -102,29 +102,24 @@ def check_footage(footage: Footage, options: CheckOptions) -> SceneVerdict:
     options.check()
     plan = plan_frames(len(footage.frames), options.instants, options.reach)
     geometry = Calibrated.of(footage.view)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(
-            lambda group, mask: observe(group, mask, plan), footage.groups, footage.masks
-        )
-        observed = tuple(track(looks, "Looking at all frames", len(footage)))
-        wanted = list(combinations(range(len(footage)), 2))
-        matched = pool.map(
-            lambda pair: match_pair(
-                pair, observed[pair[0]].still, observed[pair[1]].still, geometry.diagonal
-            ),
-            wanted,
-        )
-        pairs = [each for each in track(matched, "Matching cameras", len(wanted)) if each]
+    observed = _observed(footage, plan)
+    # Cameras at one place have no epipolar lines.
+    together = _at_one_place(geometry)
+    pairs = [pair for pair in _matched(observed, geometry) if pair.cameras not in together]
     # Which poses disagree with the images, whatever the others do.
     errors = {pair.cameras: pair_error(geometry, pair) for pair in pairs}
     limit = error_limit(list(errors.values()), geometry.diagonal)
     blamed = blame(errors, limit)
     trusted = set(range(len(footage))) - set(blamed)
     poses = _pose_faults(footage, blamed, pairs, geometry, limit)
+    for one, other in together:
+        poses[one].append(f"at the place of {footage.names[other]}")
+        poses[other].append(f"at the place of {footage.names[one]}")
     # Clocks, of cameras whose poses are right.
     timings = _timings(observed, pairs, trusted, plan, geometry)
     # Frames, compared with those of cameras that see the same.
-    partners = [_partners(camera, pairs) for camera in range(len(footage))]
+    everyone = set(range(len(footage)))
+    partners = [_partners(camera, pairs) or sorted(everyone - {camera}) for camera in everyone]
     frames = find_frame_faults(observed, partners)
     tracks = build_tracks(pairs, geometry, trusted)
     verdicts = []
@@ -151,6 +146,28 @@ def check_footage(footage: Footage, options: CheckOptions) -> SceneVerdict:
     return SceneVerdict(tuple(verdicts), tracks, geometry, observed, limit)
 
 
+def _observed(footage: Footage, plan: Plan) -> tuple[Observed, ...]:
+    """All cameras, decoded at once as far as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = pool.map(
+            lambda group, mask: observe(group, mask, plan), footage.groups, footage.masks
+        )
+        return tuple(track(looks, "Looking at all frames", len(footage)))
+
+
+def _matched(observed: Sequence[Observed], geometry: Calibrated) -> list[PairMatches]:
+    """Matches of all pairs of cameras that see one thing."""
+    wanted = list(combinations(range(len(observed)), 2))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        matched = pool.map(
+            lambda pair: match_pair(
+                pair, observed[pair[0]].still, observed[pair[1]].still, geometry.diagonal
+            ),
+            wanted,
+        )
+        return [each for each in track(matched, "Matching cameras", len(wanted)) if each]
+
+
 def _partners(camera: int, pairs: Sequence[PairMatches]) -> list[int]:
     """Cameras that share the most features with one."""
     own = sorted((pair for pair in pairs if camera in pair.cameras), key=len, reverse=True)
@@ -163,7 +180,7 @@ def _pose_faults(
     pairs: Sequence[PairMatches],
     geometry: Calibrated,
     limit: float,
-) -> list[tuple[str, ...]]:
+) -> list[list[str]]:
     """What is wrong with the pose or the order of each camera."""
     faults: list[list[str]] = [[] for _ in footage.names]
     good = set(range(len(footage))) - set(blamed)
@@ -179,15 +196,16 @@ def _pose_faults(
             name = footage.names[why.pose_of]
             text = f"swapped with {name}" if is_swap else f"its images fit the pose of {name}"
         faults[camera].append(text)
-    # Cameras at one place tell no depth.
+    return faults
+
+
+def _at_one_place(geometry: Calibrated) -> list[tuple[int, int]]:
+    """Pairs of cameras whose centres are much nearer than those of others; they tell no depth."""
     positions = geometry.positions
     distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
-    near = _SAME_PLACE * float(np.median(distances.min(1)))
-    for one, other in np.argwhere(np.triu(distances <= max(near, 1e-9))):
-        faults[one].append(f"at the place of {footage.names[other]}")
-        faults[other].append(f"at the place of {footage.names[one]}")
-    return [tuple(each) for each in faults]
+    near = max(_SAME_PLACE * float(np.median(distances.min(1))), 1e-9)
+    return [(int(one), int(other)) for one, other in np.argwhere(np.triu(distances <= near))]
 
 
 def _timings(
@@ -218,12 +236,18 @@ def _timings(
             sorted(chosen),
         )
         known = list(track(curves, "Comparing clocks", len(chosen)))
-    found = find_offsets(known, len(observed), plan.reach)
+    found = find_timings(known, len(observed), plan.reach)
     seen = {camera for pair in chosen for camera in pair}
     return [each if camera in seen else None for camera, each in enumerate(found)]
 
 
 def _timing_faults(timing: Timing | None) -> list[str]:
+    if timing is not None and timing.at_ends is not None:
+        first, last = timing.at_ends
+        return [
+            f"{first:+d} frames late at the start and {last:+d} at the end: frames are missing, or "
+            "its rate is another"
+        ]
     if timing is None or not timing.offset:
         return []
     late = "late" if timing.offset > 0 else "early"
