@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,9 +46,9 @@ class PrepareCheck:
         self.check.check()
         config = replace(self.dataparser, data=self.data or self.dataparser.data)
         sheet = self.sheet or Path(config.data) / "moegs_check.png"
-        for path, ending, option in ((self.output, ".json", "output"), (sheet, ".png", "sheet")):
-            if path is not None and path.suffix != ending:
-                raise ValueError(f"--{option} expects the name of a {ending} file, got {path}.")
+        _check_target(sheet, ".png", "sheet")
+        if self.output is not None:
+            _check_target(self.output, ".json", "output")
         footage = read_footage(config)
         verdict = check_footage(footage, self.check)
         CONSOLE.print(_table(verdict))
@@ -66,6 +67,20 @@ class PrepareCheck:
                 "name)."
             )
         CONSOLE.print(f"All {len(verdict.cameras)} cameras are good.")
+
+
+def _check_target(path: Path, ending: str, option: str) -> None:
+    """Raise a ValueError before minutes of work if a file cannot be written at the end."""
+    if path.suffix != ending:
+        raise ValueError(f"--{option} expects the name of a {ending} file, got {path}.")
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"Expected to write {path}, but the folder {folder} is read-only; name another place "
+            f"with --{option}."
+        )
 
 
 def _table(verdict: SceneVerdict) -> Table:
