@@ -1,6 +1,8 @@
 """SIFT features of images, and which of them look alike in two images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,7 +54,7 @@ def find_features(
     return _features(points, descriptors, x0, y0)
 
 
-def _features(points: list, descriptors: np.ndarray | None, x: int, y: int) -> Features:
+def _features(points: Sequence[Any], descriptors: np.ndarray | None, x: int, y: int) -> Features:
     if descriptors is None or not len(points):
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
     # OpenCV counts pixels from the centre of the first one.

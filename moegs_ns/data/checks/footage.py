@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig, DataparserOutputs
 from numpy.typing import NDArray
@@ -66,11 +67,11 @@ def read_footage(config: DataParserConfig) -> Footage:
             "cannot be checked against others of their time."
         )
     frames = sorted(shared)
-    size = (training.cameras.width[0].item(), training.cameras.height[0].item())
+    size = (int(training.cameras.width[0]), int(training.cameras.height[0]))
     views = [cameras[number].view for number in ids]
     first = int(training.metadata.get("first_frame", 0))
     groups = tuple(
-        FrameGroup(sources[0].group, sources, int(size[0]), int(size[1]), (0.0, 0.0, 0.0))
+        FrameGroup(sources[0].group, sources, *size, (0.0, 0.0, 0.0))
         for number in ids
         for sources in (tuple(cameras[number].sources[frame] for frame in frames),)
     )
@@ -103,8 +104,6 @@ def _cameras_of(outputs: DataparserOutputs) -> dict[int, _Images]:
 
 
 def _joined(views: list[View]) -> View:
-    import torch
-
     first = views[0]
     tensors = {
         name: torch.cat([getattr(view, name) for view in views])
@@ -114,10 +113,10 @@ def _joined(views: list[View]) -> View:
     return View(width=first.width, height=first.height, **tensors)
 
 
-def _mask(path: Path | None, size: tuple[float, float]) -> NDArray[np.bool_] | None:
+def _mask(path: Path | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     if path is None:
         return None
-    mask = ImageMasks([path], [(int(size[0]), int(size[1]))])[0][..., 0].numpy()
+    mask = ImageMasks([path], [size])[0][..., 0].numpy()
     return None if bool(mask.all()) else mask
 
 

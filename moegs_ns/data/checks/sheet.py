@@ -1,7 +1,9 @@
 """A picture of a checked scene: every camera with its verdict, and the rig with points in 3-D."""
 
 import math
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -44,12 +46,10 @@ def save_sheet(verdict: SceneVerdict, path: Path) -> None:
 
 
 def _wrapped(text: str) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, _LINE)[:3])
 
 
-def _draw_rig(axes, verdict: SceneVerdict) -> None:
+def _draw_rig(axes: Any, verdict: SceneVerdict) -> None:
     """Points, centres and viewing directions; both axes of the image plane are the rig's own, so
     that a ring of cameras looks like one in whatever world it stands."""
     positions = verdict.geometry.positions
