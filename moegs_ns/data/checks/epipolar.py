@@ -72,6 +72,9 @@ class PairMatches:
     instants: Int[np.ndarray, "M"]
     indices: Int[np.ndarray, "M 2"]
     """Numbers of the features in the images of this instant."""
+    is_flat: bool
+    """Whether one plane explains nearly all of them, as where one pattern is mistaken for another
+    like it: they say nothing against a pose."""
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -106,7 +109,14 @@ def match_pair(
     kept = mask.reshape(-1) > 0
     if kept.sum() < max(_LEAST_MATCHES, _LEAST_SHARE * len(xy)):
         return None
-    return PairMatches(cameras, xy[kept], instants[kept], indices[kept])
+    flat = _num_off_plane(xy[kept], 3.0 * tolerance) < _LEAST_MATCHES
+    return PairMatches(cameras, xy[kept], instants[kept], indices[kept], flat)
+
+
+def _num_off_plane(xy: Float[np.ndarray, "M 2 2"], tolerance: float) -> int:
+    """Matches that the plane with the most of them does not explain."""
+    _, on_plane = cv2.findHomography(xy[:, 0], xy[:, 1], cv2.RANSAC, tolerance)
+    return 0 if on_plane is None else int((on_plane == 0).sum())
 
 
 def epipolar_errors(
@@ -123,9 +133,10 @@ def epipolar_errors(
     return 0.5 * (product / norms[0] + product / norms[1])
 
 
-def pair_error(cameras: Calibrated, pair: PairMatches) -> float:
-    """Median epipolar error of a pair, in pixels."""
-    return float(np.median(epipolar_errors(cameras.fundamental(*pair.cameras), pair.xy)))
+def pair_error(cameras: Calibrated, pair: PairMatches) -> "PairError":
+    """Median epipolar error of a pair."""
+    errors = epipolar_errors(cameras.fundamental(*pair.cameras), pair.xy)
+    return PairError(float(np.median(errors)), len(pair))
 
 
 def error_limit(errors: Sequence[float], diagonal: float) -> float:
@@ -139,24 +150,36 @@ def error_limit(errors: Sequence[float], diagonal: float) -> float:
     return float(np.clip(middle + _DEVIATIONS * spread, _LEAST_LIMIT, most))
 
 
-def blame(pairs: dict[tuple[int, int], float], limit: float) -> list[int]:
-    """The fewest cameras, about, without which no pair is bad, those with the largest share of bad
-    pairs first, and among these with the largest error; of two that only have each other, both."""
+@dataclass(frozen=True)
+class PairError:
+    """How well a pair's matches agree with the poses."""
+
+    error: float
+    """Median, in pixels."""
+    count: int
+    """Matches."""
+
+
+def blame(pairs: dict[tuple[int, int], PairError], limit: float) -> list[int]:
+    """Cameras most of whose matches are in bad pairs, one after the other, the others then being
+    judged without it; of two that only have each other, both."""
     left, blamed = dict(pairs), []
-    while any(error > limit for error in left.values()):
-        cameras = {camera for pair in left for camera in pair}
+    while True:
         shares = {}
-        for camera in sorted(cameras):
-            own = [error for pair, error in left.items() if camera in pair]
-            bad = [error for error in own if error > limit]
-            shares[camera] = (len(bad) / len(own), len(bad), float(np.median(own)))
+        for camera in sorted({camera for pair in left for camera in pair}):
+            own = [each for pair, each in left.items() if camera in pair]
+            bad = [each for each in own if each.error > limit]
+            share = sum(each.count for each in bad) / sum(each.count for each in own)
+            if share > 0.5:
+                shares[camera] = (share, len(bad), float(np.median([e.error for e in own])))
+        if not shares:
+            return blamed
         most = max(shares.values())
         worst = [camera for camera, share in shares.items() if share == most]
         # Of two that only have each other, either may be the wrong one.
         worst = worst if most[1] == 1 else worst[:1]
         blamed += worst
-        left = {p: error for p, error in left.items() if not set(p) & set(worst)}
-    return blamed
+        left = {pair: each for pair, each in left.items() if not set(pair) & set(worst)}
 
 
 @dataclass(frozen=True)

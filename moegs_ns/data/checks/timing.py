@@ -84,7 +84,7 @@ def find_timings(curves: Sequence[PairCurve], count: int, reach: int) -> list[Ti
     if not part:
         return timings
     first, last = (
-        find_offsets([curve.at(ends) for curve in curves], count, reach)
+        find_offsets([curve.at(ends) for curve in curves], count, reach, 2.0 * _SIGNIFICANCE)
         for ends in (slice(part), slice(num_instants - part, None))
     )
     return [
@@ -95,12 +95,14 @@ def find_timings(curves: Sequence[PairCurve], count: int, reach: int) -> list[Ti
     ]
 
 
-def find_offsets(curves: Sequence[PairCurve], count: int, reach: int) -> list[Timing]:
+def find_offsets(
+    curves: Sequence[PairCurve], count: int, reach: int, significance: float = _SIGNIFICANCE
+) -> list[Timing]:
     """The offset of each of `count` cameras: the camera that gains most gets its own first, and the
     others are then seen against it as corrected."""
     offsets = np.zeros(count, int)
     for _ in range(_ROUNDS * count):
-        gains = [_gain(curves, camera, offsets, reach) for camera in range(count)]
+        gains = [_gain(curves, camera, offsets, reach, significance) for camera in range(count)]
         best = max(range(count), key=lambda camera: gains[camera][0])
         if gains[best][0] <= 0.0:
             break
@@ -136,7 +138,11 @@ def _curve_of(
 
 
 def _gain(
-    curves: Sequence[PairCurve], camera: int, offsets: Int[np.ndarray, "C"], reach: int
+    curves: Sequence[PairCurve],
+    camera: int,
+    offsets: Int[np.ndarray, "C"],
+    reach: int,
+    significance: float,
 ) -> tuple[float, int]:
     """How sure another offset of a camera fits better than the one it has, above 0 if it does."""
     matches, inliers = _curve_of(curves, camera, offsets, reach)
@@ -149,12 +155,13 @@ def _gain(
         return 0.0, 0
     pooled = (good[best] + good[now]) / (total[best] + total[now])
     deviation = np.sqrt(pooled * (1.0 - pooled) * (1.0 / total[best] + 1.0 / total[now]))
-    surplus = (shares[best] - shares[now]) / max(float(deviation), 1e-9) - _SIGNIFICANCE
+    surplus = (shares[best] - shares[now]) / max(float(deviation), 1e-9) - significance
     # More than half of the pairs must say so themselves: one wrong camera moves no other.
     heard = (matches[:, [best, now]] >= _LEAST_PAIR).all(1)
-    own = inliers[heard] / matches[heard] if heard.any() else np.zeros((0, len(total)))
+    own = inliers[heard] / np.maximum(matches[heard], 1)
     agree = (own[:, best] > own[:, now]).sum() if len(own) else 0
-    if surplus <= 0.0 or 2 * agree <= len(own):
+    alone = len(own) < min(2, len(matches))
+    if surplus <= 0.0 or 2 * agree <= len(own) or alone:
         return 0.0, 0
     return float(surplus), best - reach
 

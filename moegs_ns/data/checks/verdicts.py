@@ -10,6 +10,7 @@ import numpy as np
 
 from moegs_ns.data.checks.epipolar import (
     Calibrated,
+    PairError,
     PairMatches,
     blame,
     error_limit,
@@ -107,11 +108,15 @@ def check_footage(footage: Footage, options: CheckOptions) -> SceneVerdict:
     together = _at_one_place(geometry)
     pairs = [pair for pair in _matched(observed, geometry) if pair.cameras not in together]
     # Which poses disagree with the images, whatever the others do.
-    errors = {pair.cameras: pair_error(geometry, pair) for pair in pairs}
-    limit = error_limit(list(errors.values()), geometry.diagonal)
-    blamed = blame(errors, limit)
+    found = {pair.cameras: pair_error(geometry, pair) for pair in pairs}
+    limit = error_limit([each.error for each in found.values()], geometry.diagonal)
+    every, pairs = pairs, [p for p in pairs if not p.is_flat or found[p.cameras].error <= limit]
+    judged = {pair.cameras: found[pair.cameras] for pair in pairs}
+    errors = {cameras: each.error for cameras, each in judged.items()}
+    blamed = blame(judged, limit)
+    blamed += _counterparts(blamed, judged, every, geometry, limit)
     trusted = set(range(len(footage))) - set(blamed)
-    poses = _pose_faults(footage, blamed, pairs, geometry, limit)
+    poses = _pose_faults(footage, blamed, every, geometry, limit)
     for one, other in together:
         poses[one].append(f"at the place of {footage.names[other]}")
         poses[other].append(f"at the place of {footage.names[one]}")
@@ -172,6 +177,21 @@ def _partners(camera: int, pairs: Sequence[PairMatches]) -> list[int]:
     """Cameras that share the most features with one."""
     own = sorted((pair for pair in pairs if camera in pair.cameras), key=len, reverse=True)
     return [pair.cameras[1 - pair.cameras.index(camera)] for pair in own[:_PARTNERS]]
+
+
+def _counterparts(
+    blamed: Sequence[int],
+    judged: dict[tuple[int, int], PairError],
+    pairs: Sequence[PairMatches],
+    geometry: Calibrated,
+    limit: float,
+) -> list[int]:
+    """Cameras that no pair speaks for, and whose images fit the pose of a wrong one: the other half
+    of a swap, where flat pairs alone would say nothing."""
+    seen = {camera for pair in judged if not set(pair) & set(blamed) for camera in pair}
+    unseen = set(range(len(geometry.Ks))) - seen - set(blamed)
+    found = {camera: explain(camera, pairs, geometry, seen, limit) for camera in sorted(unseen)}
+    return [camera for camera, why in found.items() if why and why.pose_of in blamed]
 
 
 def _pose_faults(
