@@ -22,7 +22,7 @@ from moegs_ns.mixture.mixture import MixtureRender
 from moegs_ns.runs.checkpoint import without_prefix
 from moegs_ns.scene import SceneInfo
 
-POSE_GROUP, COLOR_GROUP, TIME_GROUP = "camera_opt", "color_correction", "time_offsets"
+POSE_GROUP, COLOR_GROUP, TIME_GROUP = "camera_opt", "color_correction", "camera_clock"
 """Names of the optimisers."""
 
 

@@ -127,7 +127,7 @@ def test_a_late_camera_is_found(family: str):
     groups = [
         {"params": slow, "lr": 5e-3},
         {"params": fast, "lr": 0.2},
-        {"params": learned.parameter_groups()["time_offsets"], "lr": 0.01},
+        {"params": learned.parameter_groups()["camera_clock"], "lr": 0.01},
     ]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.05 ** (1 / STEPS))
