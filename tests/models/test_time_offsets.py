@@ -111,6 +111,7 @@ def seen(means: torch.Tensor, view: View) -> torch.Tensor:
     return flat[:, :2] / flat[:, 2:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_late_camera_is_found(family: str):
     """Motion and clocks are learned together from where the cameras see the spots."""
