@@ -52,6 +52,7 @@ def gaussian_optimizers(
         "shN": adam(2.5e-3 / 20),
         "camera_opt": adam(1e-4, LogLinearSchedulerConfig(final_ratio=0.01, max_steps=30000)),
         "color_correction": adam(1e-3),
+        "camera_clock": adam(3e-3),  # Frames.
     }
 
 

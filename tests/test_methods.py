@@ -46,7 +46,7 @@ def test_configs_survive_their_file(method: str):
 def test_every_parameter_group_has_an_optimiser(method: str):
     """Groups are known without building a model: families say them, methods configure them."""
     common = {"means", "quats", "scales", "opacities", "sh0", "shN"}
-    common |= {"camera_opt", "color_correction"}
+    common |= {"camera_opt", "color_correction", "camera_clock"}
     motion = {"motion", "angular_rates", "time_centers", "time_log_scales"}
     dynamic = {"means", "quats", "scales", "opacities", "sh0", "shN"}
     dynamic |= {"opacity_centers", "opacity_log_widths"}
@@ -75,6 +75,7 @@ def test_the_published_rates_stay_published():
         "shN": 1.25e-4, "motion": 2.8e-4, "angular_rates": 1e-4, "time_centers": 1e-4,
         "time_log_scales": 0.03, "base_rgb": 2.5e-3, "view_features": 2.5e-3,
         "time_features": 1e-3, "decoder": 1e-4, "camera_opt": 1e-4, "color_correction": 1e-3,
+        "camera_clock": 3e-3,
     }  # fmt: skip
     assert ex4dgs.max_num_iterations == 40000
     assert {group["optimizer"]._target.__name__ for group in ex4dgs.optimizers.values()} == {
@@ -86,6 +87,7 @@ def test_the_published_rates_stay_published():
         "dynamic_scales": 5e-3, "dynamic_opacities": 0.01, "dynamic_sh0": 2.5e-3,
         "dynamic_shN": 1.25e-4, "dynamic_opacity_centers": 0.01,
         "dynamic_opacity_log_widths": 1e-4, "camera_opt": 1e-4, "color_correction": 1e-3,
+        "camera_clock": 3e-3,
     }  # fmt: skip
     ratios = [ex4dgs.optimizers[n]["scheduler"].ratio(30000) for n in ("means", "dynamic_means")]
     assert ratios == pytest.approx([0.01, 0.1])
@@ -95,6 +97,7 @@ def test_the_published_rates_stay_published():
         "means": 1.6e-4, "quats": 1e-3, "scales": 5e-3, "opacities": 0.05, "sh0": 2.5e-3,
         "shN": 1.25e-4, "embeddings": 2.5e-3, "decoders": 8e-4, "time_grid": 8e-4,
         "time_offsets": 2e-5, "camera_opt": 1e-4, "color_correction": 1e-3,
+        "camera_clock": 3e-3,
     }  # fmt: skip
     names = ("means", "decoders", "time_grid")
     ratios = [ed3dgs.optimizers[name]["scheduler"].ratio(80000) for name in names]

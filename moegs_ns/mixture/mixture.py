@@ -202,10 +202,15 @@ class Mixture(nn.Module):
         time: Float[Tensor, ""],
         box: OrientedBox | None = None,
         camera: Int[Tensor, ""] | None = None,
+        own_views: Sequence[View] | None = None,
     ) -> list[Gaussians]:
         """Every expert's Gaussians at a time, cropped to a box if there is one; `camera` is a
-        training camera whose clock is to be matched."""
-        return [within(expert.at(time, camera), box) for expert in self.experts]
+        training camera whose clock is to be matched, `own_views` tell each expert's own time."""
+        times = [time] * len(self.expert_modules)
+        if own_views is not None:
+            times = [view.time for view in own_views]
+        pairs = zip(self.experts, times, strict=True)
+        return [within(expert.at(own, camera), box) for expert, own in pairs]
 
     def project(
         self,

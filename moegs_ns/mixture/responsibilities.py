@@ -92,7 +92,7 @@ def rendered_views(
     view = None
     for view in views:
         own = own_views(view) or [view] * len(mixture.experts)
-        gaussians = mixture.gaussians(view.time, camera=view.training_camera)
+        gaussians = mixture.gaussians(view.time, camera=view.training_camera, own_views=own)
         render = mixture.render(view, own_views=own, gaussians=gaussians)
         yield RenderedView(view, own, gaussians, render)
     if view is None:

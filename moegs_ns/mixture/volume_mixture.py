@@ -65,14 +65,16 @@ class VolumeMixture(Mixture):
     ) -> MixtureRender:
         """See base; opacities are changed before anything is projected.
 
-        One set is seen from one place: the view's, wherever experts believe the camera to be; and
-        over the mean of `backgrounds`. The experts alone are drawn only if somebody asks.
+        One set is seen from one place: the view's, wherever experts believe the camera to be (each
+        is drawn at its own time); and over the mean of `backgrounds`. The experts alone are drawn
+        only if somebody asks.
         """
         assert len(view) == 1, f"a mixture renders one camera at a time, got {len(view)}"
         assert projected is None, "one set has one projection"
         if gaussians is None:
-            pairs = zip(self._graphed, self.experts, strict=True)
-            gaussians = [at(view.time, camera, key=expert.graph_key) for at, expert in pairs]
+            views = own_views or [view] * len(self._graphed)
+            triples = zip(self._graphed, self.experts, views, strict=True)
+            gaussians = [at(own.time, camera, key=expert.graph_key) for at, expert, own in triples]
         parts = self.modulated(gaussians, view)
         background = self.background if backgrounds is None else torch.stack([*backgrounds]).mean(0)
         rgb, joint = joint_composite(parts, view, near=self.near, background=background)

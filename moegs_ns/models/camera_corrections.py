@@ -1,11 +1,12 @@
-"""Small corrections of training cameras: pose and colour response, one each per physical camera.
+"""Small corrections of training cameras: pose, clock and colours, one each per physical camera.
 
 A camera of a rig is corrected once, not at every frame. Held-out views are never corrected: they
 show what the mean of the training cameras shows.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -21,16 +22,18 @@ from moegs_ns.mixture.mixture import MixtureRender
 from moegs_ns.runs.checkpoint import without_prefix
 from moegs_ns.scene import SceneInfo
 
-POSE_GROUP, COLOR_GROUP = "camera_opt", "color_correction"
+POSE_GROUP, COLOR_GROUP, TIME_GROUP = "camera_opt", "color_correction", "camera_clock"
 """Names of the optimisers."""
 
 
 class CameraCorrections(nn.Module):
-    """Pose and colour corrections of the training cameras; both may be off.
+    """Pose, clock and colour corrections of the training cameras; each may be off.
 
     Poses are nerfstudio's camera optimiser, with translations in units of the scene's extent. The
     colour of a camera is an affine map; the mean of all maps is the identity, so that they cannot
-    change the colours of the scene itself.
+    change the colours of the scene itself. A camera whose clock is off by x frames shows at frame f
+    what the scene shows at frame f + x; the mean of all offsets is 0, so that they cannot shift the
+    scene's own clock.
 
     Wherever trained corrections are opened, they are those of the cameras that they were learned
     for, in units of the extent of these.
@@ -40,7 +43,12 @@ class CameraCorrections(nn.Module):
     extent: Float[Tensor, ""]
 
     def __init__(
-        self, poses: CameraOptimizerConfig, has_color_correction: bool, scene: SceneInfo
+        self,
+        poses: CameraOptimizerConfig,
+        has_color_correction: bool,
+        scene: SceneInfo,
+        *,
+        has_time_offsets: bool = False,
     ) -> None:
         super().__init__()
         count = len(scene.camera_ids)
@@ -49,8 +57,11 @@ class CameraCorrections(nn.Module):
         """Rows on their device, as uploading one takes longer than all that is done with it."""
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
+        self.times = Parameter(torch.zeros(count)) if has_time_offsets else None
+        """Offsets of the clocks, in frames, up to a constant; see `time_offsets`."""
+        self.last_frame = max(scene.num_frames - 1, 1)
         self.graphed_colors = GraphedCallable(self._recorded, self)
-        self.is_on = has_color_correction or self.has_pose_correction
+        self.is_on = has_color_correction or self.changes_views
         """Whether anything is corrected."""
         ids = torch.tensor(scene.camera_ids, dtype=torch.long)
         extent = torch.tensor(scene.extent, dtype=torch.float32)
@@ -84,6 +95,21 @@ class CameraCorrections(nn.Module):
         """Whether poses are corrected."""
         return self.poses.config.mode != "off"
 
+    @property
+    def has_time_offsets(self) -> bool:
+        """Whether clocks are corrected."""
+        return self.times is not None
+
+    @property
+    def changes_views(self) -> bool:
+        """Whether poses or clocks are corrected."""
+        return self.has_pose_correction or self.has_time_offsets
+
+    def time_offsets(self) -> Float[Tensor, "M"]:
+        """Frames by which the scene is ahead of what each camera's own clock says; of mean 0."""
+        times = cast(Tensor, self.times)
+        return times - times.mean()
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """Groups of what is on."""
         groups: dict[str, list[Parameter]] = {}
@@ -91,6 +117,8 @@ class CameraCorrections(nn.Module):
             groups[POSE_GROUP] = list(self.poses.parameters())
         if self.color is not None:
             groups[COLOR_GROUP] = [self.color]
+        if self.times is not None:
+            groups[TIME_GROUP] = [self.times]
         return groups
 
     def knows(self, view: View) -> bool:
@@ -120,6 +148,22 @@ class CameraCorrections(nn.Module):
             return view
         change = self.poses(self.rows(view)).to(view.viewmats)
         return apply_pose_delta(view, change[:, :, :3], self.extent * change[:, :, 3])
+
+    def correct_times(self, view: View) -> View:
+        """The view at the time that its cameras are believed to show, within the clip.
+
+        One time belongs to one camera here, so the view must have one.
+        """
+        if self.times is None:
+            return view
+        assert len(view) == 1, f"cameras have clocks of their own, got {len(view)}"
+        change = self.time_offsets().index_select(0, self.rows(view)) / self.last_frame
+        times = (view.times + change.to(view.times)).clamp(0.0, 1.0)
+        return replace(view, times=times)
+
+    def corrected(self, view: View) -> View:
+        """The view from where, and at the time when, its cameras are believed to be."""
+        return self.correct_times(self.correct_poses(view))
 
     def correct_colors(
         self, image: Float[Tensor, "C H W 3"], view: View
@@ -166,30 +210,52 @@ class CameraCorrections(nn.Module):
         if self.color is not None:
             change = cast(Tensor, self.color - self.color.mean(0))
             figures["color_correction_max"] = change.detach().abs().amax()
+        if self.times is not None:
+            figures["time_offset_max_frames"] = self.time_offsets().detach().abs().amax()
         return figures
 
+    def record(self) -> dict[str, Any]:
+        """What a training says of the clocks that it has learned: frames by camera."""
+        if self.times is None:
+            return {}
+        offsets = self.time_offsets().detach().tolist()
+        frames = {str(c): round(x, 4) for c, x in zip(self._row_of, offsets, strict=True)}
+        return {"time_offsets_in_frames": frames}
 
-LEARNED = ("color", "poses.pose_adjustment")
+
+LEARNED = ("color", "times", "poses.pose_adjustment")
 """Names of what is learned, one row for each camera."""
-UNCORRECTED = (CameraOptimizerConfig(), False)
-"""What is learned of cameras by default: neither poses nor colours."""
+
+
+class Learned(NamedTuple):
+    """What an expert learns of its training cameras; nothing by default."""
+
+    poses: CameraOptimizerConfig = CameraOptimizerConfig()
+    has_colors: bool = False
+    has_time_offsets: bool = False
+
+
+UNCORRECTED = Learned()
 
 
 class ExpertCorrections(nn.Module):
-    """Poses and colours of training cameras as the frozen experts of a mixture have learned them.
+    """Poses, clocks and colours of training cameras as the frozen experts of a mixture know them.
 
     A router that compared uncorrected images with training images would learn whose colours happen
     to be near a camera's, or who happens to be shifted least, which says nothing about other
     cameras. A camera that an expert was not trained on is to it as the data set says.
     """
 
-    def __init__(
-        self, learned: Sequence[tuple[CameraOptimizerConfig, bool]], scene: SceneInfo
-    ) -> None:
+    def __init__(self, learned: Sequence[Learned], scene: SceneInfo) -> None:
         super().__init__()
         self.camera_ids = scene.camera_ids
         """Cameras that the router is trained on."""
-        self.experts = nn.ModuleList(CameraCorrections(*each, scene) for each in learned)
+        self.experts = nn.ModuleList(
+            CameraCorrections(
+                each.poses, each.has_colors, scene, has_time_offsets=each.has_time_offsets
+            )
+            for each in learned
+        )
         self.requires_grad_(False)
         self.is_on = any(corrections.is_on for corrections in self.experts)
         """Whether anything is corrected."""
@@ -219,7 +285,7 @@ class ExpertCorrections(nn.Module):
             for name, value in corrections.named_parameters():
                 if name in state:
                     change = state[name].to(value)
-                    if name == "color":  # Each run's own mean is the identity.
+                    if name in ("color", "times"):  # Each run's own mean changes nothing.
                         change = change - change.mean(0)
                     value[rows] += change / len(states)
         missing = sorted(set(self.camera_ids) - set(corrections.camera_ids.tolist()))
@@ -240,7 +306,8 @@ class ExpertCorrections(nn.Module):
                 "Expected experts whose cameras were corrected for the "
                 f"{len(self.camera_ids)} training cameras of this data set, but {source} knows "
                 f"{sorted(counts)}; train it on the same cameras, or without "
-                "--pipeline.model.color-correction and --pipeline.model.camera-optimizer.mode."
+                "--pipeline.model.color-correction, --pipeline.model.time-offsets and "
+                "--pipeline.model.camera-optimizer.mode."
             )
         return torch.tensor(self.camera_ids, dtype=torch.long)
 
@@ -254,12 +321,12 @@ class ExpertCorrections(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def views(self, view: View) -> list[View] | None:
-        """A training view from where each expert believes its camera to be; None if all believe
-        the data set."""
+        """A training view from where, and at the time when, each expert believes its camera to be;
+        None if all believe the data set."""
         corrections = cast(list[CameraCorrections], list(self.experts))
-        if not any(each.has_pose_correction for each in corrections):
+        if not any(each.changes_views for each in corrections):
             return None
-        return [each.correct_poses(view) if each.knows(view) else view for each in corrections]
+        return [each.corrected(view) if each.knows(view) else view for each in corrections]
 
     def recorded(self, images: Float[Tensor, "E H W 3"], view: View) -> Float[Tensor, "E H W 3"]:
         """The experts' images of a training view as its camera would record each."""

@@ -59,6 +59,9 @@ class ExpertModelConfig(GaussianModelConfig):
     color_correction: bool = False
     """Learn how the colours of each training camera differ from the mean of all; held-out views
     show the mean."""
+    time_offsets: bool = False
+    """Learn by how many frames the clock of each training camera differs from the mean of all;
+    held-out views show the time that they say."""
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     """A trained mixture that teaches the expert beside the training images."""
     honest: HonestConfig = field(default=HonestConfig())
@@ -69,8 +72,8 @@ class ExpertModelConfig(GaussianModelConfig):
         super().check(config)
         self.honest.check()
         resume_expert(config)
-        corrects_poses = self.camera_optimizer.mode != "off"
-        prepare_distillation(self.distillation, self.expert, corrects_poses=corrects_poses)
+        changes_views = self.time_offsets or self.camera_optimizer.mode != "off"
+        prepare_distillation(self.distillation, self.expert, changes_views=changes_views)
 
 
 class ExpertModel(GaussianModel):
@@ -89,7 +92,10 @@ class ExpertModel(GaussianModel):
             expert=self.expert, budget=self.config.budget, seed=seed
         )
         self.corrections = CameraCorrections(
-            self.config.camera_optimizer, self.config.color_correction, scene
+            self.config.camera_optimizer,
+            self.config.color_correction,
+            scene,
+            has_time_offsets=self.config.time_offsets,
         )
         self.step = 0
         self._parts: list[TrainingRender] = []
@@ -104,9 +110,10 @@ class ExpertModel(GaussianModel):
             self.recipe.supervision = Distillation(options, teacher, self.config.budget)
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """Where the points came from, what the supervision tells, and which images were left out
-        until which step."""
+        """Where the points came from, what the supervision tells, the learned clocks, and which
+        images were left out until which step."""
         record = super().training_record(earlier) | self.recipe.supervision.report()
+        record |= self.corrections.record()
         if self._left_out is None or self.finish_starts is None:
             return record
         cameras = tuple(self._left_out.unique().tolist())
@@ -155,13 +162,17 @@ class ExpertModel(GaussianModel):
     def training_outputs(self, view: View) -> dict[str, Any]:
         """The training images, rendered time by time."""
         background = self.recipe.background(self.step).to(self.device)
-        # Group the cameras by time, and move them to where they are believed to stand.
-        all_rows, view = rows_by_frame(view), view.to(self.device)
+        # Group the cameras by time, and move them to where and when they are believed to be.
+        has_clocks = self.corrections.has_time_offsets
+        all_rows = single_rows(view) if has_clocks else rows_by_frame(view)
+        view = view.to(self.device)
         views = [view] if len(all_rows) == 1 else [view.take(rows) for rows in all_rows]
         if self.corrections.is_on:
-            views = [self.corrections.correct_poses(one) for one in views]
+            views = [self.corrections.corrected(one) for one in views]
         # Project all times at once, then rasterise each.
-        projected = self.expert.project(views, [one.training_camera for one in views])
+        # A family's own clocks of cameras would tell the same once more.
+        cameras = [None if has_clocks else one.training_camera for one in views]
+        projected = self.expert.project(views, cameras)
         renders = [
             rasterize([self.recipe.to_rasterize(one)], own).only()
             for one, own in zip(projected, views, strict=True)
@@ -232,6 +243,11 @@ class ExpertModel(GaussianModel):
             f"{self.expert.num_gaussians:,} Gaussians (cap {cap:,}); lower "
             "--pipeline.model.recipe.densification.max-gaussians or use smaller images"
         )
+
+
+def single_rows(view: View) -> Sequence[Int[Tensor, "_"]]:
+    """Each row of a batch for itself, where each camera has a time of its own."""
+    return list(torch.arange(len(view)).split(1))
 
 
 def rows_by_frame(view: View) -> Sequence[Int[Tensor, "_"]]:

@@ -76,6 +76,7 @@ class ExpertSource:
             camera_optimizer=poses[corrected[0] if corrected else "off"],
             expert=joined_config([m.expert for m in models], windows),
             color_correction=any(m.color_correction for m in models),
+            time_offsets=any(m.time_offsets for m in models),
         )
 
 

@@ -127,7 +127,9 @@ class JointModelConfig(MixtureModelConfig):
 
 def check_trains_jointly(name: str, model: ExpertModelConfig) -> None:
     """Raise ValueError if an expert asks for what only a training of its own gives."""
-    has_corrections = model.camera_optimizer.mode != "off" or model.color_correction
+    has_corrections = (
+        model.camera_optimizer.mode != "off" or model.color_correction or model.time_offsets
+    )
     wishes = {
         "corrections of cameras": has_corrections,
         "a teacher": model.distillation.teacher is not None,

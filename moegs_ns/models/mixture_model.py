@@ -36,7 +36,7 @@ from moegs_ns.models.base import (
     is_mixture,
     scene_of,
 )
-from moegs_ns.models.camera_corrections import ExpertCorrections
+from moegs_ns.models.camera_corrections import ExpertCorrections, Learned
 from moegs_ns.models.expert_loading import finish_experts, load_experts, load_mixture
 from moegs_ns.models.expert_model import ExpertModelConfig
 from moegs_ns.models.expert_sources import (
@@ -216,7 +216,8 @@ class MixtureModel(GaussianModel):
         scene = scene_of(self.kwargs)
         experts = [config.expert.setup(scene=scene) for config in self.config.expert_models]
         self.mixture = self._mixture(experts, scene)
-        learned = [(m.camera_optimizer, m.color_correction) for m in self.config.expert_models]
+        models = self.config.expert_models
+        learned = [Learned(m.camera_optimizer, m.color_correction, m.time_offsets) for m in models]
         self.corrections = ExpertCorrections(learned, scene)
         seed = run_seed()
         self.recipe = self.config.recipe.setup(seed=seed)
@@ -307,8 +308,9 @@ class MixtureModel(GaussianModel):
             return []
         other = one_frame_apart(view, num_frames)
         # Not graphed: a replay would overwrite what the backward pass of the first render reads.
-        gaussians = self.mixture.gaussians(other.time, camera=view.training_camera)
         own_views = self.corrections.views(other)
+        camera = view.training_camera
+        gaussians = self.mixture.gaussians(other.time, camera=camera, own_views=own_views)
         return [self.mixture.render(other, own_views=own_views, gaussians=gaussians).gates]
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ from moegs_ns.training.losses import TrainingRender
 
 
 def prepare_distillation(
-    config: DistillationConfig, student: ExpertConfig, *, corrects_poses: bool
+    config: DistillationConfig, student: ExpertConfig, *, changes_views: bool
 ) -> None:
     """Check the options of a distillation, complete its path and name the gate; before training.
 
@@ -43,11 +43,11 @@ def prepare_distillation(
         return
     config.check()
     # Colours may be corrected: images of truth, teacher and student are as the camera records them.
-    if corrects_poses:
+    if changes_views:
         raise ValueError(
-            "A teacher renders cameras where its experts have learned them to be, but this "
-            "training corrects poses anew; switch --pipeline.model.camera-optimizer.mode off, or "
-            "train without --teacher."
+            "A teacher renders cameras where and when its experts have learned them to be, but "
+            "this training corrects that anew; switch --pipeline.model.camera-optimizer.mode and "
+            "--pipeline.model.time-offsets off, or train without --teacher."
         )
     run = open_teacher(config.teacher)
     config.teacher = run.config_path.resolve()

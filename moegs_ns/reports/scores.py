@@ -314,6 +314,9 @@ def _options(run: Run) -> str:
         options += [f"experts {', '.join(model.expert_names)}", *model.prune.summary()]
         if getattr(model.router, "stacked", False):
             options.append("gates corrected by copies")
-    elif getattr(model, "color_correction", False):
-        options.append("color correction")
+    else:
+        if getattr(model, "color_correction", False):
+            options.append("color correction")
+        if getattr(model, "time_offsets", False):
+            options.append("time offsets")
     return ", ".join(options + _distillation(model).summary())

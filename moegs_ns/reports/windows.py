@@ -35,7 +35,7 @@ class JoinedModel(ExpertModel):
         """Build the expert without Gaussians; see `load_windows`."""
         scene = scene_of(self.kwargs)
         self.expert = self.config.expert.setup(scene=scene)
-        self.corrections = CameraCorrections(*UNCORRECTED, scene)
+        self.corrections = CameraCorrections(UNCORRECTED.poses, UNCORRECTED.has_colors, scene)
         self.step = 0
 
 

@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import tyro
-from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
-from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
-from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.atomic_files import atomic_write
@@ -20,26 +17,9 @@ from moegs_ns.data.points.initial import PREPARED_POINTS, find_points
 from moegs_ns.data.points.prepared import PreparedPointsOptions, prepare_points
 from moegs_ns.data.points.triangulation import require_pycolmap
 from moegs_ns.launch.cli_args import output_option
+from moegs_ns.scripts.prepare_check import PrepareCheck
+from moegs_ns.scripts.prepare_parsers import Parser
 from moegs_ns.scripts.prepare_rig import PrepareCalibrate, PrepareRig
-
-if TYPE_CHECKING:
-    Parser = DataParserConfig
-else:
-    _CONFIGS, _DESCRIPTIONS = discover_dataparsers()
-    _PARSERS = {name: c for name, c in _CONFIGS.items() if hasattr(c, "points_file")}
-    # Listed so that it is refused with a reason, not as an unknown argument.
-    _PARSERS["dnerf-data"] = DNeRFDataParserConfig()
-    _DESCRIPTIONS["dnerf-data"] = "Refused: one image of every time."
-    Parser = tyro.conf.OmitSubcommandPrefixes[
-        tyro.conf.SuppressFixed[
-            tyro.conf.FlagConversionOff[
-                tyro.extras.subcommand_type_from_defaults(
-                    _PARSERS, _DESCRIPTIONS, prefix_names=False
-                )
-            ]
-        ]
-    ]
-"""The parsers that read a file of points, as subcommands with their options."""
 
 
 @dataclass(kw_only=True)
@@ -123,13 +103,14 @@ class PreparePoses:
 
 @dataclass
 class Prepare:
-    """Give a scene cameras, poses or initial points before training."""
+    """Give a scene cameras, poses or initial points before training, and check its footage."""
 
     what: Annotated[
         Annotated[PreparePoints, tyro.conf.subcommand("points", prefix_name=False)]
         | Annotated[PreparePoses, tyro.conf.subcommand("poses", prefix_name=False)]
         | Annotated[PrepareRig, tyro.conf.subcommand("rig", prefix_name=False)]
-        | Annotated[PrepareCalibrate, tyro.conf.subcommand("calibrate", prefix_name=False)],
+        | Annotated[PrepareCalibrate, tyro.conf.subcommand("calibrate", prefix_name=False)]
+        | Annotated[PrepareCheck, tyro.conf.subcommand("check", prefix_name=False)],
         tyro.conf.arg(name=""),
     ]
     """What to prepare."""

@@ -25,6 +25,7 @@ radam = partial(Rate, "FusedRAdam", eps=1e-8)
 CAMERAS: dict[str, Any] = {
     "rate.camera_opt": adam(1e-4, final_ratio=0.01, decay_steps=30000),
     "rate.color_correction": adam(1e-3),
+    "rate.camera_clock": adam(3e-3),
 }
 """Of corrections of cameras, which no paper has."""
 ANY_EXPERT: Numbers = {

@@ -16,7 +16,12 @@ from moegs_ns.cuda_graphs.graphed import WARMUP_CALLS
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.mixture.mixture import ExpertsAlone, MixtureRender
-from moegs_ns.models.camera_corrections import UNCORRECTED, CameraCorrections, ExpertCorrections
+from moegs_ns.models.camera_corrections import (
+    UNCORRECTED,
+    CameraCorrections,
+    ExpertCorrections,
+    Learned,
+)
 from moegs_ns.models.teacher import Teacher
 from moegs_ns.runs.checkpoint import model_state, open_run
 from moegs_ns.scene import SceneInfo
@@ -204,7 +209,7 @@ class TestColorsOfExperts:
         return MixtureRender((gates * images).sum(0), gates, rest, rest, lambda: alone)
 
     def test_the_blend_is_that_of_images_as_the_camera_records_them(self):
-        colors: Any = ExpertCorrections([(OFF, True)] * 2, scene())
+        colors: Any = ExpertCorrections([Learned(OFF, True)] * 2, scene())
         for corrections in colors.experts:
             corrections.color.normal_()
         render, view = self.render(), make_view(3).select(torch.tensor([1]))
@@ -216,7 +221,7 @@ class TestColorsOfExperts:
         assert not torch.allclose(expected, render.rgb)
 
     def test_an_expert_without_them_is_blended_as_it_is(self):
-        colors: Any = ExpertCorrections([UNCORRECTED, (OFF, True)], scene())
+        colors: Any = ExpertCorrections([UNCORRECTED, Learned(OFF, True)], scene())
         colors.experts[1].color.normal_()
         render, view = self.render(), make_view(1)
         seen = colors.experts[1].correct_colors(render.images[1][None], view)[0]
@@ -226,14 +231,14 @@ class TestColorsOfExperts:
         assert plain.recolored(render, view) is render.rgb and not plain.state_dict()
 
     def test_of_several_windows_the_mean_counts(self):
-        colors: Any = ExpertCorrections([(OFF, True)], scene())
+        colors: Any = ExpertCorrections([Learned(OFF, True)], scene())
         first, second = torch.randn(2, 3, 3, 4)
         colors.load(0, [{"corrections.color": first}, {"corrections.color": second}, {}], "A+B+C")
         expected = (first - first.mean(0) + second - second.mean(0)) / 3
         torch.testing.assert_close(colors.experts[0].color, expected)
 
     def test_poses_are_the_mean_of_several_windows_too(self):
-        learned: Any = ExpertCorrections([(ON, False), UNCORRECTED], scene())
+        learned: Any = ExpertCorrections([Learned(ON, False), UNCORRECTED], scene())
         first, second = 0.01 * torch.randn(2, 3, 6)
         key = "corrections.poses.pose_adjustment"
         learned.load(0, [{key: first}, {key: second}], "A+B")
@@ -246,12 +251,12 @@ class TestColorsOfExperts:
         assert ExpertCorrections([UNCORRECTED] * 2, scene()).views(view) is None
 
     def test_poses_of_other_cameras_are_refused(self):
-        learned: Any = ExpertCorrections([(ON, False)], scene())
+        learned: Any = ExpertCorrections([Learned(ON, False)], scene())
         with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
             learned.load(0, [{"corrections.poses.pose_adjustment": torch.zeros(4, 6)}], "A")
 
     def test_colours_of_other_cameras_are_refused(self):
-        colors: Any = ExpertCorrections([(OFF, True)], scene())
+        colors: Any = ExpertCorrections([Learned(OFF, True)], scene())
         with pytest.raises(ValueError, match=r"3 training cameras of this data set, but A knows"):
             colors.load(0, [{"corrections.color": torch.zeros(4, 3, 4)}], "A")
 
@@ -327,8 +332,8 @@ def test_a_router_sees_each_expert_from_where_it_has_learned_the_camera_to_be(
 
 
 def test_mixtures_of_before_open_without_poses():
-    learned: Any = ExpertCorrections([(ON, True)], scene())
-    before = ExpertCorrections([(ON, True)], scene())
+    learned: Any = ExpertCorrections([Learned(ON, True)], scene())
+    before = ExpertCorrections([Learned(ON, True)], scene())
     learned.experts[0].poses.pose_adjustment.data.normal_()
     stored = {name: value for name, value in before.state_dict().items() if "poses" not in name}
     learned.load_state_dict(stored)

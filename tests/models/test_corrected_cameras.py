@@ -9,7 +9,7 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from toys import make_view
 
 from moegs_ns.mixture.mixture import ExpertsAlone, MixtureRender
-from moegs_ns.models.camera_corrections import CameraCorrections, ExpertCorrections
+from moegs_ns.models.camera_corrections import CameraCorrections, ExpertCorrections, Learned
 from moegs_ns.scene import SceneInfo
 from moegs_ns.splatting import ExpertRenderOutputs
 
@@ -28,7 +28,7 @@ def stored(color: torch.Tensor, camera_ids: torch.Tensor) -> dict[str, torch.Ten
 
 def test_each_row_is_put_at_its_camera():
     """A router's cameras, of which the expert has not seen one, and sees one no more."""
-    learned: Any = ExpertCorrections([(ON, True)], scene(camera_ids=(0, 1, 2)))
+    learned: Any = ExpertCorrections([Learned(ON, True)], scene(camera_ids=(0, 1, 2)))
     color, pose = torch.randn(3, 3, 4), torch.randn(3, 6)
     ids = torch.tensor([0, 2, 7])
     learned.load(0, [{**stored(color, ids), POSES: pose}], "A")
@@ -56,7 +56,7 @@ def test_each_row_is_put_at_its_camera():
 
 
 def test_windows_of_different_cameras_have_a_mean_where_they_meet():
-    colors: Any = ExpertCorrections([(OFF, True)], scene(camera_ids=(0, 1, 2)))
+    colors: Any = ExpertCorrections([Learned(OFF, True)], scene(camera_ids=(0, 1, 2)))
     first, second = torch.randn(2, 2, 3, 4)
     states = [stored(first, torch.tensor([0, 1])), stored(second, torch.tensor([1, 2]))]
     colors.load(0, states, "A+B")
@@ -66,9 +66,9 @@ def test_windows_of_different_cameras_have_a_mean_where_they_meet():
 
 
 def test_the_unit_of_translations_is_that_of_the_expert():
-    learned: Any = ExpertCorrections([(ON, False)], scene(extent=2.0))
+    learned: Any = ExpertCorrections([Learned(ON, False)], scene(extent=2.0))
     learned.load(0, [{POSES: torch.ones(3, 6), EXTENT: torch.tensor(5.0)}], "A")
-    again: Any = ExpertCorrections([(ON, False)], scene(extent=3.0, camera_ids=(1, 2)))
+    again: Any = ExpertCorrections([Learned(ON, False)], scene(extent=3.0, camera_ids=(1, 2)))
     again.load_state_dict(learned.state_dict())
     assert float(learned.experts[0].extent) == float(again.experts[0].extent) == 5.0
     assert again.experts[0].camera_ids.tolist() == [0, 1, 2]

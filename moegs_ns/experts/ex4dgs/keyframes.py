@@ -32,8 +32,8 @@ def key_position(time: Float[Tensor, ""], num_keys: int) -> KeyPosition:
     Cubic interpolation needs one key before and two after a time; outside of what the keys
     allow, the nearest such time is taken. Nothing synchronises with the host.
     """
-    time = time.detach().clamp(1.0, num_keys - 2.0)
-    index = time.floor().clamp(max=num_keys - 3.0)
+    time = time.clamp(1.0, num_keys - 2.0)
+    index = time.detach().floor().clamp(max=num_keys - 3.0)
     return KeyPosition(index.long(), time - index)
 
 

@@ -150,7 +150,7 @@ class STGExpert(Expert):
         opacity = raw["opacities"].sigmoid() * torch.exp(
             -((dt / raw["time_log_scales"].exp()) ** 2)
         )
-        dt = dt.detach()[:, None]
+        dt = (time * self.duration - raw["time_centers"].detach())[:, None]
         linear, quadratic, cubic = raw["motion"].split(3, dim=1)
         return Gaussians(
             means=raw["means"] + dt * (linear + dt * (quadratic + dt * cubic)),
