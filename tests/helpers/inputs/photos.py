@@ -45,7 +45,6 @@ def grey(path: Path, value: int = 0, size: tuple[int, int] = (24, 16)) -> None:
 
 
 FAULTS = {
-    "a missing": "share 3 of 4",
     "an empty": "0002.png",
     "a truncated": "0002.png",
     "text as": "0002.png",
