@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: torch's and Numba's would take each other's cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow mutation lint format install
+.PHONY: demo test test-slow mutation inputs lint format install
 
 install: $(STAMP)
 
@@ -42,6 +42,10 @@ mutation: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e ".[mutation]"
 	MOEGS_CHECK_SHAPES=0 OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
 	$(BIN)/mutmut results
+
+# Writes docs/inputs.md: what every bad or odd input ends in.
+inputs: $(STAMP)
+	cd tests/helpers && MOEGS_CHECK_SHAPES=0 ../../$(BIN)/python -W ignore -m inputs.table
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -13,7 +12,14 @@ import tyro
 
 from benchmarks.tables import Table
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.launch.jobs import LOG, TrainingJob, run_module, train, visible_devices
+from moegs_ns.launch.jobs import (
+    LOG,
+    TrainingJob,
+    interruptible_pool,
+    run_module,
+    train,
+    visible_devices,
+)
 
 UNWATCHED = ("--vis", "tensorboard", "--steps-per-eval-image", "0")
 """Options of trainings that nobody watches."""
@@ -105,8 +111,9 @@ def train_and_report(job: TrainingJob, index: int) -> Row | None:
 
 
 def train_and_report_all(jobs: Sequence[TrainingJob], at_once: int) -> Iterator[Row | None]:
-    """Rows in the order of the jobs, `at_once` of which are under way at a time on all GPUs."""
-    with ThreadPoolExecutor(at_once) as pool:
+    """Rows in the order of the jobs, `at_once` of which are under way at a time on all GPUs; what
+    interrupts this ends those, and starts no other."""
+    with interruptible_pool(at_once) as pool:
         yield from pool.map(train_and_report, jobs, count())
 
 

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -69,18 +70,40 @@ def print_sentence(error: BaseException) -> None:
 def print_own_sentences(
     kind: type[BaseException], error: BaseException, where: TracebackType | None
 ) -> None:
-    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, and that
-    the disk is full; whatever else others raise with theirs."""
-    is_sentence = isinstance(error, USER_ERRORS) and _is_raised_by_us(error)
-    if isinstance(error, OSError) and error.errno in FULL and not is_sentence:
-        is_sentence, reason = True, error.strerror
+    """For `sys.excepthook` of nerfstudio's commands: our sentences without a traceback, that the
+    disk is full, and that a path of the command line cannot be used; whatever else others raise
+    with theirs."""
+    is_ours = is_sentence(error)
+    if isinstance(error, OSError) and error.errno in FULL and not is_ours:
+        is_ours, reason = True, error.strerror
         error = OSError(
             f"The disk is full ({reason}); make room, then give the same command again."
         )
-    if is_sentence and os.environ.get(TRACEBACK) != "1":
+    elif isinstance(error, OSError) and not is_ours and (named := named_on_command_line(error)):
+        is_ours, reason = True, error.strerror
+        error = OSError(f"{named} cannot be read or written ({reason}); name another.")
+    if is_ours and os.environ.get(TRACEBACK) != "1":
         print_sentence(error)
     else:
         sys.__excepthook__(kind, error, where)
+
+
+def named_on_command_line(error: OSError) -> Path | None:
+    """The path on this process's command line that an error of the operating system is about, as
+    itself or as a folder on the way to it."""
+    if not isinstance(error.filename, str | bytes):
+        return None
+    wrong = Path(os.fsdecode(error.filename))
+    for word in sys.argv[1:]:
+        named = Path(word.partition("=")[2] or word)
+        if wrong == named or wrong in named.parents:
+            return named
+    return None
+
+
+def is_sentence(error: BaseException) -> bool:
+    """Whether an error is one of this package that tells a user what to repair."""
+    return isinstance(error, USER_ERRORS) and _is_raised_by_us(error)
 
 
 def _is_raised_by_us(error: BaseException) -> bool:

@@ -35,7 +35,7 @@ def check_scene(outputs: DataparserOutputs, data: Path, *, is_training: bool) ->
         names = [str(source.path) for source in outputs.metadata["frame_sources"]]
     if not names:
         return
-    _check_inside(names, data)
+    _check_inside([*names, *map(str, outputs.mask_filenames or ())], data)
     cameras, count = outputs.cameras, len(names)
     poses = cameras.camera_to_worlds.double().numpy()
     focals = np.stack([cameras.fx.numpy(), cameras.fy.numpy()]).reshape(2, count)
@@ -45,6 +45,8 @@ def check_scene(outputs: DataparserOutputs, data: Path, *, is_training: bool) ->
     _require(np.isfinite(numbers).all(0), names, "finite numbers", "NaN or infinity")
     check_rotations(poses[:, :, :3], names)
     _require((focals > 0.0).all(0), names, "a focal length above 0", "another one")
+    sizes = np.stack([cameras.width.numpy(), cameras.height.numpy()]).reshape(2, count)
+    _require((sizes > 0).all(0), names, "a width and height above 0", "others")
     if is_training:
         _check_places(poses[:, :, 3], outputs)
         _check_resolution(poses[:, :, 3], outputs)

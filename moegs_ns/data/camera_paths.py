@@ -11,6 +11,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.points.initial import nearest_to_axes
 
+MOST_PIXELS = 16_384
+"""Width and height of a video at most."""
+SHORTEST, LONGEST = 1e-3, 24 * 3600.0
+"""Seconds of a video."""
 PosesAndTimes = tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]
 """Camera to world (OpenGL) and time in [0, 1] of each frame of a video."""
 
@@ -97,10 +101,16 @@ def check_camera_path(content: dict[str, Any], path: Path) -> None:
     """Look at a path before anything is loaded; print a note where time stands still by mistake.
 
     Raises:
-        ValueError: it asks for cameras that are no pinholes, or some frames have no time.
+        ValueError: it asks for cameras that are no pinholes, some frames have no time, or a number
+            is missing or none that a camera can have.
     """
     kind, frames = str(content.get("camera_type", "perspective")), content["camera_path"]
-    if kind.lower() in ("fisheye", "equirectangular", "omnidirectional", "vr180"):
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        raise ValueError(
+            f"Expected a list of frames under 'camera_path' in {path}; write the path again."
+        )
+    # nerfstudio would take any other name for this one.
+    if kind.lower() != "perspective":
         raise ValueError(
             f"Expected a path of pinhole cameras, but {path} asks for the camera type {kind}, "
             "which Gaussians are not rendered for here; choose the type Perspective."
@@ -112,6 +122,7 @@ def check_camera_path(content: dict[str, Any], path: Path) -> None:
             f"{len(frames)} have none, the first one number {missing[0]}; add them, from 0 to 1 "
             "over the clip."
         )
+    _check_numbers(content, path)
     keys = content.get("keyframes") or []
     is_still = not missing and len({frame["render_time"] for frame in frames}) == 1
     if is_still and len(keys) > 1 and not any(key.get("override_time_enabled") for key in keys):
@@ -120,6 +131,43 @@ def check_camera_path(content: dict[str, Any], path: Path) -> None:
             "default of the Render tab; for time to run, switch on Override Time at its key "
             "frames.",
             soft_wrap=True,
+        )
+
+
+def _check_numbers(content: dict[str, Any], path: Path) -> None:
+    """Raise ValueError unless size, length, poses, fields of view and times can be drawn."""
+    numbers = [
+        (name, content.get(name), 1.0, MOST_PIXELS) for name in ("render_width", "render_height")
+    ]
+    numbers.append(("seconds", content.get("seconds"), SHORTEST, LONGEST))
+    for index, frame in enumerate(content["camera_path"]):
+        where = f" of frame {index}"
+        numbers.append((f"fov{where}", frame.get("fov"), 0.01, 179.0))
+        if frame.get("render_time") is not None:
+            # Times outside of the clip are moved to its ends when they are drawn.
+            numbers.append((f"render_time{where}", frame["render_time"], -math.inf, math.inf))
+        _check_pose(frame.get("camera_to_world"), index, path)
+    for name, value, least, most in numbers:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not least <= value <= most:
+            expected = f"a number from {least:g} to {most:g}" if least > -math.inf else "a number"
+            raise ValueError(
+                f"Expected {expected} as {name} in the camera path {path}, got {value!r}; correct "
+                "it, or write the path again."
+            )
+
+
+def _check_pose(value: Any, index: int, path: Path) -> None:
+    try:
+        pose = np.array(value, dtype=np.float64).reshape(4, 4)[:3, :3]
+        is_rotation = np.allclose(pose.T @ pose, np.eye(3), atol=1e-2)
+        is_finite = np.isfinite(np.array(value, dtype=np.float64)).all()
+    except (TypeError, ValueError):
+        is_rotation = is_finite = False
+    if not (is_rotation and is_finite):
+        raise ValueError(
+            f"Expected 16 numbers of a rotation and a position as camera_to_world of frame {index} "
+            f"in the camera path {path}, got others; write the path again."
         )
 
 

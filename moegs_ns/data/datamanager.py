@@ -32,6 +32,7 @@ from moegs_ns.data.frames.dataset import (
     with_image_ids,
 )
 from moegs_ns.data.overlap import drop_trained, nothing_held_out
+from moegs_ns.data.parser_errors import telling_of_the_scene
 from moegs_ns.data.points.initial import Frustums, leak_warning, random_points
 from moegs_ns.data.scene_files import check_files
 from moegs_ns.scene import FrameTable
@@ -107,8 +108,10 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
         self._views: View | None = None
         self._num_evaluation = 0
         self._clock = Clock()
-        check_files(Path(config.data or config.dataparser.data))
-        super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+        data = Path(config.data or config.dataparser.data)
+        check_files(data)
+        with telling_of_the_scene(config.dataparser, data):
+            super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
         self.train_cameras = self.train_dataset.cameras
         self._eval_order = random.Random(self.seed)
 
@@ -179,9 +182,12 @@ class MoegsDataManager(FullImageDatamanager[FrameDataset]):
 
     def check_held_out(self) -> None:
         """Raise a ValueError if there are no held-out images to score."""
-        if len(self.eval_dataset) == 0:
-            reason = nothing_held_out(self._num_evaluation)
+        if reason := self.why_nothing_is_held_out():
             raise ValueError(f"Expected held-out images, but {reason}")
+
+    def why_nothing_is_held_out(self) -> str:
+        """A sentence, and what to do; "" if there are images to score."""
+        return "" if len(self.eval_dataset) else nothing_held_out(self._num_evaluation)
 
     def _check_cameras(self, outputs: DataparserOutputs, *, is_training: bool) -> None:
         """Refuse distorted images and impossible cameras, except in inference, which reads no

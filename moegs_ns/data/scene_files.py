@@ -5,7 +5,7 @@ at names that are not text.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moegs_ns.data.frames.images import IMAGE_SUFFIXES
@@ -46,6 +46,22 @@ def check_name(path: Path, what: str) -> None:
         ) from error
 
 
+def resolved(path: Path | str, what: str) -> Path:
+    """A path without links; `what` lies there.
+
+    Raises:
+        ValueError: links lead in a circle, or the path is no text.
+    """
+    try:
+        found = Path(path).resolve()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"Expected a path of {what}, but links lead in a circle at {path}; remove them."
+        ) from error
+    check_name(found, what)
+    return found
+
+
 def files_in(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Everything but folders below a folder, and whether it is an ordinary file; links to folders
     are followed, hidden folders are not entered."""
@@ -59,7 +75,15 @@ def files_in(folder: Path) -> Iterator[tuple[Path, bool]]:
         with os.scandir(current) as entries:
             for entry in entries:
                 # The folder itself tells this, so that thousands of files need no look each.
-                if not entry.is_dir():
-                    yield Path(entry.path), entry.is_file()
+                if not _is(entry.is_dir):
+                    yield Path(entry.path), _is(entry.is_file)
                 elif not entry.name.startswith("."):
                     pending.append(Path(entry.path))
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What an entry of a folder is; links in a circle are neither files nor folders."""
+    try:
+        return kind()
+    except OSError:
+        return False

@@ -37,6 +37,19 @@ def go_on_as_named(config: TrainerConfig) -> None:
         config.load_dir, config.load_step, config.load_checkpoint = folder.resolve(), None, None
 
 
+def check_place(experiment_name: str | None, timestamp: str | None) -> None:
+    """Raise ValueError unless the names that options give to the run's folder lie in --output-dir,
+    where everybody looks for runs."""
+    for option, name in (("--experiment-name", experiment_name), ("--timestamp", timestamp)):
+        path = Path(name or ".")
+        is_inside = not path.is_absolute() and ".." not in path.parts and path != Path(".")
+        if name is not None and not (is_inside and (option != "--timestamp" or path.name == name)):
+            raise ValueError(
+                f"{option} expects the name of a folder inside of --output-dir, got '{name}'; "
+                "leave it out for the default."
+            )
+
+
 def check_folder(config: TrainerConfig) -> None:
     """Raise ValueError if a training would take the place of another run.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.datamanager import MoegsDataManager, MoegsDataManagerConfig
-from moegs_ns.data.scene_files import check_name
+from moegs_ns.data.scene_files import resolved
 from moegs_ns.engine.budget import at_budget
 from moegs_ns.engine.run_files import (
     ANOTHER_FOLDER,
@@ -30,7 +30,7 @@ from moegs_ns.engine.run_files import (
     write_checkpoint,
     write_record,
 )
-from moegs_ns.engine.run_folder import check_folder, go_on_as_named, stop_with_advice
+from moegs_ns.engine.run_folder import check_folder, check_place, go_on_as_named, stop_with_advice
 from moegs_ns.engine.scoring import ScoredPipeline
 from moegs_ns.engine.viewer import OutputRanges, RenderThreads, TrainingCameras
 from moegs_ns.launch.locks import claim, give_up
@@ -47,6 +47,7 @@ from moegs_ns.models.resume import (
     resumed_folder,
     resumed_record,
 )
+from moegs_ns.models.trained_mixture import check_number_of_frames
 from moegs_ns.runs.checkpoint import (
     CONFIG_NAME,
     Run,
@@ -133,6 +134,7 @@ class MoegsPipeline(ScoredPipeline):
         """Load the model's state; all names and shapes but the number of Gaussians must match."""
         self.model.update_to_step(step)
         state = model_state(loaded_state)
+        check_number_of_frames(state, scene_of(self.model.kwargs))
         if is_compact(loaded_state):
             state |= self.model.recipe.state_dict(prefix=RECIPE)
         with fitting("The checkpoint"):
@@ -167,18 +169,17 @@ class MoegsTrainerConfig(TrainerConfig):
         """Check the options and make paths absolute; nerfstudio calls this before it prints or
         writes anything."""
         super().set_timestamp()
-        self.output_dir = Path(self.output_dir).resolve()
-        check_name(self.output_dir, "--output-dir")
+        self.output_dir = resolved(self.output_dir, "--output-dir")
+        check_place(self.experiment_name, self.timestamp)
         datamanager = self.pipeline.datamanager
         for owner in (self, datamanager, datamanager.dataparser):
             data = getattr(owner, "data", None)
             if data is not None:
-                owner.data = Path(data).resolve()
-                check_name(owner.data, "the data")
+                owner.data = resolved(data, "the data")
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
             self.machine.device_type = "cpu"
         num_devices = self.machine.num_devices * self.machine.num_machines
-        if num_devices > 1:
+        if num_devices != 1:
             raise ValueError(
                 f"One device trains a run here, but {num_devices} are named "
                 "(--machine.num-devices, --machine.num-machines); train several runs side by side "

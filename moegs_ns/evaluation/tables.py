@@ -22,6 +22,14 @@ Row = dict[str, Any]
 PACKAGES = ("moegs-ns", "nerfstudio", "gsplat", "torch", "numpy", "numba")
 
 
+def check_table(path: Path | None) -> None:
+    """Raise ValueError unless a table, if one is asked for, has the name of a JSON file."""
+    if path is not None and path.suffix.lower() != ".json":
+        raise ValueError(
+            f"--output expects the name of a .json file, beside which a .md is written, got {path}."
+        )
+
+
 def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> None:
     """Write `path` (JSON) and a table of the same name ending in .md, each under a temporary name.
 

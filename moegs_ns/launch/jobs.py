@@ -5,8 +5,9 @@ import os
 import queue
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -262,15 +263,22 @@ def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) ->
         finally:
             slots.put(slot)
 
-    # Not as a context: its end would run the jobs that are left, also after an interruption.
-    pool = ThreadPoolExecutor(slots.qsize())
-    try:
+    with interruptible_pool(slots.qsize()) as pool:
         running = [pool.submit(do, job) for job in jobs]
         wait(running)
+    for each in running:
+        each.result()
+
+
+@contextmanager
+def interruptible_pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for jobs that start processes; what interrupts the block ends the processes, and jobs
+    that wait are never started, as the end of a pool by itself would do."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         end_processes(pool.shutdown)
         raise
     pool.shutdown()
-    for each in running:
-        each.result()

@@ -19,10 +19,16 @@ import torch
 import yaml
 
 from moegs_ns.data.camera_paths import check_camera_path
-from moegs_ns.errors import FULL, print_own_sentences
+from moegs_ns.errors import (
+    FULL,
+    USER_ERRORS,
+    is_sentence,
+    print_own_sentences,
+    print_sentence,
+)
 from moegs_ns.launch.processes import end_with_command
-from moegs_ns.runs.checkpoint import named_config_path
-from moegs_ns.runs.config_yaml import is_trusted, restrict
+from moegs_ns.runs.checkpoint import named_config_path, open_run
+from moegs_ns.runs.config_yaml import LARGEST, is_trusted, restrict
 
 SCRIPTS = "nerfstudio.scripts."
 """What the names of modules with commands begin with, for `python -m`."""
@@ -44,6 +50,8 @@ INSTEAD = {
     "by default an orbit while the clip plays.",
 }
 """What ns-export and ns-render expect where they would end in an assertion, and what to use."""
+LARGEST_CAMERA_PATH = 1_000_000_000
+"""Bytes of a camera path; a frame has some four hundred."""
 WAIT_POLICY = "OMP_WAIT_POLICY"
 """Variable of the environment that says whether OpenMP's threads spin or sleep."""
 
@@ -91,21 +99,65 @@ def prepare_nerfstudio_commands() -> None:
     if not is_trusted():
         restrict(yaml.Loader)
     sys.excepthook = end_in_a_sentence
+    look_at_command_line()
+
+
+def look_at_command_line() -> None:
+    """Before a command of nerfstudio begins: a viewer serves this machine alone, and what would be
+    waited for or read without end in the place of a config ends the command in a sentence."""
     sys.argv = with_local_viewer(sys.argv)
+    path = named_config_path()
+    if path is None or path.is_dir() or not path.exists():
+        return
+    try:
+        check_ordinary(path, "the config.yml of a trained run", LARGEST)
+    except ValueError as error:
+        print_sentence(error)
+        raise SystemExit(1) from error
+
+
+def check_ordinary(path: Path, what: str, largest: int) -> None:
+    """Raise ValueError if a file is a pipe or a device, or has more bytes than what it should hold
+    can have."""
+    if not path.is_file():
+        raise ValueError(
+            f"Expected {what}, but {path} is no ordinary file; name the one that was written."
+        )
+    if path.stat().st_size > largest:
+        raise ValueError(
+            f"Expected {what}, but {path} has {path.stat().st_size:,} bytes, which none has; name "
+            "the one that was written."
+        )
 
 
 def end_in_a_sentence(
     kind: type[BaseException], error: BaseException, where: TracebackType | None
 ) -> None:
-    """For `sys.excepthook`: also leaves no half a file of results."""
+    """For `sys.excepthook`: also leaves no half a file of results, and says what is wrong with the
+    run that the command opens where nerfstudio or PyYAML stumble over that."""
     if isinstance(error, OSError) and error.errno in FULL:
         remove_half_results(sys.argv)
+    elif isinstance(error, Exception) and not is_sentence(error):
+        fault = fault_of_named_run()
+        if fault is not None:
+            kind, error, where = type(fault), fault, fault.__traceback__
     print_own_sentences(kind, error, where)
+
+
+def fault_of_named_run() -> BaseException | None:
+    """Why the run that the command line names as --load-config cannot be opened, if it cannot."""
+    path = named_config_path()
+    try:
+        if path is not None:
+            open_run(path)
+    except USER_ERRORS as fault:
+        return fault
+    return None
 
 
 def remove_half_results(argv: Sequence[str]) -> None:
     """Delete the results that ns-eval, if `argv` is its command line, was writing, unless whole."""
-    if Path(argv[0]).stem.removeprefix("ns-") != "eval":
+    if not is_evaluation(argv):
         return
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output-path", "--output_path", type=Path, default=Path("output.json"))
@@ -115,6 +167,11 @@ def remove_half_results(argv: Sequence[str]) -> None:
             json.loads(path.read_text("utf8"))
         except ValueError:
             path.unlink()
+
+
+def is_evaluation(argv: Sequence[str]) -> bool:
+    """Whether a command line is that of ns-eval."""
+    return Path(argv[0]).stem.removeprefix("ns-") == "eval"
 
 
 def with_local_viewer(argv: Sequence[str]) -> list[str]:
@@ -147,16 +204,28 @@ def check_command(argv: Sequence[str]) -> None:
     kind = argv[1] if len(argv) > 1 else ""
     if kind in INSTEAD:
         raise ValueError(f"{kind} expects {INSTEAD[kind]}")
+    output = _value_of("--output-path", argv)
+    if is_evaluation(argv) and output is not None and output.suffix != ".json":
+        raise ValueError(
+            f"--output-path expects the name of a .json file for the scores, got {output}."
+        )
     path = _value_of("--camera-path-filename", argv)
     if path is not None:
         check_camera_path(_read_camera_path(path), path)
 
 
 def _read_camera_path(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_dir():
+        check_ordinary(path, "a camera path", LARGEST_CAMERA_PATH)
     try:
         content = json.loads(path.read_text("utf8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
+    except OSError as error:
+        raise OSError(
+            f"Expected a camera path at {path}, but it cannot be read ({error.strerror}); name "
+            "another --camera-path-filename."
+        ) from error
     if not isinstance(content, dict) or not content.get("camera_path"):
         raise ValueError(
             "Expected a camera path, the JSON of the viewer's Render tab or of `moegs render`, but "

@@ -11,10 +11,15 @@ from typing import Any
 
 ABOVE_0 = r"(.+_)?budget|temperature|near|fps|seconds|(.+_)?scale_factor|downscale_factor"
 AT_LEAST_1 = (
-    r"(.+_)?every(_rounds)?|max_gaussians|max_num_iterations|steps_per_save|views|rounds|width"
+    r"(.+_)?every(_rounds)?|max_gaussians|max_num_iterations|steps_per_(save|log)|views|rounds|width"
     r"|channels|levels|hidden|embedding_size|.+_resolution|max_views"
 )
 """Periods, and sizes of what would not exist without."""
+AT_MOST_1 = (
+    r"ssim_lambda|(candidate|act|min)_ssim|lam|uniform|ratio|(error_)?quantile"
+    r"|(tile_)?fraction|max_fraction|finish|last_part|initial_weight|prune_opa"
+)
+"""Shares of a whole."""
 MAY_BE_NEGATIVE = r".*log.*|lowest_z|background|(.+_)?cameras"
 """Logarithms, coordinates, and what is checked against the data."""
 HIGHEST_SH_DEGREE = 3
@@ -44,6 +49,8 @@ def check_number(option: str, name: str, value: float, *, may_be_negative: bool 
         expected = f"a degree of spherical harmonics from 0 to {HIGHEST_SH_DEGREE}"
     elif name in ("seed", "seeds") and not 0 <= value <= LARGEST_SEED:
         expected = f"a number from 0 to {LARGEST_SEED}"
+    elif re.fullmatch(AT_MOST_1, name):
+        expected = None if 0 <= value <= 1 else "a share from 0 to 1"
     elif value < 0 and not may_be_negative:
         expected = "at least 0"
     if expected is not None:

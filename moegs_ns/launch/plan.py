@@ -14,6 +14,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
+from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
+from moegs_ns.data.parser_errors import telling_of_the_scene
 from moegs_ns.data.scene_files import check_files
 from moegs_ns.launch.jobs import Progress, TrainingJob, progress_of
 from moegs_ns.launch.option_limits import check_numbers
@@ -112,13 +114,23 @@ def stage_seconds(stage: Sequence[PlannedTraining], slots: int) -> float | None:
     return max(free_at)
 
 
-def decoded_megabytes(parser: DataParserConfig, data: Path) -> float:
-    """Size of all images of a scene when they are decoded, which is done once for all trainings."""
+def decoded_megabytes(
+    parser: DataParserConfig, data: Path, val_cameras: Sequence[int] = ()
+) -> float:
+    """Size of all images of a scene when they are decoded, which is done once for all trainings.
+
+    Raises:
+        ValueError: the scene cannot be read, or has no such validation cameras.
+    """
     check_files(data)
     parser.data = data
     total = 0
     for split in ("train", "test"):
-        cameras = parser.setup().get_dataparser_outputs(split=split).cameras
+        with telling_of_the_scene(parser, data):
+            outputs = parser.setup().get_dataparser_outputs(split=split)
+        if split == "train" and val_cameras:
+            split_cameras(with_image_ids(outputs), tuple(val_cameras))
+        cameras = outputs.cameras
         total += int((cameras.width.long() * cameras.height.long() * 3).sum())
     return total / BYTES_PER_MB
 

@@ -31,9 +31,26 @@ def open_mixture(run: Run, scene: SceneInfo, role: str) -> Any:
 
 def check_scene_of_state(state: dict[str, Tensor], scene: SceneInfo, run: Run, role: str) -> None:
     """Raise ValueError unless a mixture's state is that of this scene and these frames."""
-    # The outermost description, should an expert be made of others.
-    described = min(
-        (name for name in state if name.endswith(".num_frames")), key=lambda name: name.count(".")
-    )
+    described = _outermost_description(state)
+    assert described is not None
     stored = stored_scene(without_prefix(state, described.removesuffix("num_frames")))
     check_same_scene(stored, scene, run, role=role)
+
+
+def check_number_of_frames(state: dict[str, Any], scene: SceneInfo) -> None:
+    """Raise ValueError if the data have other frames than the model of this state was trained on:
+    its times would be those of other instants."""
+    described = _outermost_description(state)
+    count = None if described is None else state[described]
+    if isinstance(count, Tensor) and count.numel() == 1 and int(count) != scene.num_frames:
+        raise ValueError(
+            f"Expected the {int(count)} frames that the run was trained on, but its data have "
+            f"{scene.num_frames}; restore the recordings, or the --data and --frames of its "
+            "training."
+        )
+
+
+def _outermost_description(state: dict[str, Any]) -> str | None:
+    """Name of the number of frames; of the outermost, should an expert be made of others."""
+    names = (name for name in state if name.endswith(".num_frames"))
+    return min(names, key=lambda name: name.count("."), default=None)

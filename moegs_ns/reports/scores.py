@@ -94,7 +94,10 @@ class Score:
 
 def report_runs(rows: Sequence[tuple[Run, ...]], path: Path | None) -> None:
     """Score runs and print the table; write it as well if there is a path. Each row is that of one
-    run, or of runs of consecutive windows as one expert."""
+    run, or of runs of consecutive windows as one expert.
+
+    Runs on data of which nothing is held out have no scores; their other figures are told.
+    """
     scores = []
     for number, runs in enumerate(rows, start=1):
         CONSOLE.print(f"Scoring {folders_of(runs)} ({number} of {len(rows)})")
@@ -110,12 +113,16 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
-    """Render every held-out view of a run and measure it.
+    """Render every held-out view of a run and measure it; without such views only its size and
+    speed.
 
     A pipeline's model may have been changed since it was loaded; without one the run is loaded.
     """
     pipeline = pipeline or load_pipeline(run)
-    metrics = pipeline.get_average_eval_image_metrics(get_std=True)
+    unscored = _why_unscored(pipeline)
+    if unscored:
+        CONSOLE.print(f"There is nothing to score: {unscored}", soft_wrap=True)
+    metrics = {} if unscored else pipeline.get_average_eval_image_metrics(get_std=True)
     model, record = pipeline.model, training_record(run.config_path)
     parameters = model.mixture if isinstance(model, MixtureModel) else model.expert
     tensors = (*parameters.parameters(), *parameters.buffers())
@@ -123,10 +130,10 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
     score = Score(
         method=run.config.method_name,
         kind=_kind(run),
-        psnr=metrics["psnr"],
-        psnr_std=metrics["psnr_std"],
+        psnr=metrics.get("psnr", math.nan),
+        psnr_std=metrics.get("psnr_std", math.nan),
         psnr_dynamic=metrics.get("psnr_dynamic", math.nan),
-        ssim=metrics["ssim"],
+        ssim=metrics.get("ssim", math.nan),
         lpips=metrics.get("lpips_alex"),
         gaussians=parameters.num_gaussians,
         mb=sum(t.numel() * t.element_size() for t in tensors) / BYTES_PER_MB,
@@ -148,7 +155,7 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
         **conventions,
         recipe=getattr(run.config, "recipe", "defaults"),
     )
-    return replace(score, reason=_missing(score))
+    return replace(score, reason=_missing(score, unscored))
 
 
 def score_windows(runs: Sequence[Run]) -> Score:
@@ -158,14 +165,15 @@ def score_windows(runs: Sequence[Run]) -> Score:
         ValueError: they cannot be one expert, or hold out different cameras.
     """
     run = joined_run(runs)
+    pipeline = load_windows(run, runs)
     seconds = [training_record(one.config_path).get("seconds") for one in runs]
     known = [value for value in seconds if value is not None]
     score = replace(
-        score_run(run, load_windows(run, runs)),
+        score_run(run, pipeline),
         train_seconds=sum(known) if len(known) == len(runs) else None,
         run=folders_of(runs),
     )
-    return replace(score, reason=_missing(score))
+    return replace(score, reason=_missing(score, _why_unscored(pipeline)))
 
 
 def folders_of(runs: Sequence[Run]) -> str:
@@ -181,7 +189,8 @@ def images_with(averages: dict[str, float], name: str) -> int:
 
 @torch.no_grad()
 def frame_seconds(pipeline: MoegsPipeline, count: int = TIMED_FRAMES) -> list[float]:
-    """Of synchronised renders of at most `count` held-out cameras, each at another time.
+    """Of synchronised renders of at most `count` held-out cameras (of training cameras where none
+    is held out), each at another time.
 
     A mixture is timed without the fused set, which is another way to draw it, and without images
     of its experts alone.
@@ -198,7 +207,9 @@ def frame_seconds(pipeline: MoegsPipeline, count: int = TIMED_FRAMES) -> list[fl
 
 
 def _frame_seconds(pipeline: MoegsPipeline, count: int) -> list[float]:
-    cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
+    data = pipeline.datamanager
+    dataset = data.eval_dataset if len(data.eval_dataset) else data.train_dataset
+    cameras = dataset.cameras.to(pipeline.device)
     indices = torch.linspace(0, len(cameras) - 1, min(len(cameras), count)).long().tolist()
     seconds = []
     for index in indices[:WARM_UP_FRAMES] + indices:
@@ -252,25 +263,40 @@ def _print_table(title: str, columns: dict[str, str], scores: Sequence[Score]) -
         table.add_column(header, justify=justify, no_wrap=name == "method", overflow="fold")
     for score in scores:
         values = ((layout, getattr(score, name)) for name, layout in columns.items())
-        table.add_row(*("-" if v is None else escape(layout.format(v)) for layout, v in values))
+        cells = ("-" if _is_missing(v) else escape(layout.format(v)) for layout, v in values)
+        table.add_row(*cells)
     CONSOLE.print(table)
 
 
-def _missing(score: Score) -> str:
+def _why_unscored(pipeline: MoegsPipeline) -> str:
+    """Why there are no scores; empty if there are."""
+    datamanager = pipeline.datamanager
+    return "" if len(datamanager.eval_dataset) else datamanager.why_nothing_is_held_out()
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _missing(score: Score, unscored: str) -> str:
     spent = "an expert has none of its own"
     if score.kind == "mixture":
         spent = "the record of its training does not tell it"
-    reasons = {
+    of_images = {
         "lpips": f"lpips, lpips_alex_01: name the weights {LPIPS_WEIGHTS} in {WEIGHTS_VARIABLE}",
         "st_lpips": "st_lpips: the extra `perceptual` is not installed",
         "ms_ssim": f"ms_ssim, dssim_ms: of images above {MS_SSIM_SIDE} pixels a side only",
-        "train_seconds": "train_seconds: the run has no training record",
         "psnr_average": "psnr_best_expert to psnr_oracle_32: of mixtures only",
-        "expert_seconds": f"expert_seconds: {spent}",
         "psnr_dynamic": "psnr_dynamic: nothing moves in the held-out views",
     }
+    if unscored:
+        of_images = {"psnr": f"psnr and all other figures of images: {unscored.rstrip('.')}"}
+    reasons = of_images | {
+        "train_seconds": "train_seconds: the run has no training record",
+        "expert_seconds": f"expert_seconds: {spent}",
+    }
     values = ((getattr(score, name), reason) for name, reason in reasons.items())
-    return "; ".join(reason for value, reason in values if value is None or math.isnan(value))
+    return "; ".join(reason for value, reason in values if _is_missing(value))
 
 
 def synchronize() -> None:
@@ -280,7 +306,7 @@ def synchronize() -> None:
 
 
 def _best_expert(model: ExpertModel | MixtureModel, metrics: dict[str, float]) -> float | None:
-    if not isinstance(model, MixtureModel):
+    if not isinstance(model, MixtureModel) or not metrics:
         return None
     return max(metrics[f"psnr_{name}"] for name in model.config.expert_names)
 

@@ -34,6 +34,8 @@ TRAINING_RECORD = "training.json"
 """File in a run's folder that says how it was trained."""
 BEFORE_FINISH = "before_finish.ckpt"
 """File in the folder of an expert that left out honest images: the expert before it saw them."""
+RECORDED = ("seconds", "steps", "expert_seconds")
+"""Amounts in that file."""
 MODULE_OF_0_1 = "moegs_ns.models.trainer"
 """Named by every config of version 0.1, which recorded no version."""
 MODEL_PREFIX = "_model."
@@ -131,6 +133,11 @@ def _is_gone(name: str) -> bool:
 def _another_version(path: Path, reason: str) -> ValueError:
     stored = "0.1" if MODULE_OF_0_1 in reason else None
     trained_by = training_record(path).get("version", stored)
+    if trained_by == version("moegs_ns"):
+        return ValueError(
+            f"Expected the config of a trained run, but {path} is damaged ({reason}); restore it "
+            "from a copy, or train the run anew."
+        )
     if trained_by is None:
         return ValueError(
             f"Expected a run of this version of moegs_ns ({version('moegs_ns')}), but {path} "
@@ -149,18 +156,24 @@ def training_record(run: Path) -> dict[str, Any]:
         ValueError: the record is damaged.
     """
     path = (run if run.is_dir() else run.parent) / TRAINING_RECORD
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return {}
     try:
-        record = json.loads(path.read_text("utf8"))
-    except (ValueError, RecursionError):
+        # Pipes would be waited for.
+        record = json.loads(path.read_text("utf8")) if path.is_file() else None
+    except (ValueError, RecursionError, OSError):
         record = None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not all(map(_is_amount, map(record.get, RECORDED))):
         raise ValueError(
             f"Expected the record of a training in {path}, but the file is damaged; restore it "
             "from a copy, or delete it: the run opens without."
         )
     return record
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether an amount, if one was recorded, is a finite number."""
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def model_dir(config: Any) -> Path:
@@ -217,7 +230,11 @@ def load_checkpoint(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
     except UNREADABLE_CHECKPOINT as error:
-        raise _damaged(path, str(error).splitlines()[0] if str(error) else "empty") from error
+        reason = str(error).splitlines()[0] if str(error) else "empty"
+        if isinstance(error, UnpicklingError):
+            # What torch advises there would run the code that the file may hold.
+            reason = "it holds more than tensors and numbers, perhaps code"
+        raise _damaged(path, reason) from error
     fault = content_fault(content)
     if fault is not None:
         raise ValueError(

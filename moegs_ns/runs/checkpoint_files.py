@@ -17,6 +17,8 @@ from moegs_ns.runs.compact import RECIPE
 
 STEP_NAME = re.compile(r"step-(\d{9,})\.ckpt")
 """nerfstudio's name of a checkpoint."""
+GAUSSIANS = "gauss_params."
+"""In the names of parameters of Gaussians."""
 UNREADABLE_ARCHIVE = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
 """What Python's module for archives raises; RuntimeError if an entry is encrypted."""
 
@@ -78,11 +80,20 @@ def tensors_in(content: Any) -> Iterator[Tensor]:
 
 
 def value_fault(state: dict[str, Any]) -> str | None:
-    """Which entry of a model's state holds numbers that are none; None if all are.
+    """Which entry of a model's state holds numbers that are none, or Gaussians in whole numbers;
+    None if all are right.
 
     Statistics of a recipe begin with infinities.
     """
+    counts: dict[str, torch.Size] = {}
     for name, value in state.items():
+        owner, found, _ = name.rpartition(f".{GAUSSIANS}")
+        if found and isinstance(value, Tensor):
+            count = counts.setdefault(owner, value.shape[:1])
+            if value.shape[:1] != count:
+                return f"{name} is of {list(value.shape[:1])} Gaussians, others of {list(count)}"
+        if isinstance(value, Tensor) and GAUSSIANS in name and not value.is_floating_point():
+            return f"{name} holds numbers of the type {value.dtype}"
         if isinstance(value, Tensor) and value.is_floating_point():
             wrong = value.isnan() if name.startswith(RECIPE) else ~value.isfinite()
             if bool(wrong.any()):

@@ -11,6 +11,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.cli_args import output_option
+from moegs_ns.launch.option_limits import check_number
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.analysis import experts_of, flicker_rows, motion_rows, routing_rows
 from moegs_ns.reports.depth_consistency import depth_rows
@@ -84,6 +85,7 @@ class Analyse:
             self._draw("routing", save_routing, pipeline, model, ROUTING_VIEWS)
 
     def _check(self) -> None:
+        check_number("--seed", "seed", self.seed)
         limits = {"trajectories": 1, "times": 2, "images": 1, "depth_frames": 1, "depth_cameras": 2}
         if self.fuse_views is not None:
             limits["fuse_views"] = 1

@@ -44,6 +44,8 @@ class Demo:
 
         # All of them, since the router's budget would be looked at after the experts' training.
         check_numbers(self)
+        if not self.seeds:
+            raise ValueError("--seeds expects at least one seed, got none; leave it out for one.")
         started = time.perf_counter()
         scene = self.output_dir / "scene"
         if not (scene / "poses_bounds.npy").is_file():

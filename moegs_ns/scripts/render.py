@@ -12,10 +12,15 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
+from moegs_ns.data.parser_errors import telling_of_the_scene
+from moegs_ns.data.scene_files import check_files
 from moegs_ns.launch.cli_args import output_option, replaced_argv
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.reports.videos import REMEDY, whole_video
 from moegs_ns.runs.checkpoint import open_run
+
+MOST_FRAMES = 1_000_000
+"""Of a video; ten hours."""
 
 
 @dataclass
@@ -40,10 +45,18 @@ class Render:
     def main(self) -> None:
         """Write the path, then render it."""
         check_numbers(self)
+        if not self.rendered_output_names:
+            raise ValueError("--rendered-output-names expects outputs, such as rgb, got none.")
         run = open_run(self.load_config)
         rig, num_clip_frames, clip_fps = read_rig(run.config)
         clip_seconds = num_clip_frames / (clip_fps or self.fps)
-        count = max(1, round((self.seconds or clip_seconds) * self.fps))
+        count = max(1.0, (self.seconds or clip_seconds) * self.fps)
+        if count > MOST_FRAMES:
+            raise ValueError(
+                f"--seconds and --fps expect a video of at most {MOST_FRAMES:,} frames, got "
+                f"{count:.4g}; ask for less."
+            )
+        count = round(count)
         content = camera_path_json(self.path, rig, count, self.fps)
         json_path = self.output_path.with_suffix(".json")
         atomic_write_text(json_path, json.dumps(content), "camera path", REMEDY)
@@ -77,7 +90,10 @@ def read_rig(config) -> tuple[Rig, int, float]:
     datamanager = config.pipeline.datamanager
     if datamanager.data is not None:
         datamanager.dataparser.data = Path(datamanager.data)
-    outputs = datamanager.dataparser.setup().get_dataparser_outputs(split="train")
+    parser = datamanager.dataparser
+    check_files(Path(parser.data))
+    with telling_of_the_scene(parser, Path(parser.data)):
+        outputs = parser.setup().get_dataparser_outputs(split="train")
     metadata = outputs.metadata
     ids = torch.as_tensor(metadata.get("camera_ids", range(len(outputs.cameras))))
     first_of_each = [int(torch.nonzero(ids == camera)[0]) for camera in ids.unique()]

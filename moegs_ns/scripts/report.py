@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from moegs_ns.evaluation.tables import check_table
 from moegs_ns.launch.cli_args import output_option
 from moegs_ns.models.expert_sources import expert_run, split_windows, windows_of
 from moegs_ns.reports.scores import report_runs
@@ -25,11 +26,7 @@ class Report:
         """Score every run, print and write."""
         if not self.runs:
             raise ValueError("moegs report expects trained runs, got none; name their config.yml.")
-        if self.output_path is not None and self.output_path.suffix.lower() != ".json":
-            raise ValueError(
-                f"--output expects the name of a .json file, beside which a .md is written, got "
-                f"{self.output_path}."
-            )
+        check_table(self.output_path)
         report_runs([joined_runs(path) for path in self.runs], self.output_path)
 
 

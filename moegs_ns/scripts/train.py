@@ -11,6 +11,8 @@ import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.engine.run_folder import check_place
+from moegs_ns.evaluation.tables import check_table
 from moegs_ns.launch.cli_args import output_option, parser_args
 from moegs_ns.launch.jobs import (
     LOG,
@@ -20,6 +22,7 @@ from moegs_ns.launch.jobs import (
     train_side_by_side,
     visible_devices,
 )
+from moegs_ns.launch.option_limits import check_number
 from moegs_ns.launch.plan import (
     PlannedTraining,
     decoded_megabytes,
@@ -38,6 +41,7 @@ from moegs_ns.models.expert_sources import (
     options_by_method,
 )
 from moegs_ns.models.missing_experts import source_trainings
+from moegs_ns.models.mixture_model import MixtureModelConfig
 from moegs_ns.reports.scores import report_runs
 from moegs_ns.runs.checkpoint import open_run
 
@@ -109,6 +113,11 @@ class Train:
             RuntimeError: a training failed.
             ValueError: an expert or an option is not known.
         """
+        check_table(self.output_path)
+        for name in ("expert_budget", "router_budget", "seed"):
+            check_number(f"--{name.replace('_', '-')}", name, getattr(self, name))
+        check_router(self.router)
+        check_place(self.experiment_name, None)
         sources = self.sources()
         trainings = self.trainings(sources)
         router = self.router_training(sources, trainings)
@@ -149,7 +158,7 @@ class Train:
         return TrainingJob(
             method="",
             options=(
-                *shlex.split(self.train_options),
+                *words_of("--train-options", self.train_options),
                 *(["--pipeline.datamanager.val-cameras", *cameras] if cameras else []),
             ),
             data=data,
@@ -179,7 +188,8 @@ class Train:
             template,
             method=PREFIX + self.router.removeprefix(PREFIX),
             options=(
-                *("--experts", *configs), *template.options, *shlex.split(self.router_options)
+                *("--experts", *configs), *template.options,
+                *words_of("--router-options", self.router_options),
             ),
             budget=self.router_budget,
         )  # fmt: skip
@@ -208,8 +218,10 @@ class Train:
         )
         folders = (training.output_dir, *training.output_dir.parents)
         existing = next(folder for folder in folders if folder.exists())
+        if not existing.is_dir():
+            raise ValueError(f"--output-dir expects a folder, but {existing} is a file.")
         free = shutil.disk_usage(existing).free / 1e9
-        megabytes = decoded_megabytes(self.dataparser, training.data)
+        megabytes = decoded_megabytes(self.dataparser, training.data, self.val_cameras)
         CONSOLE.print(
             f"Decoded images take {megabytes:,.1f} MB once; {training.output_dir} has "
             f"{free:,.1f} GB free."
@@ -233,6 +245,33 @@ class Train:
         windows = [(run,) for runs in experts if len(runs) > 1 for run in runs]
         mixture = open_run(self.output_dir / router.folder.relative_to(root))
         report_runs([*windows, *experts, (mixture,)], self.output_path)
+
+
+def words_of(option: str, text: str) -> list[str]:
+    """The words of an option that holds options, as a shell reads them."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{option} expects options as on a command line, got {text!r} ({error}); close the "
+            "quotation marks."
+        ) from error
+
+
+def check_router(name: str) -> None:
+    """Raise ValueError unless a name is that of a method of a router.
+
+    Before a command line is made of it: looking for similar names would take half a minute.
+    """
+    from nerfstudio.configs.method_configs import all_methods
+
+    models = {
+        method.removeprefix(PREFIX): getattr(getattr(config, "pipeline", None), "model", None)
+        for method, config in all_methods.items()
+    }
+    known = sorted(own for own, model in models.items() if isinstance(model, MixtureModelConfig))
+    if name.removeprefix(PREFIX) not in known:
+        raise ValueError(f"--router expects one of {', '.join(known)}, got '{name}'.")
 
 
 def _print_end(training: TrainingJob, seconds: float) -> None:

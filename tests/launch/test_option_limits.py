@@ -165,4 +165,4 @@ def test_broken_records_of_neighbours_are_passed_over(tmp_path: Path, capsys):
     assert speed is not None and speed.seconds_per_step == 2.0
     assert speed.source == "1 earlier runs of this experiment"
     printed = capsys.readouterr().out
-    assert printed.count("Passed over for the estimate") == 7 and "seed-0/training.json" in printed
+    assert printed.count("Passed over for the estimate") == 8 and "seed-0/training.json" in printed

@@ -86,7 +86,8 @@ def test_gradients_of_the_router_are_those_of_plain_torch(
     built = mixture(40, 30, 20, router=ROUTERS[name]).to(device)
     built.gate_config = GateConfig(uniform=uniform)
     view = views(3)[1].to(device)
-    found = [router_gradients(built, rendered(built, view, each, monkeypatch)) for each in (True, False)]
+    renders = [rendered(built, view, is_fused, monkeypatch) for is_fused in (True, False)]
+    found = [router_gradients(built, render) for render in renders]
     assert found[0].keys() == found[1].keys()
     for parameter, gradient in found[0].items():
         assert gradient.abs().max() > 0.0, parameter

@@ -122,7 +122,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (replace_by_pipe, "not an ordinary file"),
     "a device": (replace_by_device, "not an ordinary file"),
     "compressed": (compress, "its entries are larger than the file"),
-    "code": (lambda path: torch.save({"pipeline": Payload()}, path), "Weights only load failed"),
+    "code": (
+        lambda path: torch.save({"pipeline": Payload()}, path),
+        "it holds more than tensors and numbers",
+    ),
 }
 
 

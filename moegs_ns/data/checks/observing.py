@@ -173,7 +173,7 @@ class _Watch:
             changes[back] = float(np.abs(small - before * np.exp(exposed))[valid].mean())
             gain = exposed if back == 0 else gain
         self._recent = [*self._recent[-1:], small]
-        self._rows.append((is_black, self._sharpness(gray), gain, *changes))
+        self._rows.append((is_black, self._sharpness(gray), gain, changes[0], changes[1]))
 
     def _sharpness(self, gray: UInt8[np.ndarray, "H W"]) -> float:
         laplacian, image = cv2.Laplacian(gray, cv2.CV_32F), gray.astype(np.float32)

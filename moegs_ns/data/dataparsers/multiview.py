@@ -187,6 +187,11 @@ def scaled_size(width: int, height: int, factor: float | None) -> tuple[int, int
             factor *= 2
     if factor < 1:
         raise ValueError(f"--downscale-factor expects a number of at least 1, got {factor:g}.")
+    if factor > min(width, height):
+        raise ValueError(
+            f"--downscale-factor expects at most the shorter side of the images, "
+            f"{min(width, height)} pixels, got {factor:g}."
+        )
     return max(1, round(width / factor)), max(1, round(height / factor))
 
 

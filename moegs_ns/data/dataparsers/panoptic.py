@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -281,7 +282,7 @@ def read_calibration(path: Path) -> Calibration:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         width, height = int(meta["w"]), int(meta["h"])
-        cameras = [int(camera) for at_time in meta["cam_id"] for camera in at_time]
+        cameras = [_whole(camera) for at_time in meta["cam_id"] for camera in at_time]
         frames = [time for time, at_time in enumerate(meta["cam_id"]) for _ in at_time]
         names = [str(name) for at_time in meta["fn"] for name in at_time]
         Ks, viewmats = (
@@ -315,6 +316,13 @@ def read_calibration(path: Path) -> Calibration:
         viewmats=viewmats[order],
         filenames=[names[row] for row in order],
     )
+
+
+def _whole(value: Any) -> int:
+    """The number of a camera, which may be written as text."""
+    if int(value) != float(value):
+        raise ValueError(f"the camera {value}")
+    return int(value)
 
 
 def _check_entries(

@@ -118,7 +118,7 @@ class FrameGroup:
             if source.path.name not in stamps:
                 try:
                     status = source.path.stat()
-                except FileNotFoundError:
+                except OSError:
                     kind = "an image" if source.frame is None else "a video"
                     raise missing_file(source.path, kind) from None
                 stamps[source.path.name] = (status.st_size, status.st_mtime_ns)

@@ -133,7 +133,13 @@ class FrameStore:
     def _find_root(self) -> Path:
         """The folder of the files: the chosen one, in the scene folder, or in the user's cache."""
         if self._root is not None:
-            self._root.mkdir(parents=True, exist_ok=True)
+            try:
+                self._root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(
+                    f"Decoded frames cannot be written to {self._root} ({error.strerror}); name "
+                    "another --pipeline.datamanager.frame-store-dir."
+                ) from error
             return self._root
         beside = self._data / FRAMES_FOLDER
         # A store that came with read-only data is used where it is.

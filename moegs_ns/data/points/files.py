@@ -54,7 +54,7 @@ def load_points(path: Path) -> PointCloud:
     try:
         arrays = _READERS.get(path.suffix.lower(), _read_npz)(path)
         xyz, rgb, frames = arrays["xyz"], arrays["rgb"], arrays.get("frame")
-    except (OSError, KeyError, EOFError, ValueError) as error:
+    except (OSError, KeyError, EOFError, ValueError, MemoryError) as error:
         raise ValueError(
             f"Expected points in {path} (arrays xyz [N,3], rgb [N,3] and perhaps frame [N]), but "
             f"they cannot be read ({error}); write the file again or remove it."
@@ -77,16 +77,28 @@ def load_points(path: Path) -> PointCloud:
             f"Expected finite points in {path}, but {int((~finite).sum())} of {len(xyz)} are NaN "
             "or infinite; write it again or remove it."
         )
+    _check_colours(path, rgb[finite])
     # `moegs prepare points` also says how, and from which cameras, the points were made.
     source = f", {arrays['origin']}" if "origin" in arrays else ""
-    cameras = arrays["cameras"].reshape(-1).tolist() if "cameras" in arrays else []
+    cameras = _cameras(path, arrays)
     return PointCloud(
         xyz=xyz[finite].astype(np.float32),
         rgb=_as_bytes(rgb[finite]),
         frames=None if frames is None else frames[finite].astype(np.int64),
         origin=f"Initial points: {int(finite.sum())} from {path}{source}.",
-        cameras=tuple(int(camera) for camera in cameras),
+        cameras=cameras,
     )
+
+
+def _cameras(path: Path, arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
+    """Numbers of the cameras that a file names, if it does."""
+    cameras = arrays.get("cameras", np.zeros(0, int))
+    if cameras.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected whole numbers of cameras in {path}, got {cameras.dtype}; write the file "
+            "again."
+        )
+    return tuple(cameras.reshape(-1).tolist())
 
 
 def _check_numbers(path: Path, xyz: np.ndarray, rgb: np.ndarray, frames: np.ndarray | None) -> None:
@@ -101,6 +113,15 @@ def _check_numbers(path: Path, xyz: np.ndarray, rgb: np.ndarray, frames: np.ndar
         raise ValueError(
             f"Expected xyz and rgb as real and frame as whole numbers in {path}, got {found}; "
             "write the file again."
+        )
+
+
+def _check_colours(path: Path, rgb: np.ndarray) -> None:
+    """Raise unless all colours can be bytes, or fractions of white."""
+    if rgb.size and not (np.isfinite(rgb).all() and rgb.min() >= 0 and rgb.max() <= 255):
+        raise ValueError(
+            f"Expected rgb from 0 to 255, or from 0 to 1, in {path}, got {rgb.min():g} to "
+            f"{rgb.max():g}; write the file again."
         )
 
 

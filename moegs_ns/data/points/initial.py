@@ -114,9 +114,15 @@ def find_points(folder: Path, named: Path | None, search: Iterable[str]) -> Path
 
     Raises:
         FileNotFoundError: the file that the user named does not exist.
+        ValueError: the first that exists is no file.
     """
     candidates = [folder / name for name in ([named] if named else search)]
-    found = next((path for path in candidates if path.is_file()), None)
+    found = next((path for path in candidates if path.exists() or path.is_symlink()), None)
+    if found is not None and not found.is_file():
+        raise ValueError(
+            f"Expected a file of initial points at {found}, but it is a folder, or a link that "
+            "leads nowhere; remove it, or name another with --points-file."
+        )
     if named and not found:
         raise FileNotFoundError(
             f"Expected initial points at {candidates[0]} (--points-file), but there is no such "
