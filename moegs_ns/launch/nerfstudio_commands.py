@@ -13,12 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 import yaml
 
-from moegs_ns.data.camera_paths import check_camera_path
+from moegs_ns.data.camera_paths import check_camera_path, read_camera_path
 from moegs_ns.errors import FULL, print_own_sentences
 from moegs_ns.launch.processes import end_with_command
 from moegs_ns.runs.checkpoint import named_config_path
@@ -40,8 +39,8 @@ INSTEAD = {
     "tsdf": RAYS,
     "poisson": RAYS,
     "marching-cubes": RAYS,
-    "spiral": "a datamanager of rays, but this run has none; use `moegs render --load-config RUN`, "
-    "by default an orbit while the clip plays.",
+    "spiral": "a datamanager of rays, but this run has none; use `moegs render RUN path:spiral`, "
+    "along which the clip plays.",
 }
 """What ns-export and ns-render expect where they would end in an assertion, and what to use."""
 WAIT_POLICY = "OMP_WAIT_POLICY"
@@ -149,20 +148,7 @@ def check_command(argv: Sequence[str]) -> None:
         raise ValueError(f"{kind} expects {INSTEAD[kind]}")
     path = _value_of("--camera-path-filename", argv)
     if path is not None:
-        check_camera_path(_read_camera_path(path), path)
-
-
-def _read_camera_path(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or not content.get("camera_path"):
-        raise ValueError(
-            "Expected a camera path, the JSON of the viewer's Render tab or of `moegs render`, but "
-            f"{path} is none; name another --camera-path-filename."
-        )
-    return content
+        check_camera_path(read_camera_path(path), path)
 
 
 def _value_of(option: str, argv: Sequence[str]) -> Path | None:
