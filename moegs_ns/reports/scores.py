@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +89,9 @@ class Score:
     """Why figures are missing."""
 
 
-def report_runs(runs: Sequence[Run], path: Path | None) -> None:
-    """Score runs and print the table; write it as well if there is a path."""
-    scores = []
-    for number, run in enumerate(runs, start=1):
-        CONSOLE.print(f"Scoring {run.config_path.parent} ({number} of {len(runs)})")
-        scores.append(score_run(run))
-    print_scores(scores)
-    if path is not None:
-        write_table(path, [asdict(score) for score in scores])
-
-
-def write_table(path: Path, rows: Sequence[Row]) -> None:
+def write_table(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """Write rows and the `moegs` command that made them; see `write_results`."""
-    write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
+    return write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
 
 
 def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
@@ -215,6 +204,27 @@ def print_scores(scores: list[Score]) -> None:
     mixtures = [score for score in scores if score.kind == "mixture"]
     if mixtures:
         _print_table("Mixtures beside blends and bounds", MIXTURE_COLUMNS, mixtures)
+    _print_rest(scores)
+
+
+def _print_rest(scores: Sequence[Score]) -> None:
+    """What the tables above leave out, a line for each figure that some run has."""
+    shown = {*COLUMNS, *MIXTURE_COLUMNS} - {"images"}
+    table = Table(title="All other columns", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for score in scores:
+        table.add_column(escape(f"{score.method}, seed {score.seed}"), overflow="fold")
+    for each in fields(Score):
+        values = [getattr(score, each.name) for score in scores]
+        if each.name not in shown and any(value not in (None, "") for value in values):
+            table.add_row(each.name, *(_short(value) for value in values))
+    CONSOLE.print(table)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def _print_table(title: str, columns: dict[str, str], scores: Sequence[Score]) -> None:

@@ -32,7 +32,7 @@ from moegs_ns.launch.plan import (
 )
 from moegs_ns.launch.processes import advise
 from moegs_ns.models.expert_sources import PREFIX, ExpertSource, expert_source, options_by_method
-from moegs_ns.reports.scores import report_runs
+from moegs_ns.reports.report import report_paths, report_runs
 from moegs_ns.runs.checkpoint import open_run
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ class Train:
     """Names of methods, such as stg or ex4dgs, or trained runs, as in ns-train moegs-router."""
     data: Path | None = None
     """Folder of the scene."""
-    router: str = "router"
-    """Method of the router."""
+    router: Annotated[str, tyro.conf.arg(name="router-method", aliases=["--router"])] = "router"
+    """Method of the router: router, pixel-router or volume-router. `--router` of ns-train is a
+    trained mixture to prune."""
     expert_budget: float = 1.0
     """Fraction of the published steps of the experts."""
     router_budget: float = 1.0
@@ -90,7 +91,7 @@ class Train:
     experiment_name: str | None = None
     """Folder of these runs inside; by default the name of the scene's folder."""
     output_path: Annotated[Path | None, output_option("--output-path")] = None
-    """JSON file to write the table to; a Markdown table is written beside it."""
+    """Where to write the table, as for `moegs report`: a .html page, .json, .md, or a folder."""
     dry_run: bool = False
     """Print the plan and stop."""
 
@@ -102,6 +103,7 @@ class Train:
             RuntimeError: a training failed.
             ValueError: an expert or an option is not known.
         """
+        report_paths(self.output_path)
         sources = self.sources()
         trainings = self.trainings(sources)
         router = self.router_training(sources, trainings)
