@@ -9,7 +9,6 @@ import xml.dom.minidom
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from moegs_ns.reports.report import report_paths, report_runs
 from moegs_ns.reports.run_section import RunSection, View, jpeg, names_of, shown, training_curves
 from moegs_ns.reports.scores import Score
 from moegs_ns.reports.videos import FrameFolder, encode
+from moegs_ns.runs.checkpoint import Run
 
 SCORE = Score(
     method="moegs-stg", kind="expert", psnr=24.0, psnr_std=1.0, psnr_dynamic=19.0, ssim=0.9,
@@ -188,7 +188,7 @@ def test_a_page_comes_with_its_tables(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(
         report, "run_section", lambda run, pipeline, score, name: section(score, name)
     )
-    run: Any = SimpleNamespace(config_path=Path("runs/stg/config.yml"))
+    run = Run(Path("runs/stg/config.yml"), None, Path("runs/stg/step-000000009.ckpt"))
     report_runs([run], tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"report.html", "report.json", "report.md"}
