@@ -48,8 +48,9 @@ def commands(path: Path, program: str) -> list[str]:
 
 
 def manual_commands(program: str) -> list[str]:
-    """Command lines of one program in the README and the page about data."""
-    pages = (ROOT / "README.md", ROOT / "docs" / "data.md")
+    """Command lines of one program in the README and the pages of the manual."""
+    names = ("data", "rendering", "report")
+    pages = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names))
     return [line for path in pages for line in commands(path, program)]
 
 

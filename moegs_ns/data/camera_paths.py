@@ -2,19 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.cameras.camera_utils import (
+    quaternion_from_matrix,
+    quaternion_matrix,
+    quaternion_slerp,
+)
 
 from moegs_ns.data.points.initial import nearest_to_axes
 
-MOST_PIXELS = 16_384
-"""Width and height of a video at most."""
-SHORTEST, LONGEST = 1e-3, 24 * 3600.0
-"""Seconds of a video."""
+KEY_FRAMES = 16
+"""Most key frames of a path that are written for the viewer's Render tab."""
 PosesAndTimes = tuple[Float[np.ndarray, "F 3 4"], Float[np.ndarray, "F"]]
 """Camera to world (OpenGL) and time in [0, 1] of each frame of a video."""
 
@@ -52,8 +53,22 @@ class Rig:
         return np.linalg.solve(system, moments)
 
 
+class RigPath:
+    """A path that is fitted to the rig."""
+
+    time_runs: ClassVar[bool] = True
+    """Whether the clip plays along the path."""
+    closes: ClassVar[bool] = False
+    """Whether the last pose leads to the first."""
+
+    def frames(self, rig: Rig, count: int) -> PosesAndTimes:
+        """Poses and times of so many frames; times run from 0 to 1, or are those of the clip where
+        they stand still."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class FixedCamera:
+class FixedCamera(RigPath):
     """One camera of the rig while the clip plays."""
 
     camera: int = 0
@@ -70,9 +85,10 @@ class FixedCamera:
 
 
 @dataclass(frozen=True)
-class Orbit:
+class Orbit(RigPath):
     """Once around within the span of the rig while the clip plays."""
 
+    closes: ClassVar[bool] = True
     share: float = 0.7
     """Radius as a fraction of the rig's spread."""
 
@@ -82,9 +98,11 @@ class Orbit:
 
 
 @dataclass(frozen=True)
-class FrozenTime:
+class FrozenTime(RigPath):
     """Once around within the span of the rig while time stands still."""
 
+    time_runs: ClassVar[bool] = False
+    closes: ClassVar[bool] = True
     time: float = 0.5
     """Time in [0, 1] over the clip."""
     share: float = 0.7
@@ -97,90 +115,73 @@ class FrozenTime:
         return orbit_poses(rig, count, self.share), np.full(count, self.time)
 
 
-def check_camera_path(content: dict[str, Any], path: Path) -> None:
-    """Look at a path before anything is loaded; print a note where time stands still by mistake.
+@dataclass(frozen=True)
+class Spiral(RigPath):
+    """From the middle of the rig outwards and back while the clip plays."""
 
-    Raises:
-        ValueError: it asks for cameras that are no pinholes, some frames have no time, or a number
-            is missing or none that a camera can have.
-    """
-    kind, frames = str(content.get("camera_type", "perspective")), content["camera_path"]
-    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
-        raise ValueError(
-            f"Expected a list of frames under 'camera_path' in {path}; write the path again."
-        )
-    # nerfstudio would take any other name for this one.
-    if kind.lower() != "perspective":
-        raise ValueError(
-            f"Expected a path of pinhole cameras, but {path} asks for the camera type {kind}, "
-            "which Gaussians are not rendered for here; choose the type Perspective."
-        )
-    missing = [index for index, frame in enumerate(frames) if frame.get("render_time") is None]
-    if 0 < len(missing) < len(frames):
-        raise ValueError(
-            f"Expected a render_time for every frame of {path}, but {len(missing)} of "
-            f"{len(frames)} have none, the first one number {missing[0]}; add them, from 0 to 1 "
-            "over the clip."
-        )
-    _check_numbers(content, path)
-    keys = content.get("keyframes") or []
-    is_still = not missing and len({frame["render_time"] for frame in frames}) == 1
-    if is_still and len(keys) > 1 and not any(key.get("override_time_enabled") for key in keys):
-        CONSOLE.print(
-            f"All {len(frames)} frames of {path} show the time {frames[0]['render_time']:g}, the "
-            "default of the Render tab; for time to run, switch on Override Time at its key "
-            "frames.",
-            soft_wrap=True,
-        )
+    closes: ClassVar[bool] = True
+    turns: float = 2.0
+    """How often around."""
+    share: float = 0.7
+    """Largest radius as a fraction of the rig's spread."""
+
+    def frames(self, rig: Rig, count: int) -> PosesAndTimes:
+        """Poses on a spiral, looking at the rig's focus, at times from 0 to 1."""
+        along = np.linspace(0.0, 1.0, count)
+        radii = self.share * np.sin(math.pi * along)
+        poses = ellipse_poses(rig, 2.0 * math.pi * self.turns * along, radii)
+        return poses, along
 
 
-def _check_numbers(content: dict[str, Any], path: Path) -> None:
-    """Raise ValueError unless size, length, poses, fields of view and times can be drawn."""
-    numbers = [
-        (name, content.get(name), 1.0, MOST_PIXELS) for name in ("render_width", "render_height")
-    ]
-    numbers.append(("seconds", content.get("seconds"), SHORTEST, LONGEST))
-    for index, frame in enumerate(content["camera_path"]):
-        where = f" of frame {index}"
-        numbers.append((f"fov{where}", frame.get("fov"), 0.01, 179.0))
-        if frame.get("render_time") is not None:
-            # Times outside of the clip are moved to its ends when they are drawn.
-            numbers.append((f"render_time{where}", frame["render_time"], -math.inf, math.inf))
-        _check_pose(frame.get("camera_to_world"), index, path)
-    for name, value, least, most in numbers:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not least <= value <= most:
-            expected = f"a number from {least:g} to {most:g}" if least > -math.inf else "a number"
+@dataclass(frozen=True)
+class Interpolate(RigPath):
+    """From camera to camera of the rig while the clip plays."""
+
+    cameras: tuple[int, ...] = ()
+    """Indices among the physical training cameras, in this order; all of them, in theirs, if none
+    are named."""
+
+    def frames(self, rig: Rig, count: int) -> PosesAndTimes:
+        """Positions on straight lines, rotations on the shortest way, at times from 0 to 1."""
+        chosen, last = self.cameras or tuple(range(len(rig.camera_to_worlds))), len(rig.positions)
+        wrong = [camera for camera in chosen if not 0 <= camera < last]
+        if wrong or len(chosen) < 2:
             raise ValueError(
-                f"Expected {expected} as {name} in the camera path {path}, got {value!r}; correct "
-                "it, or write the path again."
+                f"--path.cameras expects at least two of 0 to {last - 1}, got "
+                f"{' '.join(map(str, chosen))}."
             )
+        poses = rig.camera_to_worlds[list(chosen)]
+        along = np.linspace(0.0, 1.0, count)
+        return np.stack([_between(poses, u * (len(poses) - 1)) for u in along]), along
 
 
-def _check_pose(value: Any, index: int, path: Path) -> None:
-    try:
-        pose = np.array(value, dtype=np.float64).reshape(4, 4)[:3, :3]
-        is_rotation = np.allclose(pose.T @ pose, np.eye(3), atol=1e-2)
-        is_finite = np.isfinite(np.array(value, dtype=np.float64)).all()
-    except (TypeError, ValueError):
-        is_rotation = is_finite = False
-    if not (is_rotation and is_finite):
-        raise ValueError(
-            f"Expected 16 numbers of a rotation and a position as camera_to_world of frame {index} "
-            f"in the camera path {path}, got others; write the path again."
-        )
+def _between(poses: Float[np.ndarray, "C 3 4"], place: float) -> Float[np.ndarray, "3 4"]:
+    """The pose at a place from 0, the first one, to C - 1, the last."""
+    index = min(int(place), len(poses) - 2)
+    first, second = poses[index], poses[index + 1]
+    fraction = place - index
+    start, end = (quaternion_from_matrix(pose[:, :3]) for pose in (first, second))
+    rotation = quaternion_matrix(quaternion_slerp(start, end, fraction))[:3, :3]
+    position = (1.0 - fraction) * first[:, 3] + fraction * second[:, 3]
+    return np.concatenate([rotation, position[:, None]], axis=1)
 
 
 def orbit_poses(rig: Rig, count: int, radius: float) -> Float[np.ndarray, "F 3 4"]:
-    """Poses on the ellipse that the two longest axes of the rig span, looking at its focus;
-    `radius` is a fraction of the rig's spread."""
+    """Once around on an ellipse; see `ellipse_poses`."""
+    return ellipse_poses(rig, 2.0 * math.pi * np.arange(count) / count, np.full(count, radius))
+
+
+def ellipse_poses(
+    rig: Rig, angles: Float[np.ndarray, "F"], radius: Float[np.ndarray, "F"]
+) -> Float[np.ndarray, "F 3 4"]:
+    """Poses on ellipses along the two longest axes of the rig, looking at its focus; a `radius` is
+    a fraction of the rig's spread."""
     middle = rig.positions.mean(0)
     _, lengths, axes = np.linalg.svd(rig.positions - middle, full_matrices=True)
     lengths = np.pad(lengths, (0, 3 - len(lengths)))
     # The deviation of a full circle along one axis is its radius over the square root of two.
-    radii = radius * math.sqrt(2.0) * lengths[:2] / math.sqrt(len(rig.positions))
-    angles = 2.0 * math.pi * np.arange(count) / count
-    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    radii = math.sqrt(2.0) * lengths[:2] / math.sqrt(len(rig.positions))
+    cos, sin = (radius * np.cos(angles))[:, None], (radius * np.sin(angles))[:, None]
     positions = middle + cos * radii[0] * axes[0] + sin * radii[1] * axes[1]
     return look_at(positions, rig.focus, rig.up)
 
@@ -197,29 +198,53 @@ def look_at(
 
 
 def camera_path_json(
-    path: FixedCamera | Orbit | FrozenTime, rig: Rig, num_frames: int, fps: float
+    path: RigPath,
+    rig: Rig,
+    num_frames: int,
+    fps: float,
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> dict[str, Any]:
-    """What nerfstudio's viewer would have written for this path."""
+    """What nerfstudio's viewer would have written for this path, with its key frames.
+
+    Args:
+        span: first and last time that is shown, in [0, 1] over the clip.
+    """
     poses, times = path.frames(rig, num_frames)
+    if path.time_runs:
+        times = span[0] + (span[1] - span[0]) * times
+    frames = [
+        {
+            "camera_to_world": [*pose.flatten().tolist(), 0.0, 0.0, 0.0, 1.0],
+            "fov": rig.fov,
+            "aspect": rig.width / rig.height,
+            "render_time": float(time),
+        }
+        for pose, time in zip(poses, times, strict=True)
+    ]
+    keys = np.linspace(0, num_frames - 1, min(num_frames, KEY_FRAMES)).round().astype(int)
     return {
         "camera_type": "perspective",
         "render_width": rig.width,
         "render_height": rig.height,
         "fps": fps,
         "seconds": num_frames / fps,
-        "is_cycle": not isinstance(path, FixedCamera),
+        "is_cycle": path.closes,
         "smoothness_value": 0.0,
         "default_fov": rig.fov,
         "default_time": float(times[0]),
-        "default_transition_sec": 1.0 / fps,
-        "keyframes": [],
-        "camera_path": [
-            {
-                "camera_to_world": [*pose.flatten().tolist(), 0.0, 0.0, 0.0, 1.0],
-                "fov": rig.fov,
-                "aspect": rig.width / rig.height,
-                "render_time": float(time),
-            }
-            for pose, time in zip(poses, times, strict=True)
-        ],
+        "default_transition_sec": num_frames / fps / max(1, len(keys) - 1),
+        "keyframes": [_key_frame(frames[key]) for key in keys],
+        "camera_path": frames,
+    }
+
+
+def _key_frame(frame: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "matrix": frame["camera_to_world"],
+        "fov": frame["fov"],
+        "aspect": frame["aspect"],
+        "override_transition_enabled": False,
+        "override_transition_sec": None,
+        "override_time_enabled": True,
+        "render_time": frame["render_time"],
     }

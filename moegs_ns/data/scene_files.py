@@ -87,3 +87,17 @@ def _is(kind: Callable[[], bool]) -> bool:
         return kind()
     except OSError:
         return False
+
+
+def check_ordinary(path: Path, what: str, largest: int) -> None:
+    """Raise ValueError if a file is a pipe or a device, or has more bytes than what it should hold
+    can have."""
+    if not path.is_file():
+        raise ValueError(
+            f"Expected {what}, but {path} is no ordinary file; name the one that was written."
+        )
+    if path.stat().st_size > largest:
+        raise ValueError(
+            f"Expected {what}, but {path} has {path.stat().st_size:,} bytes, which none has; name "
+            "the one that was written."
+        )

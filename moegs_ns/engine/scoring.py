@@ -1,7 +1,7 @@
 """Figures of every image that a data loader gives, as nerfstudio's commands ask for them."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class ScoredPipeline(VanillaPipeline):
     """A pipeline whose figures are means over the images that have them."""
 
     datamanager: MoegsDataManager
+    image_figures: Sequence[dict[str, float]] = ()
+    """Those of every image of the last evaluation, in the order of the evaluation images."""
 
     @property
     def model(self) -> GaussianModel:
@@ -87,4 +89,5 @@ class ScoredPipeline(VanillaPipeline):
         self.eval()
         figures = score_images(self.model, data_loader, image_prefix, output_path)
         self.train()
+        self.image_figures = figures
         return averages(figures, with_spread=get_std)

@@ -22,18 +22,13 @@ Row = dict[str, Any]
 PACKAGES = ("moegs-ns", "nerfstudio", "gsplat", "torch", "numpy", "numba")
 
 
-def check_table(path: Path | None) -> None:
-    """Raise ValueError unless a table, if one is asked for, has the name of a JSON file."""
-    if path is not None and path.suffix.lower() != ".json":
-        raise ValueError(
-            f"--output expects the name of a .json file, beside which a .md is written, got {path}."
-        )
-
-
-def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> None:
+def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
     """Write `path` (JSON) and a table of the same name ending in .md, each under a temporary name.
 
     A figure that is None or NaN is written as null.
+
+    Returns:
+        What the JSON holds: `rows`, and command, hardware, commit, date and versions.
 
     Raises:
         ValueError: a figure is missing and its row does not say why under `reason`.
@@ -57,6 +52,7 @@ def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> N
     heading = f"`{command}`  \n{content['hardware']}, commit {content['commit']}, {content['date']}"
     text = f"{heading}\n\n{markdown_table(content['rows'])}\n"
     atomic_write_text(path.with_suffix(".md"), text, "table", remedy)
+    return content
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:

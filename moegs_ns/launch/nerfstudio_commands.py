@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 import yaml
 
-from moegs_ns.data.camera_paths import check_camera_path
+from moegs_ns.data.camera_path_files import check_camera_path, read_camera_path
+from moegs_ns.data.scene_files import check_ordinary
 from moegs_ns.errors import (
     FULL,
     USER_ERRORS,
@@ -46,12 +46,10 @@ INSTEAD = {
     "tsdf": RAYS,
     "poisson": RAYS,
     "marching-cubes": RAYS,
-    "spiral": "a datamanager of rays, but this run has none; use `moegs render --load-config RUN`, "
-    "by default an orbit while the clip plays.",
+    "spiral": "a datamanager of rays, but this run has none; use `moegs render RUN path:spiral`, "
+    "along which the clip plays.",
 }
 """What ns-export and ns-render expect where they would end in an assertion, and what to use."""
-LARGEST_CAMERA_PATH = 1_000_000_000
-"""Bytes of a camera path; a frame has some four hundred."""
 WAIT_POLICY = "OMP_WAIT_POLICY"
 """Variable of the environment that says whether OpenMP's threads spin or sleep."""
 
@@ -114,20 +112,6 @@ def look_at_command_line() -> None:
     except ValueError as error:
         print_sentence(error)
         raise SystemExit(1) from error
-
-
-def check_ordinary(path: Path, what: str, largest: int) -> None:
-    """Raise ValueError if a file is a pipe or a device, or has more bytes than what it should hold
-    can have."""
-    if not path.is_file():
-        raise ValueError(
-            f"Expected {what}, but {path} is no ordinary file; name the one that was written."
-        )
-    if path.stat().st_size > largest:
-        raise ValueError(
-            f"Expected {what}, but {path} has {path.stat().st_size:,} bytes, which none has; name "
-            "the one that was written."
-        )
 
 
 def end_in_a_sentence(
@@ -211,27 +195,7 @@ def check_command(argv: Sequence[str]) -> None:
         )
     path = _value_of("--camera-path-filename", argv)
     if path is not None:
-        check_camera_path(_read_camera_path(path), path)
-
-
-def _read_camera_path(path: Path) -> dict[str, Any]:
-    if path.exists() and not path.is_dir():
-        check_ordinary(path, "a camera path", LARGEST_CAMERA_PATH)
-    try:
-        content = json.loads(path.read_text("utf8"))
-    except (ValueError, RecursionError):
-        content = None
-    except OSError as error:
-        raise OSError(
-            f"Expected a camera path at {path}, but it cannot be read ({error.strerror}); name "
-            "another --camera-path-filename."
-        ) from error
-    if not isinstance(content, dict) or not content.get("camera_path"):
-        raise ValueError(
-            "Expected a camera path, the JSON of the viewer's Render tab or of `moegs render`, but "
-            f"{path} is none; name another --camera-path-filename."
-        )
-    return content
+        check_camera_path(read_camera_path(path), path)
 
 
 def _value_of(option: str, argv: Sequence[str]) -> Path | None:

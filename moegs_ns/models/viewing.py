@@ -74,7 +74,7 @@ def view_at_time(camera: Cameras, num_frames: int) -> View:
     if camera.times is None and num_frames > 1:
         raise ValueError(
             "Expected a camera with a time from 0 to 1 over the clip, got one without; give every "
-            "frame of a camera path its render_time, or let `moegs render` make the path "
+            "frame of a camera path its render_time, or use `moegs render RUN path:interpolate` "
             "(ns-render interpolate loses the times of the cameras)."
         )
     times = view.times.clamp(0.0, 1.0)

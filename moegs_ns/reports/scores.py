@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.expert_sources import JOINT
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
-from moegs_ns.reports.windows import joined_run, load_windows
 from moegs_ns.runs.checkpoint import Run, training_record
 
 BYTES_PER_MB = 1e6
@@ -92,24 +91,9 @@ class Score:
     """Why figures are missing."""
 
 
-def report_runs(rows: Sequence[tuple[Run, ...]], path: Path | None) -> None:
-    """Score runs and print the table; write it as well if there is a path. Each row is that of one
-    run, or of runs of consecutive windows as one expert.
-
-    Runs on data of which nothing is held out have no scores; their other figures are told.
-    """
-    scores = []
-    for number, runs in enumerate(rows, start=1):
-        CONSOLE.print(f"Scoring {folders_of(runs)} ({number} of {len(rows)})")
-        scores.append(score_run(runs[0]) if len(runs) == 1 else score_windows(runs))
-    print_scores(scores)
-    if path is not None:
-        write_table(path, [asdict(score) for score in scores])
-
-
-def write_table(path: Path, rows: Sequence[Row]) -> None:
+def write_table(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """Write rows and the `moegs` command that made them; see `write_results`."""
-    write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
+    return write_results(path, rows, shlex.join(["moegs", *sys.argv[1:]]))
 
 
 def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
@@ -158,21 +142,15 @@ def score_run(run: Run, pipeline: MoegsPipeline | None = None) -> Score:
     return replace(score, reason=_missing(score, unscored))
 
 
-def score_windows(runs: Sequence[Run]) -> Score:
-    """Score runs of consecutive windows, in order of time, as one expert of the whole clip.
-
-    Raises:
-        ValueError: they cannot be one expert, or hold out different cameras.
-    """
-    run = joined_run(runs)
-    pipeline = load_windows(run, runs)
+def score_runs(runs: Sequence[Run], run: Run, pipeline: MoegsPipeline) -> Score:
+    """Score a run, or those of consecutive windows, in order of time, as the one that they make."""
+    score = score_run(run, pipeline)
+    if len(runs) == 1:
+        return score
     seconds = [training_record(one.config_path).get("seconds") for one in runs]
     known = [value for value in seconds if value is not None]
-    score = replace(
-        score_run(run, pipeline),
-        train_seconds=sum(known) if len(known) == len(runs) else None,
-        run=folders_of(runs),
-    )
+    total = sum(known) if len(known) == len(runs) else None
+    score = replace(score, train_seconds=total, run=folders_of(runs))
     return replace(score, reason=_missing(score, _why_unscored(pipeline)))
 
 
@@ -252,6 +230,27 @@ def print_scores(scores: list[Score]) -> None:
     mixtures = [score for score in scores if score.kind == "mixture"]
     if mixtures:
         _print_table("Mixtures beside blends and bounds", MIXTURE_COLUMNS, mixtures)
+    _print_rest(scores)
+
+
+def _print_rest(scores: Sequence[Score]) -> None:
+    """What the tables above leave out, a line for each figure that some run has."""
+    shown = {*COLUMNS, *MIXTURE_COLUMNS} - {"images"}
+    table = Table(title="All other columns", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for score in scores:
+        table.add_column(escape(f"{score.method}, seed {score.seed}"), overflow="fold")
+    for each in fields(Score):
+        values = [getattr(score, each.name) for score in scores]
+        if each.name not in shown and any(value not in (None, "") for value in values):
+            table.add_row(each.name, *(_short(value) for value in values))
+    CONSOLE.print(table)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def _print_table(title: str, columns: dict[str, str], scores: Sequence[Score]) -> None:

@@ -1,10 +1,10 @@
 """`moegs demo`: every stage on a small generated scene, on any computer."""
 
 import shlex
-import shutil
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -12,21 +12,27 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FrozenTime, Orbit
 from moegs_ns.launch.cli_args import output_option, run_nerfstudio
-from moegs_ns.launch.jobs import progress_of
+from moegs_ns.launch.jobs import LOG, progress_of
 from moegs_ns.launch.option_limits import check_numbers
-from moegs_ns.reports.scores import report_runs
+from moegs_ns.launch.plan import duration
+from moegs_ns.reports.panels import spelled
+from moegs_ns.reports.report import report_runs
 from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run, read_config
+from moegs_ns.scripts.browser import open_page
 from moegs_ns.scripts.render import Render
+from moegs_ns.scripts.stages import Stages
 
 EXPERTS = ("moegs-stg", "moegs-4dgaussians")
+VIDEOS = {"orbit": Orbit(), "frozen_time": FrozenTime()}
+"""Paths of the videos by their names."""
 
 
 @dataclass
 class Demo:
-    """Generate a scene, train two experts and their router, score, render a video and gate maps."""
+    """Generate a scene, train two experts and their router, score them, render videos."""
 
     output_dir: Annotated[Path, output_option("--output-dir")] = Path("outputs/demo")
-    """Folder for the scene, the runs, the table (results.json) and the videos."""
+    """Folder for the scene, the runs, the report (results.html) and the videos."""
     seeds: tuple[int, ...] = (0,)
     """One mixture is trained for each."""
     stg_budget: float = 0.03
@@ -37,9 +43,12 @@ class Demo:
     """Fraction of the published steps that the router is trained for."""
     max_gaussians: int = 6_000
     """Bound on the Gaussians of each expert, so that two CPU cores are enough."""
+    open: bool = True
+    """Open the report in the browser, where there is one."""
+    _stages: Stages = field(default_factory=lambda: Stages(1), init=False)
 
     def main(self) -> None:
-        """Run all stages and print how long each took."""
+        """Run all stages, say how long each took and what to look at."""
         from moegs_ns.demo.scene import write_demo_scene
 
         # All of them, since the router's budget would be looked at after the experts' training.
@@ -47,15 +56,33 @@ class Demo:
         if not self.seeds:
             raise ValueError("--seeds expects at least one seed, got none; leave it out for one.")
         started = time.perf_counter()
+        self._stages = Stages(len(self.seeds) * (len(EXPERTS) + 1) + 3)
         scene = self.output_dir / "scene"
-        if not (scene / "poses_bounds.npy").is_file():
-            CONSOLE.rule("Generating the scene")
-            write_demo_scene(scene)
+        with self._stages.stage("scene of ten cameras and 24 frames"):
+            if not (scene / "poses_bounds.npy").is_file():
+                write_demo_scene(scene)
         runs = [run for seed in self.seeds for run in self.train_all(scene, seed)]
-        report_runs([(run,) for run in runs], self.output_dir / "results.json")
-        self.render(self.run_dir("moegs-router", self.seeds[0]))
-        minutes = (time.perf_counter() - started) / 60.0
-        CONSOLE.print(f"Done in {minutes:.1f} minutes; everything is in {self.output_dir}.")
+        page, mixture = (
+            self.output_dir / "results.html",
+            self.run_dir("moegs-router", self.seeds[0]),
+        )
+        with self._stages.stage("scores on held-out views"):
+            report_runs([(run,) for run in runs], page)
+        with self._stages.stage("videos"):
+            self.render(mixture)
+        self.say_what_to_open(page, mixture, time.perf_counter() - started)
+
+    def say_what_to_open(self, page: Path, mixture: Path, seconds: float) -> None:
+        """The closing words; opens the page as well."""
+        is_open = self.open and open_page(page)
+        CONSOLE.print(f"Done in {duration(seconds)}. Look at it:", soft_wrap=True)
+        videos = ", ".join(f"{self.output_dir / name}.mp4" for name in VIDEOS)
+        for what, where in (
+            ("report", f"{page}{' (opened in the browser)' if is_open else ''}"),
+            ("videos", videos),
+            ("viewer", f"moegs view {shlex.quote(str(mixture))}"),
+        ):
+            CONSOLE.print(f"  {what}  {where}", soft_wrap=True, highlight=False)
 
     def train_all(self, scene: Path, seed: int) -> list[Run]:
         """Both experts and the mixture for one seed."""
@@ -95,15 +122,13 @@ class Demo:
             "--timestamp", f"seed-{seed}", "--machine.seed", str(seed),
             "--vis", "tensorboard", "--data", str(scene), "n3v-data",
         ]  # fmt: skip
-        CONSOLE.rule(shlex.join(["ns-train", *args]))
-        run_nerfstudio("train", args)
+        name = spelled(method.removeprefix("moegs-"))
+        with self._stages.stage(f"{name}, seed {seed}", folder / LOG):
+            sys.stdout.write(f"{shlex.join(['ns-train', *args])}\n")
+            run_nerfstudio("train", args)
 
     def render(self, run_dir: Path) -> None:
-        """Videos of the mixture beside the map of argmax gates: an orbit, and frozen time."""
-        if shutil.which("ffmpeg") is None:
-            CONSOLE.print("No videos: they need ffmpeg; install it and run the demo again.")
-            return
-        names = ("rgb", "argmax_gate", *(f"gate_{m.removeprefix('moegs-')}" for m in EXPERTS))
-        for path, name in ((Orbit(), "orbit"), (FrozenTime(), "frozen_time")):
+        """Videos of the mixture beside its gates: an orbit, and frozen time."""
+        for name, path in VIDEOS.items():
             video = self.output_dir / f"{name}.mp4"
-            Render(run_dir / CONFIG_NAME, path, video, rendered_output_names=names).main()
+            Render(run_dir / CONFIG_NAME, path, video, outputs=("mixture", "gates")).main()

@@ -1,7 +1,9 @@
 """`moegs`: what nerfstudio's own commands do not offer."""
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from moegs_ns.errors import one_sentence_errors, quiet_imports
 
@@ -17,15 +19,45 @@ with quiet_imports():
     from moegs_ns.scripts.demo import Demo
     from moegs_ns.scripts.export import Export
     from moegs_ns.scripts.fuse import Fuse
+    from moegs_ns.scripts.help import help_options, shortened_help
+    from moegs_ns.scripts.info import Info, View
     from moegs_ns.scripts.prepare import Prepare
     from moegs_ns.scripts.render import Render
     from moegs_ns.scripts.report import Report
     from moegs_ns.scripts.train import Train
 
-Command = Analyse | Data | Demo | Export | Fuse | Prepare | Render | Report | Train
-DESCRIPTION = f"{__doc__} `moegs --version` tells the version."
+Command = Analyse | Data | Demo | Export | Fuse | Info | Prepare | Render | Report | Train | View
+DESCRIPTION = """What nerfstudio's own commands do not offer for mixtures of dynamic experts.
+
+moegs demo
+
+moegs train --experts stg 4dgaussians --data DATA n3v-data
+
+moegs view RUN
+
+moegs report RUN_A RUN_B --output report.html
+
+`moegs COMMAND --help` explains a command, `ns-train METHOD --help` nerfstudio's options of a
+training, `moegs --version` tells the version."""
 ALIASES = {"recipe": "train"}
 """Names of commands until version 0.1."""
+RUN_OPTIONS = ("--load-config", "--load_config")
+"""What named the run of `moegs render` until version 0.2."""
+
+
+def as_spelled_now(words: Sequence[str]) -> list[str]:
+    """The words after `moegs`, with names of earlier versions replaced: `--load-config RUN` of
+    `moegs render` is RUN, as in all other commands."""
+    args = [ALIASES.get(name, name) for name in words[:1]] + list(words[1:])
+    if args[:1] != ["render"]:
+        return args
+    joined = [part for word in args for part in _option_and_value(word)]
+    return [word for word in joined if word not in RUN_OPTIONS]
+
+
+def _option_and_value(word: str) -> list[str]:
+    option, sign, value = word.partition("=")
+    return [option, value] if sign and option in RUN_OPTIONS else [word]
 
 
 def entrypoint() -> None:
@@ -39,9 +71,12 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"moegs {version('moegs_ns')}\n")
         return
-    args = [ALIASES.get(name, name) for name in sys.argv[1:2]] + sys.argv[2:]
+    args = as_spelled_now(sys.argv[1:])
+    options: Any = help_options(args)
     with one_sentence_errors(), errors_are_stops():
-        tyro.cli(Command, args=args, prog="moegs", description=DESCRIPTION).main()
+        with shortened_help(args):
+            command = tyro.cli(Command, args=args, prog="moegs", description=DESCRIPTION, **options)
+        command.main()
 
 
 if __name__ == "__main__":

@@ -1,88 +1,245 @@
-"""`moegs render`: writes a camera path with time and lets nerfstudio render it."""
+"""`moegs render`: a video or pictures of a run along a path of cameras with time."""
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
-from nerfstudio.scripts.render import RenderCameraPath
+import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.atomic_files import atomic_write_text
-from moegs_ns.data.camera_paths import FixedCamera, FrozenTime, Orbit, Rig, camera_path_json
+from moegs_ns.data.camera_path_files import (
+    check_numbers_of_path,
+    check_pinholes,
+    has_own_times,
+    read_camera_path,
+)
+from moegs_ns.data.camera_paths import (
+    FixedCamera,
+    FrozenTime,
+    Interpolate,
+    Orbit,
+    Rig,
+    RigPath,
+    Spiral,
+    camera_path_json,
+)
 from moegs_ns.data.parser_errors import telling_of_the_scene
 from moegs_ns.data.scene_files import check_files
-from moegs_ns.launch.cli_args import output_option, replaced_argv
+from moegs_ns.engine.trainer import load_pipeline
+from moegs_ns.launch.cli_args import output_option
 from moegs_ns.launch.option_limits import check_numbers
-from moegs_ns.reports.videos import REMEDY, whole_video
-from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.launch.processes import advise
+from moegs_ns.reports.panels import choose_panels
+from moegs_ns.reports.rendering import (
+    Renderer,
+    Shots,
+    available_panels,
+    description_of,
+    render_frames,
+    shots_of_images,
+    shots_of_path,
+)
+from moegs_ns.reports.videos import REMEDY, FrameFolder, encode
+from moegs_ns.runs.checkpoint import Run, open_run
 
+DEFAULT_FPS = 30.0
+VIDEO = ".mp4"
 MOST_FRAMES = 1_000_000
 """Of a video; ten hours."""
+GO_ON = "Give the same command again: frames that are rendered are kept."
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The recorded images' own cameras and times; `truth` and `error` are outputs then as well."""
+
+    split: Literal["held-out", "training"] = "held-out"
+    """Which images."""
+    cameras: tuple[int, ...] = ()
+    """Numbers of their cameras; all, one after the other, if none are named."""
+
+
+@dataclass(frozen=True)
+class CameraPathFile:
+    """A path that was made in the viewer's Render tab, or by another `moegs render`. Where it tells
+    no times, or one time that nobody chose, the clip plays along it."""
+
+    file: Path
+    """Its JSON."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a video shows of a clip, and how fast."""
+
+    num_frames: int
+    fps: float
+    """Of the clip."""
+    frames: tuple[int, int]
+    """First and last frame that is shown."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """First and last time, in [0, 1] over the whole clip."""
+        last = max(1, self.num_frames - 1)
+        return self.frames[0] / last, self.frames[1] / last
+
+    @property
+    def seconds(self) -> float:
+        """Length of what is shown."""
+        return (self.frames[1] - self.frames[0] + 1) / self.fps
 
 
 @dataclass
 class Render:
-    """Render a video of a run along a path with time: a fixed camera, an orbit, frozen time."""
+    """Render a video of a run: an orbit while the clip plays, unless another path is named last."""
 
-    load_config: Path
-    """config.yml of the run."""
-    path: FixedCamera | Orbit | FrozenTime = field(default_factory=Orbit)
+    run: Annotated[Path, tyro.conf.Positional]
+    """config.yml or folder of the run."""
+    path: (
+        FixedCamera
+        | Orbit
+        | FrozenTime
+        | Interpolate
+        | Spiral
+        | Dataset
+        | Annotated[CameraPathFile, tyro.conf.subcommand("file")]
+    ) = field(default_factory=Orbit)
     """Path of the camera."""
     output_path: Annotated[Path, output_option("--output-path")] = Path("renders/video.mp4")
-    """Video to write; the camera path is written beside it as JSON."""
+    """Video (.mp4) to write, or a folder for pictures (PNG). A path is written beside it as JSON,
+    for ns-render and, in SCENE/camera_paths, for the viewer's Render tab."""
+    outputs: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--rendered-output-names"])] = (
+        "rgb",
+    )
+    """What to show, side by side: mixture, names of experts, gates, argmax_gate, gate_NAME, depth,
+    opacity; of recorded images also truth and error."""
+    labels: bool | None = None
+    """Write the names above the pictures; by default if there are several."""
+    frames: tuple[int, int] | None = None
+    """First and last frame of the clip to show, from 0; all by default."""
+    speed: float = 1.0
+    """How fast the clip plays; 0.5 for half as fast as it was recorded."""
     seconds: float | None = None
-    """Length of the video; None for that of the clip."""
-    fps: float = 30.0
-    """Frames per second of the video, and of clips that do not say theirs."""
-    rendered_output_names: tuple[str, ...] = ("rgb",)
-    """Outputs side by side, for example rgb depth argmax_gate."""
+    """Length of the video, in place of --speed."""
+    fps: float | None = None
+    """Frames per second of the video; by default 30, that of the clip for recorded images, that of
+    the file for a path from a file."""
     path_only: bool = False
     """Write the camera path and stop, for `ns-render camera-path`."""
 
     def main(self) -> None:
-        """Write the path, then render it."""
-        check_numbers(self)
-        if not self.rendered_output_names:
-            raise ValueError("--rendered-output-names expects outputs, such as rgb, got none.")
-        run = open_run(self.load_config)
-        rig, num_clip_frames, clip_fps = read_rig(run.config)
-        clip_seconds = num_clip_frames / (clip_fps or self.fps)
-        count = max(1.0, (self.seconds or clip_seconds) * self.fps)
-        if count > MOST_FRAMES:
-            raise ValueError(
-                f"--seconds and --fps expect a video of at most {MOST_FRAMES:,} frames, got "
-                f"{count:.4g}; ask for less."
-            )
-        count = round(count)
-        content = camera_path_json(self.path, rig, count, self.fps)
-        json_path = self.output_path.with_suffix(".json")
-        atomic_write_text(json_path, json.dumps(content), "camera path", REMEDY)
-        CONSOLE.print(f"Camera path of {count} frames: {json_path}")
-        if not self.path_only:
-            self.render(run.config_path, json_path, count)
-
-    def render(self, config_path: Path, json_path: Path, num_frames: int) -> None:
-        """Let nerfstudio render the video, which replaces an earlier one when it is whole.
+        """Write the path, then render along it; frames of an earlier attempt are kept.
 
         Raises:
-            OSError: it cannot be written.
+            ValueError: an option is out of range, or a name is no output.
         """
-        # nerfstudio gives videos this ending.
-        path = self.output_path if self.output_path.suffix else self.output_path.with_suffix(".mp4")
-        with whole_video(path, num_frames) as temporary:
-            video = RenderCameraPath(
-                load_config=config_path,
-                camera_path_filename=json_path,
-                output_path=temporary,
-                rendered_output_names=list(self.rendered_output_names),
+        check_numbers(self)
+        run = open_run(self.run)
+        panels = choose_panels(
+            self.outputs, available_panels(run, with_truth=isinstance(self.path, Dataset))
+        )
+        self._check_output()
+        if isinstance(self.path, Dataset):
+            self._refuse(self.seconds is not None, "--seconds", "--speed or --fps")
+            self._refuse(self.path_only, "--path-only", "another path")
+            pipeline = load_pipeline(run)
+            images = (self.path.split, self.path.cameras, self.frames)
+            shots = shots_of_images(pipeline.datamanager, *images)
+            clip_fps = pipeline.datamanager.train_dataset.metadata.get("fps") or DEFAULT_FPS
+            fps = self.fps or float(clip_fps) * self.speed
+        else:
+            shots, fps = self._shots_of_path(run)
+            if self.path_only:
+                return
+            pipeline = load_pipeline(run, test_mode="inference")
+        labels = len(panels) > 1 if self.labels is None else self.labels
+        folder = self._begin(description_of(run, shots, panels, labels=labels))
+        self._render(Renderer(pipeline, shots, panels), folder, fps, labels=labels)
+
+    def _shots_of_path(self, run: Run) -> tuple[Shots, float]:
+        rig, clip = self._clip(run)
+        if isinstance(self.path, CameraPathFile):
+            content = read_camera_path(self.path.file)
+            check_pinholes(content, self.path.file)
+            check_numbers_of_path(content, self.path.file)
+            self._refuse(self.seconds is not None, "--seconds", "--fps")
+            self._refuse(self.path_only, "--path-only", "another path")
+            if has_own_times(content):
+                self._refuse(self.frames is not None, "--frames", "a file without times")
+            else:
+                CONSOLE.print(
+                    f"{self.path.file} tells no times, so the clip plays along it.", soft_wrap=True
+                )
+            fps = float(self.fps or content.get("fps") or DEFAULT_FPS) * self.speed
+            return shots_of_path(content, clip.span), fps
+        assert isinstance(self.path, RigPath), self.path
+        fps = self.fps or DEFAULT_FPS
+        seconds = self.seconds or clip.seconds / self.speed
+        if seconds * fps > MOST_FRAMES:
+            raise ValueError(
+                f"--seconds, --speed and --fps expect a video of at most {MOST_FRAMES:,} frames, "
+                f"got {seconds * fps:.4g}; ask for less."
             )
-            # nerfstudio finds a moved run only by the --load-config of the command line.
-            with replaced_argv(["ns-render", "camera-path", "--load-config", str(config_path)]):
-                video.main()
-        CONSOLE.print(f"{num_frames} frames: {path}", soft_wrap=True)
+        count = max(1, round(seconds * fps))
+        content = camera_path_json(self.path, rig, count, fps, clip.span)
+        json_path = self.output_path.with_suffix(".json")
+        atomic_write_text(json_path, json.dumps(content), "camera path", REMEDY)
+        CONSOLE.print(f"Camera path of {count} frames: {json_path}", soft_wrap=True)
+        return shots_of_path(content, clip.span), fps
+
+    def _clip(self, run: Run) -> tuple[Rig, Clip]:
+        rig, num_frames, clip_fps = read_rig(run.config)
+        frames = self.frames or (0, num_frames - 1)
+        if not 0 <= frames[0] <= frames[1] < num_frames:
+            raise ValueError(
+                f"--frames expects a first and a last frame from 0 to {num_frames - 1}, got "
+                f"{frames[0]} {frames[1]}."
+            )
+        return rig, Clip(num_frames, clip_fps or self.fps or DEFAULT_FPS, frames)
+
+    def _check_output(self) -> None:
+        if self.speed <= 0:
+            raise ValueError(
+                f"--speed expects a number above 0, got {self.speed:g}; 1 is real time."
+            )
+        if self.seconds is not None and self.speed != 1.0:
+            raise ValueError("--seconds and --speed both say how long the video is; give one.")
+        if self.output_path.suffix not in ("", VIDEO):
+            raise ValueError(
+                f"--output expects the name of a {VIDEO} file, or of a folder for pictures, got "
+                f"{self.output_path}."
+            )
+
+    def _refuse(self, is_given: bool, option: str, instead: str) -> None:
+        if is_given:
+            raise ValueError(
+                f"{option} means nothing for this path, which has its own frames and "
+                f"times; use {instead}."
+            )
+
+    def _begin(self, description: dict) -> FrameFolder:
+        is_video = self.output_path.suffix == VIDEO
+        # Beside the video, so that an attempt that was stopped is seen and goes on.
+        name = f"{self.output_path.name}.frames" if is_video else self.output_path.name
+        folder = FrameFolder(self.output_path.with_name(name))
+        folder.begin(description, is_ours=is_video)
+        advise(lambda: GO_ON)
+        return folder
+
+    def _render(self, renderer: Renderer, folder: FrameFolder, fps: float, *, labels: bool) -> None:
+        count = len(renderer.shots)
+        rendered = render_frames(renderer, folder, labels=labels)
+        kept = f", {count - rendered} of them from before" if rendered < count else ""
+        if self.output_path.suffix == VIDEO:
+            encode([folder.path(index) for index in range(count)], self.output_path, fps)
+            shutil.rmtree(folder.folder)
+        CONSOLE.print(f"{count} frames{kept}: {self.output_path}", soft_wrap=True)
 
 
 def read_rig(config) -> tuple[Rig, int, float]:

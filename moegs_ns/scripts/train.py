@@ -12,7 +12,6 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.engine.run_folder import check_place
-from moegs_ns.evaluation.tables import check_table
 from moegs_ns.launch.cli_args import output_option, parser_args
 from moegs_ns.launch.jobs import (
     LOG,
@@ -42,7 +41,7 @@ from moegs_ns.models.expert_sources import (
 )
 from moegs_ns.models.missing_experts import source_trainings
 from moegs_ns.models.mixture_model import MixtureModelConfig
-from moegs_ns.reports.scores import report_runs
+from moegs_ns.reports.report import report_paths, report_runs
 from moegs_ns.runs.checkpoint import open_run
 
 if TYPE_CHECKING:
@@ -73,8 +72,9 @@ class Train:
     Methods joined by +, as in stg+stg, are one expert of as many windows of the clip."""
     data: Path | None = None
     """Folder of the scene."""
-    router: str = "router"
-    """Method of the router."""
+    router: Annotated[str, tyro.conf.arg(name="router-method", aliases=["--router"])] = "router"
+    """Method of the router: router, pixel-router or volume-router. `--router` of ns-train is a
+    trained mixture to prune."""
     expert_budget: float = 1.0
     """Fraction of the published steps of the experts."""
     router_budget: float = 1.0
@@ -101,7 +101,7 @@ class Train:
     experiment_name: str | None = None
     """Folder of these runs inside; by default the name of the scene's folder."""
     output_path: Annotated[Path | None, output_option("--output-path")] = None
-    """JSON file to write the table to; a Markdown table is written beside it."""
+    """Where to write the table, as for `moegs report`: a .html page, .json, .md, or a folder."""
     dry_run: bool = False
     """Print the plan and stop."""
 
@@ -113,7 +113,7 @@ class Train:
             RuntimeError: a training failed.
             ValueError: an expert or an option is not known.
         """
-        check_table(self.output_path)
+        report_paths(self.output_path)
         for name in ("expert_budget", "router_budget", "seed"):
             check_number(f"--{name.replace('_', '-')}", name, getattr(self, name))
         check_router(self.router)

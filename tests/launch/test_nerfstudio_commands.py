@@ -44,7 +44,7 @@ def camera_path(folder: Path, times: tuple[float | None, ...], **content: Any) -
         (["exporter", "tsdf"], "a model of rays"),
         (["exporter", "poisson"], "a model of rays"),
         (["exporter", "marching-cubes"], "a model of rays"),
-        (["render", "spiral"], "a datamanager of rays.*moegs render --load-config RUN"),
+        (["render", "spiral"], "a datamanager of rays.*moegs render RUN path:spiral"),
     ],
 )
 def test_commands_that_cannot_work_say_what_does(

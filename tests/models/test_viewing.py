@@ -38,7 +38,7 @@ def model(request) -> Any:
 
 
 def test_a_camera_without_time_is_refused_and_told_what_to_use(model):
-    with pytest.raises(ValueError, match=r"got one without; give every .* `moegs render`"):
+    with pytest.raises(ValueError, match=r"got one without; give every .* `moegs render RUN path"):
         model.get_outputs_for_camera(camera(time=None))
 
 

@@ -14,8 +14,9 @@ from nerfstudio.configs.method_configs import all_methods
 
 from moegs_ns.experts.windows import joined_config
 from moegs_ns.launch.cli_args import replaced_argv
-from moegs_ns.reports import scores
-from moegs_ns.reports.scores import Score, images_with, print_scores, report_runs, score_windows
+from moegs_ns.reports import report, scores
+from moegs_ns.reports.report import report_runs
+from moegs_ns.reports.scores import Score, images_with, print_scores, score_runs
 from moegs_ns.runs.checkpoint import Run
 
 SCORE = Score(
@@ -28,6 +29,9 @@ MIXTURE = replace(
     psnr_constant=20.2, psnr_oracle=24.0, psnr_oracle_4=23.0, psnr_oracle_16=22.0,
     psnr_oracle_32=21.0, expert_seconds=5.0,
 )  # fmt: skip
+
+SCORED: Any = SimpleNamespace(datamanager=SimpleNamespace(eval_dataset=["an image"]))
+"""A pipeline with something to score."""
 
 
 def run_of(method: str, folder: str = "a", **model: Any) -> Run:
@@ -141,7 +145,9 @@ class TestRows:
             return replace(SCORE, method=run.config.method_name, run=str(run.config_path.parent))
 
         monkeypatch.setattr(scores, "score_run", score)
-        monkeypatch.setattr(scores, "score_windows", lambda runs: replace(MIXTURE, run="both"))
+        monkeypatch.setattr(report, "load_pipeline", lambda run: SCORED)
+        monkeypatch.setattr(report, "joined_run", lambda runs: runs[0])
+        monkeypatch.setattr(report, "load_windows", lambda run, runs: SCORED)
 
     @pytest.mark.usefixtures("score_run")
     def test_each_run_is_scored_told_and_written(self, tmp_path: Path, capsys, monkeypatch):
@@ -158,7 +164,7 @@ class TestRows:
         path = tmp_path / "t.json"
         with pytest.raises(ValueError, match="say why under 'reason'"):
             report_runs(known, path)
-        monkeypatch.setattr(scores, "score_run", lambda run: replace(SCORE, reason="why"))
+        monkeypatch.setattr(scores, "score_run", lambda run, _: replace(SCORE, reason="why"))
         report_runs(known, path)
         (row,) = json.loads(path.read_text())["rows"]
         assert row["psnr"] == SCORE.psnr and row["lpips"] is None and row["reason"] == "why"
@@ -175,8 +181,6 @@ class TestRows:
         records = {"one": {"seconds": 3.0}, "two": {"seconds": 4.5}, "none": {}}
         name = "training_record"
         monkeypatch.setattr(scores, name, lambda path: records[path.parent.name])
-        monkeypatch.setattr(scores, "joined_run", lambda runs: "joined")
-        monkeypatch.setattr(scores, "load_windows", lambda run, runs: (run, *runs))
         asked: list[Any] = []
 
         def score(run: Any, pipeline: Any) -> Score:
@@ -185,11 +189,12 @@ class TestRows:
 
         monkeypatch.setattr(scores, "score_run", score)
         runs = [run_of("moegs-stg", name) for name in ("one", "two")]
-        made = score_windows(runs)
+        joined: Any = "joined"
+        made = score_runs(runs, joined, SCORED)
         assert made.train_seconds == 7.5 and made.run == "one+two"
         assert "train_seconds" not in made.reason and "old" not in made.reason
-        assert asked == [("joined", ("joined", *runs))]
-        made = score_windows([runs[0], run_of("moegs-stg", "none")])
+        assert asked == [("joined", SCORED)]
+        made = score_runs([runs[0], run_of("moegs-stg", "none")], joined, SCORED)
         assert made.train_seconds is None and "train_seconds: the run has no" in made.reason
 
 

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from moegs_ns.reports.videos import count_frames, whole_video
+from moegs_ns.reports.videos import FrameFolder, count_frames, encode, whole_video
 
 
 def write_video(path: Path, num_frames: int = 5) -> None:
@@ -67,3 +67,45 @@ def test_other_errors_are_told_as_they_are(tmp_path: Path, error):
         temporary.write_text("half")
         raise error
     assert "cannot be written" not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def pictures(folder: FrameFolder, count: int, size: tuple[int, int] = (33, 47)) -> None:
+    for index in range(count):
+        folder.write(index, np.full((*size, 3), 40 * index, np.uint8))
+
+
+def test_frames_become_a_video_that_browsers_show(tmp_path: Path):
+    folder, video = FrameFolder(tmp_path / "frames"), tmp_path / "video.mp4"
+    folder.begin({"a": 1}, is_ours=False)
+    pictures(folder, 5)
+    encode([folder.path(index) for index in range(5)], video, 12.5)
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == 12.5
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(frames) == 5 and frames[0].shape == (34, 48, 3), "even sizes, nothing cut off"
+    assert [round(float(f.mean()) / 40) for f in frames] == [0, 1, 2, 3, 4]
+    # Played before it is read to its end: the index comes first.
+    content = video.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_frames_of_another_rendering(tmp_path: Path):
+    folder = FrameFolder(tmp_path / "frames")
+    folder.begin({"a": 1}, is_ours=False)
+    pictures(folder, 2)
+    folder.begin({"a": 1}, is_ours=False)
+    assert folder.missing(4) == [2, 3]
+    with pytest.raises(ValueError, match=r"holds others; name another --output, or delete it"):
+        folder.begin({"a": 2}, is_ours=False)
+    folder.begin({"a": 2}, is_ours=True)
+    assert folder.missing(2) == [0, 1]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "photo.png").write_text("mine")
+    for is_ours in (True, False):
+        with pytest.raises(ValueError, match="holds others"):
+            FrameFolder(tmp_path).begin({}, is_ours=is_ours)
+    assert (tmp_path / "photo.png").read_text() == "mine"

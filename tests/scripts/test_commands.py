@@ -1,7 +1,6 @@
 """The `moegs` command: camera paths with time, videos, tables."""
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +23,6 @@ from moegs_ns.evaluation.tables import markdown_table, write_results
 from moegs_ns.launch.cli_args import replaced_argv, run_nerfstudio
 from moegs_ns.reports.scores import Score, print_scores, score_run
 from moegs_ns.runs.checkpoint import open_run
-from moegs_ns.scripts.demo import Demo
 from moegs_ns.scripts.render import Render
 from moegs_ns.scripts.report import Report
 
@@ -97,7 +95,7 @@ def frames_of(video: Path) -> np.ndarray:
 def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     video = tmp_path / "video.mp4"
     names, command = ("rgb", "argmax_gate", "gate_stg"), list(sys.argv)
-    Render(tiny_runs.router, FixedCamera(0), video, fps=30.0, rendered_output_names=names).main()
+    Render(tiny_runs.router, FixedCamera(0), video, outputs=names, labels=False).main()
     assert sys.argv == command, "whatever opens a run next would take it for this one"
     frames = frames_of(video)
     # Six frames at 12 per second, shown at 30 per second.
@@ -106,13 +104,6 @@ def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     Render(tiny_runs.router, FrozenTime(share=0.0), tmp_path / "still.mp4", fps=30.0).main()
     still = frames_of(tmp_path / "still.mp4")
     assert change(frames[:, :, :48]) > change(still) + 4
-
-
-def test_the_demo_without_ffmpeg_says_so(tiny_runs: TinyRuns, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    Demo(output_dir=tmp_path).render(tiny_runs.router.parent)
-    assert "they need ffmpeg" in " ".join(capsys.readouterr().out.split())
-    assert not list(tmp_path.iterdir())
 
 
 def test_ns_render_takes_the_written_path(tiny_runs: TinyRuns, tmp_path: Path):
@@ -174,6 +165,15 @@ def test_the_printed_table_tells_runs_apart(capsys):
         figures = "20.00 19.00 0.9000 300,000 70.1 1234 100.0"
         assert f"{each.method} {each.kind} {each.seed} {figures} budget" in text
     assert "by gated-contribution" in text and "budget [1]" in text
+
+
+def test_the_terminal_shows_every_column(capsys):
+    """Spread, conventions and the reasons for what is missing were in the file alone."""
+    scored = replace(SCORE, ms_ssim=0.987, run="runs/a", reason="lpips: no weights", recipe="own")
+    text = printed(capsys, scored, SCORE)
+    assert "psnr_std 1 1" in text and "ms_ssim 0.987 -" in text and "lpips: no weights" in text
+    assert "run runs/a" in text and "recipe own" in text
+    assert "st_lpips" not in text, "nobody measured it"
 
 
 def test_runs_with_other_numbers_of_images_say_so(capsys):

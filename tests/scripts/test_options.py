@@ -12,14 +12,13 @@ from rich.console import Console
 
 from moegs_ns import progress
 from moegs_ns.scripts import main as command
-from moegs_ns.scripts.report import Report
 
 OUTPUTS = {
     "analyse": (["RUN"], "output_dir", "--output-dir"),
     "demo": ([], "output_dir", "--output-dir"),
     "export": (["RUN"], "output_dir", "--output-dir"),
     "fuse": (["RUN"], "output", "--output-path"),
-    "render": (["--load-config", "RUN"], "output_path", "--output-path"),
+    "render": (["RUN"], "output_path", "--output-path"),
     "report": (["RUN"], "output_path", "--output-path"),
 }
 
@@ -46,16 +45,18 @@ def test_the_table_of_a_whole_training_is_its_output():
         assert parsed.output_path == Path("here.json") and parsed.output_dir == Path("outputs")
 
 
+def test_the_router_of_a_whole_training_is_a_method():
+    """`--router` of ns-train is a run, so that name is only kept for scripts."""
+    for option in ("--router-method", "--router"):
+        words = ["train", "--experts", "stg", "--data", "D", option, "pixel-router", "n3v-data"]
+        parsed: Any = tyro.cli(command.Command, args=words)
+        assert parsed.router == "pixel-router"
+
+
 def test_the_version(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["moegs", "--version"])
     command.main()
     assert capsys.readouterr().out == f"moegs {version('moegs_ns')}\n"
-
-
-@pytest.mark.parametrize("name", ["table.html", "table.md", "table"])
-def test_a_report_is_no_web_page(name: str, tmp_path: Path):
-    with pytest.raises(ValueError, match=rf"--output expects the name of a \.json file.*{name}"):
-        Report((tmp_path / "run",), tmp_path / name).main()
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
