@@ -47,7 +47,8 @@ def up_direction(
             "--up cameras expects cameras that agree on what is up, but those of this scene are "
             "turned against each other; name an axis of the world instead, as in --up z."
         )
-    x, y, z = (mean / length).tolist()
+    # Adding 0 makes -0 the 0 that people write.
+    x, y, z = (round(value, 2) + 0.0 for value in (mean / length).tolist())
     return mean / length, f"up is ({x:.2f}, {y:.2f}, {z:.2f}), the mean of the cameras'"
 
 

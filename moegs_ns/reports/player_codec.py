@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from moegs_ns.reports.player_tracks import Tracks
+from moegs_ns.reports.player_tracks import TIMED, Tracks
 
 BITS = {
     "means": 24,
@@ -21,8 +21,6 @@ BITS = {
 }
 """Of each attribute, in the order of the file."""
 
-TIMED = ("means", "quats", "log_scales", "opacities", "colors")
-"""Those that are stored for every key frame."""
 LIMITS = {"colors": (-1.0, 2.0), "slopes": (-1.0, 1.0)}
 """Beyond which colours are cut, so that one odd Gaussian takes no precision from the others."""
 

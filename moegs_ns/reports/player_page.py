@@ -18,8 +18,8 @@ from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.cameras import View, single_views
 from moegs_ns.data.frames.dataset import FrameDataset
 from moegs_ns.reports.clip_frames import ClipSet
-from moegs_ns.reports.player_codec import BITS, TIMED, Packed, channels, pack_within
-from moegs_ns.reports.player_tracks import Tracks, bake, blends, key_frames
+from moegs_ns.reports.player_codec import BITS, Packed, channels, pack_within
+from moegs_ns.reports.player_tracks import TIMED, Tracks, bake, blends, key_frames
 
 MOST_KEY_FRAMES = 60
 """Key frames that are baked unless a step between them is asked for."""

@@ -22,6 +22,10 @@ STILL_SHIFT = 0.05
 STILL_SHARE = 0.02
 """And if its size, and by this much of 1 its rotation, opacity and colour change by less."""
 SMALLEST_SCALE = 1e-12
+TIMED = ("means", "quats", "log_scales", "opacities", "colors")
+"""What changes from key frame to key frame."""
+LASTING = ("slopes", "kind")
+"""What is as it is where a Gaussian is most opaque."""
 
 Kind = tuple[int, float, float, bool]
 """Number of the expert, near plane, eps2d and whether opacities are compensated for it."""
@@ -98,33 +102,42 @@ def bake(clip: ClipSet, frames: Sequence[int]) -> Tracks:
     Raises:
         ValueError: there are none, or they are of more kinds than the page can draw.
     """
-    per_frame = [_rows(clip, frame) for frame in track(frames, "Baking key frames")]
-    names = ("means", "quats", "log_scales", "opacities", "colors", "slopes", "kind")
-    stacked = {name: np.stack([rows[name] for rows in per_frame]) for name in names}
-    is_seen = stacked["opacities"] >= SMALLEST_OPACITY
-    _hold(stacked, is_seen)
-    _align_signs(stacked["quats"])
-    brightest = stacked["opacities"].argmax(0)
-    rows = np.arange(len(brightest))
-    kinds, kind_of = np.unique(stacked["kind"][brightest, rows], axis=0, return_inverse=True)
+    values: dict[str, np.ndarray] = {}
+    lasting: dict[str, np.ndarray] = {}
+    brightest = np.zeros(0)
+    for place, frame in enumerate(track(frames, "Baking key frames")):
+        rows = _rows(clip, frame)
+        if not values:
+            values = {n: np.empty((len(frames), *rows[n].shape), np.float32) for n in TIMED}
+            lasting, brightest = {n: rows[n].copy() for n in LASTING}, rows["opacities"]
+        for name, stacked in values.items():
+            stacked[place] = rows[name]
+        is_brighter = rows["opacities"] > brightest
+        brightest = np.maximum(brightest, rows["opacities"])
+        for name, kept in lasting.items():
+            kept[is_brighter] = rows[name][is_brighter]
+    is_seen = values["opacities"] >= SMALLEST_OPACITY
+    shown = is_seen.any(0)
+    if not shown.any():
+        raise ValueError(
+            f"Expected Gaussians to show, but none of {len(shown):,} is opaque enough to be seen "
+            "at any of these frames; choose other --frames."
+        )
+    values = {name: stacked[:, shown] for name, stacked in values.items()}
+    _hold(values, is_seen[:, shown])
+    _align_signs(values["quats"])
+    kinds, kind_of = np.unique(lasting["kind"][shown], axis=0, return_inverse=True)
     if len(kinds) > MAX_KINDS:
         raise ValueError(
             f"The page draws Gaussians of at most {MAX_KINDS} kinds (experts, near planes, 2-D "
             f"kernels), but there are {len(kinds)}; export single experts."
         )
-    tracks = Tracks(
-        **{name: stacked[name] for name in names[:5]},
-        slopes=stacked["slopes"][brightest, rows],
+    return Tracks(
+        **values,
+        slopes=lasting["slopes"][shown],
         kind_of=kind_of.reshape(-1),
         kinds=[(int(k[0]), float(k[1]), float(k[2]), bool(k[3])) for k in kinds],
     )
-    found = tracks.select(is_seen.any(0))
-    if len(found) == 0:
-        raise ValueError(
-            f"Expected Gaussians to show, but none of {len(tracks):,} is opaque enough to be seen "
-            "at any of these frames; choose other --frames."
-        )
-    return found
 
 
 def _rows(clip: ClipSet, frame: int) -> dict[str, np.ndarray]:
@@ -167,15 +180,14 @@ def _scattered(values: Tensor, part: Gaussians, count: int) -> np.ndarray:
     return full.float().cpu().numpy()
 
 
-def _hold(stacked: dict[str, np.ndarray], is_seen: Bool[np.ndarray, "F N"]) -> None:
+def _hold(values: dict[str, np.ndarray], is_seen: Bool[np.ndarray, "F N"]) -> None:
     """Give Gaussians where nobody sees them the values of the nearest key frame where they are
     seen, but for opacity: they fade in and out in their place, and cost nothing while they wait."""
-    stacked["opacities"][~is_seen] = 0.0
-    held = {name: stacked[name] for name in ("means", "quats", "log_scales", "colors", "kind")}
+    values["opacities"][~is_seen] = 0.0
     nearest = nearest_seen(is_seen)
     rows = np.arange(is_seen.shape[1])
-    for values in held.values():
-        values[...] = values[nearest, rows]
+    for name in ("means", "quats", "log_scales", "colors"):
+        values[name][...] = values[name][nearest, rows]
 
 
 def nearest_seen(is_seen: Bool[np.ndarray, "F N"]) -> Int[np.ndarray, "F N"]:

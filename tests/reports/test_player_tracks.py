@@ -15,8 +15,8 @@ from clips import expert_clip, fused_clip
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.reports.clip_frames import ClipSet
-from moegs_ns.reports.player_codec import BITS, TIMED, channels, pack, pack_within
-from moegs_ns.reports.player_tracks import bake, blends, key_frames, nearest_seen
+from moegs_ns.reports.player_codec import BITS, channels, pack, pack_within
+from moegs_ns.reports.player_tracks import TIMED, bake, blends, key_frames, nearest_seen
 
 SCRIPT = """
 const header = JSON.parse(require("fs").readFileSync(process.argv[2]));
