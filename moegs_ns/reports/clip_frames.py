@@ -10,6 +10,7 @@ from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.fuse import fused_parts
+from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import refuse_shading
 from moegs_ns.models.expert_sources import unique_names
 from moegs_ns.models.mixture_model import MixtureModel
@@ -26,7 +27,7 @@ class ClipSet:
     experts: list[Expert]
     names: list[str]
     """Of the experts, as the outputs of the run name them."""
-    fused: MixtureModel | None = None
+    fused: Mixture | None = None
     responsibilities: list[Float[Tensor, "_"]] = field(default_factory=list)
 
     @property
@@ -50,7 +51,7 @@ class ClipSet:
         """The Gaussians of each expert at a frame; of a mixture the fused ones."""
         time = torch.tensor(self.time_of(frame), device=self.experts[0].background.device)
         if self.fused is not None:
-            return fused_parts(self.fused.mixture, self.responsibilities, time)
+            return fused_parts(self.fused, self.responsibilities, time)
         return [self.experts[0].at(time)]
 
 
@@ -71,7 +72,7 @@ def clip_set(pipeline: MoegsPipeline, method: str, max_views: int | None = None)
         return ClipSet([model.expert], list(unique_names([method])))
     values = stored_or_measured(pipeline, max_views)
     names = list(model.config.expert_names)
-    return ClipSet(list(model.mixture.experts), names, model, values)
+    return ClipSet(list(model.mixture.experts), names, model.mixture, values)
 
 
 def chosen_frames(scene: SceneInfo, frames: tuple[int, int] | None, every: int = 1) -> list[int]:

@@ -1,7 +1,6 @@
 """The player page: one HTML file with a clip of Gaussians and what draws it, for any browser."""
 
 import base64
-import colorsys
 import html
 import json
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.cameras import View, single_views
 from moegs_ns.data.frames.dataset import FrameDataset
+from moegs_ns.mixture.mixture import EXPERT_COLORS
 from moegs_ns.reports.clip_frames import ClipSet
 from moegs_ns.reports.player_codec import BITS, Packed, channels, pack_within
 from moegs_ns.reports.player_tracks import TIMED, Tracks, bake, blends, key_frames
@@ -129,8 +129,8 @@ def header(
         "moving": packed.num_moving,
         "kinds": tracks.kinds,
         "experts": [
-            {"name": name, "color": [*color, 1.0]}
-            for name, color in zip(clip.names, expert_colors(len(clip.names)), strict=True)
+            {"name": name, "color": [*EXPERT_COLORS[k % len(EXPERT_COLORS)], 1.0]}
+            for k, name in enumerate(clip.names)
         ],
         "cameras": [camera_entry(name, view, depth) for name, view in stage.cameras],
         "up": stage.up.tolist(),
@@ -164,11 +164,6 @@ def focus_of(views: Sequence[View]) -> Float[Tensor, "3"]:
     # A little of the identity picks a point for axes that are parallel.
     matrix = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
     return torch.linalg.solve(matrix, pulled + 1e-6 * centers.mean(0)[:, None])[:, 0].float()
-
-
-def expert_colors(count: int) -> list[tuple[float, float, float]]:
-    """Bright colours that are far apart."""
-    return [colorsys.hsv_to_rgb((0.08 + k / count) % 1.0, 0.75, 1.0) for k in range(count)]
 
 
 def page_text(title: str, text: str, content: dict[str, Any], payload: bytes) -> str:

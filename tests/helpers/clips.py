@@ -1,8 +1,5 @@
 """Clips of hand-made Gaussians, without a trained run."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import torch
 from mixture_helpers import expert, mixture, views
 
@@ -33,7 +30,6 @@ def expert_clip(count: int = 40, *, moving: int | None = None) -> ClipSet:
 def fused_clip(*counts: int) -> ClipSet:
     """Five frames of the fused set of a mixture."""
     mixed = mixture(*counts)
-    model: Any = SimpleNamespace(mixture=mixed)
     values = [value.float() for value in responsibilities(mixed, views()).values]
     names = [f"expert_{k}" for k in range(len(counts))]
-    return ClipSet(list(mixed.experts), names, model, values)
+    return ClipSet(list(mixed.experts), names, mixed, values)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from clips import expert_clip, fused_clip
+from toys import make_view
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.reports.clip_frames import ClipSet
 from moegs_ns.reports.player_codec import BITS, channels, pack, pack_within
+from moegs_ns.reports.player_page import camera_entry
 from moegs_ns.reports.player_tracks import TIMED, bake, blends, key_frames, nearest_seen
 
 SCRIPT = """
@@ -176,3 +178,34 @@ class TestScripts:
         assert sorted(order) == np.flatnonzero(depths > 0).tolist()
         found = depths[order]
         assert (np.diff(found) <= 1e-3 * found[:-1]).all()
+
+    def test_a_camera_orbits_about_the_point_that_it_looks_at(self, tmp_path: Path):
+        view = make_view(2, width=60, height=40).select(torch.tensor([1]))
+        cameras = [camera_entry("a", view, 2.0)]
+        header = {"up": [0, -1, 0], "focus": [0.5, 0.2, 4.0], "cameras": cameras}
+        call = """
+        const camera = new Camera(header), before = camera.centre;
+        const found = { first: Array.from(camera.viewMatrix()), before };
+        found.lens = Array.from(camera.lens(120, 100));
+        camera.orbit(0.5, 0.2);
+        Object.assign(found, { after: camera.centre, second: Array.from(camera.viewMatrix()) });
+        camera.zoom(0.5); Object.assign(found, { near: camera.distance, still: camera.centre });
+        process.stdout.write(JSON.stringify(found));
+        """
+        source = (FOLDER / "camera.js").read_text() + f"const header = {json.dumps(header)};" + call
+        found = run_node(tmp_path, source)
+        first, second = (np.array(found[name]).reshape(4, 4).T for name in ("first", "second"))
+        np.testing.assert_allclose(first, view.viewmats[0].numpy(), atol=1e-5)
+        np.testing.assert_allclose(found["after"], found["before"], atol=1e-6)
+        np.testing.assert_allclose(found["still"], found["before"], atol=1e-6)
+        np.testing.assert_allclose(second[:3, :3] @ second[:3, :3].T, np.eye(3), atol=1e-5)
+        centre = np.array([*found["after"], 1.0])
+        np.testing.assert_allclose((second @ centre)[:2], 0, atol=1e-4)
+        distance = float((first @ centre)[2])
+        assert (second @ centre)[2] == pytest.approx(distance, abs=1e-4)
+        assert found["near"] == pytest.approx(distance / 2, abs=1e-4)
+        assert np.abs(second - first).max() > 0.2
+        # All of the image is seen, in the middle: twice as large, with ten pixels above and below.
+        K = view.Ks[0]
+        expected = [2 * K[0, 0], 2 * K[1, 1], 2 * K[0, 2], 2 * K[1, 2] + 10]
+        np.testing.assert_allclose(found["lens"], [float(value) for value in expected], atol=1e-4)
