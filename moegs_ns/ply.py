@@ -32,12 +32,7 @@ def write_ply(gaussians: Gaussians, path: Path) -> int:
         raise ImportError(
             f"Writing {path} needs the package plyfile; run `pip install plyfile`."
         ) from error
-    shown = gaussians.select(gaussians.opacities >= SMALLEST_OPACITY)
-    if len(shown) == 0:
-        raise ValueError(
-            f"Expected Gaussians to write to {path}, but none of {len(gaussians):,} is opaque "
-            "enough to be seen; choose another --time."
-        )
+    shown = shown_gaussians(gaussians, path)
     columns = ply_columns(shown)
     table = np.empty(len(shown), dtype=[(name, "<f4") for name in columns])
     for name, values in columns.items():
@@ -45,6 +40,21 @@ def write_ply(gaussians: Gaussians, path: Path) -> int:
     with atomic_write(path, "PLY file", "name another place for it") as file:
         PlyData([PlyElement.describe(table, "vertex")], byte_order="<").write(file)
     return len(shown)
+
+
+def shown_gaussians(gaussians: Gaussians, path: Path) -> Gaussians:
+    """Those that can be seen.
+
+    Raises:
+        ValueError: there are none; names the file that they were for.
+    """
+    shown = gaussians.select(gaussians.opacities >= SMALLEST_OPACITY)
+    if len(shown) == 0:
+        raise ValueError(
+            f"Expected Gaussians to write to {path}, but none of {len(gaussians):,} is opaque "
+            "enough to be seen; choose another time."
+        )
+    return shown
 
 
 def ply_columns(gaussians: Gaussians) -> dict[str, np.ndarray]:

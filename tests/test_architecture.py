@@ -20,6 +20,7 @@ LAYERS = (
         "errors",
         "ply",
         "progress",
+        "spz",
         "cuda_graphs",
     },
     {"splatting"},

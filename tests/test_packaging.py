@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
-from pyproject import PROJECT
+from pyproject import PACKAGE_DATA, PROJECT
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("moegs_ns", "method_configs", "benchmarks")
@@ -90,3 +90,19 @@ def test_versions_agree():
     changelog = (ROOT / "CHANGELOG.md").read_text()
     newest = re.search(r"^## \[(\d[^\]]*)\] - \d{4}-\d{2}-\d{2}$", changelog, re.MULTILINE)
     assert newest is not None and newest.group(1) == PROJECT["version"]
+
+
+def test_every_file_that_is_no_module_is_installed():
+    """As package data of the package that it lies in, or below."""
+    installed = {
+        path
+        for package, globs in PACKAGE_DATA.items()
+        for pattern in globs
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    others = {
+        path
+        for path in (ROOT / "moegs_ns").rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert len(others) > 1 and others <= installed

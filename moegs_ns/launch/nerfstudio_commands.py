@@ -38,7 +38,10 @@ OUR_TAG = "!!python/object:moegs_ns."
 VIEWER_COMMANDS = ("ns-viewer", "run_viewer.py")
 HOST_OPTION = "--viewer.websocket-host"
 LOCAL_HOST = "127.0.0.1"
-FUSE = "`moegs fuse RUN --output FILE.ply --time T` writes those of one time"
+FUSE = (
+    "`moegs fuse RUN --output FILE.ply --time T` writes those of one time, `moegs export RUN "
+    "--ply-sequence --output FOLDER` those of every frame"
+)
 RAYS = f"a model of rays, but this run's are Gaussians; {FUSE}."
 INSTEAD = {
     "gaussian-splat": f"Gaussians that stand still, but this run's move; {FUSE}.",

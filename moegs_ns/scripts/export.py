@@ -1,38 +1,150 @@
-"""`moegs export`: copies of runs; so far compact ones."""
+"""`moegs export`: runs in forms for other places: compact, a PLY of every frame, a player page."""
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.launch.cli_args import output_option
+from moegs_ns.models.base import scene_of
+from moegs_ns.reports.clip_frames import ClipSet, chosen_frames, clip_set
 from moegs_ns.reports.compact_export import NEAR, write_compact
-from moegs_ns.runs.checkpoint import CONFIG_NAME, open_run
+from moegs_ns.reports.orientation import AS_IS, PLY_UP, Up, turn_between, up_direction
+from moegs_ns.reports.player_page import Stage, physical_cameras, write_page
+from moegs_ns.reports.ply_sequence import SEQUENCE_RECORD, PlySequence, write_sequence
+from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run
+
+KINDS = ("compact", "ply_sequence", "html")
 
 
 @dataclass
 class Export:
-    """Copy a run in a form for other places. `--compact` makes a small run that is opened like any
-    other, but whose training cannot go on."""
+    """Write a run in a form for other places: `--compact`, a small copy that is opened like any
+    run, but whose training cannot go on; `--ply-sequence`, a folder with a PLY file of every frame
+    for viewers of Gaussians; `--html`, one page that plays the clip in a browser without network.
+    A PLY or SPZ file of one time is written by `moegs fuse`."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """config.yml or folder of the run."""
+    """config.yml or folder of the run of an expert or of a mixture, of which the fused set is
+    shown."""
     output_dir: Annotated[Path, output_option("--output-dir")]
-    """Folder to make for the copy."""
+    """Folder to make for the copy or the sequence; .html file of the page."""
     compact: bool = False
     """Leave out the state of the optimisers, store 16 bits for geometry and 8 for colours."""
+    ply_sequence: bool = False
+    """Write a PLY of every frame. A sequence that was broken off goes on."""
+    html: bool = False
+    """Write a page with everything in it: orbit, timeline, speed, cameras, colours by expert."""
+    frames: tuple[int, int] | None = None
+    """First and last frame of a sequence or page, as the recording counts them; None for all."""
+    every: int | None = None
+    """Take every n-th of them only. None takes all for a sequence, and at most 60 for a page, which
+    moves Gaussians between them."""
+    up: Up = "cameras"
+    """What is up in the scene: the mean of the cameras, or an axis of the data set's world. PLY
+    files are turned so that it is their -y, as viewers expect; `as-is` leaves the world alone."""
+    max_mb: float = 50.0
+    """Largest size of a page in MB; less important Gaussians (opacity times size) are left out."""
+    max_views: int | None = None
+    """Training images to measure a mixture's responsibilities on, evenly spaced; None for all of
+    them, or for those stored in the run."""
     measure: bool = True
-    """Render held-out views before and after, where the data set is at hand."""
+    """Of a compact copy: render held-out views before and after, where the data set is at hand."""
 
     def main(self) -> None:
-        """Write the copy, print and write what it saves and costs."""
-        if not self.compact:
+        """Write what is asked for and print what it is."""
+        self.check()
+        if self.compact:
+            self.write_compact()
+        elif self.ply_sequence:
+            self.write_sequence()
+        else:
+            self.write_page()
+
+    def check(self) -> None:
+        """Raise ValueError for options that name nothing to write, or are out of range."""
+        chosen = [kind for kind in KINDS if getattr(self, kind)]
+        if len(chosen) != 1:
+            found = " and ".join(f"--{kind.replace('_', '-')}" for kind in chosen) or "none"
             raise ValueError(
-                "moegs export expects the kind of copy to make and knows one, compact runs; add "
-                "--compact."
+                "moegs export expects one kind of file to write, --compact, --ply-sequence or "
+                f"--html, got {found}."
             )
+        if not self.max_mb > 0:
+            raise ValueError(f"--max-mb expects a size above 0, got {self.max_mb:g}.")
+        if self.max_views is not None and self.max_views < 1:
+            raise ValueError(
+                f"--max-views expects a number of training images of at least 1, got "
+                f"{self.max_views}."
+            )
+        if self.html and self.output_dir.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"--output expects the name of an .html file, got {self.output_dir}.")
+        if self.html and self.up == AS_IS:
+            raise ValueError(
+                "--up as-is is for files that may be turned; a page orbits about what is up: name "
+                "cameras or an axis, as in --up z."
+            )
+
+    def opened(self) -> tuple[Run, MoegsPipeline, ClipSet, list[int]]:
+        """The run, what it shows and the frames that are asked for."""
+        run = open_run(self.run)
+        pipeline = load_pipeline(run)
+        scene = scene_of(pipeline.model.kwargs)
+        # Before responsibilities are measured, which takes a while.
+        frames = chosen_frames(scene, self.frames, 1 if self.every is None else self.every)
+        clip = clip_set(pipeline, str(run.config.method_name), self.max_views)
+        return run, pipeline, clip, frames
+
+    def write_sequence(self) -> None:
+        """Write the PLY files that are not there yet."""
+        run, pipeline, clip, frames = self.opened()
+        poses = pipeline.datamanager.train_dataset.cameras.camera_to_worlds
+        direction, words = up_direction(self.up, poses)
+        turn = None if direction is None else turn_between(direction, torch.tensor(PLY_UP))
+        sequence = PlySequence(
+            shows=clip.what,
+            checkpoint=f"{run.checkpoint_path.name} of {modified(run.checkpoint_path)}",
+            up=words,
+            frames=frames,
+            times=[clip.time_of(frame) for frame in frames],
+            fps=clip.scene.fps,
+        )
+        written, found = write_sequence(clip, sequence, turn, self.output_dir)
+        earlier = f" ({found} were there already)" if found else ""
+        placed = "" if direction is None else ", -y in the files"
+        CONSOLE.print(
+            f"{self.output_dir}: {written} PLY files written{earlier}, frames {frames[0]} to "
+            f"{frames[-1]} of {clip.what}; {words}{placed}. {SEQUENCE_RECORD} tells what is there.",
+            soft_wrap=True,
+        )
+
+    def write_page(self) -> None:
+        """Write the player page."""
+        run, pipeline, clip, frames = self.opened()
+        dataset = pipeline.datamanager.train_dataset
+        direction, words = up_direction(self.up, dataset.cameras.camera_to_worlds)
+        assert direction is not None, self.up
+        stage = Stage(
+            cameras=physical_cameras(dataset, pipeline.device),
+            up=direction,
+            title=f"{run.config.method_name}: {run.config.experiment_name}",
+        )
+        report = write_page(clip, frames, self.every, stage, self.max_mb, self.output_dir)
+        fewer = f" of {report.found:,}" if report.gaussians < report.found else ""
+        CONSOLE.print(
+            f"{report.path}: {report.megabytes:.2f} MB, {report.gaussians:,}{fewer} Gaussians of "
+            f"{clip.what}, {report.moving:,} of them moving, {len(report.key_frames)} key frames; "
+            f"{words}. Open it in a browser.",
+            soft_wrap=True,
+        )
+
+    def write_compact(self) -> None:
+        """Write the copy, print and write what it saves and costs."""
         output = self.output_dir
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ValueError(
@@ -52,3 +164,8 @@ class Export:
                 f"{cost.psnr_after:.3f} dB after; {cost.near_share:.3%} of the pixels are within "
                 f"{NEAR} of 255."
             )
+
+
+def modified(path: Path) -> str:
+    """When a file was last written, in UTC."""
+    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")

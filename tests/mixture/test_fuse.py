@@ -115,7 +115,7 @@ class TestCommand:
     def test_it_writes_the_fused_set_of_a_run(self, tiny_runs: TinyRuns, tmp_path: Path, capsys):
         output = tmp_path / "fused.ply"
         words = ["moegs", "fuse", str(tiny_runs.router), "--output", str(output), "--time", "0.4"]
-        with replaced_argv([*words, "--measure"]):
+        with replaced_argv([*words, "--measure", "--up", "as-is"]):
             command.main()
         printed = " ".join(capsys.readouterr().out.split())
         pipeline = load_pipeline(open_run(tiny_runs.router))
@@ -132,7 +132,7 @@ class TestCommand:
 
     def test_of_an_expert_its_own_gaussians_are_written(self, tiny_runs: TinyRuns, tmp_path: Path):
         output, config = tmp_path / "expert.ply", tiny_runs.config("moegs-stg")
-        Fuse(config, output, time=0.4).main()
+        Fuse(config, output, time=0.4, up="as-is").main()
         expert: Any = load_pipeline(open_run(config)).model.expert
         with torch.no_grad():
             own = expert.at(torch.tensor(0.4))

@@ -158,7 +158,7 @@ class TestRuns:
 
 class TestMistakes:
     def test_no_kind_of_export(self, tiny_runs: TinyRuns, tmp_path: Path):
-        with pytest.raises(ValueError, match="knows one, compact runs; add --compact"):
+        with pytest.raises(ValueError, match="--compact, --ply-sequence or --html, got none"):
             Export(tiny_runs.router, tmp_path / "out").main()
 
     def test_a_folder_that_holds_something(self, tiny_runs: TinyRuns, tmp_path: Path):
