@@ -17,8 +17,9 @@ WIDTH, HEIGHT, FOCAL, FRAMES, RADIUS = 160, 120, 140.0, 7, 0.35
 
 
 def ball(frame: int) -> np.ndarray:
-    """Centre of a red ball that flies through the room."""
-    return np.array([-0.9 + 0.3 * frame, 0.1, 0.2 - 0.1 * frame])
+    """Centre of a red ball that is thrown up; one that flew straight to a camera would stand still
+    in its image."""
+    return np.array([-0.3 + 0.1 * frame, 0.9 - 0.3 * frame, 0.2 - 0.1 * frame])
 
 
 def wide_scene(folder: Path, num_cameras: int = 4, frames: int = FRAMES) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from moegs_ns.cameras import View, opengl_from_viewmats
-from moegs_ns.data.points.initial import Frustums, random_points
+from moegs_ns.data.points.initial import Frustums
 from moegs_ns.data.points.triangulation import Triangulated
 
 _DIFFERENCE = 24
@@ -21,12 +21,14 @@ _OPENING = 2
 """Pixels of radius below which what differs is noise."""
 _CLOSING = 4
 """Pixels of radius below which a hole is one of colours that happen to be alike."""
-_PROBES = 20_000
-"""Points in the cameras' common view that tell where to look."""
-_VOXELS = 96
+_PROBES = 50_000
+"""Points in the cameras' views that tell where to look."""
+_FARTHER = 2.0
+"""How much deeper than the cameras' common view something may move."""
+_VOXELS = 64
 """Along the longest side of the box."""
-_ROUNDS = 2
-"""The second looks only where the first has found something."""
+_ROUNDS = 3
+"""Each looks only where the one before it has found something."""
 _MARGIN = 0.1
 """Of the second box, as a fraction of the first one's contents."""
 _MISSED = 0.2
@@ -72,22 +74,38 @@ def visual_hull(
     """
     masks = [moving_mask(*pair) for pair in zip(images, backgrounds, strict=True)]
     viewmats, Ks = view.viewmats.double().cpu().numpy(), view.Ks.double().cpu().numpy()
-    frustums = Frustums(opengl_from_viewmats(viewmats), Ks, view.width, view.height)
-    probes = random_points(frustums, _PROBES).xyz.astype(np.float64)
-    box = Box(probes.min(0), probes.max(0))
+    box = _common_box(Frustums(opengl_from_viewmats(viewmats), Ks, view.width, view.height))
+    distances = [cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 3) for m in masks]
     surface, seen = np.empty((0, 3)), np.zeros((len(images), 0), bool)
     for number in range(_ROUNDS):
+        is_last = number == _ROUNDS - 1
         centers, shape, size = box.voxels()
-        seen, places = _projected(centers, viewmats, Ks, masks)
-        is_inside = _is_inside(seen, places)
-        chosen = _is_surface(is_inside, shape)
-        surface, seen = centers[chosen], seen[:, chosen] & places[:, chosen]
-        if not len(surface) or number == _ROUNDS - 1:
+        # What is thinner than a voxel would slip between the centres of large ones.
+        reach = 0.0 if is_last else 0.5 * np.sqrt(3.0) * size
+        seen, moving = _projected(centers, viewmats, Ks, distances, reach)
+        chosen = _is_surface(_is_inside(seen, moving), shape)
+        surface, seen = centers[chosen], moving[:, chosen]
+        if not len(surface):
             break
         margin = np.maximum(_MARGIN * np.ptp(surface, axis=0), size)
         box = Box(surface.min(0) - margin, surface.max(0) + margin)
     rgb = _colors(surface, seen, images, viewmats, Ks)
     return Triangulated(surface.astype(np.float32), rgb, seen.sum(1))
+
+
+def _common_box(frustums: Frustums) -> Box:
+    """Where enough of the cameras see something."""
+    depths = frustums.depth_range() * (1.0 / _FARTHER, _FARTHER)
+    probes = frustums.sample(depths, _PROBES, np.random.default_rng(0))
+    any_depth = np.tile(np.array([0.0, np.inf]), (len(frustums.Ks), 1))
+    probes = probes[frustums.see(probes, any_depth).sum(0) >= _fewest(len(frustums.Ks))]
+    # Cameras that share no view find no hull in whatever box.
+    return Box(probes.min(0), probes.max(0)) if len(probes) else Box(np.zeros(3), np.ones(3))
+
+
+def _fewest(num_cameras: int) -> int:
+    """Cameras that must see a voxel, two thirds: what two see move may be two things."""
+    return max(2, -(-2 * num_cameras // 3))
 
 
 def _pixels(
@@ -105,27 +123,30 @@ def _projected(
     points: Float[np.ndarray, "N 3"],
     viewmats: Float[np.ndarray, "C 4 4"],
     Ks: Float[np.ndarray, "C 3 3"],
-    masks: Sequence[Bool[np.ndarray, "H W"]],
+    distances: Sequence[Float[np.ndarray, "H W"]],
+    reach: float,
 ) -> tuple[Bool[np.ndarray, "C N"], Bool[np.ndarray, "C N"]]:
-    """Whether each camera has a point in its image, and whether something moves there."""
-    height, width = masks[0].shape
-    is_seen = np.zeros((len(masks), len(points)), dtype=bool)
+    """Whether each camera has a point in its image, and whether something moves there, or at most
+    `reach` beside it; `distances` are those of pixels to the nearest one where something does."""
+    height, width = distances[0].shape
+    is_seen = np.zeros((len(distances), len(points)), dtype=bool)
     is_moving = np.zeros_like(is_seen)
-    for row_of, (viewmat, K, mask) in enumerate(zip(viewmats, Ks, masks, strict=True)):
+    for camera, (viewmat, K, distance) in enumerate(zip(viewmats, Ks, distances, strict=True)):
         column, row, depth = _pixels(points, viewmat, K)
         within = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        is_seen[row_of] = within
-        is_moving[row_of, within] = mask[row[within], column[within]]
+        is_seen[camera] = within
+        allowed = reach * K[0, 0] / depth[within]
+        is_moving[camera, within] = distance[row[within], column[within]] <= allowed
     return is_seen, is_moving
 
 
 def _is_inside(
     is_seen: Bool[np.ndarray, "C N"], is_moving: Bool[np.ndarray, "C N"]
 ) -> Bool[np.ndarray, "N"]:
-    """What two cameras or more see, half of all at least, and nearly all of these see moving."""
+    """What enough cameras see, and nearly all of these see moving."""
     count = is_seen.sum(0)
     needed = count - np.floor(_MISSED * count)
-    enough = count >= max(2, (len(is_seen) + 1) // 2)
+    enough = count >= _fewest(len(is_seen))
     return enough & (is_moving.sum(0) >= needed)
 
 
