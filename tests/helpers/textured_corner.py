@@ -16,8 +16,8 @@ class CornerCamera:
 
     number: int
     num_cameras: int
-    spread: float = 1.0
-    """Of the arc that the cameras stand on, in radians."""
+    is_alike: bool = False
+    """Whether its lens is that of all others, and has no distortion."""
 
     @property
     def name(self) -> str:
@@ -25,16 +25,16 @@ class CornerCamera:
 
     @property
     def focal(self) -> float:
-        """A zoom of its own."""
-        return 215.0 + 12.0 * self.number
+        """A zoom of its own, unless all are alike."""
+        return 240.0 if self.is_alike else 215.0 + 12.0 * self.number
 
     @property
     def k1(self) -> float:
-        return -0.08 + 0.02 * self.number
+        return 0.0 if self.is_alike else -0.08 + 0.02 * self.number
 
     @property
     def position(self) -> np.ndarray:
-        angle = self.spread * (self.number / (self.num_cameras - 1) - 0.5)
+        angle = self.number / (self.num_cameras - 1) - 0.5
         radius = 4.0 + 0.3 * (self.number % 3)
         height = -0.5 + 0.5 * (self.number % 2)
         return np.array([radius * np.sin(angle), height, -radius * np.cos(angle)])
@@ -92,10 +92,10 @@ class CornerCamera:
 
 
 def record_corner(
-    folder: Path, num_cameras: int = 6, num_frames: int = 3, spread: float = 1.0
+    folder: Path, num_cameras: int = 6, num_frames: int = 3, *, are_alike: bool = False
 ) -> list[CornerCamera]:
     """A folder of images for each camera."""
-    cameras = [CornerCamera(number, num_cameras, spread) for number in range(num_cameras)]
+    cameras = [CornerCamera(number, num_cameras, are_alike) for number in range(num_cameras)]
     for camera in cameras:
         (folder / camera.name).mkdir(parents=True)
         for frame, image in enumerate(camera.images(num_frames)):

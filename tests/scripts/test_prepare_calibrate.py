@@ -13,7 +13,7 @@ from textured_corner import HEIGHT, WIDTH, CornerCamera, record_corner
 from moegs_ns.data.calibrations.comparing import differences
 from moegs_ns.data.frames.undistortion import Lens
 from moegs_ns.data.rig_files import RIG, Rig, RigCamera, read_rig
-from moegs_ns.data.structure_from_motion import calibrating, observations
+from moegs_ns.data.structure_from_motion import observations
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
 
@@ -123,17 +123,14 @@ def test_a_second_run_goes_on_with_what_the_first_has_found(
 
 
 @pytest.mark.colmap
-def test_one_lens_for_all(corner: tuple[Path, Rig, str], monkeypatch: pytest.MonkeyPatch):
-    """The option reaches COLMAP, which then has one camera; a pinhole has no distortion."""
-    scene, _, _ = corner
-    rig = Rig(read_rig(scene / RIG).cameras[:6])
-    options = calibrating.CalibrationOptions(instants=3, lens="SIMPLE_PINHOLE", shared_lens=True)
-    options.features = observations.FeatureOptions(max_features=1000)
-    found, _ = calibrating.calibrate_from_recordings(rig, scene, options)
-    lenses = {camera.lens for camera in found.cameras if camera.lens is not None}
-    assert len(lenses) == 1
-    (lens,) = lenses
-    assert lens.distortion == () and lens.fx == lens.fy
+def test_one_lens_for_all(tmp_path: Path):
+    """The options reach COLMAP: there is one lens, without distortion."""
+    cameras = record_corner(tmp_path, 4, 1, are_alike=True)
+    prepare("rig", *(tmp_path / camera.name for camera in cameras))
+    prepare("calibrate", "--data", tmp_path, *OPTIONS, "--shared-lens", "--lens", "SIMPLE_PINHOLE")
+    (lens,) = {camera.lens for camera in read_rig(tmp_path / RIG).cameras}
+    assert lens is not None
+    assert lens.distortion == () and lens.fx == lens.fy == pytest.approx(240.0, rel=0.01)
 
 
 @pytest.mark.colmap
