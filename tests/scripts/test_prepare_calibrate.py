@@ -64,13 +64,14 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rig, str]:
 
 @pytest.mark.colmap
 def test_cameras_are_recovered(corner: tuple[Path, Rig, str]):
-    """A pixel is 18 mm wide at the back of the corner; the cameras stand 4 m from it."""
+    """A pixel is 18 mm wide, and turns a camera by a quarter of a degree, at the back of the
+    corner, 4 m from the cameras."""
     scene, truth, _ = corner
     found = read_rig(scene / RIG)
     off = differences(found, truth)
     assert len(off.names) == 6
-    assert off.centers.max() < 0.05
-    assert off.degrees.max() < 0.3
+    assert off.centers.max() < 0.03
+    assert off.degrees.max() < 0.6
     assert off.focals.max() < 0.01
     for camera, true in zip(found.cameras, truth.cameras, strict=False):
         assert camera.lens is not None and true.lens is not None

@@ -125,9 +125,10 @@ def triangulate(
 
 
 @contextmanager
-def quiet(pycolmap: ModuleType) -> Iterator[None]:
+def quiet(pycolmap: ModuleType, level: int = _ERRORS_ONLY) -> Iterator[None]:
+    """COLMAP says nothing below a level of its log."""
     before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = _ERRORS_ONLY
+    pycolmap.logging.minloglevel = level
     try:
         yield
     finally:

@@ -24,6 +24,8 @@ LensModel = Literal[
 _SEED = 0
 _FOCAL = 1.2
 """First guess of a focal length, as a fraction of the image's longer side; COLMAP's own."""
+_FATAL_ONLY = 3
+"""COLMAP's log level; that no camera can be placed is said in a sentence."""
 _SMALLEST_MODEL = 2
 """Cameras; COLMAP's own 10 would refuse small rigs."""
 
@@ -56,7 +58,7 @@ def place_cameras(
         ImportError: pycolmap is not installed.
     """
     pycolmap = require_pycolmap("Calibrating cameras")
-    with quiet(pycolmap), TemporaryDirectory(prefix="moegs-calibration-") as temporary:
+    with quiet(pycolmap, _FATAL_ONLY), TemporaryDirectory(prefix="moegs-calibration-") as temporary:
         folder = Path(temporary)
         database = folder / "database.db"
         _write_database(pycolmap, database, pooled, sizes, model, is_shared)
