@@ -76,7 +76,8 @@ def test_cameras_are_recovered(corner: tuple[Path, Rig, str]):
     for camera, true in zip(found.cameras, truth.cameras, strict=False):
         assert camera.lens is not None and true.lens is not None
         assert (camera.lens.cx, camera.lens.cy) == (WIDTH / 2, HEIGHT / 2)
-        np.testing.assert_allclose(camera.lens.distortion, true.lens.distortion, atol=0.01)
+        # At the edge of the image, 0.02 is half a pixel.
+        np.testing.assert_allclose(camera.lens.distortion, true.lens.distortion, atol=0.02)
 
 
 @pytest.mark.colmap
