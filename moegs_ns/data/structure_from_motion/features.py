@@ -30,7 +30,8 @@ def extract_features(
     sift = cv2.SIFT.create(
         nfeatures=max_features, contrastThreshold=_CONTRAST, enable_precise_upscale=True
     )
-    found, descriptors = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    found, descriptors = sift.detectAndCompute(gray, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if descriptors is None:
         return Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
     # OpenCV counts from the centre of the first pixel.
