@@ -132,10 +132,12 @@ def write_videos(images: Path, videos: Path) -> list[Path]:
             continue
         part = path.with_suffix(".part.mp4")
         with av.open(str(part), mode="w") as container:
+            files = sorted(folder.iterdir())
             stream = container.add_stream("libx264", rate=FPS, options=_LIKE_THE_IMAGES)
-            for file in sorted(folder.iterdir()):
+            stream.width, stream.height = Image.open(files[0]).size
+            stream.pix_fmt = "yuv420p"
+            for file in files:
                 frame = av.VideoFrame.from_ndarray(np.array(Image.open(file)), format="rgb24")
-                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         part.replace(path)
