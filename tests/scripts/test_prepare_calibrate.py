@@ -115,7 +115,7 @@ def test_a_second_run_goes_on_with_what_the_first_has_found(
         "extract_features",
         lambda image, *args: looked_at.append(image) or extract(image, *args),
     )
-    next(scene.glob(".moegs-calibration/features-cam02*")).unlink()
+    next(scene.glob(".moegs_calibration/features-cam02*")).unlink()
     prepare("calibrate", "--data", scene, *OPTIONS, "--overwrite")
     assert len(looked_at) == 1
     assert not (scene / observations.WORK).exists()

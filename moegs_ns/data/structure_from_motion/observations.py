@@ -27,7 +27,7 @@ from moegs_ns.data.structure_from_motion.features import (
 from moegs_ns.data.structure_from_motion.pooling import Pair, Pooled, pool
 from moegs_ns.progress import track
 
-WORK = ".moegs-calibration"
+WORK = ".moegs_calibration"
 """Folder in the scene folder for what an interrupted run has found."""
 _FORMAT = 1
 """Raised whenever the same images and options would give other features or matches."""
