@@ -20,6 +20,7 @@ from moegs_ns.method_configs.shared import N3V_PIXELS
 from benchmarks.options import Options
 from benchmarks.quality.depth_consistency import Depth
 from benchmarks.quality.distillation import Distillation
+from benchmarks.quality.from_videos import FromVideos
 from benchmarks.quality.mixtures import Mixtures
 from benchmarks.quality.pruning import Pruning
 from benchmarks.quality.router_variants import RouterVariants
@@ -104,6 +105,10 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "basketball": _in_turns("two experts at a fifth of the steps and their mixture",
                                 Mixtures(name="mixture", **clip)),
         "before_after": _before_after(o),
+        "from_videos": _in_turns(
+            "videos without calibration to an expert, beside the given calibration",
+            FromVideos(work=o.runs / "from_videos", budget=0.2, **o.basketball(149)),
+        ),
     }  # fmt: skip
     return {name: each.mapped(o.applied) for name, each in found.items()}
 

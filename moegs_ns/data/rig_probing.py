@@ -2,16 +2,26 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from moegs_ns.data.dataparsers.recordings import Recording, open_recording
 from moegs_ns.data.frames.videos import read_rotation
 from moegs_ns.data.rig_files import RigCamera
+from moegs_ns.data.synchronisation.sound import starts_by_sound
+from moegs_ns.data.synchronisation.starts import Start
+from moegs_ns.data.synchronisation.timecode import starts_by_timecode
 
+Sync = Literal["none", "timecode", "audio"]
+"""What tells the starts of recordings, but for --start."""
+_SYNCS: dict[Sync, Callable[[Sequence[Recording]], list[Start]]] = {
+    "timecode": starts_by_timecode,
+    "audio": starts_by_sound,
+}
 _UNSTEADY = 0.25
 """Fraction of a frame by which an interval between frames may differ from the usual one."""
 
@@ -24,6 +34,8 @@ class Probed:
     recording: Recording
     rotation: int
     """Degrees by which players turn the images."""
+    synchronised: Start | None = None
+    """Where timecode or sound told the start."""
 
     @property
     def seconds(self) -> float:
@@ -46,18 +58,28 @@ class Probed:
 
 
 def probe(
-    paths: Sequence[Path], data: Path, starts: dict[str, int], fps: float | None
+    paths: Sequence[Path],
+    data: Path,
+    starts: dict[str, int],
+    fps: float | None,
+    sync: Sync = "none",
 ) -> list[Probed]:
     """The cameras of videos, folders of images, or patterns such as `all/*_03.png`.
 
     Files are named relative to the scene folder `data` where they lie inside of it. `starts` are
     the frames of some cameras, by name, that show one instant; those of others are their first.
-    `fps` is the rate of images.
+    `fps` is the rate of images, and `sync` what else tells the starts.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is broken, names are ambiguous, or a start is none.
+        ValueError: a file is broken, names are ambiguous, a start is none, or starts cannot be
+            told.
     """
+    if starts and sync != "none":
+        raise ValueError(
+            f"Expected the starts of the cameras from --start or from --sync {sync}, got both; "
+            "leave one of them out."
+        )
     names = camera_names(paths)
     unknown = sorted(set(starts) - set(names))
     if unknown:
@@ -71,7 +93,13 @@ def probe(
     ]
     for each in probed:
         each.recording.started(each.camera.start or 0)
-    return probed
+    if sync == "none":
+        return probed
+    told = _SYNCS[sync]([each.recording for each in probed])
+    return [
+        replace(each, camera=replace(each.camera, start=start.frame), synchronised=start)
+        for each, start in zip(probed, told, strict=True)
+    ]
 
 
 def camera_names(paths: Sequence[Path]) -> list[str]:

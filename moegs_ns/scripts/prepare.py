@@ -14,18 +14,20 @@ from moegs_ns.data.dataparsers.recordings import find_recordings
 from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
 from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap
 from moegs_ns.data.points.initial import PREPARED_POINTS, find_points
-from moegs_ns.data.points.prepared import PreparedPointsOptions, prepare_points
+from moegs_ns.data.points.prepared import FEW_POINTS, PreparedPointsOptions, prepare_points
 from moegs_ns.data.points.triangulation import require_pycolmap
 from moegs_ns.launch.cli_args import output_option
+from moegs_ns.scripts.prepare_calibrate import PrepareCalibrate
 from moegs_ns.scripts.prepare_check import PrepareCheck
 from moegs_ns.scripts.prepare_parsers import Parser
-from moegs_ns.scripts.prepare_rig import PrepareCalibrate, PrepareRig
+from moegs_ns.scripts.prepare_rig import PrepareRig
 
 
 @dataclass(kw_only=True)
 class PreparePoints(PreparedPointsOptions):
     """Make initial points: SIFT features of the training cameras, triangulated with their known
-    poses. The parser finds the file by itself; needs `pip install moegs_ns[prepare]`."""
+    poses, and the visual hull of what moves where these are few. The parser finds the file by
+    itself; features need `pip install moegs_ns[prepare]`."""
 
     dataparser: Parser
     """The scene, with the options that its training will use."""
@@ -45,7 +47,8 @@ class PreparePoints(PreparedPointsOptions):
     def main(self) -> None:
         """Triangulate, write the file, print what is in it."""
         # Check what needs no image.
-        require_pycolmap()
+        if self.method != "hull":
+            require_pycolmap()
         config = replace(self.dataparser, data=self.data or self.dataparser.data)
         output = self.output or config.data / PREPARED_POINTS
         if output.suffix != ".npz":
@@ -65,10 +68,21 @@ class PreparePoints(PreparedPointsOptions):
         if self.output is None and not self.fewer:
             search = (PREPARED_POINTS, *getattr(parser, "point_files", ()))
             replaced = find_points(Path(config.data), None, search)
-        origin = prepare_points(outputs, self, output, Path(config.data), replaced)
-        CONSOLE.print(f"{output}: {origin}.")
+        found = prepare_points(outputs, self, output, Path(config.data), replaced)
+        CONSOLE.print(f"{output}: {found.origin}.")
+        CONSOLE.print(f"Points by the cameras that found them: {_listed(found.per_camera)}.")
+        if found.count < FEW_POINTS:
+            CONSOLE.print(
+                f"Warning: {found.count} points hardly tell where surfaces are; look at the poses, "
+                "try --method hull or a larger --triangulation.max-error, or add cameras between "
+                "these. Training adds random points where its parser says so."
+            )
         if self.output is not None:
             CONSOLE.print(f"Train with --points-file {output.resolve()} after the parser's name.")
+
+
+def _listed(per_camera: dict[int, int]) -> str:
+    return ", ".join(f"{camera}: {count:,}" for camera, count in sorted(per_camera.items()))
 
 
 @dataclass

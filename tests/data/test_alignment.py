@@ -65,7 +65,7 @@ def without(*frames: int) -> list[int]:
 def test_videos_that_agree_open_by_their_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """No packet is read of a constant rate."""
     scene = video_scene(tmp_path)
-    real = video_files._opened
+    real = video_files.opened_video
     read: list[Path] = []
 
     class Watched:
@@ -89,7 +89,7 @@ def test_videos_that_agree_open_by_their_headers(tmp_path: Path, monkeypatch: py
 
         return Context()
 
-    monkeypatch.setattr(video_files, "_opened", opened)
+    monkeypatch.setattr(video_files, "opened_video", opened)
     outputs = parse(scene)
     assert not read
     assert [source.frame for source in outputs.metadata["frame_sources"]] == [*range(FRAMES)] * 2

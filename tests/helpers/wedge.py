@@ -80,13 +80,13 @@ class _WedgeCamera:
         points = origin + depth[..., None] * directions
         is_wall = depth == at_wall
         across, along = points[..., 0], np.where(is_wall, points[..., 1], points[..., 2] + 20.0)
-        gray = _texture(across, along)
+        gray = texture(across, along)
         color = np.stack([gray, 0.9 * gray, np.where(is_wall, 0.3, 0.8) * gray], axis=-1)
         blocks = color.reshape(HEIGHT, 2, WIDTH, 2, 3).mean((1, 3))
         return (255 * blocks + 0.5).astype(np.uint8)
 
 
-def _texture(across: np.ndarray, along: np.ndarray) -> np.ndarray:
+def texture(across: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Smooth random spots, a few pixels wide."""
     noise = np.random.default_rng(0).random((256, 256))
     u, v = 12.0 * across % 256, 12.0 * along % 256

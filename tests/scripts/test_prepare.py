@@ -29,7 +29,8 @@ Arrays = dict[str, np.ndarray]
 
 def prepare(scene: Path, *options: str, parser: Sequence[str] = ("panoptic-data",)) -> None:
     """What a user types; options of the parser follow its name, so they come last."""
-    with replaced_argv(["moegs", "prepare", "points", "--data", str(scene), *options, *parser]):
+    args = ["--data", str(scene), "--method", "features", *options, *parser]
+    with replaced_argv(["moegs", "prepare", "points", *args]):
         command.main()
 
 
@@ -59,7 +60,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[np.ndarr
         calls.append((view.camera_ids.tolist(), images))
         random = np.random.default_rng(int(np.stack(images).astype(np.int64).sum()))
         rgb = random.integers(0, 255, size=(50, 3), dtype=np.uint8)
-        return Triangulated(random.random((50, 3), dtype=np.float32), rgb)
+        xyz = random.random((50, 3), dtype=np.float32)
+        return Triangulated(xyz, rgb, np.full(len(images), 50))
 
     monkeypatch.setattr(prepared_points, "triangulate", pretend)
     monkeypatch.setattr(prepared_points, "require_pycolmap", lambda: None)

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_viewmats
-from moegs_ns.data.dataparsers.alignment import Clip, choose_clip
 from moegs_ns.data.dataparsers.multiview import (
     MultiViewDataParser,
     MultiViewParserConfig,
@@ -20,10 +19,10 @@ from moegs_ns.data.dataparsers.multiview import (
     checked_fps,
     scaled_size,
 )
-from moegs_ns.data.dataparsers.recordings import Recording, open_recording
+from moegs_ns.data.dataparsers.recordings import Recording
+from moegs_ns.data.dataparsers.rig_recordings import has_starts, open_recordings, shared_clip
 from moegs_ns.data.dataparsers.selection import CameraSplit, divide_cameras
 from moegs_ns.data.frames.decoding import FrameSource
-from moegs_ns.data.frames.images import has_shape
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
 from moegs_ns.data.frames.undistortion_masks import mask_files
 from moegs_ns.data.points.initial import Frustums
@@ -76,10 +75,10 @@ class RigDataParser(MultiViewDataParser):
         config, data = self.config, Path(self.config.data)
         # Open the recordings of the calibrated cameras, and choose the frames.
         described, divided = _chosen(read_rig(data / RIG).cameras, config)
-        # Given starts count for all cameras.
-        is_started = any(camera.start is not None for _, camera in described)
-        cameras = [_open(number, camera, data, is_started) for number, camera in described]
-        clip = _clip([each.recording for each in cameras], config, is_started)
+        is_started = has_starts([camera for _, camera in described])
+        recordings = open_recordings([camera for _, camera in described], data)
+        cameras = [_calibrated(*each, of) for each, of in zip(described, recordings, strict=True)]
+        clip = shared_clip(recordings, config.frames, config.align, is_started=is_started)
         fps = clip.fps if config.fps is None else checked_fps(config.fps)
         # Undistort onto one canvas for all, so that cameras of several sizes make one batch.
         sizes = [(each.recording.width, each.recording.height) for each in cameras]
@@ -156,43 +155,13 @@ def _split(
     return train, train, note
 
 
-def _open(number: int, camera: RigCamera, data: Path, is_started: bool) -> _Camera:
-    """Raise a ValueError if the recording cannot be the one that was calibrated."""
+def _calibrated(number: int, camera: RigCamera, recording: Recording) -> _Camera:
+    """The lens at the size of the recording."""
     assert camera.lens is not None and camera.world_to_camera is not None, camera.name
-    recording = open_recording(data / camera.file, camera.name)
-    if is_started:
-        recording = recording.started(camera.start or 0)
-    if camera.fps is not None:
-        recording = replace(recording, fps=camera.fps)
-    if camera.width is None or camera.height is None:
-        return _Camera(number, recording, camera.lens, camera.world_to_camera)
-    recording = recording.as_calibrated(camera.width, camera.height)
-    found = (recording.width, recording.height)
-    if not has_shape(*found, of=(camera.width, camera.height)):
-        raise ValueError(
-            f"Expected images of {camera.name} in the proportions of {camera.width}x"
-            f"{camera.height}, for which {data / RIG} describes it, but {recording.path} is "
-            f"{found[0]}x{found[1]} as it is shown; use the recording that was calibrated, or "
-            "calibrate this one."
-        )
-    lens = camera.lens.scaled(found[0] / camera.width, found[1] / camera.height)
+    lens = camera.lens
+    if camera.width is not None and camera.height is not None:
+        lens = lens.scaled(recording.width / camera.width, recording.height / camera.height)
     return _Camera(number, recording, lens, camera.world_to_camera)
-
-
-def _clip(recordings: list[Recording], config: RigDataParserConfig, is_started: bool) -> Clip:
-    """The frames that all cameras have."""
-    kinds = {bool(recording.images) for recording in recordings}
-    if len(kinds) > 1:
-        video = next(each for each in recordings if not each.images)
-        raise ValueError(
-            f"Expected videos of all cameras or images of all, but {video.path} is a video and "
-            "others are images; extract the frames of the videos."
-        )
-    align = config.align
-    if is_started and align is None:
-        # Recordings that start together rarely end together, which then is no fault.
-        align = "number" if recordings[0].images else "time"
-    return choose_clip(recordings, config.frames, align)
 
 
 def _undistortion(camera: _Camera, canvas: tuple[int, int], focal_scale: float) -> Undistortion:

@@ -64,7 +64,7 @@ def read_frame_times(path: Path) -> Float[np.ndarray, "F"]:
         ImportError: the package av is not installed.
         ValueError: the video is broken, without timestamps, or HDR.
     """
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         curve = _HDR.get(int(stream.codec_context.color_trc))
         if curve is not None:
             raise ValueError(
@@ -113,7 +113,7 @@ def decode_video(path: Path, frames: list[int]) -> Iterator[UInt8[np.ndarray, "H
         ValueError: the video is corrupt or ends early.
     """
     wanted, index, matrix = set(frames), -1, None
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         stream.thread_type = "AUTO"
         for index, frame in enumerate(container.decode(stream)):
             if frame.is_corrupt:
@@ -149,7 +149,7 @@ def _as_shown(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """A video and its stream, also while it is decoded."""
     try:
         import av

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -30,8 +31,15 @@ from moegs_ns.data.points.triangulation import (
     require_pycolmap,
     triangulate,
 )
+from moegs_ns.data.points.visual_hull import visual_hull
+from moegs_ns.progress import track
 
-_FORMAT = 1
+Method = Literal["auto", "features", "hull"]
+FEW_POINTS = 300
+"""Points of a frame below which features have not told where its surfaces are."""
+_BACKGROUND_FRAMES = 15
+"""Frames whose median is a camera's still background; more take longer."""
+_FORMAT = 2
 """Raised whenever the same images and options would give other points."""
 _VOXEL_STEPS = 40
 _MAX_VOXELS = 2**20
@@ -44,6 +52,10 @@ class PreparedPointsOptions:
 
     every: int = 0
     """0 triangulates the first frame; K the frames 0, K, 2K, ... and merges them."""
+    method: Method = "auto"
+    """Features that are triangulated; or the visual hull of what moves, for cameras that stand too
+    far apart to find the same features; auto adds the hull where features give fewer than 300
+    points."""
     max_points: int | None = 100_000
     """Merged points beyond this number are thinned out, evenly in space."""
     seed: int = 0
@@ -63,15 +75,27 @@ class PreparedPointsOptions:
         self.triangulation.check()
 
 
+@dataclass(frozen=True)
+class PreparedPoints:
+    """What was written."""
+
+    count: int
+    origin: str
+    """A sentence without its end."""
+    per_camera: dict[int, int]
+    """Number of the points, of all frames and before any are left out, that each camera has helped
+    to find."""
+
+
 def prepare_points(
     outputs: DataparserOutputs,
     options: PreparedPointsOptions,
     output: Path,
     folder: Path,
     replaced: Path | None = None,
-) -> str:
-    """Triangulate frames of a parser's training images, without validation cameras, and write them
-    as initial points; returns the sentence about their origin.
+) -> PreparedPoints:
+    """Find points of frames of a parser's training images, without validation cameras, and write
+    them as initial points.
 
     The file, a .npz that is replaced if it exists, holds `xyz`, `rgb`, the numbers of the `cameras`
     used, the `origin` as a sentence and, where several frames were used, the `frame` of each point.
@@ -87,20 +111,32 @@ def prepare_points(
     """
     # Check options and cameras before any image is decoded.
     options.check()
-    require_pycolmap()
+    if options.method != "hull":
+        require_pycolmap()
     outputs = with_image_ids(outputs)
     _check_cameras(outputs)
     check_scene(outputs, folder, is_training=True)
     # Triangulate each frame, or load what an interrupted run has left.
     images = _Images(outputs, options.every)
     work = output.with_name(f".{output.name}-frames")
-    parts = _triangulate_all(images, options.triangulation, work, folder)
+    if options.method == "hull":
+        parts = {frame: _no_points(len(of)) for frame, of in images.frames.items()}
+    else:
+        parts = _triangulate_all(images, options.triangulation, work, folder)
+    poor = [frame for frame, part in parts.items() if len(part.xyz) < FEW_POINTS]
+    note = ""
+    if options.method != "features" and poor:
+        parts, note = _with_hulls(parts, poor, images)
     # Merge the frames, thin the points out, and write them.
-    arrays = _merge(parts, images, options)
+    arrays = _merge(list(parts.values()), images, options, note)
     _check_count(len(arrays["xyz"]), replaced)
     _save(output, arrays)
     shutil.rmtree(work, ignore_errors=True)
-    return str(arrays["origin"])
+    per_camera: dict[int, int] = defaultdict(int)
+    for frame, part in parts.items():
+        for index, count in zip(images.frames[frame], part.per_camera.tolist(), strict=True):
+            per_camera[images.camera_ids[index]] += count
+    return PreparedPoints(len(arrays["xyz"]), str(arrays["origin"]), dict(per_camera))
 
 
 class _Images:
@@ -137,6 +173,24 @@ class _Images:
         for frame in frames:
             yield [next(streams[self.camera_ids[index]]) for index in self.frames[frame]]
 
+    def backgrounds(self) -> dict[int, UInt8[np.ndarray, "H W 3"]] | None:
+        """Of each camera the median of frames all over the clip, which shows what stands still;
+        None where a camera moves or frames are too few."""
+        images_of: dict[int, list[int]] = defaultdict(list)
+        for index, camera in enumerate(self.camera_ids):
+            images_of[camera].append(index)
+        for indices in images_of.values():
+            poses = self.view.viewmats[indices]
+            if len(indices) < 3 or bool((poses != poses[:1]).any()):
+                return None
+        found = {}
+        for camera, indices in track(images_of.items(), "Looking for what stands still"):
+            places = np.linspace(0, len(indices) - 1, min(len(indices), _BACKGROUND_FRAMES))
+            group = self.group([indices[place] for place in places.round().astype(int)])
+            shown = np.stack(list(decode_group(group, threads=1)))
+            found[camera] = np.median(shown, axis=0).astype(np.uint8)
+        return found
+
     def key(self, frame: int, options: TriangulationOptions, folder: Path) -> str:
         """Changes with everything that the points of a frame depend on."""
         indices = self.frames[frame]
@@ -172,8 +226,8 @@ def _check_cameras(outputs: DataparserOutputs) -> None:
 
 def _triangulate_all(
     images: _Images, options: TriangulationOptions, work: Path, folder: Path
-) -> list[Triangulated]:
-    """Points of each frame, from the files of an earlier run where it left any."""
+) -> dict[int, Triangulated]:
+    """Points of each frame by its number, from the files of an earlier run where it left any."""
     paths = {f: work / f"{f:06d}-{images.key(f, options, folder)}.npz" for f in images.frames}
     missing = [frame for frame, path in paths.items() if not path.is_file()]
     with Progress(console=CONSOLE, transient=True) as progress:
@@ -182,13 +236,41 @@ def _triangulate_all(
         for frame, shown in zip(missing, images.read(missing), strict=True):
             cameras = images.view.select(images.view.camera_ids.new_tensor(images.frames[frame]))
             points = triangulate(shown, cameras, options)
-            _save(paths[frame], {"xyz": points.xyz, "rgb": points.rgb})
+            _save(paths[frame], vars(points))
             progress.advance(task)
-    return [Triangulated(**np.load(path)) for path in paths.values()]
+    return {frame: Triangulated(**np.load(path)) for frame, path in paths.items()}
+
+
+def _no_points(num_cameras: int) -> Triangulated:
+    counts = np.zeros(num_cameras, np.int64)
+    return Triangulated(np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), counts)
+
+
+def _with_hulls(
+    parts: dict[int, Triangulated], frames: Sequence[int], images: _Images
+) -> tuple[dict[int, Triangulated], str]:
+    """With the visual hulls of some frames added, and what to say about them."""
+    backgrounds = images.backgrounds()
+    if backgrounds is None:
+        return parts, ", without a visual hull, which needs cameras that stand still for 3 frames"
+    parts, added = dict(parts), 0
+    shown = images.read(frames)
+    for frame in track(frames, "Carving what moves"):
+        indices, part = images.frames[frame], parts[frame]
+        still = [backgrounds[images.camera_ids[index]] for index in indices]
+        cameras = images.view.select(images.view.camera_ids.new_tensor(indices))
+        hull = visual_hull(next(shown), still, cameras)
+        added += len(hull.xyz)
+        parts[frame] = Triangulated(
+            np.concatenate([part.xyz, hull.xyz]),
+            np.concatenate([part.rgb, hull.rgb]),
+            part.per_camera + hull.per_camera,
+        )
+    return parts, f", {added} of them on the visual hull of what moves"
 
 
 def _merge(
-    parts: list[Triangulated], images: _Images, options: PreparedPointsOptions
+    parts: list[Triangulated], images: _Images, options: PreparedPointsOptions, note: str
 ) -> dict[str, np.ndarray]:
     """The arrays of the result."""
     xyz = np.concatenate([part.xyz for part in parts])
@@ -202,9 +284,10 @@ def _merge(
         raise ValueError(
             f"Expected points that several of the {len(cameras)} cameras see, but none was found "
             f"at {where}: check that the poses belong to the images, or try a larger "
-            "--triangulation.max-error."
+            f"--triangulation.max-error{note}."
         )
-    origin = f"triangulated from {len(cameras)} cameras at {where}, {found} points"
+    how = "carved" if options.method == "hull" else "triangulated"
+    origin = f"{how} from {len(cameras)} cameras at {where}, {found} points{note}"
     if options.max_points is not None and found > options.max_points:
         kept = evenly_chosen(xyz, options.max_points, options.seed)
         xyz, rgb, frames = xyz[kept], rgb[kept], frames[kept]

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from moegs_ns.cameras import View
@@ -59,6 +59,8 @@ class Triangulated:
 
     xyz: Float[np.ndarray, "N 3"]
     rgb: UInt8[np.ndarray, "N 3"]
+    per_camera: Int[np.ndarray, "C"]
+    """Number of these points that each camera has helped to find."""
 
 
 def require_pycolmap(purpose: str = "Triangulating points") -> ModuleType:
@@ -94,7 +96,7 @@ def triangulate(
         ImportError: pycolmap is not installed.
     """
     pycolmap = require_pycolmap()
-    with _quiet(pycolmap), TemporaryDirectory(prefix="moegs-points-") as temporary:
+    with quiet(pycolmap), TemporaryDirectory(prefix="moegs-points-") as temporary:
         folder = Path(temporary)
         # Write the images, since COLMAP reads files only; PNG is lossless.
         (folder / _IMAGES).mkdir()
@@ -115,13 +117,18 @@ def triangulate(
     rgb = np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3)
     # A spot with two orientations is two features, hence two points at the same position.
     distinct = np.sort(np.unique(xyz, axis=0, return_index=True)[1])
-    return Triangulated(xyz[distinct], rgb[distinct])
+    per_camera = np.zeros(len(images), dtype=np.int64)
+    for index in distinct:
+        seen_by = {element.image_id - 1 for element in points[index].track.elements}
+        per_camera[list(seen_by)] += 1
+    return Triangulated(xyz[distinct], rgb[distinct], per_camera)
 
 
 @contextmanager
-def _quiet(pycolmap: ModuleType) -> Iterator[None]:
+def quiet(pycolmap: ModuleType, level: int = _ERRORS_ONLY) -> Iterator[None]:
+    """COLMAP says nothing below a level of its log."""
     before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = _ERRORS_ONLY
+    pycolmap.logging.minloglevel = level
     try:
         yield
     finally:

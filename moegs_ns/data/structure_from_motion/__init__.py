@@ -1,0 +1,1 @@
+"""Cameras of a rig from its own recordings, without a calibration."""

@@ -1,0 +1,1 @@
+"""Which frames of several recordings show one instant, by timecode or by sound."""
