@@ -97,7 +97,7 @@ def check_camera_path(content: dict[str, Any], path: Path) -> None:
 
 def check_numbers_of_path(content: dict[str, Any], path: Path) -> None:
     """Raise ValueError unless size, length, poses, fields of view and times can be drawn."""
-    numbers = [
+    numbers: list[tuple[str, Any, float, float]] = [
         (name, content.get(name), 1.0, MOST_PIXELS) for name in ("render_width", "render_height")
     ]
     numbers.append(("seconds", content.get("seconds"), SHORTEST, LONGEST))

@@ -13,7 +13,7 @@ from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from moegs_ns.data.camera_paths import has_own_times
+from moegs_ns.data.camera_path_files import has_own_times
 from moegs_ns.data.datamanager import MoegsDataManager
 from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.models.mixture_model import MixtureModel

@@ -277,7 +277,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _missing(score: Score, unscored: str) -> str:
+def _missing(score: Score, unscored: str = "") -> str:
     spent = "an expert has none of its own"
     if score.kind == "mixture":
         spent = "the record of its training does not tell it"

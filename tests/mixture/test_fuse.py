@@ -189,7 +189,8 @@ class TestCommand:
 
     def test_mistakes(self, tiny_runs: TinyRuns, tmp_path: Path):
         output = tmp_path / "a.ply"
-        for options in ({"keep": True}, {"measure": True}):
+        choices: list[dict[str, Any]] = [{"keep": True}, {"measure": True}]
+        for options in choices:
             with pytest.raises(ValueError, match=r"but .* is that of a single expert"):
                 Fuse(tiny_runs.config("moegs-stg"), output, **options).main()
         with pytest.raises(ValueError, match=r"time in \[0, 1\] over the clip, got 2"):
