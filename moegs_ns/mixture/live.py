@@ -75,7 +75,7 @@ def render_live(mixture: Mixture, view: View, choices: LiveChoices) -> MixtureRe
     if is_joint and not choices.all_on:
         gaussians = _without(gaussians or mixture.gaussians(view.time), choices.is_on)
     backgrounds = None if choices.background is None else [choices.background] * len(experts)
-    with _temperature(mixture, choices.temperature):
+    with at_temperature(mixture, choices.temperature):
         render = mixture.render(view, gaussians=gaussians, backgrounds=backgrounds)
         if choices.all_on:
             return render
@@ -88,9 +88,13 @@ def render_live(mixture: Mixture, view: View, choices: LiveChoices) -> MixtureRe
 
 def _without(gaussians: Sequence[Gaussians], is_on: Sequence[bool]) -> list[Gaussians]:
     """The experts' Gaussians, none of those that are off."""
-    none = [torch.zeros(len(part), dtype=torch.bool, device=part.means.device) for part in gaussians]
-    parts = zip(gaussians, none, is_on, strict=True)
-    return [part if on else part.select(mask) for part, mask, on in parts]
+    parts = zip(gaussians, is_on, strict=True)
+    return [part if on else none_of(part) for part, on in parts]
+
+
+def none_of(gaussians: Gaussians) -> Gaussians:
+    """The same kind of set without any Gaussian."""
+    return gaussians.select(torch.zeros_like(gaussians.opacities, dtype=torch.bool))
 
 
 def _only(
@@ -108,7 +112,7 @@ def _only(
 
 
 @contextmanager
-def _temperature(mixture: Mixture, temperature: float | None) -> Iterator[None]:
+def at_temperature(mixture: Mixture, temperature: float | None) -> Iterator[None]:
     """A mixture's temperature for one render."""
     before = mixture.temperature
     mixture.temperature = before if temperature is None else temperature

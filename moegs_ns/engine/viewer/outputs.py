@@ -3,22 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from moegs_ns.cameras import View
+from moegs_ns.engine.viewer.names import readable
 from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.live import LiveChoices, render_live
-from moegs_ns.mixture.mixture import EXPERT_COLORS, MixtureRender
+from moegs_ns.mixture.mixture import EXPERT_COLORS, Mixture, MixtureRender
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.splatting import RenderOutput, rasterize, render
-
-from moegs_ns.engine.viewer.names import readable
 
 PICTURE, MIXTURE = "Picture", "Mixture"
 DEPTH, ACCUMULATION, STRONGEST, FUSED = "Depth", "Accumulation", "Strongest gate", "Fused set"
@@ -57,46 +55,51 @@ def draw_alone(
     return expert.finish(output, view, background)[0], output
 
 
-class Drawing(Protocol):
+class Drawing:
     """One camera, drawn as far as somebody looks at it."""
-
-    def output(self, name: str) -> Output:
-        """One of the subject's outputs."""
-        ...
-
-    @property
-    def picture(self) -> Float[Tensor, "H W 3"]:
-        """What the model is for."""
-        ...
 
     @property
     def gates(self) -> Float[Tensor, "E H W 1"] | None:
         """Of the experts; None where nothing is mixed."""
-        ...
+        return None
+
+    @property
+    def picture(self) -> Float[Tensor, "H W 3"]:
+        """What the model is for."""
+        raise NotImplementedError
+
+    def output(self, name: str) -> Output:
+        """One of the subject's outputs."""
+        raise NotImplementedError
 
 
-class Subject(Protocol):
+class Subject:
     """What a model offers to look at."""
 
     names: tuple[str, ...]
     """Of the experts, for people."""
 
     @property
+    def mixture(self) -> Mixture | None:
+        """What mixes the experts; None where nothing is mixed."""
+        return None
+
+    @property
     def experts(self) -> list[Expert]:
         """The experts, in the order of their names."""
-        ...
+        raise NotImplementedError
 
     @property
     def outputs(self) -> list[str]:
         """Names of what may be shown; the first is what the model is for."""
-        ...
+        raise NotImplementedError
 
     def draw(self, view: View, choices: LiveChoices) -> Drawing:
         """One camera with somebody's choices."""
-        ...
+        raise NotImplementedError
 
 
-class ExpertSubject:
+class ExpertSubject(Subject):
     """An expert that is trained or opened by itself."""
 
     def __init__(self, model: ExpertModel) -> None:
@@ -115,24 +118,26 @@ class ExpertSubject:
         return ExpertDrawing(self.model.expert, view, choices)
 
 
-class ExpertDrawing:
+class ExpertDrawing(Drawing):
     """One camera of an expert."""
 
-    gates = None
-
     def __init__(self, expert: Expert, view: View, choices: LiveChoices) -> None:
-        self.picture, drawn = draw_alone(expert, 0, view, choices)
+        self._picture, drawn = draw_alone(expert, 0, view, choices)
         self._outputs = {
-            PICTURE: Output(self.picture),
+            PICTURE: Output(self._picture),
             DEPTH: Output(drawn.depth[0], top=None),
             ACCUMULATION: Output(drawn.alpha[0]),
         }
+
+    @property
+    def picture(self) -> Float[Tensor, "H W 3"]:
+        return self._picture
 
     def output(self, name: str) -> Output:
         return self._outputs[name]
 
 
-class MixtureSubject:
+class MixtureSubject(Subject):
     """A mixture, its experts and its gates."""
 
     def __init__(self, model: MixtureModel) -> None:
@@ -140,8 +145,13 @@ class MixtureSubject:
         self.names = tuple(readable(name) for name in model.config.expert_names)
 
     @property
+    def mixture(self) -> Mixture:
+        """The present one: pruning replaces it."""
+        return self.model.mixture
+
+    @property
     def experts(self) -> list[Expert]:
-        return self.model.mixture.experts
+        return self.mixture.experts
 
     @property
     def outputs(self) -> list[str]:
@@ -153,12 +163,12 @@ class MixtureSubject:
         return MixtureDrawing(self, view, choices)
 
 
-class MixtureDrawing:
+class MixtureDrawing(Drawing):
     """One camera of a mixture."""
 
     def __init__(self, subject: MixtureSubject, view: View, choices: LiveChoices) -> None:
         self._view, self._choices = view, choices
-        self._mixture = subject.model.mixture
+        self._mixture = subject.mixture
         self._responsibilities = subject.model.responsibilities.values
         self._images: dict[str, Callable[[], Output]] = {
             MIXTURE: lambda: Output(self.render.rgb),

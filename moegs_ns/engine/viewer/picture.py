@@ -65,10 +65,7 @@ def colored(output: Output, colors: str) -> Float[Tensor, "H W 3"]:
     values = torch.nan_to_num(output.values, 0.0)
     if values.shape[-1] == 3:
         return values.clamp(0.0, 1.0)
-    if output.top is None:
-        values = over_own_range(values)
-    else:
-        values = values / output.top
+    values = over_own_range(values) if output.top is None else values / output.top
     color_map: Any = colors
     return apply_float_colormap(values.clamp(0.0, 1.0), color_map).to(values.dtype)
 

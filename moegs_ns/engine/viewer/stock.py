@@ -1,15 +1,16 @@
-"""Controls of the live viewer: where it starts, what it shows and in which range, how it ends."""
+"""What is changed in nerfstudio's own part of the viewer: where it starts, what is left of its
+controls, how it ends."""
 
 import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.viewer_elements import ViewerControl
+
+from moegs_ns.data.datamanager import MoegsDataManager
+from moegs_ns.engine.viewer.cameras import look_through, pose_of
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.render_state_machine import RenderStateMachine
@@ -20,73 +21,67 @@ JOIN_TIMEOUT = 10.0
 
 
 class TrainingCameras(ViewerControl):
-    """Puts each new client at the first training camera; shows one training image per pose.
+    """Puts each new client at the first training camera; shows one training image per camera.
 
     Scenes keep the coordinates of their data set, so that the viewer's default pose may be inside a
     wall or look away from everything. Clients start just in front of the image that the viewer
     shows in the camera's frustum: from the camera's own position it would hide the scene.
 
-    nerfstudio shows 512 images, evenly over the data set. The frames of a fixed camera share one
+    nerfstudio shows 512 images, evenly over the data set. The frames of a camera share one
     frustum, where all but one are hidden or flicker; each costs time and traffic when the viewer
-    opens. Images are in the order of their cameras, so that as many images as there are poses,
+    opens. Images are in the order of their cameras, so that as many images as there are cameras,
     evenly over the data set, are one of each. Fewer, or all (-1), stay as requested.
     """
 
-    def __init__(self, cameras: Cameras) -> None:
-        self.camera_to_world: Float[np.ndarray, "3 4"] = cameras.camera_to_worlds[0].cpu().numpy()
-        self.field_of_view = 2.0 * np.arctan(float(cameras.height[0]) / 2 / float(cameras.fy[0]))
+    def __init__(self, datamanager: MoegsDataManager) -> None:
+        cameras = datamanager.train_dataset.cameras
+        self.pose = pose_of(cameras, 0)
         self.image_distance = _image_distance(cameras)
-        self.num_poses = len(torch.unique(cameras.camera_to_worlds.flatten(1), dim=0))
+        self.num_cameras = len(datamanager.frame_table.camera_ids.unique())
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
         config = viewer.config
-        config.max_num_display_images = min(config.max_num_display_images, self.num_poses)
+        config.max_num_display_images = min(config.max_num_display_images, self.num_cameras)
         viewer.viser_server.on_client_connect(self.move_camera)
 
     def move_camera(self, client: Any) -> None:
         """Move the camera of a client, given as viser's handle."""
-        import viser.transforms
-        from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
-
-        rotation, position = self.camera_to_world[:, :3], self.camera_to_world[:, 3]
-        # viser's cameras look along z with y down, nerfstudio's along -z with y up.
-        turned = rotation * np.array([1.0, -1.0, -1.0])
-        ahead = 1.1 * self.image_distance * self.viewer.config.camera_frustum_scale
-        with client.atomic():
-            client.camera.up_direction = rotation[:, 1]
-            client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO + ahead * turned[:, 2]
-            client.camera.wxyz = viser.transforms.SO3.from_matrix(turned).wxyz
-            client.camera.fov = self.field_of_view
-
-
-class OutputRanges(ViewerControl):
-    """Shows gates and opacity from 0 to 1, as `ns-render` does, and depth over its own range.
-
-    nerfstudio stretches every image to its own minimum and maximum, so that colours mean nothing.
-    Its way to let the scene hide frustums takes depths for distances from the camera, which ours
-    are not, and offers them as an output; that is switched off.
-    """
-
-    def _setup(self, viewer: "Viewer") -> None:
-        super()._setup(viewer)
-        panel: Any = viewer.control_panel
-        pairs = (
-            (panel._output_render, panel._normalize),
-            (panel._split_output_render, panel._split_normalize),
+        look_through(
+            client, self.pose, 1.1 * self.image_distance * self.viewer.config.camera_frustum_scale
         )
-        for output, normalize in pairs:
-            normalize.value = False
-            # Its hook and no second callback: viser 0.2.7 would call that one alone.
-            output.cb_hook = partial(_follow, normalize, output.cb_hook)
-        panel._layer_depth.value = False
-        panel._layer_depth.set_hidden(True)
 
 
-def _follow(normalize: Any, before: Callable[[Any], object], output: Any) -> None:
-    """Stretch an output's values to the whole range of colours only if it is depth."""
-    normalize.value = "depth" in output.value
-    before(output)
+def hide_replaced(viewer: "Viewer") -> None:
+    """Hide those of nerfstudio's controls that ours replace.
+
+    There is one output, the picture, so that nothing is left of its lists of outputs, its colour
+    maps, which it would stretch to the range of every single image, and its second output. Its
+    way to let the scene hide frustums takes depths for distances from the camera, which ours are
+    not; that is switched off. The controls of a training are hidden where there is none.
+    """
+    panel: Any = viewer.control_panel
+    panel._layer_depth.value = False
+    panel._layer_depth.set_hidden(True)
+    panel._output_render.set_hidden(True)
+    for element in panel._elements_by_tag["colormap"]:
+        element.set_hidden(True)
+    panel._colormap.set_hidden(True)
+    _hide_folder_of(panel._split)
+    if viewer.trainer is None:  # A finished run has no training to pause or to slow down.
+        viewer.pause_train.visible = viewer.resume_train.visible = False
+        panel._train_speed.set_hidden(True)
+        panel._train_util.set_hidden(True)
+
+
+def _hide_folder_of(element: Any) -> None:
+    """Hide the folder of a control; viser 0.2.7 has folders that are hidden, but no way to do so
+    once they are there."""
+    from viser._messages import GuiUpdateMessage
+
+    state = element.gui_handle._impl
+    message = GuiUpdateMessage(state.parent_container_id, {"visible": False})
+    state.gui_api._websock_interface.queue_message(message)
 
 
 class RenderThreads(ViewerControl):
