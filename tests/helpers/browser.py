@@ -50,10 +50,14 @@ class Page:
         from selenium.webdriver.common.by import By
         from selenium.webdriver.support.ui import WebDriverWait
 
+        path = f"//*[@role='option'][.='{option}']"
+
+        def shown_ones(driver):
+            # Other lists, which are closed, may have such an entry as well.
+            return [one for one in driver.find_elements(By.XPATH, path) if one.is_displayed()]
+
         self.control(label).click()
-        WebDriverWait(self.driver, 20).until(
-            lambda driver: driver.find_element(By.XPATH, f"//*[@role='option'][.='{option}']")
-        ).click()
+        WebDriverWait(self.driver, 20).until(shown_ones)[0].click()
 
     def open_tab(self, label: str) -> None:
         """Bring a tab of the panel to the front."""
@@ -106,7 +110,11 @@ class Page:
         from selenium.webdriver.common.action_chains import ActionChains
         from selenium.webdriver.common.by import By
 
-        canvas = self.driver.find_element(By.TAG_NAME, "canvas")
+        canvases = self.driver.find_elements(By.TAG_NAME, "canvas")
+        # One reaches under the panel; the picture is on the one beside it.
+        room = self.driver.execute_script("return window.innerWidth") - PANEL // 2
+        beside = [one for one in canvases if one.size["width"] < room]
+        canvas = max(beside, key=lambda one: one.size["width"])
         size = canvas.size
         x, y = (across - 0.5) * size["width"], (down - 0.5) * size["height"]
         chain = ActionChains(self.driver)

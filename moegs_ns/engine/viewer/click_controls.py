@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Seen = tuple[View, LiveChoices]
 """The camera that was drawn last for a client, and with which choices."""
 MARKER = "/probe/point"
+MARKER_SIZE, MARKER_COLOR = 0.012, (255, 0, 255)
+"""Its diameter in units of its distance."""
 LINE_NAME = "/probe/line_{index:03d}"
 HOW_TO = "Switch it on and click on the picture."
 
@@ -87,10 +89,10 @@ class ClickControls:
             handle.remove()
         self._drawn = []
         if reading.depth > 0.0:
-            point = reading.point.cpu().numpy() * VISER_NERFSTUDIO_SCALE_RATIO
-            radius = 0.005 * reading.depth * VISER_NERFSTUDIO_SCALE_RATIO
-            marker = self._scene.add_icosphere(
-                MARKER, radius=radius, color=(255, 255, 255), position=point
+            point = reading.point.cpu().numpy()[None] * VISER_NERFSTUDIO_SCALE_RATIO
+            size = MARKER_SIZE * reading.depth * VISER_NERFSTUDIO_SCALE_RATIO
+            marker = self._scene.add_point_cloud(
+                MARKER, point, MARKER_COLOR, point_size=size, point_shape="circle"
             )
             self._drawn.append(marker)
         colors = expert_colors(len(self._subject.names))
@@ -99,6 +101,6 @@ class ClickControls:
             points = one.points.cpu().numpy().astype(float) * VISER_NERFSTUDIO_SCALE_RATIO
             name = LINE_NAME.format(index=index)
             line = self._scene.add_spline_catmull_rom(
-                name, positions=points, line_width=2.0, color=(red, green, blue)
+                name, positions=points, line_width=4.0, color=(red, green, blue)
             )
             self._drawn.append(line)

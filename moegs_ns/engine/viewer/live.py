@@ -165,7 +165,7 @@ class LiveViewer(ViewerControl):
         num_frames = scene_of(self._model.kwargs).num_frames
         if num_frames > 1:
             frame = round(float(view.time) * (num_frames - 1))
-            parts.insert(0, f"Frame {frame} of 0 to {num_frames - 1}")
+            parts.insert(0, f"Frame {frame} (0 to {num_frames - 1})")
         if comparison is not None:
             parts.append(comparison.describe())
         self.status.content = "  \n".join(parts)

@@ -14,7 +14,7 @@ MOST_TIMES = 25
 """Instants that a line is drawn through."""
 VISIBLE = 0.01
 """Opacity below which a Gaussian is nowhere."""
-SMALLEST_PATH = 1e-3
+SMALLEST_PATH = 0.01
 """Shortest way of what counts as moving, in units of the scene's extent."""
 
 
