@@ -101,6 +101,7 @@ class ViserClient:
     def _read(self) -> None:
         try:
             for raw in self._socket:
+                assert isinstance(raw, bytes), "viser sends bytes"
                 for message in msgspec.msgpack.decode(raw):
                     self._take(message)
         except ConnectionClosed:

@@ -46,7 +46,7 @@ class Opened:
     """A viewer that somebody looks at."""
 
     viewer: Viewer
-    live: LiveViewer
+    live: Any
     client: ViserClient
     model: Any
     datamanager: Any

@@ -41,7 +41,8 @@ def test_gaussians_are_measured_once_until_their_number_changes():
         return iter(views(1))
 
     preview = PruningPreview(model, counted)
-    preview.keep(0.5), preview.keep(0.7)
+    preview.keep(0.5)
+    preview.keep(0.7)
     assert len(calls) == 1
     model.mixture.experts[0].gauss_params.select_(torch.arange(30))
     model.mixture.router.weights[0].select_(torch.arange(30))
