@@ -32,7 +32,7 @@ from moegs_ns.engine.run_files import (
 )
 from moegs_ns.engine.run_folder import check_folder, check_place, go_on_as_named, stop_with_advice
 from moegs_ns.engine.scoring import ScoredPipeline
-from moegs_ns.engine.viewer import OutputRanges, RenderThreads, TrainingCameras
+from moegs_ns.engine.viewer import LiveViewer, RenderThreads, TrainingCameras
 from moegs_ns.launch.locks import claim, give_up
 from moegs_ns.launch.nerfstudio_commands import check_command
 from moegs_ns.launch.option_limits import check_numbers
@@ -108,8 +108,9 @@ class MoegsPipeline(ScoredPipeline):
     ) -> None:
         super().__init__(config, str(device), test_mode, **kwargs)
         # nerfstudio's viewer finds its controls among the pipeline's attributes.
-        self.training_cameras = TrainingCameras(self.datamanager.train_dataset.cameras)
-        self.output_ranges, self.render_threads = OutputRanges(), RenderThreads()
+        self.training_cameras = TrainingCameras(self.datamanager)
+        self.live_viewer = LiveViewer(self.model, self.datamanager)
+        self.render_threads = RenderThreads()
         if test_mode == "val":  # nerfstudio's name for training
             self.datamanager.sampler = self.model.make_sampler(self.datamanager.frame_table)
             with fitting("The checkpoint of a run that is named"):

@@ -91,6 +91,17 @@ def gates_from(
     return gates
 
 
+def blended_depth(
+    gates: Float[Tensor, "E H W 1"], rendered: ExpertRenderOutputs
+) -> tuple[Float[Tensor, "H W 1"], Float[Tensor, "H W 1"]]:
+    """Depth and opacity of one camera's experts by their gates; the former in world units."""
+    weights = gates * rendered.alpha[:, 0]
+    accumulation = weights.sum(0)
+    # Where an expert shows nothing it has no depth either, not one of 0.
+    depth = (weights * rendered.depth[:, 0]).sum(0) / accumulation.clamp(min=MIN_ACCUMULATION)
+    return depth, accumulation
+
+
 def blurred(maps: Float[Tensor, "*s H W"], sigma: float) -> Float[Tensor, "*s H W"]:
     """Means under a Gaussian of a standard deviation in pixels, over what lies in the image."""
     if sigma <= 0.0:
@@ -270,10 +281,7 @@ class Mixture(nn.Module):
         logits = self.logits(rendered.features[:, 0], view)
         # 6. Blend the images by the gates (Eq. 8), and likewise opacity and depth.
         rgb, gates = blend(images, logits, self.temperature, self.gate_config)
-        weights = gates * rendered.alpha[:, 0]
-        accumulation = weights.sum(0)
-        # Where an expert shows nothing it has no depth either, not one of 0.
-        depth = (weights * rendered.depth[:, 0]).sum(0) / accumulation.clamp(min=MIN_ACCUMULATION)
+        depth, accumulation = blended_depth(gates, rendered)
         alone = ExpertsAlone(images, rendered)
         return MixtureRender(rgb, gates, depth, accumulation, lambda: alone)
 

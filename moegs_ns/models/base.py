@@ -19,6 +19,7 @@ from moegs_ns.cameras import View, view_from_cameras
 from moegs_ns.models.viewing import (
     Crop,
     cropped_to,
+    in_viewer,
     no_tracing,
     pictures_within_range,
     view_at_time,
@@ -79,6 +80,8 @@ class GaussianModel(Model):
 
     recipe: Any
     """How it is trained."""
+    draw_live: Callable[[View, Crop | None], dict[str, Tensor]] | None = None
+    """What the viewer shows instead of all outputs, in its own threads alone."""
 
     def training_outputs(self, view: View) -> dict[str, Any]:
         """Images of a training view and what the losses need beside them."""
@@ -105,8 +108,10 @@ class GaussianModel(Model):
         """
         with viewer_kept_alive():
             view = view_at_time(camera, scene_of(self.kwargs).num_frames).to(self.device)
-        with no_tracing():
-            return pictures_within_range(self.view_outputs(view, cropped_to(obb_box, self.device)))
+        draw = self.draw_live if in_viewer() else None
+        with no_tracing(), viewer_kept_alive():
+            crop = cropped_to(obb_box, self.device)
+            return pictures_within_range((draw or self.view_outputs)(view, crop))
 
     finish_starts: int | None = None
     """First step on all images, of an expert that leaves some out until then."""

@@ -103,11 +103,16 @@ def viewer_kept_alive() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        viewer = sys.modules.get(RENDER_THREAD)
-        if viewer is None or not isinstance(threading.current_thread(), viewer.RenderStateMachine):
+        if not in_viewer():
             raise
         _tell_once(str(error))
-        raise viewer.viewer_utils.IOChangeException from error
+        raise sys.modules[RENDER_THREAD].viewer_utils.IOChangeException from error
+
+
+def in_viewer() -> bool:
+    """Whether this is one of the threads that draw for the viewer."""
+    viewer = sys.modules.get(RENDER_THREAD)
+    return viewer is not None and isinstance(threading.current_thread(), viewer.RenderStateMachine)
 
 
 @contextmanager

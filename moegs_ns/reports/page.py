@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from moegs_ns.atomic_files import atomic_write_text
+from moegs_ns.experts.names import readable
 from moegs_ns.mixture.mixture import EXPERT_COLORS
-from moegs_ns.reports.panels import spelled
 from moegs_ns.reports.plots import Axis, Series, line_plot, point_plot
 from moegs_ns.reports.run_section import RunSection
 from moegs_ns.reports.scores import TEXT_COLUMNS
@@ -160,7 +160,7 @@ def _experts_alone(sections: Sequence[RunSection], by: str) -> list[Series]:
         return []
     section = sections[0]
     return [
-        Series(spelled(name), section.mean_by(by, f"psnr_{name}"), 1 + k % (PALETTE - 1), True)
+        Series(readable(name), section.mean_by(by, f"psnr_{name}"), 1 + k % (PALETTE - 1), True)
         for k, name in enumerate(section.experts)
     ]
 
@@ -175,5 +175,5 @@ def _shown(section: RunSection) -> dict[str, Any]:
         series = [Series(name, [(float(step), value) for step, value in points], 0)]
         curves.append(line_plot(series, Axis("step", is_whole=True), Axis(name)))
     # Gates are drawn in the colours of the experts, which are those of the first lines.
-    legend = [(f"gate of {spelled(n)}", k % PALETTE, False) for k, n in enumerate(section.experts)]
+    legend = [(f"gate of {readable(n)}", k % PALETTE, False) for k, n in enumerate(section.experts)]
     return vars(section) | {"curves": curves, "legend": legend}

@@ -10,23 +10,14 @@ from nerfstudio.utils.colormaps import apply_float_colormap
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from moegs_ns.experts.names import readable
 from moegs_ns.mixture.mixture import EXPERT_COLORS
 
 TRUTH, ERROR, GATES = "truth", "error", "gates"
 ERROR_GAIN = 4.0
 """Mean error of a pixel's channels, times this, is shown from 0 to 1."""
-SPELLINGS = {"stg": "STG", "4dgaussians": "4DGaussians", "ex4dgs": "Ex4DGS", "ed3dgs": "E-D3DGS"}
-"""How published methods write their names; others are shown as they are called here."""
 INK, PAPER = (235, 235, 235), (24, 24, 24)
 Picture = UInt8[np.ndarray, "H W 3"]
-
-
-def spelled(name: str) -> str:
-    """The name of an expert for people: `stg_2` is STG 2."""
-    for method, spelling in SPELLINGS.items():
-        if name == method or name.startswith(f"{method}_"):
-            return spelling + name.removeprefix(method).replace("_", " ")
-    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -42,12 +33,12 @@ def panels_of(names: Sequence[str], *, is_mixture: bool) -> dict[str, Panel]:
     """All panels of a mixture of experts of these names, or of a single expert, by what a user
     calls them."""
     whole = "mixture" if is_mixture else names[0]
-    found = {whole: Panel("rgb", spelled(whole))}
+    found = {whole: Panel("rgb", readable(whole))}
     if is_mixture:
-        found |= {name: Panel(f"rgb_{name}", spelled(name)) for name in names}
+        found |= {name: Panel(f"rgb_{name}", readable(name)) for name in names}
         found[GATES] = Panel(GATES, "gates")
         found["argmax_gate"] = Panel("argmax_gate", "largest gate")
-        found |= {f"gate_{n}": Panel(f"gate_{n}", f"gate of {spelled(n)}") for n in names}
+        found |= {f"gate_{n}": Panel(f"gate_{n}", f"gate of {readable(n)}") for n in names}
     found["depth"] = Panel("depth", "depth")
     found["opacity"] = Panel("accumulation", "opacity")
     return found
@@ -112,7 +103,7 @@ class Painter:
         if panel.output not in (GATES, "argmax_gate"):
             return []
         colors = (255 * colors_of(len(self.experts))).round().int().tolist()
-        return [(spelled(n), (r, g, b)) for n, (r, g, b) in zip(self.experts, colors, strict=True)]
+        return [(readable(n), (r, g, b)) for n, (r, g, b) in zip(self.experts, colors, strict=True)]
 
 
 def colormap(image: Float[Tensor, "H W 1"], name: str) -> Float[Tensor, "H W 3"]:

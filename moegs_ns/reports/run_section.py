@@ -15,9 +15,10 @@ from PIL import Image
 from moegs_ns.engine.run_folder import differences
 from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.experts.names import readable
 from moegs_ns.models.expert_sources import method_config
 from moegs_ns.reports.held_out import evenly_spaced
-from moegs_ns.reports.panels import ERROR, GATES, TRUTH, Picture, choose_panels, scaled, spelled
+from moegs_ns.reports.panels import ERROR, GATES, TRUTH, Picture, choose_panels, scaled
 from moegs_ns.reports.rendering import Renderer, available_panels, shots_of_images
 from moegs_ns.reports.scores import Score
 from moegs_ns.reports.videos import FrameFolder, encode
@@ -233,7 +234,7 @@ def shown(value: Any) -> str:
 
 def names_of(scores: Sequence[Score]) -> list[str]:
     """What runs are called in plots: by method, and by seed or number where that is not enough."""
-    names = [spelled(score.method.removeprefix("moegs-").replace("-", "_")) for score in scores]
+    names = [readable(score.method.removeprefix("moegs-").replace("-", "_")) for score in scores]
     names = [
         "mixture" if s.method == "moegs-router" else n for s, n in zip(scores, names, strict=True)
     ]

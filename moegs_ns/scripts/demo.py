@@ -11,11 +11,11 @@ from typing import Annotated
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.data.camera_paths import FrozenTime, Orbit
+from moegs_ns.experts.names import readable
 from moegs_ns.launch.cli_args import output_option, run_nerfstudio
 from moegs_ns.launch.jobs import LOG, progress_of
 from moegs_ns.launch.option_limits import check_numbers
 from moegs_ns.launch.plan import duration
-from moegs_ns.reports.panels import spelled
 from moegs_ns.reports.report import report_runs
 from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run, read_config
 from moegs_ns.scripts.browser import open_page
@@ -122,7 +122,7 @@ class Demo:
             "--timestamp", f"seed-{seed}", "--machine.seed", str(seed),
             "--vis", "tensorboard", "--data", str(scene), "n3v-data",
         ]  # fmt: skip
-        name = spelled(method.removeprefix("moegs-"))
+        name = readable(method.removeprefix("moegs-"))
         with self._stages.stage(f"{name}, seed {seed}", folder / LOG):
             sys.stdout.write(f"{shlex.join(['ns-train', *args])}\n")
             run_nerfstudio("train", args)

@@ -1,36 +1,26 @@
 """The viewer in a real browser, and how fast it opens."""
 
-import io
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from browser import Page, chromium, differs, is_filled, saturation
 from data_helpers import poses_bounds
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.viewer.viewer import Viewer
-from PIL import Image
 from tiny import TinyRuns, train_tiny
 
 from moegs_ns.launch.cli_args import replaced_argv
 
 PORT = 7191
-PANEL = 320
-"""Pixels on the right of the window that the viewer's panel covers."""
-CHROMIUM_FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1100,800", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-)  # fmt: skip
 
 
 @contextmanager
@@ -58,88 +48,6 @@ def running_viewer(config: Path, log: Path) -> Iterator[str]:
         process.wait(30)
 
 
-class Page:
-    """The viewer's page as a person uses it, with what the viewer prints meanwhile."""
-
-    def __init__(self, driver, log: Path) -> None:
-        self.driver, self.log = driver, log
-
-    def because(self, what_is_wrong: str) -> str:
-        """A complaint, with all that the viewer and the browser have said to explain it."""
-        heard = [f"{each['level']} {each['message']}" for each in self.driver.get_log("browser")]
-        return "\n".join(
-            [what_is_wrong, "The viewer:", self.log.read_text(), "The browser:", *heard]
-        )
-
-    def control(self, label: str):
-        """The input or slider that belongs to a label; waits until the page has it."""
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        path = f"//label[text()='{label}']"
-        found = WebDriverWait(self.driver, 60).until(
-            lambda driver: driver.find_element(By.XPATH, path)
-        )
-        return self.driver.find_element(By.ID, found.get_attribute("for"))
-
-    def choose(self, label: str, option: str) -> None:
-        """Pick an entry of a drop-down list."""
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        self.control(label).click()
-        WebDriverWait(self.driver, 20).until(
-            lambda driver: driver.find_element(By.XPATH, f"//*[@role='option'][.='{option}']")
-        ).click()
-
-    def slide_to_end(self, label: str) -> None:
-        """Move a slider to its largest value."""
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.common.keys import Keys
-
-        thumb = self.control(label).find_element(By.CSS_SELECTOR, "[role=slider]")
-        thumb.send_keys(Keys.END)
-
-    def picture(self) -> np.ndarray:
-        """What the window shows left of the panel, below the title, in [0, 1]."""
-        image = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
-        return np.asarray(image)[60:-80, 80:-PANEL].astype(np.float32) / 255.0
-
-    def settled_picture(self, is_there: Callable[[np.ndarray], bool]) -> np.ndarray:
-        """The picture once it stands still and is the awaited one.
-
-        Returns what is there after two minutes; it is for the test to judge it.
-        """
-        deadline, last = time.monotonic() + 120, self.picture()
-        while time.monotonic() < deadline:
-            time.sleep(1.5)
-            now = self.picture()
-            if np.abs(now - last).max() < 1e-3 and is_there(now):
-                return now
-            last = now
-        return last
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute difference of two pictures in [0, 1]."""
-    return float(np.abs(a - b).mean())
-
-
-def differs(before: np.ndarray, change: float) -> Callable[[np.ndarray], bool]:
-    """Whether a picture's mean pixel differs from another's by a change."""
-    return lambda picture: difference(picture, before) > change
-
-
-def is_filled(picture: np.ndarray) -> bool:
-    """Whether anything can be told apart; a page that still loads is one colour."""
-    return picture.std() > 0.05
-
-
-def saturation(image: np.ndarray) -> float:
-    """Mean difference of the largest and the smallest channel."""
-    return float(np.ptp(image, axis=-1).mean())
-
-
 @pytest.fixture
 def moving_run(tiny_runs: TinyRuns, tmp_path: Path) -> Path:
     """A mixture whose first expert flies aside over the clip.
@@ -160,23 +68,12 @@ def moving_run(tiny_runs: TinyRuns, tmp_path: Path) -> Path:
 @pytest.fixture
 def page(moving_run: Path, tmp_path: Path) -> Iterator[Page]:
     """Chromium at the viewer of a tiny router run."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
     log = tmp_path / "viewer.log"
-    with running_viewer(moving_run, log) as address:
-        chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-        try:
-            chrome.get(address)
-            yield Page(chrome, log)
-        finally:
-            chrome.quit()
+    with (
+        running_viewer(moving_run, log) as address,
+        chromium(address, tmp_path / "profile", log) as opened,
+    ):
+        yield opened
 
 
 @pytest.mark.slow
@@ -190,13 +87,13 @@ def test_a_browser_shows_the_scene_over_time_and_every_output(page: Page):
     last = page.settled_picture(has_moved)
     assert has_moved(last), page.because("the time slider does not move the picture")
 
-    page.choose("Output type", "argmax_gate")
+    page.choose("Show", "Strongest gate")
     shows_another = differs(last, 0.1)
     winner = page.settled_picture(shows_another)
     assert shows_another(winner), page.because("the map of winners does not appear")
     assert saturation(last) < 0.4 < saturation(winner), "a map of winners is in bright colours"
 
-    page.choose("Output type", "rgb_stg")
+    page.choose("Show", "STG")
     shows_expert = differs(winner, 0.1)
     shown = page.settled_picture(shows_expert)
     assert shows_expert(shown), page.because("the picture of one expert does not appear")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jaxtyping
@@ -19,6 +18,7 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetT
 from tiny import TinyRuns
 
 from moegs_ns.engine.trainer import load_pipeline
+from moegs_ns.engine.viewer import LiveViewer
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -158,26 +158,23 @@ def test_each_camera_hangs_one_picture_into_the_viewer(
     assert (counts == pictures_per_camera).all()
 
 
-def test_gates_are_shown_from_zero_to_one_and_depth_over_its_own_range(pipelines, tmp_path):
-    config = ViewerConfig(websocket_port=7392)
-    viewer = Viewer(config, tmp_path / "log", tmp_path, pipelines["moegs-router"])
+@pytest.mark.parametrize("method", ["moegs-stg", "moegs-router"])
+def test_a_run_brings_our_controls_and_hides_what_they_replace(pipelines, tmp_path, method):
+    """The pipeline of every training and of ns-viewer is this one."""
+    viewer = Viewer(
+        ViewerConfig(websocket_port=7392), tmp_path / "log", tmp_path, pipelines[method]
+    )
     panel = viewer.control_panel
     try:
-        panel.update_output_options(["rgb", "gate_stg", "depth", "accumulation"])
-        for name, is_stretched in (("gate_stg", False), ("depth", True), ("accumulation", False)):
-            for options, output in (
-                ("colormap_options", panel._output_render),
-                ("split_colormap_options", panel._split_output_render),
-            ):
-                output.value = name
-                # viser calls back in a thread of its own.
-                deadline = time.monotonic() + 20.0
-                while getattr(panel, options).normalize != is_stretched:
-                    assert time.monotonic() < deadline, (name, options)
-                    time.sleep(0.01)
+        [live] = [one for one in viewer.viewer_controls if isinstance(one, LiveViewer)]
+        assert live.playback is not None and live.playback.player.num_frames == 6
         # With it nerfstudio would offer `gl_z_buf_depth`, and mistake our depth for a distance.
         assert not panel.layer_depth
+        hidden = [panel._output_render, panel._normalize, panel._layer_depth, panel._train_speed]
+        assert not any(element.gui_handle.visible for element in hidden)
+        assert not (viewer.pause_train.visible or viewer.resume_train.visible)
     finally:
+        pipelines[method].model.draw_live = None
         viewer.viser_server.stop()
 
 

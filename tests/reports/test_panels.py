@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from moegs_ns.experts.names import readable
 from moegs_ns.mixture.mixture import EXPERT_COLORS
 from moegs_ns.reports.panels import (
     ERROR,
@@ -13,7 +14,6 @@ from moegs_ns.reports.panels import (
     choose_panels,
     panels_of,
     side_by_side,
-    spelled,
 )
 
 MIXTURE = panels_of(("stg", "ex4dgs_2"), is_mixture=True)
@@ -46,7 +46,7 @@ def test_a_wrong_name_ends_in_the_right_ones():
 
 
 def test_families_from_elsewhere_keep_their_names():
-    assert (spelled("drift_2"), spelled("stg_lite")) == ("drift 2", "STG lite")
+    assert (readable("drift_2"), readable("stg_lite")) == ("drift 2", "STG lite")
 
 
 def test_colours():
