@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import Page, chromium, differs, is_filled, saturation
+from browser import Page, differs, is_filled, saturation, viewer_page
 from data_helpers import poses_bounds
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.utils.eval_utils import eval_setup
@@ -71,7 +71,7 @@ def page(moving_run: Path, tmp_path: Path) -> Iterator[Page]:
     log = tmp_path / "viewer.log"
     with (
         running_viewer(moving_run, log) as address,
-        chromium(address, tmp_path / "profile", log) as opened,
+        viewer_page(address, tmp_path / "profile", log) as opened,
     ):
         yield opened
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import Page, chromium, difference, is_filled, saturation
+from browser import Page, difference, is_filled, saturation, viewer_page
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.viewer import Viewer
 from tiny import TinyRuns
@@ -72,7 +72,7 @@ def opened(tiny_runs: TinyRuns, tmp_path: Path) -> Iterator[LivePage]:
     try:
         # Another one than was asked for, while that of the test before is still being closed.
         address = f"http://localhost:{viewer.viser_server.get_port()}"
-        with chromium(address, tmp_path / "profile", log) as page:
+        with viewer_page(address, tmp_path / "profile", log) as page:
             page.control("Frame")
             yield LivePage(page, viewer, pipeline)
     finally:

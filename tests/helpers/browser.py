@@ -1,24 +1,18 @@
 """Chromium at the viewer, as a person uses it."""
 
 import io
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
+from chromium_driver import chromium
 from PIL import Image
 
 PANEL = 320
 """Pixels on the right of the window that the viewer's panel covers."""
-CHROMIUM_FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1100,800", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-)  # fmt: skip
+WINDOW = (1100, 800)
 
 
 class Page:
@@ -169,20 +163,7 @@ def saturation(image: np.ndarray) -> float:
 
 
 @contextmanager
-def chromium(address: str, profile: Path, log: Path) -> Iterator[Page]:
+def viewer_page(address: str, profile: Path, log: Path) -> Iterator[Page]:
     """A browser at the viewer's page; `log` is what the viewer prints."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        chrome.get(address)
+    with chromium(address, profile, WINDOW) as chrome:
         yield Page(chrome, log)
-    finally:
-        chrome.quit()

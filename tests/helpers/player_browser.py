@@ -1,23 +1,15 @@
 """A player page in Chromium, opened as a file, with its controls."""
 
 import io
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
+from chromium_driver import chromium
 from jaxtyping import Float
 from PIL import Image
-
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=640,640", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-)  # fmt: skip
 
 
 class PlayerPage:
@@ -82,23 +74,10 @@ class PlayerPage:
 @contextmanager
 def opened_page(path: Path, profile: Path) -> Iterator[PlayerPage]:
     """Chromium with the page, in a profile of its own; skips where there is no Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        chrome.get(path.resolve().as_uri())
+    with chromium(path.resolve().as_uri(), profile, (640, 640)) as chrome:
         page = PlayerPage(chrome)
         deadline = time.monotonic() + 60
         while page.frame < 0:
             assert time.monotonic() < deadline, chrome.get_log("browser")
             time.sleep(0.1)
         yield page
-    finally:
-        chrome.quit()

@@ -4,15 +4,14 @@ import base64
 import io
 import json
 import re
-import shutil
 import xml.dom.minidom
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from chromium_driver import NO_NETWORK, chromium
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
@@ -198,28 +197,6 @@ def test_a_page_comes_with_its_tables(tmp_path: Path, monkeypatch, capsys):
     assert "Written: " in capsys.readouterr().out
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """Chromium without a window and without a network."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=900,1200",
-        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield chrome
-    finally:
-        chrome.quit()
-
-
 def whole_page(folder: Path) -> str:
     """A page with pictures of one colour each and a video; its address."""
     colors = {"truth": (200, 0, 0), "mixture": (0, 200, 0), "depth": (0, 0, 200)}
@@ -240,12 +217,18 @@ def whole_page(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_browser_shows_the_page(browser: Any, tmp_path: Path):
+def test_a_browser_shows_the_page(tmp_path: Path):
+    """Also without a network."""
+    address, profile = whole_page(tmp_path), tmp_path / "profile"
+    with chromium(address, profile, (900, 1200), [NO_NETWORK]) as driver:
+        look_at_the_page(driver)
+
+
+def look_at_the_page(browser: Any) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import Select, WebDriverWait
 
-    browser.get(whole_page(tmp_path))
     sizes = "return [...document.images].map(i => i.naturalWidth * i.clientWidth)"
     assert len(widths := browser.execute_script(sizes)) == 2 and min(widths) > 0
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 900
