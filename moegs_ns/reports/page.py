@@ -22,12 +22,15 @@ SHORT = {
     "psnr_dynamic": ("moving", "{:.2f}", max),
     "ssim": ("SSIM", "{:.4f}", max),
     "lpips": ("LPIPS", "{:.4f}", min),
+    "psnr_best_expert": ("best expert", "{:.2f}", None),
+    "psnr_average": ("average", "{:.2f}", None),
     "fps": ("FPS", "{:.1f}", max),
     "gaussians": ("Gaussians", "{:,}", None),
     "mb": ("MB", "{:.1f}", min),
     "train_seconds": ("trained, s", "{:.0f}", None),
 }
-"""Columns of the first table: heading, layout, and which value is the best."""
+"""Columns of the first table: heading, layout, and which value is the best. A mixture stands beside
+the PSNR of its best expert and of the plain average of its experts."""
 TEXTS = (*TEXT_COLUMNS, "run", "reason")
 PALETTE = len(EXPERT_COLORS)
 
@@ -66,16 +69,21 @@ def title_of(sections: Sequence[RunSection]) -> str:
 
 
 def headline_of(sections: Sequence[RunSection]) -> str:
-    """The first mixture beside its best expert, or nothing."""
+    """The first mixture beside its best expert and the plain average of all, or nothing."""
     for section in sections:
         score = section.score
-        if score.psnr_best_expert is not None:
-            gain = score.psnr - score.psnr_best_expert
+        if score.psnr_best_expert is not None and score.psnr_average is not None:
+            best = _beside(score.psnr - score.psnr_best_expert)
+            average = _beside(score.psnr - score.psnr_average)
             return (
                 f"The mixture reaches {score.psnr:.2f} dB on {score.images} held-out images, "
-                f"{abs(gain):.2f} dB {'above' if gain >= 0 else 'below'} its best expert."
+                f"{best} its best expert and {average} the plain average of its experts."
             )
     return ""
+
+
+def _beside(gain: float) -> str:
+    return f"{abs(gain):.2f} dB {'above' if gain >= 0 else 'below'}"
 
 
 # ---- tables ----

@@ -31,7 +31,7 @@ SCORE = Score(
 )  # fmt: skip
 MIXTURE = replace(
     SCORE, method="moegs-router", kind="mixture", psnr=24.5, mb=8.0, fps=7.0,
-    psnr_best_expert=24.2,
+    psnr_best_expert=24.2, psnr_average=24.3,
 )  # fmt: skip
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 IMAGES = [
@@ -98,6 +98,7 @@ def test_a_single_mixture_is_drawn_beside_its_experts(tmp_path: Path):
 def test_a_loss_is_told_as_one():
     worse = section(replace(MIXTURE, psnr_best_expert=25.0), "mixture")
     assert "0.50 dB below its best expert" in headline_of([worse])
+    assert "and 0.20 dB above the plain average of its experts" in headline_of([worse])
 
 
 def test_only_what_was_measured_has_a_column():
