@@ -8,6 +8,7 @@ from torch import Tensor
 
 from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.experts.base import Expert
+from moegs_ns.experts.names import readable
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.mixture.fuse import fused_parts
 from moegs_ns.mixture.mixture import Mixture
@@ -26,7 +27,7 @@ class ClipSet:
 
     experts: list[Expert]
     names: list[str]
-    """Of the experts, as the outputs of the run name them."""
+    """Of the experts, for people."""
     fused: Mixture | None = None
     responsibilities: list[Float[Tensor, "_"]] = field(default_factory=list)
 
@@ -69,9 +70,9 @@ def clip_set(pipeline: MoegsPipeline, method: str, max_views: int | None = None)
     model = pipeline.model
     if not isinstance(model, MixtureModel):
         refuse_shading([model.expert], OWN_COLORS)
-        return ClipSet([model.expert], list(unique_names([method])))
+        return ClipSet([model.expert], [readable(name) for name in unique_names([method])])
     values = stored_or_measured(pipeline, max_views)
-    names = list(model.config.expert_names)
+    names = [readable(name) for name in model.config.expert_names]
     return ClipSet(list(model.mixture.experts), names, model.mixture, values)
 
 

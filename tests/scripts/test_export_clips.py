@@ -34,7 +34,7 @@ def test_a_sequence_of_an_expert(tiny_runs: TinyRuns, tmp_path: Path, capsys):
     export(run, tmp_path / "clip", *options, "--every", "2", "--up", "z")
     printed = " ".join(capsys.readouterr().out.split())
     assert (
-        "3 PLY files written, frames 1 to 5 of the expert stg; up is z, -y in the files" in printed
+        "3 PLY files written, frames 1 to 5 of the expert STG; up is z, -y in the files" in printed
     )
     names = sorted(path.name for path in (tmp_path / "clip").iterdir())
     assert names == [*(f"frame_{f:05d}.ply" for f in (1, 3, 5)), "sequence.json"]
@@ -52,7 +52,7 @@ def test_a_page_of_a_mixture(tiny_runs: TinyRuns, tmp_path: Path, capsys):
     export(tiny_runs.router, tmp_path / "clip.html", "--html", "--max-views", "3")
     printed = " ".join(capsys.readouterr().out.split())
     told = re.search(
-        r"clip\.html: ([\d.]+) MB, ([\d,]+) Gaussians of the fused set of stg", printed
+        r"clip\.html: ([\d.]+) MB, ([\d,]+) Gaussians of the fused set of STG", printed
     )
     assert told is not None, printed
     size = (tmp_path / "clip.html").stat().st_size / 1e6
@@ -63,7 +63,7 @@ def test_a_page_of_a_mixture(tiny_runs: TinyRuns, tmp_path: Path, capsys):
     header = json.loads(found.group(1))
     assert header["frames"] == [0, 1, 2, 3, 4, 5] and header["fps"] > 0
     assert len(header["cameras"]) == 5
-    assert [expert["name"] for expert in header["experts"]] == ["stg", "4dgaussians"]
+    assert [expert["name"] for expert in header["experts"]] == ["STG", "4DGaussians"]
     up = torch.tensor(header["up"])
     assert float(up[2]) > 0.9 and f"{header['still'] + header['moving']:,}" == told.group(2)
 
