@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: torch's and Numba's would take each other's cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow mutation inputs lint format install
+.PHONY: demo docs test test-slow mutation inputs lint format install
 
 install: $(STAMP)
 
@@ -46,6 +46,10 @@ mutation: $(STAMP)
 # Writes docs/inputs.md: what every bad or odd input ends in.
 inputs: $(STAMP)
 	cd tests/helpers && MOEGS_CHECK_SHAPES=0 ../../$(BIN)/python -W ignore -m inputs.table
+
+# The manual as a site in site/; fails on a dead link.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

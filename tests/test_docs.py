@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ def commands(path: Path, program: str) -> list[str]:
 
 def manual_commands(program: str) -> list[str]:
     """Command lines of one program in the README and the pages of the manual."""
-    names = ("data", "rendering", "report")
+    names = ("data", "evaluation", "mixture", "rendering", "report", "training")
     pages = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names))
     return [line for path in pages for line in commands(path, program)]
 
@@ -112,3 +114,25 @@ def test_training_commands_of_the_readme_parse(line: str):
 @pytest.mark.parametrize("line", manual_commands("moegs"))
 def test_moegs_commands_of_the_readme_parse(line: str):
     tyro.cli(Command, prog="moegs", args=shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_dead_links(tmp_path: Path):
+    config = str(ROOT / "mkdocs.yml")
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-f",
+        config,
+        "-d",
+        f"{tmp_path}/site",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    front = (tmp_path / "site/index.html").read_text()
+    assert "Volume-aware Pixel Router" in front and 'href="data/"' in front
+    code = (tmp_path / "site/architecture/index.html").read_text()
+    assert "/blob/main/moegs_ns/routers.py" in code
