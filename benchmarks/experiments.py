@@ -105,12 +105,16 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "basketball": _in_turns("two experts at a fifth of the steps and their mixture",
                                 Mixtures(name="mixture", **clip)),
         "before_after": _before_after(o),
-        "from_videos": _in_turns(
-            "videos without calibration to an expert, beside the given calibration",
-            FromVideos(work=o.runs / "from_videos", budget=0.2, **o.basketball(149)),
-        ),
+        "from_videos": _from_videos(o),
     }  # fmt: skip
     return {name: each.mapped(o.applied) for name, each in found.items()}
+
+
+def _from_videos(o: Options) -> Experiment:
+    """What a calibration from the videos alone costs."""
+    about = "videos without calibration to an expert, beside the given calibration"
+    settings = o.basketball(149)
+    return _in_turns(about, FromVideos(work=o.runs / "from_videos", budget=0.2, **settings))
 
 
 def _in_turns(about: str, *benchmarks: Benchmark) -> Experiment:

@@ -320,7 +320,6 @@ class MoegsTrainer(Trainer):
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One step, with a clear message if memory runs out or the loss is not finite."""
-        check_not_stopped()
         if step == self.pipeline.model.finish_starts:
             self._save_before_finish()
         try:
@@ -342,6 +341,7 @@ class MoegsTrainer(Trainer):
             drop_times(writer.EVENT_STORAGE)
 
     def _check_loss(self, step: int) -> None:
+        check_not_stopped()
         if bool(torch.isfinite(self._sum_of_losses)):
             return
         saved = list(saved_steps(self.checkpoint_dir).values())

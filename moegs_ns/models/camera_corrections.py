@@ -57,6 +57,8 @@ class CameraCorrections(nn.Module):
         """Rows on their device, as uploading one takes longer than all that is done with it."""
         self.poses: CameraOptimizer = poses.setup(num_cameras=count, device="cpu")
         self.color = Parameter(torch.zeros(count, 3, 4)) if has_color_correction else None
+        self.has_time_offsets = has_time_offsets
+        """Whether clocks are corrected."""
         self.times = Parameter(torch.zeros(count)) if has_time_offsets else None
         """Offsets of the clocks, in frames, up to a constant; see `time_offsets`."""
         self.last_frame = max(scene.num_frames - 1, 1)
@@ -94,11 +96,6 @@ class CameraCorrections(nn.Module):
     def has_pose_correction(self) -> bool:
         """Whether poses are corrected."""
         return self.poses.config.mode != "off"
-
-    @property
-    def has_time_offsets(self) -> bool:
-        """Whether clocks are corrected."""
-        return self.times is not None
 
     @property
     def changes_views(self) -> bool:

@@ -29,7 +29,7 @@ def report_paths(output: Path | None) -> tuple[Path | None, Path | None]:
     if output is None:
         return None, None
     suffix = output.suffix.lower()
-    if suffix == "" or output.is_dir():
+    if suffix == "" or (output.is_dir() and suffix not in FILES):
         output, suffix = output / f"{FOLDER_NAME}{PAGE}", PAGE
     if suffix not in FILES:
         raise ValueError(

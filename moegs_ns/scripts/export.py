@@ -24,10 +24,9 @@ KINDS = ("compact", "ply_sequence", "html")
 
 @dataclass
 class Export:
-    """Write a run in a form for other places: `--compact`, a small copy that is opened like any
-    run, but whose training cannot go on; `--ply-sequence`, a folder with a PLY file of every frame
-    for viewers of Gaussians; `--html`, one page that plays the clip in a browser without network.
-    A PLY or SPZ file of one time is written by `moegs fuse`."""
+    """Write a run for other places: a small copy (`--compact`) that is opened like any run, but
+    whose training cannot go on; a PLY file of every frame (`--ply-sequence`); a page that plays the
+    clip in a browser (`--html`). One time as PLY or SPZ: `moegs fuse`."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """config.yml or folder of the run of an expert or of a mixture, of which the fused set is

@@ -14,13 +14,18 @@ EXAMPLES = {
     "analyse": ("moegs analyse RUN --output analysis",),
     "data": ("moegs data list DATA", "moegs data clean DATA --dry-run"),
     "demo": ("moegs demo", "moegs demo --output DIR --no-open"),
-    "export": ("moegs export RUN --output SMALL --compact",),
+    "export": (
+        "moegs export RUN --html --output clip.html",
+        "moegs export RUN --ply-sequence --output FOLDER",
+        "moegs export RUN --compact --output SMALL",
+    ),
     "fuse": ("moegs fuse RUN --time 0.4 --output fused.ply",),
     "info": ("moegs info RUN",),
     "prepare": (
         "moegs prepare rig RECORDINGS/*.mp4 --data DATA",
-        "moegs prepare calibrate --data DATA --from CALIBRATION",
-        "moegs prepare points --data DATA n3v-data",
+        "moegs prepare calibrate --data DATA",
+        "moegs prepare check --data DATA rig-data",
+        "moegs prepare points --data DATA rig-data",
     ),
     "render": (
         "moegs render RUN --output orbit.mp4 --outputs mixture stg gates depth --fps 30",

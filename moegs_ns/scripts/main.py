@@ -29,13 +29,9 @@ with quiet_imports():
 Command = Analyse | Data | Demo | Export | Fuse | Info | Prepare | Render | Report | Train | View
 DESCRIPTION = """What nerfstudio's own commands do not offer for mixtures of dynamic experts.
 
-moegs demo
-
 moegs train --experts stg 4dgaussians --data DATA n3v-data
 
 moegs view RUN
-
-moegs report RUN_A RUN_B --output report.html
 
 `moegs COMMAND --help` explains a command, `ns-train METHOD --help` nerfstudio's options of a
 training, `moegs --version` tells the version."""

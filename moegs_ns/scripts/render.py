@@ -215,6 +215,11 @@ class Render:
                 f"--output expects the name of a {VIDEO} file, or of a folder for pictures, got "
                 f"{self.output_path}."
             )
+        if self.output_path.suffix == VIDEO and self.output_path.is_dir():
+            raise ValueError(
+                f"--output expects a place for a video, but {self.output_path} is a folder; name "
+                "another."
+            )
 
     def _refuse(self, is_given: bool, option: str, instead: str) -> None:
         if is_given:

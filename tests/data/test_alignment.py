@@ -14,6 +14,7 @@ from moegs_ns.data.dataparsers import recordings
 from moegs_ns.data.dataparsers.n3v import N3VDataParserConfig
 from moegs_ns.data.dataparsers.panoptic import PanopticDataParserConfig
 from moegs_ns.data.frames import videos as video_files
+from moegs_ns.data.points.prepared import PreparedPoints
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.scripts import main as command
 from moegs_ns.scripts import prepare as prepare_command
@@ -252,9 +253,9 @@ def test_points_are_prepared_from_matched_frames(tmp_path: Path, monkeypatch: py
     (scene / "cam02" / "images" / "0000.png").unlink()
     seen: list[list[int]] = []
 
-    def prepare(outputs: DataparserOutputs, *options) -> str:
+    def prepare(outputs: DataparserOutputs, *options) -> PreparedPoints:
         seen.append(outputs.metadata["frame_ids"])
-        return "stand-in"
+        return PreparedPoints(1000, "stand-in", {})
 
     monkeypatch.setattr(prepare_command, "prepare_points", prepare)
     words = ["moegs", "prepare", "points", "--data", str(scene), "n3v-data"]

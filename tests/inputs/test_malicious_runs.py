@@ -74,8 +74,9 @@ RUNS: dict[str, Callable[[Path], object]] = {
     "checkpoint that is a pickle": checkpoint(b"cposix\nsystem\n(S'touch MARK'\ntR."),
     "poses of the scene": poses,
 }
-LATER = {("checkpoint of torch", "moegs train")}
-"""It looks whether the checkpoint is whole; the router's training reads it."""
+LATER = {("checkpoint of torch", "moegs train"), ("poses of the scene", "moegs info")}
+"""The one looks whether the checkpoint is whole, which the router's training reads; the other says
+that it cannot read the scene, and what the run is."""
 NEEDED = ("expert", "other", "router", "photos")
 _numbers = itertools.count()
 

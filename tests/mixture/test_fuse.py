@@ -195,7 +195,7 @@ class TestCommand:
                 Fuse(tiny_runs.config("moegs-stg"), output, **options).main()
         with pytest.raises(ValueError, match=r"time in \[0, 1\] over the clip, got 2"):
             Fuse(tiny_runs.router, output, time=2.0).main()
-        with pytest.raises(ValueError, match=r"name of a \.ply file, got .*a\.obj"):
+        with pytest.raises(ValueError, match=r"name of a \.ply or \.spz file, got .*a\.obj"):
             Fuse(tiny_runs.router, tmp_path / "a.obj").main()
         with pytest.raises(ValueError, match="at least 1, got 0"):
             Fuse(tiny_runs.router, output, max_views=0).main()

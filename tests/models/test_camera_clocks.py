@@ -69,9 +69,9 @@ def test_routers_and_students_see_clocks_and_held_out_views_do_not(
             asked.append(None if camera is None else int(camera))
         return plain(self, view, camera=camera, gaussians=gaussians, **more)
 
-    def gaussians(self, time, box=None, camera=None):
+    def gaussians(self, time, box=None, camera=None, **more):
         apart.append(None if camera is None else int(camera))
-        return sets(self, time, box, camera)
+        return sets(self, time, box, camera, **more)
 
     monkeypatch.setattr(Mixture, "render", render)
     monkeypatch.setattr(Mixture, "gaussians", gaussians)

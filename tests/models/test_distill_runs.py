@@ -216,7 +216,7 @@ class TestMessages:
     def test_corrected_poses(self, tiny_runs: TinyRuns, tmp_path: Path):
         options = ["--pipeline.model.camera-optimizer.mode", "SO3xR3"]
         options += ["--teacher", str(tiny_runs.router)]
-        self.fail(tiny_runs, tmp_path, "this training corrects poses anew", *options)
+        self.fail(tiny_runs, tmp_path, "this training corrects that anew", *options)
 
     def test_a_teacher_of_another_scene(self, tiny_runs: TinyRuns, tmp_path: Path):
         write_demo_scene(tmp_path / "s", num_cameras=4, num_frames=6, width=48, height=36)

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import replace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 import torch
@@ -173,8 +173,8 @@ class TestExpertsAlone:
     def test_frames_are_timed_without_them(self, drawn):
         model = mixture_model(VolumeRouterConfig())
         pipeline = Mock(spec=MoegsPipeline, model=model, device="cpu")
-        pipeline.datamanager = Mock()
-        pipeline.datamanager.eval_dataset.cameras = camera()
+        pipeline.datamanager = Mock(eval_dataset=MagicMock(cameras=camera()))
+        pipeline.datamanager.eval_dataset.__len__.return_value = 1
         assert len(frame_seconds(pipeline, 1)) == 1
         assert drawn == []
         assert "rgb_a" in model.get_outputs_for_camera(camera()) and drawn == [2]

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 from nerfstudio.configs.method_configs import all_methods
 
+from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.experts.windows import joined_config
 from moegs_ns.launch.cli_args import replaced_argv
 from moegs_ns.reports import report, scores
@@ -30,7 +31,7 @@ MIXTURE = replace(
     psnr_oracle_32=21.0, expert_seconds=5.0,
 )  # fmt: skip
 
-SCORED: Any = SimpleNamespace(datamanager=SimpleNamespace(eval_dataset=["an image"]))
+SCORED: Any = Mock(spec=MoegsPipeline, datamanager=SimpleNamespace(eval_dataset=["an image"]))
 """A pipeline with something to score."""
 
 
@@ -92,7 +93,7 @@ class TestReasons:
         reasons = scores._missing(replace(SCORE, psnr_dynamic=math.nan)).split("; ")
         assert [reason.partition(":")[0] for reason in reasons] == [
             "lpips, lpips_alex_01", "st_lpips", "ms_ssim, dssim_ms",
-            "psnr_best_expert to psnr_oracle_32", "expert_seconds", "psnr_dynamic",
+            "psnr_best_expert to psnr_oracle_32", "psnr_dynamic", "expert_seconds",
         ]  # fmt: skip
         assert "expert_seconds: an expert has none of its own" in reasons
         assert "psnr_dynamic: nothing moves in the held-out views" in reasons
@@ -189,11 +190,11 @@ class TestRows:
 
         monkeypatch.setattr(scores, "score_run", score)
         runs = [run_of("moegs-stg", name) for name in ("one", "two")]
-        joined: Any = "joined"
+        joined = run_of("moegs-stg", "joined")
         made = score_runs(runs, joined, SCORED)
         assert made.train_seconds == 7.5 and made.run == "one+two"
         assert "train_seconds" not in made.reason and "old" not in made.reason
-        assert asked == [("joined", SCORED)]
+        assert asked == [(joined, SCORED)]
         made = score_runs([runs[0], run_of("moegs-stg", "none")], joined, SCORED)
         assert made.train_seconds is None and "train_seconds: the run has no" in made.reason
 

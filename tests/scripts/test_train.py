@@ -112,7 +112,7 @@ class TestCommand:
 
     def test_the_help_says_how_options_of_options_are_typed(self, capsys):
         with pytest.raises(SystemExit):
-            run("--help", parser=())
+            run("--help-verbose", parser=())
         text = as_plain(capsys)
         for name in ("train", "router"):
             assert f'--{name}-options="--steps-per-save 100"' in text

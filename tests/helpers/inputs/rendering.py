@@ -132,7 +132,7 @@ CASES = [
             ("a compact copy in a file", "moegs export expert --compact --output file", "file", 1, blocked("file"), EXPERT),
             ("a compact copy in a folder with files", "moegs export expert --compact --output photos", "holds something", 1, occupied("x"), EXPERT),
             ("a compact copy where nothing can be written", "moegs export expert --compact --output /proc/x", "/proc", 1, occupied("x"), EXPERT),
-            ("a copy that is not compact", "moegs export expert --output x1", "add --compact", 1, occupied("x"), EXPERT),
+            ("a copy that is not compact", "moegs export expert --output x1", "one kind of file to write", 1, occupied("x"), EXPERT),
             ("a compact copy of nothing", "moegs export gone --compact --output x1", "gone", 1, occupied("x"), ()),
             ("Gaussians in a file", "moegs fuse expert --output file/g.ply", "file", 1, blocked("file"), EXPERT),
             ("Gaussians in place of a folder", "moegs fuse expert --output g.ply", "g.ply", 1, occupied("g.ply"), EXPERT),

@@ -22,6 +22,8 @@ RESUME = (
 )
 OPEN = {
     "moegs report": "moegs report expert",
+    "moegs info": "moegs info expert",
+    "moegs view": "moegs view expert",
     "moegs analyse": "moegs analyse expert --output out",
     "moegs fuse": "moegs fuse expert --output out.ply",
     "moegs render": "moegs render --load-config expert/config.yml --seconds 0.1",
