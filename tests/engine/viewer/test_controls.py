@@ -256,9 +256,9 @@ def test_a_jump_looks_through_the_camera(seen: Opened):
         seen.client.set("Look through it", True)
         fov = float(2 * torch.atan(camera.height / 2 / camera.fy))
         place = 10 * camera.camera_to_worlds[:, 3].numpy()
+        seen.wait(lambda p=place: np.allclose(client.camera.position, p), "it stays where it is")
         # The field of view is told last.
         seen.wait(lambda f=fov: abs(client.camera.fov - f) < 1e-6, "it keeps its field of view")
-        assert np.allclose(client.camera.position, place)
         state = seen.viewer.get_camera_state(client)
         torch.testing.assert_close(state.c2w.float(), camera.camera_to_worlds, atol=1e-5, rtol=0.0)
 
