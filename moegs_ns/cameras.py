@@ -79,15 +79,19 @@ class View:
 
     def take(self, rows: Int[Tensor, "V"]) -> "View":
         """`select`, without sending the indices to a GPU, which would synchronise with it."""
-        parts = [self.select(slice(row, row + 1)) for row in rows.tolist()]
-        if len(parts) == 1:
-            return parts[0]
+        return View.cat([self.select(slice(row, row + 1)) for row in rows.tolist()])
+
+    @staticmethod
+    def cat(views: Sequence["View"]) -> "View":
+        """The cameras of several views whose images have one size."""
+        if len(views) == 1:
+            return views[0]
         tensors = {
-            name: torch.cat([getattr(part, name) for part in parts])
-            for name, value in vars(self).items()
+            name: torch.cat([getattr(view, name) for view in views])
+            for name, value in vars(views[0]).items()
             if isinstance(value, Tensor)
         }
-        return replace(self, **tensors)
+        return replace(views[0], **tensors)
 
     def to(self, device: torch.device | str) -> "View":
         """The same view with its geometry and times on another device."""

@@ -75,6 +75,11 @@ class Router(nn.Module):
         """Whether Gaussians have weights that gates depend on."""
         return len(self.initial_weights) > 0
 
+    @property
+    def has_pointwise_phi(self) -> bool:
+        """Whether logits are w plus a Φ of 1x1 layers, and nothing else."""
+        return False
+
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """The groups that the paper gives learning rates to; empty ones are left out."""
         groups: dict[str, list[Parameter]] = {"router_weights": [], "router_time": []}
@@ -174,6 +179,12 @@ class VolumeAwarePixelRouter(Router):
             return weights
         own = self.fitted_correction.gaussian_features(expert, ids)
         return torch.cat([weights, own], dim=-1)
+
+    @property
+    def has_pointwise_phi(self) -> bool:
+        """See base."""
+        config = self.config
+        return config.refine and config.kernel_size == 1 and self.fitted_correction is None
 
     @property
     def fitted_correction(self) -> "LogitCorrection | None":

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
-from moegs_ns.reports.images import ERROR_GAIN
+from moegs_ns.reports.panels import ERROR_GAIN
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.training.losses import target_image
 

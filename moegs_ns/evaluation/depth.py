@@ -157,35 +157,16 @@ class DepthConsistency:
     """Solid pixels of all pairs that were compared."""
 
 
-def multiview_depth_consistency(depths: Float[Tensor, "C H W 1"], view: View) -> DepthConsistency:
-    """Mean reprojection error of depth over all ordered pairs of views at one time (Eq. 16).
-
-    Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
-    compared with that view's map, interpolated linearly in the inverse depth, which is exact on
-    planes; median depths are those of whole Gaussians and have small steps even there. Not compared
-    are points outside the outermost pixel centres or behind the camera, points next to a pixel that
-    is not solid, and points behind the other view's surface by more than `OCCLUSION_MARGIN`, which
-    may be hidden. A wrong surface is found all the same: in the opposite pair it lies in front. The
-    paper states no rule for these.
-
-    Args:
-        depths: along the optical axis in world units, expected (divided by alpha) or median, which
-            the paper does not say; not positive where there is no surface to compare.
-        view: cameras of the depth maps.
-    """
-    return consistency_of(pair_errors(depths, view), depths)
-
-
 def consistency_of(
     errors: Float[Tensor, "C C H W"],
     depths: Float[Tensor, "C H W 1"],
     common: Bool[Tensor, "C C H W"] | None = None,
 ) -> DepthConsistency:
-    """The means of the `pair_errors` of depth maps.
+    """The means of the `pair_errors` of depth maps over all ordered pairs of views (Eq. 16).
 
     Args:
         errors: of the depth maps.
-        depths: see `multiview_depth_consistency`.
+        depths: see `pair_errors`.
         common: the only pixels that count; by default all that can be compared. Sets of Gaussians
             that are ranked must be compared over the same pixels (`common_pixels`), or one with few
             solid pixels is judged by its easy ones.
@@ -206,8 +187,22 @@ def common_pixels(errors: Sequence[Float[Tensor, "C C H W"]]) -> Bool[Tensor, "C
 
 
 def pair_errors(depths: Float[Tensor, "C H W 1"], view: View) -> Float[Tensor, "C C H W"]:
-    """Absolute difference of depth of each view's pixels (first) in each view (second); NaN where
-    they are not compared, and for a view with itself."""
+    """Reprojection error of depth of each view's pixels (first) in each view (second) at one time
+    (Eq. 16): an absolute difference; NaN where they are not compared, and for a view with itself.
+
+    Every solid pixel of a view is unprojected and projected into the other view. Its depth there is
+    compared with that view's map, interpolated linearly in the inverse depth, which is exact on
+    planes; median depths are those of whole Gaussians and have small steps even there. Not compared
+    are points outside the outermost pixel centres or behind the camera, points next to a pixel that
+    is not solid, and points behind the other view's surface by more than `OCCLUSION_MARGIN`, which
+    may be hidden. A wrong surface is found all the same: in the opposite pair it lies in front. The
+    paper states no rule for these.
+
+    Args:
+        depths: along the optical axis in world units, expected (divided by alpha) or median, which
+            the paper does not say; not positive where there is no surface to compare.
+        view: cameras of the depth maps.
+    """
     view.assert_one_time()
     is_solid = depths[..., 0] > 0
     # NaN spreads through interpolation to all points next to a pixel that is not solid.

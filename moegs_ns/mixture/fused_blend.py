@@ -1,6 +1,5 @@
 """All that a mixture does after rasterisation in one kernel, where Φ sees single pixels."""
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from moegs_ns.cameras import View
-from moegs_ns.routers import Router, VolumeAwarePixelRouter
+from moegs_ns.routers import VolumeAwarePixelRouter
 from moegs_ns.splatting import ExpertRenderOutputs
 
 SWITCH = "MOEGS_FUSED_BLEND"
@@ -54,16 +53,6 @@ class BlendSettings:
     """Inputs of Φ's layers in turn, then its output."""
     of_images: bool
     """Whether gradients go to the experts' images, not only to the router."""
-
-
-def is_fusible(router: Router, device: torch.device) -> bool:
-    """Whether the kernels compute what this router does, on this device."""
-    switch = os.environ.get(SWITCH)
-    if switch == "0" or (device.type != "cuda" and switch != "1"):
-        return False
-    if not isinstance(router, VolumeAwarePixelRouter) or router.fitted_correction is not None:
-        return False
-    return router.config.refine and router.config.kernel_size == 1 and kernels() is not None
 
 
 def fused_blend(
@@ -189,5 +178,5 @@ def _strides(image: Float[Tensor, "E H W D"]) -> tuple[int, int]:
 
 def _module() -> Any:
     module = kernels()
-    assert module is not None, "is_fusible has said that Triton is there"
+    assert module is not None, "a mixture asks for the kernel where Triton is there"
     return module

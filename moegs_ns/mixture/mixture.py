@@ -1,6 +1,7 @@
 """The mixture of experts: the method of the paper in one short function, `Mixture.render`."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from moegs_ns.cameras import View
 from moegs_ns.experts.base import Expert, within
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture.fused_blend import fused_blend, is_fusible
+from moegs_ns.mixture.fused_blend import SWITCH, fused_blend, kernels
 from moegs_ns.routers import Router, VolumeAwarePixelRouter
 from moegs_ns.splatting import (
     ExpertRenderOutputs,
@@ -26,11 +27,12 @@ from moegs_ns.splatting import (
 MIN_ACCUMULATION = 1e-6
 """Accumulated opacity below which a pixel shows nothing, and so belongs to all experts alike."""
 
+
 EXPERT_COLORS = (
     (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
     (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
 )  # fmt: skip
-"""Colours of the argmax-gate map, in the order of the experts."""
+"""Colours of experts and their gates, in order; those of further ones begin again."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,22 @@ def _window(size: int, sigma: float, device: torch.device) -> Float[Tensor, "S S
     return torch.softmax(-0.5 * ((at[:, None] - at) / sigma).square(), dim=1)
 
 
+def expert_colors(count: int) -> list[tuple[float, float, float]]:
+    """The colour of each expert."""
+    return [EXPERT_COLORS[k % len(EXPERT_COLORS)] for k in range(count)]
+
+
+def blended_colors(gates: Float[Tensor, "E H W 1"]) -> Float[Tensor, "H W 3"]:
+    """The experts' colours mixed by their gates."""
+    colors = torch.tensor(expert_colors(len(gates)), device=gates.device)
+    return (gates * colors[:, None, None]).sum(0)
+
+
+def largest_colors(values: Float[Tensor, "E H W"]) -> Float[Tensor, "H W 3"]:
+    """At each pixel the colour of the expert with the largest value, such as a gate."""
+    return torch.tensor(expert_colors(len(values)), device=values.device)[values.argmax(0)]
+
+
 @dataclass(frozen=True, eq=False)
 class ExpertsAlone:
     """What each expert of a mixture shows by itself."""
@@ -156,8 +174,7 @@ class MixtureRender:
     @property
     def argmax_gate(self) -> Float[Tensor, "H W 3"]:
         """The colour of the expert with the largest gate at each pixel."""
-        colors = torch.tensor(EXPERT_COLORS, device=self.gates.device)
-        return colors[self.gates[..., 0].argmax(0) % len(colors)]
+        return largest_colors(self.gates[..., 0])
 
 
 class Mixture(nn.Module):
@@ -286,13 +303,16 @@ class Mixture(nn.Module):
         return MixtureRender(rgb, gates, depth, accumulation, lambda: alone)
 
     def _is_fusible(self, view: View, own_views: Sequence[View]) -> bool:
-        """Whether steps 4 to 6 of `render` are what `fused_blend` computes."""
-        cameras = (view, *own_views)
+        """Whether steps 4 to 6 of `render` are what `fused_blend` computes; on a CPU they are not,
+        unless a test asks for Triton's interpreter."""
+        switch, cameras = os.environ.get(SWITCH), (view, *own_views)
         return (
-            is_fusible(self.router, view.viewmats.device)
+            (switch != "0" if view.viewmats.is_cuda else switch == "1")
+            and self.router.has_pointwise_phi
             and self.gate_config.blur == 0.0
             and not any(each.member_at(view.times[0]).has_shading for each in self.experts)
             and not (torch.is_grad_enabled() and any(v.viewmats.requires_grad for v in cameras))
+            and kernels() is not None
         )
 
     def _fused(

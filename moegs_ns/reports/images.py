@@ -12,12 +12,11 @@ from moegs_ns.engine.trainer import MoegsPipeline
 from moegs_ns.evaluation.motion import Trajectories
 from moegs_ns.evaluation.routing import routing_maps
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.mixture.mixture import EXPERT_COLORS
+from moegs_ns.mixture.mixture import expert_colors, largest_colors
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import evenly_spaced, held_out
+from moegs_ns.reports.panels import ERROR_GAIN
 
-ERROR_GAIN = 4.0
-"""Factor of the brightness of errors."""
 PANEL = 3.0
 """Width of a panel in inches."""
 
@@ -37,7 +36,7 @@ def save_trajectories(
         pixels = homogeneous[..., :2] / homogeneous[..., 2:]
         is_shown = paths.is_step_visible & is_ahead[1:] & is_ahead[:-1]
         segments = torch.stack([pixels[:-1][is_shown], pixels[1:][is_shown]], dim=1)
-        color = EXPERT_COLORS[index % len(EXPERT_COLORS)]
+        color = expert_colors(len(experts))[index]
         axes.add_collection(LineCollection(list(segments.cpu().numpy()), colors=[color], lw=0.8))
         axes.set(title=name, xlim=(0, view.width), ylim=(view.height, 0))
         axes.axis("off")
@@ -53,8 +52,7 @@ def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:
 
     figure = Figure(figsize=(3 * PANEL, 2 * PANEL), layout="constrained")
     gates, scores = figure.subplots(2, 1, sharex=True)
-    for index, name in enumerate(names):
-        color = EXPERT_COLORS[index % len(EXPERT_COLORS)]
+    for name, color in zip(names, expert_colors(len(names)), strict=True):
         gates.plot(frames, over_time(f"gate_{name}"), color=color, label=f"gate of {name}")
         gates.plot(frames, over_time(f"best_{name}"), color=color, ls=":", label=f"{name} is best")
         scores.plot(frames, over_time(f"psnr_{name}"), color=color, label=name)
@@ -79,7 +77,6 @@ def save_routing(path: Path, pipeline: MoegsPipeline, model: MixtureModel, num_v
         "best expert",
         "entropy of the gates",
     )
-    colors = torch.tensor(EXPERT_COLORS, device=pipeline.device)
     indices = evenly_spaced(len(pipeline.datamanager.eval_dataset), num_views)
     items = [held_out(pipeline, index) for index in indices]
     figure = _figure(len(items), len(titles), items[0][0])
@@ -87,7 +84,7 @@ def save_routing(path: Path, pipeline: MoegsPipeline, model: MixtureModel, num_v
     for row, (view, target, _) in zip(grid, items, strict=True):
         render = model.mixture.render(view)
         maps = routing_maps(render.images, render.gates, render.rgb, target)
-        gate, best = (colors[value.argmax(0) % len(colors)] for value in (maps.gates, maps.best))
+        gate, best = largest_colors(maps.gates), largest_colors(maps.best)
         entropy = maps.entropy[..., None].expand(-1, -1, 3)
         error = ERROR_GAIN * (render.rgb - target).abs()
         panels = (target, render.rgb, error, gate, best, entropy)

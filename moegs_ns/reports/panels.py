@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from moegs_ns.experts.names import readable
-from moegs_ns.mixture.mixture import EXPERT_COLORS
+from moegs_ns.mixture.mixture import blended_colors, expert_colors
 
 TRUTH, ERROR, GATES = "truth", "error", "gates"
 ERROR_GAIN = 4.0
-"""Mean error of a pixel's channels, times this, is shown from 0 to 1."""
+"""The error of a pixel, times this, is shown from 0 to 1."""
 INK, PAPER = (235, 235, 235), (24, 24, 24)
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -85,7 +85,7 @@ class Painter:
     ) -> Float[Tensor, "H W 3"]:
         if name == GATES:
             gates = torch.stack([outputs[f"gate_{each}"] for each in self.experts])
-            return (gates * colors_of(len(gates)).to(gates)[:, None, None]).sum(0)
+            return blended_colors(gates)
         if name in (TRUTH, ERROR):
             assert truth is not None, name
             error = (outputs["rgb"] - truth).abs().nan_to_num().mean(-1, keepdim=True)
@@ -102,19 +102,17 @@ class Painter:
         """Names beside their colours, for a panel whose colours are those of experts."""
         if panel.output not in (GATES, "argmax_gate"):
             return []
-        colors = (255 * colors_of(len(self.experts))).round().int().tolist()
-        return [(readable(n), (r, g, b)) for n, (r, g, b) in zip(self.experts, colors, strict=True)]
+        named = zip(self.experts, expert_colors(len(self.experts)), strict=True)
+        return [
+            (readable(name), (round(255 * r), round(255 * g), round(255 * b)))
+            for name, (r, g, b) in named
+        ]
 
 
 def colormap(image: Float[Tensor, "H W 1"], name: str) -> Float[Tensor, "H W 3"]:
     """One of nerfstudio's colour maps over [0, 1]."""
     colors = apply_float_colormap(image.clamp(0.0, 1.0).nan_to_num(), name)  # pyright: ignore
     return colors.to(image)
-
-
-def colors_of(count: int) -> Float[Tensor, "E 3"]:
-    """The colour of each expert."""
-    return torch.tensor([EXPERT_COLORS[k % len(EXPERT_COLORS)] for k in range(count)])
 
 
 def scaled(picture: Picture, width: int) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -136,7 +134,6 @@ def side_by_side(
     size = max(10, min(28, round(height / 22)))
     font = ImageFont.load_default(size)
     strip = Image.new("RGB", (width * len(pictures), round(1.7 * size)), PAPER)
-    draw = ImageDraw.Draw(strip)
     for column, (label, key) in enumerate(zip(labels, keys, strict=True)):
         cell = Image.new("RGB", (width, strip.height), PAPER)
         draw = ImageDraw.Draw(cell)

@@ -16,7 +16,7 @@ from torch import Tensor
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.cameras import View, single_views
 from moegs_ns.data.frames.dataset import FrameDataset
-from moegs_ns.mixture.mixture import EXPERT_COLORS
+from moegs_ns.mixture.mixture import expert_colors
 from moegs_ns.reports.clip_frames import ClipSet
 from moegs_ns.reports.player_codec import BITS, Packed, channels, pack_within
 from moegs_ns.reports.player_tracks import TIMED, Tracks, bake, blends, key_frames
@@ -129,8 +129,8 @@ def header(
         "moving": packed.num_moving,
         "kinds": tracks.kinds,
         "experts": [
-            {"name": name, "color": [*EXPERT_COLORS[k % len(EXPERT_COLORS)], 1.0]}
-            for k, name in enumerate(clip.names)
+            {"name": name, "color": [*color, 1.0]}
+            for name, color in zip(clip.names, expert_colors(len(clip.names)), strict=True)
         ],
         "cameras": [camera_entry(name, view, depth) for name, view in stage.cameras],
         "up": stage.up.tolist(),

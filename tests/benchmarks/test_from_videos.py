@@ -29,7 +29,7 @@ def test_both_calibrations_are_trained_with_on_the_same_videos(
         data.mkdir(parents=True, exist_ok=True)
         if args[2] == "calibrate":
             # Twice as large, with one focal length that is off by a tenth.
-            given, _ = panoptic_rig(scene, tmp_path / "work" / "videos")
+            given, _ = panoptic_rig(scene, tmp_path / "made" / "videos")
             cameras = [_larger(camera) for camera in given.cameras]
             lens = cameras[1].lens
             assert lens is not None
@@ -48,14 +48,14 @@ def test_both_calibrations_are_trained_with_on_the_same_videos(
     monkeypatch.setattr(from_videos, "train_and_report", report)
     benchmark = FromVideos(
         scene=Scene(scene, "panoptic-data"),
-        work=tmp_path / "work",
+        work=tmp_path / "made",
         results_dir=tmp_path,
         budget=0.2,
     )
     rows = list(benchmark.rows())
     assert [command[1] for command in commands] == ["rig", "calibrate", "points", "points"]
-    assert commands[0][2:6] == [f"{tmp_path}/work/videos/cam0{n}.mp4" for n in range(4)]
-    assert read_video_header(tmp_path / "work" / "videos" / "cam03.mp4")[:2] == (160, 120)
+    assert commands[0][2:6] == [f"{tmp_path}/made/videos/cam0{n}.mp4" for n in range(4)]
+    assert read_video_header(tmp_path / "made" / "videos" / "cam03.mp4")[:2] == (160, 120)
     own, given = rows
     assert own is not None and given is not None
     assert (own["calibration"], own["psnr"], own["points"]) == ("own", 21.0, 9)
@@ -68,16 +68,16 @@ def test_both_calibrations_are_trained_with_on_the_same_videos(
     for job, name in zip(jobs, ("own", "given"), strict=True):
         config = parse(*job.args())
         parser = config.pipeline.datamanager.dataparser
-        assert config.data == tmp_path / "work" / name
+        assert config.data == tmp_path / "made" / name
         assert parser.held_out_cameras == ("cam02",)
     # The rig of the given calibration reads the same videos.
-    files = [camera.file for camera in read_rig(tmp_path / "work" / "given" / RIG).cameras]
-    assert files == [f"{tmp_path}/work/videos/cam0{n}.mp4" for n in range(4)]
+    files = [camera.file for camera in read_rig(tmp_path / "made" / "given" / RIG).cameras]
+    assert files == [f"{tmp_path}/made/videos/cam0{n}.mp4" for n in range(4)]
 
 
 def test_a_command_that_fails_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(from_videos, "run_module", lambda *_, **__: 1)
-    benchmark = FromVideos(scene=Scene(tmp_path, "panoptic-data"), work=tmp_path / "work")
+    benchmark = FromVideos(scene=Scene(tmp_path, "panoptic-data"), work=tmp_path / "made")
     with pytest.raises(RuntimeError, match=r"moegs prepare calibrate failed; see .*prepare\.log"):
         benchmark.command("calibrate", "--data", tmp_path)
 

@@ -8,14 +8,14 @@ import pytest
 from rig_helpers import known_cameras, lens_of
 
 from moegs_ns.data.calibrations.comparing import differences, similarity_between
+from moegs_ns.data.features import Features, find_features, match_features
 from moegs_ns.data.rig_files import Rig, RigCamera
 from moegs_ns.data.structure_from_motion.calibrating import spread
-from moegs_ns.data.structure_from_motion.features import (
-    Features,
-    extract_features,
-    match_features,
-)
 from moegs_ns.data.structure_from_motion.pooling import pool
+
+
+def found_in(image: np.ndarray, most: int, **options) -> Features:
+    return find_features(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), most, **options)
 
 
 def test_matches_point_at_the_features_of_their_instant():
@@ -50,15 +50,15 @@ def test_features_of_a_shifted_image_match_where_they_moved():
     noise = np.random.default_rng(0).random((30, 40))
     base = cv2.resize(noise, (400, 300), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     image = np.repeat((255 * base).astype(np.uint8)[..., None], 3, axis=2)
-    one = extract_features(image[:240, :320], 500)
-    two = extract_features(image[24:264, 36:356], 500)
+    one = found_in(image[:240, :320], 500)
+    two = found_in(image[24:264, 36:356], 500)
     pairs = match_features(one, two)
     assert 100 < len(one.xy) <= 500
     assert len(pairs) > 100
     moved = one.xy[pairs[:, 0]] - two.xy[pairs[:, 1]]
     np.testing.assert_allclose(np.median(moved, axis=0), [36, 24], atol=0.05)
     # Another scale of pixels, whose first still has its centre at half a pixel.
-    half = extract_features(image[:240, :320], 500, (2.0, 2.0))
+    half = found_in(image[:240, :320], 500, scale=(2.0, 2.0))
     np.testing.assert_allclose(half.xy, 2.0 * one.xy)
 
 
@@ -67,7 +67,7 @@ def test_a_spot_lies_at_its_place():
     y, x = np.mgrid[:100, :140]
     spot = np.exp(-((x - 70) ** 2 + (y - 50) ** 2) / 18.0)
     image = np.repeat((255 * spot).astype(np.uint8)[..., None], 3, axis=2)
-    np.testing.assert_allclose(extract_features(image, 10).xy[0], [70.5, 50.5], atol=0.1)
+    np.testing.assert_allclose(found_in(image, 10).xy[0], [70.5, 50.5], atol=0.1)
 
 
 def test_ambiguous_features_do_not_match():

@@ -21,7 +21,7 @@ from moegs_ns.runs.checkpoint import open_run
 
 PACKAGE = Path(str(moegs_ns.__file__)).parent
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
-LIMITS = {"stg": 19, "4dgaussians": 20, "ex4dgs": 21, "ed3dgs": 21, "router": 22, "viewer": 17}
+LIMITS = {"stg": 19, "4dgaussians": 20, "ex4dgs": 21, "ed3dgs": 21, "router": 21, "viewer": 16}
 """On the CPU. On a GPU one file stands for the two of the Numba backend, and a step that replays a
 graph runs neither projection nor deformation heads."""
 WARMUP = 14 if torch.cuda.is_available() else 2

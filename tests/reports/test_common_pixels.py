@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from depth_helpers import depth_consistency
 from toys import make_view
 
 from moegs_ns.cameras import View
 from moegs_ns.evaluation.depth import (
     common_pixels,
     consistency_of,
-    multiview_depth_consistency,
     pair_errors,
 )
 from moegs_ns.reports.depth_consistency import Found, depth_row
@@ -43,7 +43,7 @@ def test_a_set_that_hides_its_flaws_is_no_better_than_one_that_shows_them():
     are."""
     view, shown = side_by_side(), wall_with_a_flaw(0.1)
     hidden = hiding(shown)
-    own = [multiview_depth_consistency(depths, view) for depths in (shown, hidden)]
+    own = [depth_consistency(depths, view) for depths in (shown, hidden)]
     assert float(own[0].error) > 0.02 and float(own[1].error) == pytest.approx(0.0, abs=1e-9)
     common = common_pixels([pair_errors(shown, view), pair_errors(hidden, view)])
     both = [consistency_of(pair_errors(depths, view), depths, common) for depths in (shown, hidden)]
@@ -77,7 +77,7 @@ def test_a_row_has_the_figures_of_both_kinds_of_pixels():
     common = common_pixels([pair_errors(shown, view), pair_errors(hiding(shown), view)])
     found = Found(
         [consistency_of(pair_errors(shown, view), shown, common)],
-        [multiview_depth_consistency(shown, view)],
+        [depth_consistency(shown, view)],
     )
     row = depth_row("stg", "median", found, 2.0, "held-out")
     assert row["mdc_own_world"] > 0.02 > row["mdc_world"]

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from depth_helpers import depth_consistency
 from toys import make_gaussians, make_view
 
 from moegs_ns.cameras import View
 from moegs_ns.evaluation.depth import (
     DEPTHS,
     OCCLUSION_MARGIN,
-    multiview_depth_consistency,
 )
 from moegs_ns.gaussians import Gaussians
 
@@ -35,7 +35,7 @@ def plane_depths(view: View, normal: tuple[float, float, float], offset: float) 
 
 def test_a_plane_that_faces_the_cameras_is_consistent():
     view = side_by_side()
-    result = multiview_depth_consistency(torch.full((2, 29, 37, 1), 3.0).double(), view)
+    result = depth_consistency(torch.full((2, 29, 37, 1), 3.0).double(), view)
     assert float(result.error) == pytest.approx(0.0, abs=1e-9)
     assert result.num_pairs == 2 and 0.5 < result.fraction < 1.0
 
@@ -47,7 +47,7 @@ def test_any_plane_seen_from_anywhere_is_consistent(view: View):
     But for a pixel that leaves the outermost pixel centres by no more than rounding.
     """
     depths = plane_depths(view, (0.2, -0.3, 1.0), 4.0)
-    result = multiview_depth_consistency(depths, view)
+    result = depth_consistency(depths, view)
     assert float(result.error) == pytest.approx(0.0, abs=1e-7) and result.num_pairs == 6
 
 
@@ -57,7 +57,7 @@ def test_a_depth_that_is_wrong_by_a_shift_gives_the_shift():
     assert shift < OCCLUSION_MARGIN * 3.0
     depths = torch.full((2, 29, 37, 1), 3.0).double()
     depths[1] += shift
-    result = multiview_depth_consistency(depths, side_by_side())
+    result = depth_consistency(depths, side_by_side())
     assert float(result.error) == pytest.approx(shift, rel=1e-6) and result.num_pairs == 2
 
 
@@ -65,7 +65,7 @@ def test_what_may_be_hidden_is_not_compared_but_its_opposite_is():
     """A wrong surface far behind counts in the pair in which it is seen in front."""
     depths = torch.full((2, 29, 37, 1), 3.0).double()
     depths[1] = 5.0
-    result = multiview_depth_consistency(depths, side_by_side())
+    result = depth_consistency(depths, side_by_side())
     assert float(result.error) == pytest.approx(2.0, rel=1e-6) and result.num_pairs == 1
 
 
@@ -78,7 +78,7 @@ def test_a_true_occlusion_is_no_error():
     for camera in range(2):
         column = round(float(left[camera]))
         depths[camera, :, column - 2 : column + 2] = 3.0
-    result = multiview_depth_consistency(depths, view)
+    result = depth_consistency(depths, view)
     # Interpolation across the pole's edges errs; everything else agrees.
     assert float(result.error) < 0.2
     assert result.fraction < 0.8
@@ -86,24 +86,24 @@ def test_a_true_occlusion_is_no_error():
 
 def test_without_anything_in_common_there_is_no_figure():
     view = side_by_side(step=1000.0)
-    result = multiview_depth_consistency(torch.full((2, 29, 37, 1), 3.0).double(), view)
+    result = depth_consistency(torch.full((2, 29, 37, 1), 3.0).double(), view)
     assert math.isnan(float(result.error)) and (result.num_pairs, result.fraction) == (0, 0.0)
-    one = multiview_depth_consistency(torch.ones(1, 29, 37, 1), make_view(1))
+    one = depth_consistency(torch.ones(1, 29, 37, 1), make_view(1))
     assert one.num_pairs == 0
 
 
 def test_transparent_pixels_do_not_count():
     view, depths = side_by_side(), torch.full((2, 29, 37, 1), 3.0).double()
     depths[0, 10:20, 10:20] = 1.0
-    assert float(multiview_depth_consistency(depths, view).error) > 0.01
+    assert float(depth_consistency(depths, view).error) > 0.01
     depths[0, 10:20, 10:20] = 0.0
-    assert float(multiview_depth_consistency(depths, view).error) < 1e-9
+    assert float(depth_consistency(depths, view).error) < 1e-9
 
 
 def test_cameras_of_different_instants_are_refused():
     view = replace(side_by_side(), frame_ids=torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="must show one time"):
-        multiview_depth_consistency(torch.ones(2, 29, 37, 1).double(), view)
+        depth_consistency(torch.ones(2, 29, 37, 1).double(), view)
 
 
 def brute_force(depths: torch.Tensor, alphas: torch.Tensor, view: View) -> tuple[float, int]:
@@ -146,7 +146,7 @@ def test_it_is_what_the_definition_says(generator: torch.Generator):
     view = make_view(3, width=12, height=9, dtype=torch.float64)
     depths = 3.0 + torch.rand(3, 9, 12, 1, generator=generator, dtype=torch.float64)
     alphas = (torch.rand(3, 9, 12, 1, generator=generator) > 0.05).double()
-    result = multiview_depth_consistency(depths * alphas, view)
+    result = depth_consistency(depths * alphas, view)
     error, pairs = brute_force(depths[..., 0], alphas[..., 0], view)
     assert pairs == result.num_pairs == 6
     assert float(result.error) == pytest.approx(error, rel=1e-9)
@@ -163,7 +163,7 @@ def wall_and_veil(opacity: float) -> Gaussians:
 
 
 def consistency(depth, gaussians: Gaussians, view: View):
-    return multiview_depth_consistency(depth.of_set(gaussians, view, 0.01), view)
+    return depth_consistency(depth.of_set(gaussians, view, 0.01), view)
 
 
 def test_a_wall_is_consistent_by_both_depths():

@@ -109,11 +109,11 @@ def test_a_second_run_goes_on_with_what_the_first_has_found(
     content["cameras"].pop()
     (scene / RIG).write_text(json.dumps(content))
     looked_at: list[object] = []
-    extract = observations.extract_features
+    extract = observations.find_features
     monkeypatch.setattr(
         observations,
-        "extract_features",
-        lambda image, *args: looked_at.append(image) or extract(image, *args),
+        "find_features",
+        lambda image, most, **more: looked_at.append(image) or extract(image, most, **more),
     )
     next(scene.glob(".moegs_calibration/features-cam02*")).unlink()
     prepare("calibrate", "--data", scene, *OPTIONS, "--overwrite")

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from moegs_ns.cameras import View
-from moegs_ns.data.checks.features import Features, match
+from moegs_ns.data.checks.robust import deviation
+from moegs_ns.data.features import Features, match_features
 
 _LEAST_MATCHES = 16
 """Matches of one epipolar geometry from which on it is no accident: seven fit any."""
@@ -87,7 +88,7 @@ def match_pair(
     diagonal: float,
 ) -> PairMatches | None:
     """Matches of a pair at all instants; None if they do not show that both see one thing."""
-    parts = [(instant, match(one[instant], other[instant])) for instant in one]
+    parts = [(instant, match_features(one[instant], other[instant])) for instant in one]
     indices = np.concatenate([found for _, found in parts])
     instants = np.concatenate([np.full(len(found), instant) for instant, found in parts])
     pixels = [
@@ -145,9 +146,9 @@ def error_limit(errors: Sequence[float], diagonal: float) -> float:
     most = max(_MOST_LIMIT * diagonal, _LEAST_LIMIT)
     if not len(errors):
         return most
-    middle = float(np.median(errors))
-    spread = 1.4826 * float(np.median(np.abs(np.array(errors) - middle)))
-    return float(np.clip(middle + _DEVIATIONS * spread, _LEAST_LIMIT, most))
+    values = np.array(errors, float)
+    limit = np.median(values) + _DEVIATIONS * deviation(values)[0]
+    return float(np.clip(limit, _LEAST_LIMIT, most))
 
 
 @dataclass(frozen=True)

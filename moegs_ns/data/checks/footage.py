@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig, DataparserOutputs
 from numpy.typing import NDArray
@@ -77,7 +76,7 @@ def read_footage(config: DataParserConfig) -> Footage:
     )
     return Footage(
         names=_names(ids, groups),
-        view=_joined(views),
+        view=View.cat(views),
         groups=groups,
         frames=tuple(first + frame for frame in frames),
         masks=tuple(_mask(cameras[number].mask, size) for number in ids),
@@ -101,16 +100,6 @@ def _cameras_of(outputs: DataparserOutputs) -> dict[int, _Images]:
             None if masks is None else masks[first],
         )
     return found
-
-
-def _joined(views: list[View]) -> View:
-    first = views[0]
-    tensors = {
-        name: torch.cat([getattr(view, name) for view in views])
-        for name, value in vars(first).items()
-        if isinstance(value, torch.Tensor)
-    }
-    return View(width=first.width, height=first.height, **tensors)
 
 
 def _mask(path: Path | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from moegs_ns.data.checks.features import Features, find_features
+from moegs_ns.data.checks.robust import NORMAL
+from moegs_ns.data.features import Features, find_features
 from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 
 _SMALL = 160
@@ -92,7 +93,7 @@ def observe(group: FrameGroup, mask: Bool[np.ndarray, "H W"] | None, plan: Plan)
         if shown is None or frame == len(group.sources) // 2:
             shown = image
         if frame in plan.still:
-            still[frame] = find_features(gray, _inside(mask), _MOST_FEATURES)
+            still[frame] = find_features(gray, _MOST_FEATURES, mask=_inside(mask))
         if frame in wanted:
             kept[frame] = gray
         # A window is complete: find what moves in it, and forget frames that none needs any more.
@@ -118,7 +119,7 @@ def moving_masks(
     masks = {}
     for frame, gray in zip(window, stack, strict=True):
         difference = cv2.GaussianBlur(np.abs(gray.astype(np.float32) - usual), (0, 0), 1.5)
-        noise = 1.4826 * float(np.median(difference))
+        noise = NORMAL * float(np.median(difference))
         is_moving = difference > max(_MOVING_DEVIATIONS * noise, _LEAST_CHANGE)
         masks[frame] = cv2.dilate(is_moving.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return masks
@@ -131,7 +132,8 @@ def moving_features(
 ) -> Features:
     """Features where something moves and pixels count."""
     inside = _inside(mask)
-    return find_features(gray, moving if inside is None else moving & inside, _MOST_MOVING)
+    where = moving if inside is None else moving & inside
+    return find_features(gray, _MOST_MOVING, mask=where)
 
 
 def _standing(features: Features, moving: Bool[np.ndarray, "H W"]) -> Features:

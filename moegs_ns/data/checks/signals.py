@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from moegs_ns.data.checks.observing import Observed
+from moegs_ns.data.checks.robust import deviation
 
 _DEVIATIONS = 6.0
 """Deviations from the median, of the kind that fits normal noise, that no noise explains."""
@@ -84,12 +85,6 @@ def _median(values: Float[np.ndarray, "_"]) -> float:
     return float(np.median(values)) if len(values) else 0.0
 
 
-def _spread(values: Float[np.ndarray, "C F"]) -> Float[np.ndarray, "C 1"]:
-    """Deviation of each row as its middle half tells it."""
-    middle = np.nanmedian(values, axis=1, keepdims=True)
-    return 1.4826 * np.nanmedian(np.abs(values - middle), axis=1, keepdims=True)
-
-
 def _beside(rows: Bool[np.ndarray, "C F"]) -> Bool[np.ndarray, "C F"]:
     """Those frames, and the ones after them."""
     return rows | np.pad(rows, ((0, 0), (1, 0)))[:, :-1]
@@ -98,7 +93,7 @@ def _beside(rows: Bool[np.ndarray, "C F"]) -> Bool[np.ndarray, "C F"]:
 def _jumps(gain: Float[np.ndarray, "C F"], black: Bool[np.ndarray, "C F"]) -> np.ndarray:
     """Changes of brightness that the other cameras do not see."""
     own = gain - np.median(gain, axis=0)
-    limit = np.maximum(_DEVIATIONS * _spread(own), _LEAST_JUMP)
+    limit = np.maximum(_DEVIATIONS * deviation(own), _LEAST_JUMP)
     return (np.abs(own) > limit) & ~_beside(black)
 
 
@@ -120,7 +115,7 @@ def _timing(
     # A gap looks like two steps at once, and only for one frame.
     two = _around(change_of_two) * together
     own = np.log(np.maximum(change, 1e-6) / np.maximum(expected, 1e-6))
-    is_outlier = own > np.maximum(_DEVIATIONS * _spread(own), np.log(_LEAST_SKIP))
+    is_outlier = own > np.maximum(_DEVIATIONS * deviation(own), np.log(_LEAST_SKIP))
     is_told &= two > _LEAST_SKIP * expected
     skipped = is_told & is_outlier & (change > _SKIPPED * two)
     return repeated, skipped
@@ -141,7 +136,7 @@ def _blurred(sharpness: Float[np.ndarray, "C F"]) -> Bool[np.ndarray, "C F"]:
         return np.zeros(sharpness.shape, bool)
     logarithm = np.log(np.maximum(sharpness, 1e-9))
     own = logarithm - np.median(logarithm, axis=1, keepdims=True)
-    limit = np.maximum(_DEVIATIONS * _spread(own), -np.log(_LEAST_BLUR))
+    limit = np.maximum(_DEVIATIONS * deviation(own), -np.log(_LEAST_BLUR))
     return (own < -limit) & (sharpness < _LEAST_BLUR * _around(sharpness))
 
 
@@ -156,6 +151,5 @@ def _blurred_cameras(
         ]
     )
     logarithm = np.log(np.maximum(relative, 1e-9))
-    deviation = float(_spread(logarithm[None])[0, 0])
-    limit = max(_DEVIATIONS * deviation, -np.log(_LEAST_CAMERA_BLUR))
+    limit = max(_DEVIATIONS * float(deviation(logarithm)[0]), -np.log(_LEAST_CAMERA_BLUR))
     return relative, logarithm - np.median(logarithm) < -limit

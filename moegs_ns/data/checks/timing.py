@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from moegs_ns.data.checks.epipolar import Calibrated, epipolar_errors
-from moegs_ns.data.checks.features import Features, match
+from moegs_ns.data.features import Features, match_features
 
 _LEAST_MATCHES = 30
 """Matches of moving features below which nothing is said of a camera."""
@@ -68,7 +68,7 @@ def pair_curve(
         one = moving[0][instant]
         for place, shift in enumerate(range(-reach, reach + 1)):
             other = moving[1][instant + shift]
-            found = match(one, other)
+            found = match_features(one, other)
             xy = np.stack([one.xy[found[:, 0]], other.xy[found[:, 1]]], 1)
             matches[row, place] = len(found)
             inliers[row, place] = int((epipolar_errors(F, xy) < tolerance).sum())

@@ -105,7 +105,8 @@ def triangulate(
             Image.fromarray(image).save(folder / _IMAGES / name, compress_level=1)
         # Give COLMAP the known cameras and poses.
         known = _known_cameras(pycolmap, view, names)
-        _write_database(pycolmap, known, folder / _DATABASE)
+        with database_of(pycolmap, known, folder / _DATABASE):
+            pass
         # Match features between all pairs of images, and triangulate the matches.
         pycolmap.set_random_seed(_SEED)
         _match(pycolmap, known, names, folder, options)
@@ -156,13 +157,18 @@ def _known_cameras(pycolmap: ModuleType, view: View, names: list[str]) -> Any:
     return known
 
 
-def _write_database(pycolmap: ModuleType, known: Any, path: Path) -> None:
-    """The known cameras under the same numbers; COLMAP would guess its own otherwise."""
+@contextmanager
+def database_of(pycolmap: ModuleType, cameras: Any, path: Path) -> Iterator[Any]:
+    """A new database with the cameras, poses and images of a reconstruction under the same
+    numbers; COLMAP would guess its own otherwise."""
     database = pycolmap.Database.open(str(path))
-    for kind in ("camera", "rig", "frame", "image"):
-        for each in getattr(known, f"{kind}s").values():
-            getattr(database, f"write_{kind}")(each, **{f"use_{kind}_id": True})
-    database.close()
+    try:
+        for kind in ("camera", "rig", "frame", "image"):
+            for each in getattr(cameras, f"{kind}s").values():
+                getattr(database, f"write_{kind}")(each, **{f"use_{kind}_id": True})
+        yield database
+    finally:
+        database.close()
 
 
 def _match(

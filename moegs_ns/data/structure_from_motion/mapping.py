@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from moegs_ns.data.frames.undistortion import Lens
 from moegs_ns.data.lens_formats import colmap_lens
-from moegs_ns.data.points.triangulation import quiet, require_pycolmap
+from moegs_ns.data.points.triangulation import database_of, quiet, require_pycolmap
 from moegs_ns.data.structure_from_motion.pooling import Pooled
 
 LensModel = Literal[
@@ -101,15 +101,11 @@ def _write_database(
             cameras.add_camera_with_trivial_rig(camera)
         image = pycolmap.Image(name=_name(number - 1), camera_id=lens, image_id=number)
         cameras.add_image_with_trivial_frame(image)
-    database = pycolmap.Database.open(str(path))
-    for kind in ("camera", "rig", "frame", "image"):
-        for each in getattr(cameras, f"{kind}s").values():
-            getattr(database, f"write_{kind}")(each, **{f"use_{kind}_id": True})
-    for number, xy in enumerate(pooled.keypoints, start=1):
-        database.write_keypoints(number, xy.astype(np.float32))
-    for (one, two), matches in pooled.matches.items():
-        database.write_matches(one + 1, two + 1, matches.astype(np.uint32))
-    database.close()
+    with database_of(pycolmap, cameras, path) as database:
+        for number, xy in enumerate(pooled.keypoints, start=1):
+            database.write_keypoints(number, xy.astype(np.float32))
+        for (one, two), matches in pooled.matches.items():
+            database.write_matches(one + 1, two + 1, matches.astype(np.uint32))
 
 
 def _verify(pycolmap: Any, database: Path, pooled: Pooled, pairs: Path) -> None:

@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import Int
 
 from moegs_ns.atomic_files import atomic_write
 from moegs_ns.data.dataparsers.alignment import Clip
 from moegs_ns.data.dataparsers.recordings import Recording
+from moegs_ns.data.features import Features, find_features, match_features
 from moegs_ns.data.frames.decoding import FrameGroup, FrameSource, decode_group
-from moegs_ns.data.structure_from_motion.features import (
-    Features,
-    extract_features,
-    match_features,
-)
 from moegs_ns.data.structure_from_motion.pooling import Pair, Pooled, pool
 from moegs_ns.progress import track
 
@@ -121,7 +118,8 @@ class _Camera:
         scale = (self.recording.width / width, self.recording.height / height)
         images = decode_group(self.group(places), threads=1)
         for place, image in zip(places, images, strict=True):
-            found = extract_features(image, self.options.max_features, scale)
+            gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            found = find_features(gray, self.options.max_features, scale=scale)
             _save(self.path(place), xy=found.xy, descriptors=found.descriptors)
             yield place
 

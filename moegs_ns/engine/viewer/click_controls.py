@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moegs_ns.cameras import View
-from moegs_ns.engine.viewer.outputs import Subject, expert_colors
+from moegs_ns.engine.viewer.outputs import Subject
 from moegs_ns.engine.viewer.probe import Reading, describe, read_pixel
 from moegs_ns.engine.viewer.trajectories import Trajectory, trajectories
 from moegs_ns.mixture.live import LiveChoices
+from moegs_ns.mixture.mixture import expert_colors
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer

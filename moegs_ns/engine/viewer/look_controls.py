@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moegs_ns.engine.viewer.outputs import expert_colors
 from moegs_ns.engine.viewer.picture import COLOR_MAPS, NO_OVERLAY, OVERLAYS, Look
+from moegs_ns.mixture.mixture import expert_colors
 
 
 class LookControls:

@@ -1,10 +1,9 @@
 """What the viewer can show of one camera; each is computed when it is asked for, once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.experts.names import readable
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.mixture.live import LiveChoices, render_live
-from moegs_ns.mixture.mixture import EXPERT_COLORS, Mixture, MixtureRender
+from moegs_ns.mixture.mixture import Mixture, MixtureRender
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.splatting import RenderOutput, rasterize, render
@@ -35,11 +34,6 @@ class Output:
     """Colours, or one value per pixel."""
     top: float | None = 1.0
     """Value of the brightest colour of a map that begins at 0; None for the image's own range."""
-
-
-def expert_colors(count: int) -> list[tuple[float, float, float]]:
-    """The colour of each expert in gates and legends."""
-    return [EXPERT_COLORS[k % len(EXPERT_COLORS)] for k in range(count)]
 
 
 def draw_alone(
@@ -208,10 +202,3 @@ class MixtureDrawing(Drawing):
 def subject_of(model: ExpertModel | MixtureModel) -> Subject:
     """What there is to see of a model."""
     return MixtureSubject(model) if isinstance(model, MixtureModel) else ExpertSubject(model)
-
-
-def blended_colors(
-    gates: Float[Tensor, "E H W 1"], colors: Sequence[tuple[float, float, float]]
-) -> Float[Tensor, "H W 3"]:
-    """The experts' colours mixed by their gates."""
-    return (gates * torch.tensor(colors, device=gates.device)[:, None, None]).sum(0)

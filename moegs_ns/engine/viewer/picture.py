@@ -13,7 +13,8 @@ from jaxtyping import Float
 from nerfstudio.utils.colormaps import Colormaps, apply_float_colormap
 from torch import Tensor
 
-from moegs_ns.engine.viewer.outputs import Output, blended_colors, expert_colors
+from moegs_ns.engine.viewer.outputs import Output
+from moegs_ns.mixture.mixture import blended_colors, largest_colors
 
 NO_OVERLAY, GATES, WINNERS = "None", "Gates", "Strongest gate"
 OVERLAYS = (NO_OVERLAY, GATES, WINNERS)
@@ -81,7 +82,4 @@ def over_own_range(values: Float[Tensor, "H W 1"]) -> Float[Tensor, "H W 1"]:
 
 def gate_colors(gates: Float[Tensor, "E H W 1"], overlay: str) -> Float[Tensor, "H W 3"]:
     """The experts' colours: mixed by their gates, or that of the largest one."""
-    colors = expert_colors(len(gates))
-    if overlay == GATES:
-        return blended_colors(gates, colors)
-    return torch.tensor(colors, device=gates.device)[gates[..., 0].argmax(0)]
+    return blended_colors(gates) if overlay == GATES else largest_colors(gates[..., 0])
