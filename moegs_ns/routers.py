@@ -77,8 +77,13 @@ class Router(nn.Module):
 
     @property
     def has_pointwise_phi(self) -> bool:
-        """Whether logits are w plus a Φ of 1x1 layers, and nothing else."""
+        """Whether logits are w plus a Φ of 1x1 layers, corrected or not."""
         return False
+
+    @property
+    def fitted_correction(self) -> "LogitCorrection | None":
+        """What replaces the logits, if anything does."""
+        return None
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """The groups that the paper gives learning rates to; empty ones are left out."""
@@ -183,13 +188,12 @@ class VolumeAwarePixelRouter(Router):
     @property
     def has_pointwise_phi(self) -> bool:
         """See base."""
-        config = self.config
-        return config.refine and config.kernel_size == 1 and self.fitted_correction is None
+        return self.config.refine and self.config.kernel_size == 1
 
     @property
     def fitted_correction(self) -> "LogitCorrection | None":
-        """The correction once it is fitted. Training, also one that goes on with such a router,
-        is without it: it would learn from fitted images to undo it."""
+        """See base. Training, also one that goes on with such a router, is without the correction:
+        it would learn from fitted images to undo it."""
         is_fitted = self.correction is not None and self.correction.is_fitted
         return self.correction if is_fitted and not self.training else None
 

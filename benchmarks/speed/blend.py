@@ -20,11 +20,13 @@ from moegs_ns.cameras import View
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.mixture.fused_blend import SWITCH
-from moegs_ns.mixture.mixture import Mixture
+from moegs_ns.mixture.mixture import GateConfig, Mixture
 from moegs_ns.routers import VolumeAwarePixelRouterConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 from moegs_ns.splatting import ProjectedGaussians, project, rasterize
 
+BLUR = 0.02
+"""Of gates, as a fraction of the image's height."""
 SCENE = SceneInfo(num_frames=2, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None)
 
 
@@ -52,9 +54,13 @@ class Blend(Table):
                 yield from self.measure(scene)
 
     def measure(self, scene: "RandomMixture") -> Iterator[Row]:
-        """A row of frames and one of router steps."""
-        difference = scene.difference()
-        for name, step in (("frame", scene.frame), ("router step", scene.router_step)):
+        """Rows of frames, with blurred gates too, and one of router steps."""
+        for name, step, blur in (
+            ("frame", scene.frame, 0.0), ("frame, blurred gates", scene.frame, BLUR),
+            ("router step", scene.router_step, 0.0),
+        ):  # fmt: skip
+            scene.mixture.gate_config = GateConfig(blur=blur)
+            difference = scene.difference()
             calls: dict[str, Callable[[], object]] = {
                 "raster": partial(step, scene.raster),
                 "torch": partial(step, partial(scene.render, "0")),

@@ -4,7 +4,7 @@ A program handles a block of pixels for all experts: rays, Φ, softmax, backgrou
 colour, depth and opacity. Nothing in between is written to memory. Blocks are [experts, pixels],
 with the experts padded to a power of two; a list of them is a tuple, which is unrolled.
 
-The equations are those of `VolumeAwarePixelRouter.router_logits`, `mixture.blend` and
+The equations are those of `VolumeAwarePixelRouter.forward`, `mixture.blend` and
 `Mixture.render`, which are the references of the tests.
 """
 
@@ -18,6 +18,8 @@ import triton.language as tl
 RAY = tl.constexpr(6)
 MIN_ACCUMULATION = tl.constexpr(1e-6)
 """That of `mixture.mixture`."""
+MIN_OPACITY = tl.constexpr(1e-3)
+"""That of `routers`."""
 
 
 @triton.jit
@@ -108,27 +110,44 @@ def shown(rgb, alpha, background, mask, channel: tl.constexpr):
 
 
 @triton.jit
-def forward_kernel(
-    rgb, alphas, depths, features, weights, backgrounds, intrinsics, viewmat, center, extent,
-    out_rgb, out_gates, out_depth, out_accumulation,
-    pixels, width, rgb_expert, rgb_pixel, feature_expert, feature_pixel, temperature, uniform,
-    EXPERTS: tl.constexpr, PADDED: tl.constexpr, REFINED: tl.constexpr,
-    WIDTHS: tl.constexpr, LAYERS: tl.constexpr, BLOCK: tl.constexpr,
+def corrected(logits, rendered, mask, bias, slopes, CORRECTION: tl.constexpr):
+    """`LogitCorrection`, from its rasterised features, of which there are none without one."""
+    if CORRECTION > 0:
+        opacity = tl.load(rendered, mask=mask, other=0.0)
+        total = tl.load(slopes) * logits + tl.load(slopes + 1) * opacity + bias
+        for k in tl.static_range(1, CORRECTION):
+            evidence = tl.load(rendered + k, mask=mask, other=0.0)
+            total += tl.load(slopes + 1 + k) * evidence / tl.maximum(opacity, MIN_OPACITY)
+        logits = total
+    return logits
+
+
+@triton.jit
+def logits_of(
+    features, weights, bias, slopes, pixel, expert, mask, ray, feature_expert, feature_pixel,
+    REFINED: tl.constexpr, CORRECTION: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr,
+    EXPERTS: tl.constexpr,
 ):  # fmt: skip
-    """`blend`, and the mean depth and accumulated opacity, of a block of pixels."""
-    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    expert = tl.arange(0, PADDED).to(tl.int64)[:, None]
-    is_pixel, is_expert = pixel < pixels, expert < EXPERTS
-    mask = is_expert & is_pixel[None, :]
-    # Logits (Eq. 7) and gates (Eq. 8).
+    """Logits (Eq. 7) of a block of pixels, corrected if that was learned."""
     own = features + expert * feature_expert + pixel[None, :] * feature_pixel
-    ray = rays(pixel, width, intrinsics, viewmat, center, extent)
     inputs = phi_inputs(own, mask, ray, REFINED)
     refined = activations(inputs, weights, WIDTHS, LAYERS)[LAYERS][0]
-    logits = (tl.load(own, mask=mask, other=0.0) + refined) / temperature
-    gates = (1.0 - uniform) * softmax(logits, is_expert) + uniform / EXPERTS
+    logits = tl.load(own, mask=mask, other=0.0) + refined
+    if CORRECTION > 0:
+        bias = tl.load(bias + expert, mask=expert < EXPERTS, other=0.0)
+    return corrected(logits, own + 1 + REFINED, mask, bias, slopes, CORRECTION)
+
+
+@triton.jit
+def blend_block(
+    logits, rgb, alphas, depths, backgrounds, out_rgb, out_gates, out_depth, out_accumulation,
+    pixels, pixel, expert, rgb_expert, rgb_pixel, temperature, uniform, EXPERTS: tl.constexpr,
+):  # fmt: skip
+    """`blend`, and the mean depth and accumulated opacity, of a block of pixels."""
+    is_pixel, is_expert = pixel < pixels, expert < EXPERTS
+    mask = is_expert & is_pixel[None, :]
+    gates = (1.0 - uniform) * softmax(logits / temperature, is_expert) + uniform / EXPERTS
     gates = tl.where(is_expert, gates, 0.0)
-    # The experts' images, and the sums.
     flat = expert * pixels + pixel[None, :]
     tl.store(out_gates + flat, gates, mask=mask)
     alpha = tl.load(alphas + flat, mask=mask, other=0.0)
@@ -142,6 +161,65 @@ def forward_kernel(
     tl.store(out_accumulation + pixel, accumulation, mask=is_pixel)
     depth = depth / tl.maximum(accumulation, MIN_ACCUMULATION)
     tl.store(out_depth + pixel, depth, mask=is_pixel)
+
+
+@triton.jit
+def forward_kernel(
+    rgb, alphas, depths, features, weights, bias, slopes, backgrounds,
+    intrinsics, viewmat, center, extent, out_rgb, out_gates, out_depth, out_accumulation,
+    pixels, width, rgb_expert, rgb_pixel, feature_expert, feature_pixel, temperature, uniform,
+    EXPERTS: tl.constexpr, PADDED: tl.constexpr, REFINED: tl.constexpr, CORRECTION: tl.constexpr,
+    WIDTHS: tl.constexpr, LAYERS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Logits (Eq. 7) and everything that is blended by their gates (Eq. 8)."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    expert = tl.arange(0, PADDED).to(tl.int64)[:, None]
+    mask = (expert < EXPERTS) & (pixel < pixels)[None, :]
+    ray = rays(pixel, width, intrinsics, viewmat, center, extent)
+    logits = logits_of(
+        features, weights, bias, slopes, pixel, expert, mask, ray, feature_expert, feature_pixel,
+        REFINED, CORRECTION, WIDTHS, LAYERS, EXPERTS,
+    )  # fmt: skip
+    blend_block(
+        logits, rgb, alphas, depths, backgrounds, out_rgb, out_gates, out_depth, out_accumulation,
+        pixels, pixel, expert, rgb_expert, rgb_pixel, temperature, uniform, EXPERTS,
+    )  # fmt: skip
+
+
+@triton.jit
+def logits_kernel(
+    features, weights, bias, slopes, intrinsics, viewmat, center, extent, out_logits,
+    pixels, width, feature_expert, feature_pixel,
+    EXPERTS: tl.constexpr, PADDED: tl.constexpr, REFINED: tl.constexpr, CORRECTION: tl.constexpr,
+    WIDTHS: tl.constexpr, LAYERS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Logits (Eq. 7) alone, where something else comes between them and the gates."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    expert = tl.arange(0, PADDED).to(tl.int64)[:, None]
+    mask = (expert < EXPERTS) & (pixel < pixels)[None, :]
+    ray = rays(pixel, width, intrinsics, viewmat, center, extent)
+    logits = logits_of(
+        features, weights, bias, slopes, pixel, expert, mask, ray, feature_expert, feature_pixel,
+        REFINED, CORRECTION, WIDTHS, LAYERS, EXPERTS,
+    )  # fmt: skip
+    tl.store(out_logits + expert * pixels + pixel[None, :], logits, mask=mask)
+
+
+@triton.jit
+def blend_kernel(
+    logits, rgb, alphas, depths, backgrounds, out_rgb, out_gates, out_depth, out_accumulation,
+    pixels, rgb_expert, rgb_pixel, temperature, uniform,
+    EXPERTS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Everything that is blended by the gates (Eq. 8) of given logits."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    expert = tl.arange(0, PADDED).to(tl.int64)[:, None]
+    mask = (expert < EXPERTS) & (pixel < pixels)[None, :]
+    given = tl.load(logits + expert * pixels + pixel[None, :], mask=mask, other=0.0)
+    blend_block(
+        given, rgb, alphas, depths, backgrounds, out_rgb, out_gates, out_depth, out_accumulation,
+        pixels, pixel, expert, rgb_expert, rgb_pixel, temperature, uniform, EXPERTS,
+    )  # fmt: skip
 
 
 @triton.jit

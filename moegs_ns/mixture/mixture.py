@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import cast
 
 import torch
@@ -84,13 +84,15 @@ def gates_from(
 ) -> Float[Tensor, "E H W 1"]:
     """Softmax over the experts' logits, divided by the temperature first (Eq. 8); smoothed, and
     mixed with equal gates, where that is asked."""
-    if config.blur > 0.0:
-        sigma = config.blur * logits.shape[1]
-        logits = blurred(logits[..., 0], sigma)[..., None]
-    gates = torch.softmax(logits / temperature, dim=0)
+    gates = torch.softmax(smoothed(logits, config) / temperature, dim=0)
     if config.uniform > 0.0:
         gates = (1.0 - config.uniform) * gates + config.uniform / len(gates)
     return gates
+
+
+def smoothed(logits: Float[Tensor, "E H W 1"], config: GateConfig) -> Float[Tensor, "E H W 1"]:
+    """Logits, blurred where that is asked."""
+    return blurred(logits[..., 0], config.blur * logits.shape[1])[..., None]
 
 
 def blended_depth(
@@ -290,7 +292,7 @@ class Mixture(nn.Module):
         backgrounds = backgrounds or [expert.background for expert in self.experts]
         views = own_views or [view] * len(rendered)
         if self._is_fusible(view, views):
-            # Steps 4 to 6 in one kernel; the experts' images only if somebody asks for them.
+            # Steps 4 to 6 in one kernel or two; the experts' images only if somebody asks for them.
             return self._fused(rendered, view, backgrounds, views)
         # 4. Shade each expert's image and lay it over its background.
         images = self._images(rendered, views, backgrounds)
@@ -306,10 +308,12 @@ class Mixture(nn.Module):
         """Whether steps 4 to 6 of `render` are what `fused_blend` computes; on a CPU they are not,
         unless a test asks for Triton's interpreter."""
         switch, cameras = os.environ.get(SWITCH), (view, *own_views)
+        has_correction = self.router.fitted_correction is not None
         return (
             (switch != "0" if view.viewmats.is_cuda else switch == "1")
             and self.router.has_pointwise_phi
-            and self.gate_config.blur == 0.0
+            # Blurred and corrected logits have no gradients there.
+            and not (torch.is_grad_enabled() and (self.gate_config.blur > 0.0 or has_correction))
             and not any(each.member_at(view.times[0]).has_shading for each in self.experts)
             and not (torch.is_grad_enabled() and any(v.viewmats.requires_grad for v in cameras))
             and kernels() is not None
@@ -322,12 +326,13 @@ class Mixture(nn.Module):
         backgrounds: Sequence[Float[Tensor, "3"]],
         own_views: Sequence[View],
     ) -> MixtureRender:
-        """Steps 4 to 6 of `render` in one kernel."""
-        router = cast(VolumeAwarePixelRouter, self.router)
+        """Steps 4 to 6 of `render` in one kernel, or in two around blurred logits."""
+        router, gates = cast(VolumeAwarePixelRouter, self.router), self.gate_config
         blended = fused_blend(
             rendered, view, router, torch.stack(tuple(backgrounds)),
-            temperature=self.temperature, uniform=self.gate_config.uniform,
+            temperature=self.temperature, uniform=gates.uniform,
             of_images=any(each.is_trained for each in rendered.projected),
+            smoothed=partial(smoothed, config=gates) if gates.blur > 0.0 else None,
         )  # fmt: skip
         alone = cache(
             lambda: ExpertsAlone(self._images(rendered, own_views, backgrounds), rendered)

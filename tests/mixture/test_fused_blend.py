@@ -6,8 +6,10 @@ On the CPU Triton's interpreter runs it; `gpu` tests run what is compiled.
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import pytest
 import torch
@@ -18,7 +20,14 @@ from torch import Tensor
 from moegs_ns.cameras import View
 from moegs_ns.mixture import fused_blend
 from moegs_ns.mixture.mixture import MIN_ACCUMULATION, GateConfig, Mixture, MixtureRender
-from moegs_ns.routers import PixelRouterConfig, RouterConfig, VolumeAwarePixelRouterConfig
+from moegs_ns.routers import (
+    EVIDENCE,
+    MIN_OPACITY,
+    PixelRouterConfig,
+    RouterConfig,
+    VolumeAwarePixelRouter,
+    VolumeAwarePixelRouterConfig,
+)
 
 pytestmark = pytest.mark.skipif(
     fused_blend.kernels() is None, reason="Triton comes with torch for Linux only"
@@ -35,10 +44,12 @@ BACKGROUNDS = [torch.tensor([0.2, 0.5, 0.9]), torch.zeros(3), torch.ones(3)]
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> str:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where the kernel runs: interpreted, where there is no GPU, or compiled."""
     if request.param == "cpu" and torch.cuda.is_available():
         pytest.skip("Triton interprets kernels where there is no GPU")
+    # cuDNN's TF32, on by default, moves the gradients of the reference by a thousandth.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     return request.param
 
 
@@ -124,26 +135,68 @@ def test_thawed_experts_get_the_gradients_of_plain_torch(
         assert_gradients_agree(fused, plain)
 
 
+@pytest.mark.parametrize("blur", [0.0, 0.1])
+@pytest.mark.parametrize("is_corrected", [True, False])
+@pytest.mark.parametrize("name", ["published", "no time"])
+def test_blurred_and_corrected_gates_are_those_of_plain_torch(
+    name: str, is_corrected: bool, blur: float, device: str, monkeypatch: pytest.MonkeyPatch
+):
+    counts = (40, 30, 20)
+    router = replace(ROUTERS[name], stacked=is_corrected)
+    built = mixture(*counts, router=router).to(device)
+    built.gate_config = GateConfig(blur=blur, uniform=0.1)
+    if is_corrected:
+        correct(built, counts)
+    view = views(3)[1].to(device)
+    draw = partial(rendered, built, view, monkeypatch=monkeypatch)
+    with torch.no_grad():
+        fused, plain = (draw(each, backgrounds=None) for each in (True, False))
+        uncorrected = built.router.train() and draw(False)
+    for output in OUTPUTS:
+        FORWARD.assert_close(getattr(fused, output), getattr(plain, output))
+    assert is_corrected != torch.equal(plain.gates, uncorrected.gates)
+
+
+def correct(built: Mixture, counts: Sequence[int]) -> None:
+    """Fit a correction with random numbers."""
+    generator = torch.Generator().manual_seed(5)
+    router = cast(VolumeAwarePixelRouter, built.router)
+    assert router.correction is not None
+    router.correction.set_(
+        [{n: torch.randn(count, generator=generator) for n in EVIDENCE} for count in counts],
+        torch.randn(len(counts), generator=generator),
+        torch.randn(2 + len(EVIDENCE), generator=generator),
+    )
+    router.eval()
+
+
 @pytest.mark.parametrize(
     "router", [PixelRouterConfig(), VolumeAwarePixelRouterConfig(kernel_size=3)]
 )
 def test_what_the_kernel_does_not_compute_is_left_to_torch(
     router: RouterConfig, device: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Neighbouring pixels, other routers, blurred gates: all would be wrong in the kernel."""
+    """Neighbouring pixels and other routers would be wrong in the kernel, and blurred and corrected
+    gates without gradients."""
     monkeypatch.setenv(fused_blend.SWITCH, "1")
     monkeypatch.setattr("moegs_ns.mixture.mixture.fused_blend", None)
-    mixture(20, 10, router=router).to(device).render(views(3)[1].to(device))
+    view = views(3)[1].to(device)
+    mixture(20, 10, router=router).to(device).render(view)
     blurred = mixture(20, 10).to(device)
     blurred.gate_config = replace(blurred.gate_config, blur=0.1)
-    blurred.render(views(3)[1].to(device))
-    with pytest.raises(TypeError, match="not callable"):
-        mixture(20, 10).to(device).render(views(3)[1].to(device))
+    corrected = mixture(20, 10, router=VolumeAwarePixelRouterConfig(stacked=True)).to(device)
+    correct(corrected, (20, 10))
+    for each in (blurred, corrected):
+        assert each.render(view).gates.requires_grad
+    for each in (blurred, corrected, mixture(20, 10).to(device)):
+        with torch.no_grad(), pytest.raises(TypeError, match="not callable"):
+            each.render(view)
 
 
-def test_one_number_is_the_same_in_both():
+def test_numbers_are_the_same_in_both():
     module = fused_blend.kernels()
     assert module is not None and module.MIN_ACCUMULATION.value == MIN_ACCUMULATION
+    assert module.MIN_OPACITY.value == MIN_OPACITY
 
 
 def test_plain_torch_on_a_cpu_without_the_interpreter():
@@ -161,13 +214,18 @@ from moegs_ns.mixture import blend_kernels
 sizes = {"EXPERTS": 3, "PADDED": 4, "REFINED": 2, "WIDTHS": (8, 6, 3, 1), "LAYERS": 3, "BLOCK": 64}
 whole = {"pixels", "width", "rgb_expert", "rgb_pixel", "feature_expert", "feature_pixel"}
 for kernel, more in (
-    (blend_kernels.forward_kernel, {}),
+    (blend_kernels.forward_kernel, {"CORRECTION": 0}),
+    (blend_kernels.forward_kernel, {"CORRECTION": 4}),
+    (blend_kernels.logits_kernel, {"CORRECTION": 4}),
+    (blend_kernels.blend_kernel, {}),
     (blend_kernels.backward_kernel, {"COUNT": 69, "OF_IMAGES": True}),
 ):
-    kinds = dict.fromkeys(kernel.arg_names, "*fp32") | dict.fromkeys(whole, "i32")
-    kinds |= dict.fromkeys(("temperature", "uniform"), "fp32")
-    kinds |= dict.fromkeys(sizes | more, "constexpr")
-    source = ASTSource(kernel, kinds, constexprs=sizes | more)
+    constants = {name: v for name, v in (sizes | more).items() if name in kernel.arg_names}
+    kinds = dict.fromkeys(kernel.arg_names, "*fp32")
+    kinds |= {name: "i32" for name in whole if name in kernel.arg_names}
+    kinds |= {name: "fp32" for name in ("temperature", "uniform") if name in kernel.arg_names}
+    kinds |= dict.fromkeys(constants, "constexpr")
+    source = ASTSource(kernel, kinds, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
     assert len(compiled.asm["cubin"]) > 0
 """
