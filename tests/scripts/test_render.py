@@ -181,3 +181,14 @@ def test_the_camera_path_is_read_before_the_run_is_loaded(tiny_runs: TinyRuns, t
     path = CameraPathFile(tmp_path / "none.json")
     with pytest.raises(ValueError, match="Expected a camera path"):
         Render(tiny_runs.router, path, tmp_path / "a.mp4").main()
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"render_width": 0}, {"seconds": None}])
+def test_numbers_of_a_path_are_checked_before_anything_is_drawn(
+    wrong: dict[str, Any], rig: Rig, tiny_runs: TinyRuns, tmp_path: Path
+):
+    content = camera_path_json(Interpolate(), rig, num_frames=3, fps=10.0)
+    (tmp_path / "path.json").write_text(json.dumps(content | wrong))
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Render(tiny_runs.router, CameraPathFile(tmp_path / "path.json"), tmp_path / "a.mp4").main()
+    assert not (tmp_path / "a.mp4").exists()
