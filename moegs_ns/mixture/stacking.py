@@ -118,7 +118,7 @@ def stack(pixels: UnseenPixels, temperature: float, config: GateConfig) -> Stack
     groups = pixels.groups.unique().tolist()
     if len(groups) < 2:
         raise ValueError(f"Stacking expects pixels of at least two groups, got {len(groups)}.")
-    gates = partial(_gates, temperature=temperature, config=replace(config, blur=0.0))
+    gates = gates_of(temperature, config)
     errors = {}
     for name, form in FORMS.items():
         own_errors = torch.zeros_like(pixels.targets[:, 0])
@@ -130,6 +130,11 @@ def stack(pixels: UnseenPixels, temperature: float, config: GateConfig) -> Stack
     # `min` takes the first of equals, which is the simplest.
     best = min(errors, key=lambda name: errors[name])
     return Stacked(best, fit(pixels, FORMS[best], gates), errors)
+
+
+def gates_of(temperature: float, config: GateConfig) -> Gates:
+    """Gates of single pixels; blurred ones have blurred columns."""
+    return partial(_gates, temperature=temperature, config=replace(config, blur=0.0))
 
 
 def fit(pixels: UnseenPixels, form: Form, gates: Gates) -> Correction:

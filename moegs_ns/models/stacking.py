@@ -243,7 +243,7 @@ def correct_gates(model: Any, datamanager: Any) -> dict[str, Any]:
     evidence = evidence_of(copies, datamanager, ~unseen)
     generator = torch.Generator().manual_seed(0)
     pixels = [
-        unseen_pixels(copies, evidence, model, view, target, int(groups[index]), generator)
+        sampled_pixels(copies, evidence, model, view, target, int(groups[index]), generator)
         for index, view, target in images_of(datamanager, unseen, UNSEEN_IMAGES)
     ]
     del copies
@@ -337,7 +337,7 @@ def evidence_of(model: Any, datamanager: Any, rows: Tensor) -> list[Evidence]:
     return measure_evidence(model.mixture, images, corrections.views, corrections.recorded)
 
 
-def unseen_pixels(
+def sampled_pixels(
     copies: Any,
     evidence: Sequence[Evidence],
     model: Any,
@@ -346,7 +346,7 @@ def unseen_pixels(
     group: int,
     generator: torch.Generator,
 ) -> UnseenPixels:
-    """Some pixels of an image that the copies have not seen.
+    """Some pixels of an image, such as one that the copies have not seen.
 
     The experts proper know this camera's colours, so that its tint is not taken for an error.
     """

@@ -19,7 +19,7 @@ from moegs_ns.mixture.evidence import measure_evidence
 from moegs_ns.mixture.recipe import RouterRecipeConfig
 from moegs_ns.models.joint_model import JointModel
 from moegs_ns.models.mixture_model import MixtureModel
-from moegs_ns.models.stacking import unseen_pixels
+from moegs_ns.models.stacking import sampled_pixels
 from moegs_ns.training.losses import SSIM_LAMBDA, TrainingRender, mean_absolute_error
 
 HEIGHT, WIDTH = 20, 26
@@ -218,5 +218,5 @@ def test_evidence_is_of_the_pixels_that_count():
     assert half["unseen"].sum() > whole["unseen"].sum()
     model = SimpleNamespace(corrections=SimpleNamespace(recorded=lambda images, view: images))
     copies, generator = SimpleNamespace(mixture=built), torch.Generator().manual_seed(0)
-    pixels = unseen_pixels(copies, [half], model, view, wrong, 7, generator)
+    pixels = sampled_pixels(copies, [half], model, view, wrong, 7, generator)
     assert bool(pixels.targets.isfinite().all()) and len(pixels.targets) == view.height * 12

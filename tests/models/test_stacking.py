@@ -12,12 +12,19 @@ from mixture_helpers import mixture, views
 from nerfstudio.configs.method_configs import all_methods
 from tiny import train_config
 
+from benchmarks.quality.stacking_transfer import (
+    COPIES_SEEN,
+    COPIES_UNSEEN,
+    HELD_OUT,
+    SEEN,
+    StackingTransfer,
+)
 from moegs_ns.demo.scene import write_demo_scene
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.launch.plan import parse
 from moegs_ns.mixture.evidence import measure_evidence
 from moegs_ns.mixture.mixture import GateConfig
-from moegs_ns.mixture.stacking import Correction
+from moegs_ns.mixture.stacking import FORMS, Correction
 from moegs_ns.models import stacking
 from moegs_ns.models.expert_sources import expert_source
 from moegs_ns.models.missing_experts import training_template
@@ -29,7 +36,7 @@ from moegs_ns.models.stacking import (
     copy_training,
     groups_of,
     router_of_copies,
-    unseen_pixels,
+    sampled_pixels,
 )
 from moegs_ns.reports.scores import score_run
 from moegs_ns.routers import VolumeAwarePixelRouterConfig
@@ -134,6 +141,21 @@ def test_the_corrected_mixture_opens_from_its_run(runs: Runs):
     torch.testing.assert_close(gates[0] + gates[1], torch.ones_like(gates[0]))
 
 
+def test_pixels_of_every_kind_are_sampled(runs: Runs, tmp_path: Path):
+    plain = train_config(
+        mixture_config(runs.experts), runs.scene, runs.output, steps=STEPS, name="uncorrected"
+    )
+    table = StackingTransfer(run=plain, copies=runs.copies, pixels=tmp_path / "pixels.pt")
+    assert len(list(table.rows())) == 1 + 4 * len(FORMS)
+    sampled = torch.load(tmp_path / "pixels.pt", weights_only=True)["pixels"]
+    cameras = {kind: set(parts[3].tolist()) for kind, parts in sampled.items()}
+    assert cameras[COPIES_UNSEEN] == set(LEFT_OUT) and not cameras[COPIES_SEEN] & set(LEFT_OUT)
+    assert cameras[SEEN] == {1, 2, 3, 4, 5} and cameras[HELD_OUT] == {0}
+    corrected = replace(table, run=runs.router, pixels=tmp_path / "more.pt")
+    with pytest.raises(SystemExit, match="not corrected"):
+        list(corrected.rows())
+
+
 def test_tables_say_so(runs: Runs):
     score = score_run(open_run(runs.router))
     assert score.options.endswith("experts stg, ed3dgs, gates corrected by copies")
@@ -169,7 +191,7 @@ class TestUnseenPixels:
         view = views()[1]
         evidence = measure_evidence(built, [(view, built.render(view).images[0])])
         recorded = SimpleNamespace(recorded=lambda images, view: 0.5 * images)
-        pixels = unseen_pixels(
+        pixels = sampled_pixels(
             SimpleNamespace(mixture=built),
             evidence,
             SimpleNamespace(corrections=recorded),

@@ -1,0 +1,177 @@
+"""How are numbers that copies teach carried over to the experts? (docs/mixture.md, stacking)
+
+    python -m benchmarks.quality.stacking_transfer --run RUN --copies RUN --pixels pixels.pt
+    python -m benchmarks.quality.stacking_transfer --pixels pixels.pt
+
+RUN is a mixture whose gates are not corrected, `--copies` that of its copies. Pixels are sampled of
+four kinds and kept in a file, of which the second command makes the table again, without runs. Keep
+validation cameras back from the experts (`--val-cameras`): the choice is made on held-out images.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks.tables import Table
+from moegs_ns.cameras import View
+from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
+from moegs_ns.evaluation.image_metrics import decibels
+from moegs_ns.evaluation.tables import Row
+from moegs_ns.mixture.mixture import GateConfig
+from moegs_ns.mixture.stacking import (
+    FORMS,
+    LOGIT,
+    Correction,
+    Gates,
+    UnseenPixels,
+    fit,
+    gates_of,
+    squared_errors,
+    stack,
+)
+from moegs_ns.models.base import scene_of
+from moegs_ns.models.stacking import COPIES, evidence_of, images_of, sampled_pixels, unseen_by
+from moegs_ns.models.trained_mixture import open_mixture
+from moegs_ns.reports.held_out import evenly_spaced, held_out
+from moegs_ns.runs.checkpoint import open_run
+
+IMAGES = 60
+"""Of each kind, at most."""
+COPIES_UNSEEN, COPIES_SEEN, SEEN, HELD_OUT = (
+    "copies, unseen images", "copies, seen images", "experts, seen images", "held-out images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackingTransfer(Table):
+    """Rules by which what is known of copies and experts corrects the experts' gates."""
+
+    run: Path | None = None
+    """A mixture whose gates are not corrected."""
+    copies: Path | None = None
+    """The mixture of copies of its experts, trained without some of its cameras."""
+    pixels: Path
+    """File of the sampled pixels; made if it is missing."""
+    name: str = "stacking_transfer"
+
+    def rows(self) -> Iterator[Row]:
+        """A row of each rule and form."""
+        if not self.pixels.is_file():
+            if self.run is None or self.copies is None:
+                raise SystemExit(
+                    f"Expected the file {self.pixels}, or --run and --copies to sample it from."
+                )
+            torch.save(sample(self.run, self.copies), self.pixels)
+        found = torch.load(self.pixels, map_location="cpu", weights_only=True)
+        config = GateConfig(uniform=found["uniform"])
+        gates = gates_of(found["temperature"], config)
+        kinds = {
+            kind: UnseenPixels(images.double(), columns.double(), targets.double(), groups)
+            for kind, (images, columns, targets, groups) in found["pixels"].items()
+        }
+        chosen = stack(kinds[COPIES_UNSEEN], found["temperature"], config).form
+        for rule, form, correction in corrections(kinds, gates):
+            yield {
+                "rule": rule, "form": form, "is_chosen": form == chosen,
+                "psnr_seen": psnr(kinds[SEEN], correction, gates),
+                "psnr": psnr(kinds[HELD_OUT], correction, gates),
+                "experts": len(kinds[SEEN].images), "pixels": len(kinds[HELD_OUT].targets),
+            }  # fmt: skip
+
+
+def corrections(
+    kinds: dict[str, UnseenPixels], gates: Gates
+) -> Iterator[tuple[str, str, Correction]]:
+    """Every rule's corrections for the experts, with the names of rule and form.
+
+    `absolute` takes what fits the copies' unseen images. `relative` begins at what fits images that
+    the experts have seen and adds by how much unseen images change the same of the copies: copies
+    that were trained for a few steps may be worse beside each other than the experts are.
+    """
+    seen = kinds[SEEN]
+    width = seen.columns.shape[-1]
+    as_trained = torch.zeros(width, dtype=torch.float64)
+    as_trained[LOGIT] = 1.0
+    no_bias = torch.zeros(len(seen.images), dtype=torch.float64)
+    yield "router", "as it is trained", Correction(no_bias, as_trained)
+    for name, form in FORMS.items():
+        of_seen, of_copies, of_unseen, of_truth = (
+            fit(kinds[kind], form, gates) for kind in (SEEN, COPIES_SEEN, COPIES_UNSEEN, HELD_OUT)
+        )
+        yield "seen images alone", name, of_seen
+        yield "absolute", name, of_unseen
+        change = [
+            own + (unseen - copied)
+            for own, unseen, copied in zip(
+                *((each.bias, each.slopes) for each in (of_seen, of_unseen, of_copies)), strict=True
+            )
+        ]
+        yield "relative", name, Correction(*change)
+        yield "held-out images themselves (a bound)", name, of_truth
+
+
+def psnr(pixels: UnseenPixels, correction: Correction, gates: Gates) -> float:
+    """Of all pixels together, in dB."""
+    return float(decibels(squared_errors(pixels, correction, gates).mean()))
+
+
+# ---- pixels ----
+
+
+def sample(run: Path, copies: Path) -> dict[str, Any]:
+    """Some pixels of every kind, with the numbers of the gates."""
+    pipeline = load_pipeline(open_run(run))
+    model: Any = pipeline.model
+    data: Any = pipeline.datamanager
+    of_copies = open_run(copies)
+    unseen = unseen_by(of_copies, data.frame_table)
+    if model.mixture.router.fitted_correction is not None:
+        raise SystemExit(f"Expected a mixture whose gates are not corrected, got {run}.")
+    opened = open_mixture(of_copies, scene_of(model.kwargs), COPIES).to(model.device)
+    everything = torch.ones_like(unseen)
+    draw = partial(_pixels, generator=torch.Generator().manual_seed(0))
+    sampled = {
+        COPIES_UNSEEN: draw(opened, model, data, ~unseen, images_of(data, unseen, IMAGES)),
+        COPIES_SEEN: draw(opened, model, data, ~unseen, images_of(data, ~unseen, IMAGES)),
+        SEEN: draw(model, model, data, everything, images_of(data, everything, IMAGES)),
+        HELD_OUT: draw(model, model, data, everything, _held_out(pipeline)),
+    }
+    gates = model.mixture.gate_config
+    return {
+        "temperature": model.mixture.temperature, "uniform": gates.uniform,
+        "pixels": {
+            kind: (p.images.cpu(), p.columns.cpu(), p.targets.cpu(), p.groups.cpu())
+            for kind, p in sampled.items()
+        },
+    }  # fmt: skip
+
+
+def _held_out(pipeline: MoegsPipeline) -> Iterator[tuple[int, View, Float[Tensor, "H W 3"]]]:
+    length = len(pipeline.datamanager.eval_dataset)
+    for index in evenly_spaced(length, IMAGES):
+        view, target, _ = held_out(pipeline, index)
+        yield index, view, target
+
+
+@torch.no_grad()
+def _pixels(
+    source: Any, model: Any, data: Any, measured: Tensor, images: Any, generator: torch.Generator
+) -> UnseenPixels:
+    """Of images drawn by `source`, whose evidence is measured on the marked training images."""
+    evidence = evidence_of(source, data, measured)
+    parts = [
+        sampled_pixels(source, evidence, model, view, target, int(view.camera_ids[0]), generator)
+        for _, view, target in images
+    ]
+    return UnseenPixels.cat(parts)
+
+
+if __name__ == "__main__":
+    tyro.cli(StackingTransfer, description=__doc__).main()
