@@ -47,6 +47,9 @@ class Benchmark:
     """Times at which every held-out camera is drawn; each frame shows another."""
     steps: int = 100
     """Training steps that are timed, whole and by part; 0 for none."""
+    seconds: float = 15.0
+    """Time for all frames, and for the steps of each training, at most: fewer are timed where they
+    are slow, and the tables tell how many."""
     output_dir: Annotated[Path | None, output_option()] = None
     """Folder for tables (JSON and Markdown) and plots (PNG)."""
     seed: int = 0
@@ -62,14 +65,14 @@ class Benchmark:
         self._check()
         measured = self._measured()
         views = frames_of(measured.cameras, self.times)
-        rows = frame_rows(measured.subject, views)
+        rows = frame_rows(measured.subject, views, self.seconds)
         self._show("frames", rows, FRAME_COLUMNS, save_frames)
         if self.steps == 0:
             return
         rows = [
             row
             for name, set_up in measured.trainings.items()
-            for row in measured_steps(name, set_up, self.steps)
+            for row in measured_steps(name, set_up, self.steps, self.seconds)
         ]
         self._show("steps", rows, STEP_COLUMNS, save_steps)
 
@@ -99,6 +102,7 @@ class Benchmark:
                 f"--size expects a width and a height of at least 1 pixel, got {self.size[0]} and "
                 f"{self.size[1]}; leave it out for 1352 1014."
             )
+        check_number("--seconds", "seconds", self.seconds)
         check_number("--seed", "seed", self.seed)
 
     def _measured(self) -> Measured:

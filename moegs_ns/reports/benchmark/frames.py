@@ -1,9 +1,11 @@
 """Frames a second of everything that draws them, in turns."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
+from time import monotonic
 
 import torch
 from jaxtyping import Float
@@ -24,7 +26,7 @@ from moegs_ns.reports.benchmark.ways import (
 )
 from moegs_ns.reports.scores import BYTES_PER_MB
 
-WARM_UP_FRAMES = 12
+WARM_UP_FRAMES = 8
 """Frames of each way that do not count; CUDA graphs are captured at the fifth equal call."""
 
 
@@ -39,22 +41,25 @@ def cameras_apart(cameras: Cameras, device: torch.device | str) -> list[View]:
 
 
 def frames_of(cameras: Sequence[View], times: int) -> list[View]:
-    """`times` frames of every camera, the cameras in turns and each frame at a time of its own."""
+    """`times` frames of every camera, each frame at a time of its own, in random order: the first
+    ones stand for all."""
     count = len(cameras) * times
     stamps = torch.linspace(0.0, 1.0, count, device=cameras[0].times.device).split(1)
     unknown = torch.full((1,), UNKNOWN_ID)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
     return [
-        replace(cameras[k % len(cameras)], times=stamp, camera_ids=unknown, frame_ids=unknown)
-        for k, stamp in enumerate(stamps)
+        replace(cameras[k % len(cameras)], times=stamps[k], camera_ids=unknown, frame_ids=unknown)
+        for k in order
     ]
 
 
 @torch.no_grad()
-def frame_rows(subject: Subject, views: Sequence[View]) -> list[Row]:
-    """A row for each way to draw a subject's frames, also for those that cannot be measured."""
+def frame_rows(subject: Subject, views: Sequence[View], seconds: float) -> list[Row]:
+    """A row for each way to draw a subject's frames, also for those that cannot be measured. No
+    frame is begun after so many seconds; `n` tells how many were timed."""
     ways = subject.ways(views[0])
     there = [way for way in ways if not way.missing]
-    times = time_in_turns_of_views(there, views)
+    times = time_in_turns_of_views(there, views, seconds)
     middle = views[len(views) // 2]
     # Copied: a later way may overwrite what a captured graph has drawn.
     reference = there[0].render(middle).clone()
@@ -79,14 +84,19 @@ def frame_rows(subject: Subject, views: Sequence[View]) -> list[Row]:
     return rows
 
 
-def time_in_turns_of_views(ways: Sequence[Way], views: Sequence[View]) -> dict[str, list[float]]:
+def time_in_turns_of_views(
+    ways: Sequence[Way], views: Sequence[View], seconds: float
+) -> dict[str, list[float]]:
     """Milliseconds of each way by its name: every view is drawn by all ways, one after the other,
     so that a busy moment of the machine meets all of them. What a way prepares does not count."""
     for view in warm_up_views(views):
         for way in ways:
             way.render(view)
     times: dict[str, list[float]] = {way.name: [] for way in ways}
+    end = monotonic() + seconds
     for view in track(views, "Drawing frames"):
+        if times[ways[0].name] and monotonic() > end:
+            break
         for way in ways:
             with environment(way.switches):
                 call = partial(way.draw, way.prepare(view))
@@ -124,6 +134,8 @@ def peak_megabytes(subject: Subject, way: Way, view: View) -> float | None:
     what its CUDA graphs keep; None without a GPU."""
     if not view.viewmats.is_cuda:
         return None
+    # Experts and their graphs name each other, so only the collector frees earlier copies.
+    gc.collect()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
     own = subject.copied(way, view)

@@ -1,12 +1,13 @@
 """Seconds of training steps, whole and by part."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from statistics import fmean
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,7 +47,8 @@ Mark = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Training:
-    """A training at its end: the set of Gaussians stays, whatever is trained."""
+    """A training as it is at its end, when the schedules of most recipes leave the set of
+    Gaussians as it is."""
 
     name: str
     """Of what is trained, for the table."""
@@ -121,16 +123,20 @@ def training_of_run(name: str, config: Any, pipeline: MoegsPipeline) -> Training
     return training_of(name, config, model, data.next_train_view, pipeline)
 
 
-def step_rows(training: Training, steps: int) -> list[Row]:
+def step_rows(training: Training, steps: int, seconds: float) -> list[Row]:
     """A row for the whole step and one for each of its parts, timed in turns: the parts, with a
-    wait for the device after each, are slower together than the whole."""
+    wait for the device after each, are slower together than the whole. No block of steps is begun
+    after so many seconds."""
     number = iter(range(training.total + 1, training.total + 10**9))
     with peak_memory() as peak:
         for _ in range(WARM_UP_STEPS):
             training.step(next(number))
         whole: list[float] = []
         parts: dict[str, list[float]] = {name: [] for name in PARTS}
+        end = monotonic() + seconds
         for _ in range(max(1, steps // BLOCK)):
+            if whole and monotonic() > end:
+                break
             whole.append(block_milliseconds(training, number))
             for _ in range(min(BLOCK, steps)):
                 for name, value in part_milliseconds(training, next(number)).items():
@@ -192,6 +198,7 @@ def peak_memory() -> Iterator[Peak]:
     """Measure the memory that torch holds at most during a block, as it has it from the driver."""
     peak, has_gpu, before = Peak(), torch.cuda.is_available(), 0
     if has_gpu:
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_reserved()
@@ -200,7 +207,9 @@ def peak_memory() -> Iterator[Peak]:
         peak.megabytes = (torch.cuda.max_memory_reserved() - before) / BYTES_PER_MB
 
 
-def measured_steps(name: str, set_up: Callable[[], Training], steps: int) -> list[Row]:
+def measured_steps(
+    name: str, set_up: Callable[[], Training], steps: int, seconds: float
+) -> list[Row]:
     """The rows of a training, or one that says why it cannot be trained here."""
     try:
         training = set_up()
@@ -208,4 +217,4 @@ def measured_steps(name: str, set_up: Callable[[], Training], steps: int) -> lis
         figures = dict.fromkeys((*columns([0.0]), "seconds_per_1000_steps", "peak_mb"))
         reason = " ".join(str(error).split())
         return [{"what": name, "part": WHOLE, **figures, "reason": reason}]
-    return step_rows(training, steps)
+    return step_rows(training, steps, seconds)

@@ -211,7 +211,8 @@ class OffloadedExperts:
         self.experts = [deepcopy(expert).cpu() for expert in experts]
         if torch.cuda.is_available():
             for tensor in (tensor for each in self.experts for tensor in tensors_of(each)):
-                tensor.data = tensor.data.pin_memory()
+                if tensor.numel():
+                    tensor.data = tensor.data.pin_memory()
 
     @contextmanager
     def on(self, device: torch.device, k: int) -> Iterator[Expert]:
@@ -242,7 +243,7 @@ def side_by_side(parts: Sequence[RenderOutput]) -> ExpertRenderOutputs:
             continue
         if each.name == "gaussian_features":
             values = [functional.pad(value, (0, widest - value.shape[-1])) for value in values]
-        images[each.name] = torch.stack(values)
+        images[each.name] = torch.stack(values).contiguous()
     return ExpertRenderOutputs(**images, projected=[part.projected for part in parts])
 
 
