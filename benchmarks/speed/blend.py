@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 import tyro
 
-from benchmarks.speed.timing import columns, forward_view, random_gaussians, time_in_turns
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View
+from moegs_ns.evaluation.random_scenes import forward_view, random_gaussians
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.evaluation.timing import columns, time_in_turns
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.mixture.fused_blend import SWITCH
 from moegs_ns.mixture.mixture import GateConfig, Mixture

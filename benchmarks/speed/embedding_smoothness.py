@@ -16,9 +16,9 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.speed.timing import columns, time_calls, time_in_turns
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.evaluation.timing import columns, time_calls, time_in_turns
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     Neighbours,
     find_neighbours,

@@ -14,10 +14,11 @@ import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.speed.timing import columns, forward_view, random_gaussians, time_calls
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View
+from moegs_ns.evaluation.random_scenes import forward_view, random_gaussians
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.evaluation.timing import columns, time_calls
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import render, render_experts
 

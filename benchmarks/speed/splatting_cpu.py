@@ -16,9 +16,10 @@ import torch
 import tyro
 
 from benchmarks.speed.single_pass import PASSES, Experts, step
-from benchmarks.speed.timing import columns, forward_view, random_gaussians, time_calls
 from benchmarks.tables import RESULTS, Table
+from moegs_ns.evaluation.random_scenes import forward_view, random_gaussians
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.evaluation.timing import columns, time_calls
 from moegs_ns.splatting import backend_numba, reference
 
 

@@ -18,11 +18,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.speed.single_pass import LEAVES
-from benchmarks.speed.timing import time_in_turns
 from benchmarks.tables import RESULTS, Table
 from moegs_ns.cameras import View, single_views
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.evaluation.timing import time_in_turns
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.runs.checkpoint import open_run

@@ -26,6 +26,11 @@ SMALLEST_NEAR = 0.005
 """Smallest distance of the near plane, as a fraction of the scene's extent, of scenes whose extent
 is so small that gsplat's default would hide them."""
 
+CANONICAL = ("means", "quats", "scales", "opacities", "sh0", "shN")
+"""Raw parameters that every family has, which do not depend on time."""
+RANDOM_MOTION = 0.01
+"""Standard deviation of what `set_in_motion` adds to all other parameters."""
+
 
 @dataclass
 class ExpertConfig(InstantiateConfig):
@@ -199,6 +204,15 @@ class Expert(nn.Module):
         if count == 1:
             return parameters["sh0"]
         return torch.cat([parameters["sh0"], parameters["shN"][:, : count - 1]], dim=1)
+
+    @torch.no_grad()
+    def set_in_motion(self, generator: torch.Generator) -> None:
+        """Give what time acts through small random values, as a training would: for measurements
+        that need no trained run."""
+        for name, parameter in self.named_parameters():
+            if name.rpartition(".")[2] not in CANONICAL:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(noise.to(parameter), alpha=RANDOM_MOTION)
 
     def get_extra_state(self) -> dict[str, Any]:
         """State of the training that changes what `at` returns."""

@@ -288,10 +288,19 @@ class Mixture(nn.Module):
                 for k, one in enumerate(projected)
             ]
         # 3. Rasterise all experts in one pass.
-        rendered = rasterize(projected, view, features)
+        return self.finish(rasterize(projected, view, features), view, own_views, backgrounds)
+
+    def finish(
+        self,
+        rendered: ExpertRenderOutputs,
+        view: View,
+        own_views: Sequence[View] | None = None,
+        backgrounds: Sequence[Float[Tensor, "3"]] | None = None,
+    ) -> MixtureRender:
+        """The rest of `render`, of experts that are rasterised; arguments as there."""
         backgrounds = backgrounds or [expert.background for expert in self.experts]
         views = own_views or [view] * len(rendered)
-        if self._is_fusible(view, views):
+        if self.is_fusible(view, views):
             # Steps 4 to 6 in one kernel or two; the experts' images only if somebody asks for them.
             return self._fused(rendered, view, backgrounds, views)
         # 4. Shade each expert's image and lay it over its background.
@@ -304,8 +313,8 @@ class Mixture(nn.Module):
         alone = ExpertsAlone(images, rendered)
         return MixtureRender(rgb, gates, depth, accumulation, lambda: alone)
 
-    def _is_fusible(self, view: View, own_views: Sequence[View]) -> bool:
-        """Whether steps 4 to 6 of `render` are what `fused_blend` computes; on a CPU they are not,
+    def is_fusible(self, view: View, own_views: Sequence[View]) -> bool:
+        """Whether steps 4 to 6 of a mixture are what `fused_blend` computes; on a CPU they are not,
         unless a test asks for Triton's interpreter."""
         switch, cameras = os.environ.get(SWITCH), (view, *own_views)
         has_correction = self.router.fitted_correction is not None

@@ -19,6 +19,7 @@ from rich.table import Table
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.perceptual import LPIPS_WEIGHTS, MS_SSIM_SIDE, WEIGHTS_VARIABLE
 from moegs_ns.evaluation.tables import Row, write_results
+from moegs_ns.evaluation.timing import synchronize
 from moegs_ns.experts.windows import WindowedExpertConfig
 from moegs_ns.mixture.distill import DistillationConfig
 from moegs_ns.models.expert_model import ExpertModel
@@ -296,12 +297,6 @@ def _missing(score: Score, unscored: str = "") -> str:
     }
     values = ((getattr(score, name), reason) for name, reason in reasons.items())
     return "; ".join(reason for value, reason in values if _is_missing(value))
-
-
-def synchronize() -> None:
-    """Wait for the device; does nothing without CUDA."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _best_expert(model: ExpertModel | MixtureModel, metrics: dict[str, float]) -> float | None:

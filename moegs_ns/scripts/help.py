@@ -12,6 +12,10 @@ import tyro
 
 EXAMPLES = {
     "analyse": ("moegs analyse RUN --output analysis",),
+    "benchmark": (
+        "moegs benchmark RUN --output speed",
+        "moegs benchmark --synthetic 150000 --experts stg ex4dgs --output speed",
+    ),
     "data": ("moegs data list DATA", "moegs data clean DATA --dry-run"),
     "demo": ("moegs demo", "moegs demo --output DIR --no-open"),
     "export": (

@@ -15,6 +15,7 @@ with quiet_imports():
 
     from moegs_ns.launch.processes import errors_are_stops, stop_on_signals
     from moegs_ns.scripts.analyse import Analyse
+    from moegs_ns.scripts.benchmark import Benchmark
     from moegs_ns.scripts.data import Data
     from moegs_ns.scripts.demo import Demo
     from moegs_ns.scripts.export import Export
@@ -26,7 +27,10 @@ with quiet_imports():
     from moegs_ns.scripts.report import Report
     from moegs_ns.scripts.train import Train
 
-Command = Analyse | Data | Demo | Export | Fuse | Info | Prepare | Render | Report | Train | View
+Command = (
+    Analyse | Benchmark | Data | Demo | Export | Fuse
+    | Info | Prepare | Render | Report | Train | View
+)  # fmt: skip
 DESCRIPTION = """What nerfstudio's own commands do not offer for mixtures of dynamic experts.
 
 moegs train --experts stg 4dgaussians --data DATA n3v-data

@@ -201,7 +201,7 @@ def test_numbers_are_the_same_in_both():
 
 def test_plain_torch_on_a_cpu_without_the_interpreter():
     view = views(1)[0]
-    assert not mixture(20, 10)._is_fusible(view, [view])
+    assert not mixture(20, 10).is_fusible(view, [view])
 
 
 COMPILE = """

@@ -15,6 +15,7 @@ from moegs_ns.scripts import main as command
 
 OUTPUTS = {
     "analyse": (["RUN"], "output_dir", "--output-dir"),
+    "benchmark": (["RUN"], "output_dir", "--output"),
     "demo": ([], "output_dir", "--output-dir"),
     "export": (["RUN"], "output_dir", "--output-dir"),
     "fuse": (["RUN"], "output", "--output-path"),

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.base import RANDOM_MOTION, Expert, ExpertConfig
 from moegs_ns.experts.ex4dgs import keyframes
 from moegs_ns.gaussians import GaussianParams, Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
@@ -176,6 +176,25 @@ class Ex4DGSExpert(Expert):
         copy.gauss_params.select_(ids[ids < self.num_static])
         copy.key_gauss_params.select_(ids[ids >= self.num_static] - self.num_static)
         return copy
+
+    @torch.no_grad()
+    def set_in_motion(self, generator: torch.Generator) -> None:
+        """See base; a third of the static Gaussians become dynamic ones, which move along random
+        paths and are visible all the time. Before training, as optimisers do not follow."""
+        super().set_in_motion(generator)
+        is_moving = torch.zeros(self.num_static, dtype=torch.bool)
+        is_moving[: self.num_static // 3] = True
+        raw = {name: value.detach()[is_moving].clone() for name, value in self.gauss_params.items()}
+        num_keys = self.key_gauss_params.num_keys
+        ends = torch.tensor([0.0, self.duration]).to(raw["means"])
+        raw["opacity_centers"] = self.in_keys(ends).expand(len(raw.pop("displacements")), 2).clone()
+        raw["opacity_log_widths"] = torch.zeros_like(raw["opacity_centers"])
+        for name in KEYED:
+            keys = raw[name][:, None].repeat(1, num_keys, 1)
+            noise = torch.randn(keys.shape, generator=generator).to(keys)
+            raw[name] = keys + RANDOM_MOTION * noise
+        self.key_gauss_params.update({name: nn.Parameter(value) for name, value in raw.items()})
+        self.gauss_params.select_(~is_moving)
 
     def get_extra_state(self) -> dict[str, Any]:
         return super().get_extra_state() | {"duration": self.duration}

@@ -194,6 +194,15 @@ OTHERS = [
         *((f"moegs analyse expert --output out --{name} {value}", f"--{name} expects", 1, ("expert",))
           for name in ("trajectories", "times", "images", "depth-frames", "depth-cameras", "fuse-views") for value in ("0", "-1")),
         ("moegs analyse expert --output out --seed -1", "seed", 1, ("expert",)),
+        ("moegs benchmark", "got neither", 1, ()),
+        ("moegs benchmark expert --synthetic 100", "got both", 1, ("expert",)),
+        ("moegs benchmark expert --experts stg", "belongs to --synthetic", 1, ("expert",)),
+        ("moegs benchmark --synthetic 100", "got none", 1, ()),
+        ("moegs benchmark --synthetic 100 --experts nothing", "'nothing' is none", 1, ()),
+        ("moegs benchmark --synthetic 0 --experts stg", "--synthetic expects", 1, ()),
+        *((f"moegs benchmark --synthetic 100 --experts stg --size {value}", "--size expects", 1, ()) for value in ("0 10", "10 -1")),
+        *((f"moegs benchmark expert --{name} {value}", f"--{name} expects", 1, ("expert",))
+          for name, value in (("times", "0"), ("steps", "-1"), ("seconds", "0"), ("seconds", "nan"), ("seed", "-1"))),
         *((f"moegs render --load-config expert/config.yml --fps {value}", "--fps expects", 1, ("expert",)) for value in ("0", "-1", "nan", "inf")),
         *((f"moegs render --load-config expert/config.yml --seconds {value}", "--seconds expects", 1, ("expert",)) for value in ("0", "-1", "nan")),
         ("moegs render --load-config expert/config.yml --seconds 1e12", "", 1, ("expert",)),

@@ -129,6 +129,7 @@ CASES = [
             ("a table where nothing can be written", "moegs report expert --output /proc/t.json", "/proc", 1, occupied("x"), EXPERT),
             ("an analysis in a file", "moegs analyse expert --output file", "file", 1, blocked("file"), EXPERT),
             ("an analysis where nothing can be written", "moegs analyse expert --output /proc/x", "/proc", 1, occupied("x"), EXPERT),
+            ("a benchmark in a file", "moegs benchmark expert --times 1 --steps 0 --output file", "file", 1, blocked("file"), EXPERT),
             ("a compact copy in a file", "moegs export expert --compact --output file", "file", 1, blocked("file"), EXPERT),
             ("a compact copy in a folder with files", "moegs export expert --compact --output photos", "holds something", 1, occupied("x"), EXPERT),
             ("a compact copy where nothing can be written", "moegs export expert --compact --output /proc/x", "/proc", 1, occupied("x"), EXPERT),

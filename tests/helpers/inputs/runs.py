@@ -25,6 +25,7 @@ OPEN = {
     "moegs info": "moegs info expert",
     "moegs view": "moegs view expert",
     "moegs analyse": "moegs analyse expert --output out",
+    "moegs benchmark": "moegs benchmark expert --times 1 --steps 0",
     "moegs fuse": "moegs fuse expert --output out.ply",
     "moegs render": "moegs render --load-config expert/config.yml --seconds 0.1",
     "moegs export": "moegs export expert --compact --output out",
@@ -178,6 +179,7 @@ RECORDS: dict[str, str] = {
 
 GOOD = {
     "moegs report": "Held-out views",
+    "moegs benchmark": "whole frame",
     "moegs fuse": "out.ply",
     "moegs render": "3 frames: renders/video.mp4",
     "moegs export": "out/config.yml",
@@ -195,7 +197,7 @@ DAMAGED = ("empty", "text", "a list", "deep", "of NaN seconds", "of seconds in w
 CASES = [
     *(Case(f"a run, by {name}", OPEN[name], says, 0, needs=ALL) for name, says in GOOD.items()),
     *(case for kind, change in CONFIG_FAULTS.items() for case in opened(f"{kind} config.yml", at(CONFIG, change), "config.yml", "moegs report", "ns-eval")),
-    *opened("a missing config.yml", at(CONFIG, remove), "config.yml", "moegs analyse", "moegs fuse", "moegs render", "moegs export", "moegs train", "ns-train --experts", "ns-render", "ns-viewer", "ns-export"),
+    *opened("a missing config.yml", at(CONFIG, remove), "config.yml", "moegs analyse", "moegs benchmark", "moegs fuse", "moegs render", "moegs export", "moegs train", "ns-train --experts", "ns-render", "ns-viewer", "ns-export"),
     *(case for kind, change in CHECKPOINT_FAULTS.items() for case in opened(f"{kind} checkpoint", at(NEWEST, change), "step-000000003.ckpt", "moegs fuse", "ns-eval", "ns-train --load-dir")),
     *opened("a flipped bit in the checkpoint", at(NEWEST, flip), "is damaged", "moegs analyse", "moegs report", "moegs export", "moegs render", "ns-train --experts", "ns-render", "ns-viewer"),
     *opened("both checkpoints cut", several(at(NEWEST, DAMAGE["a truncated"]), at(EARLIER, DAMAGE["a truncated"])), "restore it from a copy", "moegs report", "ns-eval"),
