@@ -31,9 +31,7 @@ STEP_COLUMNS = ("what", "part", "median_ms", "min_ms", "max_ms", "n", "peak_mb")
 
 @dataclass
 class Benchmark:
-    """Measure how fast a run draws and trains, beside other ways to compute the same: experts in
-    passes of their own, colours and gates in passes of their own, each expert alone, without CUDA
-    graphs, without the fused kernel, and with the experts in host memory."""
+    """Time frames and training steps of a run, beside other ways to compute them."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """config.yml or folder of the run; none with --synthetic."""
