@@ -31,8 +31,7 @@ STEP_COLUMNS = ("what", "part", "median_ms", "min_ms", "max_ms", "n", "peak_mb")
 
 @dataclass
 class Benchmark:
-    """Measure how fast a run draws and trains, beside other ways to compute the same
-    (docs/evaluation.md)."""
+    """Time frames and training steps of a run, beside other ways to compute them."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """config.yml or folder of the run; none with --synthetic."""
@@ -87,10 +86,12 @@ class Benchmark:
                 f"--experts of moegs benchmark belongs to --synthetic, but the run {self.run} is "
                 "named, which has its own; leave one out."
             )
-        least = {"times": 1, "steps": 0}
-        if self.synthetic is not None:
-            least["synthetic"] = FEWEST
-        for name, smallest in least.items():
+        if self.synthetic is not None and self.synthetic < FEWEST:
+            raise ValueError(
+                f"--synthetic expects at least {FEWEST} Gaussians of each expert, got "
+                f"{self.synthetic}; trained experts have some 100000."
+            )
+        for name, smallest in {"times": 1, "steps": 0}.items():
             if getattr(self, name) < smallest:
                 raise ValueError(
                     f"--{name} expects at least {smallest}, got {getattr(self, name)}; leave it "

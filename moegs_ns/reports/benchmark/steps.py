@@ -4,8 +4,8 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
-from functools import partial, reduce
+from dataclasses import dataclass
+from functools import reduce
 from statistics import fmean
 from time import monotonic, perf_counter
 from types import SimpleNamespace
@@ -18,7 +18,6 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackLocation,
 )
 from nerfstudio.engine.optimizers import Optimizers
-from torch.amp.grad_scaler import GradScaler
 
 from moegs_ns.cameras import View
 from moegs_ns.engine.budget import at_budget
@@ -58,10 +57,9 @@ class Training:
     callbacks: Sequence[TrainingCallback]
     total: int
     """Steps of the whole training; those that are timed come after them."""
-    scaler: Any = field(default_factory=partial(GradScaler, enabled=False))
 
     def step(self, number: int, mark: Mark = lambda part: None) -> None:
-        """One step as nerfstudio's trainer makes it."""
+        """One step as nerfstudio's trainer makes it in single precision."""
         locations = TrainingCallbackLocation
         self._call(number, locations.BEFORE_TRAIN_ITERATION)
         mark("schedule")
@@ -74,7 +72,7 @@ class Training:
         mark("loss")
         loss.backward()
         mark("backward")
-        self.optimizers.optimizer_scaler_step_all(self.scaler)
+        self.optimizers.optimizer_step_all()
         self.optimizers.scheduler_step_all(number)
         mark("optimiser")
         self._call(number, locations.AFTER_TRAIN_ITERATION)
@@ -128,7 +126,8 @@ def step_rows(training: Training, steps: int, seconds: float) -> list[Row]:
     wait for the device after each, are slower together than the whole. No block of steps is begun
     after so many seconds."""
     number = iter(range(training.total + 1, training.total + 10**9))
-    with peak_memory() as peak:
+    on_gpu = any(tensor.is_cuda for tensor in training.model.parameters())
+    with peak_memory(is_measured=on_gpu) as peak:
         for _ in range(WARM_UP_STEPS):
             training.step(next(number))
         whole: list[float] = []
@@ -143,8 +142,11 @@ def step_rows(training: Training, steps: int, seconds: float) -> list[Row]:
                     parts[name].append(value)
     grown = peak.megabytes
     megabytes_at_peak = None if grown is None else megabytes(training.model) + grown
-    rows = [row_of(training.name, WHOLE, whole, megabytes_at_peak)]
-    return rows + [row_of(training.name, name, values, None) for name, values in parts.items()]
+    missing = f"peak_mb: {'that of the whole step counts' if on_gpu else NO_GPU}"
+    rows = [row_of(training.name, WHOLE, whole, megabytes_at_peak, missing)]
+    for name, values in parts.items():
+        rows.append(row_of(training.name, name, values, None, missing))
+    return rows
 
 
 def block_milliseconds(training: Training, numbers: Iterator[int]) -> float:
@@ -174,15 +176,11 @@ def part_milliseconds(training: Training, number: int) -> dict[str, float]:
     return found
 
 
-def row_of(name: str, part: str, values: Sequence[float], peak: float | None) -> Row:
-    """A row of the table; a step's milliseconds are the seconds of 1000 of them."""
-    reason = ""
-    if peak is None:
-        gpu = torch.cuda.is_available()
-        reason = f"peak_mb: {'that of the whole step counts' if gpu else NO_GPU}"
+def row_of(name: str, part: str, values: Sequence[float], peak: float | None, missing: str) -> Row:
+    """A row of the table; a step's mean milliseconds are the seconds of 1000 of them."""
     return {
         "what": name, "part": part, **columns(values), "seconds_per_1000_steps": fmean(values),
-        "peak_mb": peak, "reason": reason,
+        "peak_mb": peak, "reason": missing if peak is None else "",
     }  # fmt: skip
 
 
@@ -194,16 +192,16 @@ class Peak:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
+def peak_memory(*, is_measured: bool) -> Iterator[Peak]:
     """Measure the memory that torch holds at most during a block, as it has it from the driver."""
-    peak, has_gpu, before = Peak(), torch.cuda.is_available(), 0
-    if has_gpu:
+    peak, before = Peak(), 0
+    if is_measured:
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_reserved()
     yield peak
-    if has_gpu:
+    if is_measured:
         peak.megabytes = (torch.cuda.max_memory_reserved() - before) / BYTES_PER_MB
 
 
