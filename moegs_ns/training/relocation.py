@@ -4,7 +4,6 @@ those that show nothing are moved onto others, which share with them what they s
 Plain torch, for every device; gsplat has a CUDA kernel for the same formula.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +16,6 @@ from moegs_ns.training.optimizers import replace_parameter
 
 MOST_COPIES = 51
 """Gaussians that one is shared among, as far as the formula tells; so in gsplat."""
-
-Narrowing = Callable[[Tensor, Float[Tensor, "m"]], Tensor]
-"""Raw values of m rows and the factors that widths shrink by, to the new raw values."""
 
 
 @dataclass
@@ -67,11 +63,6 @@ def shared(
     return new.to(opacities), (old / total).to(opacities)
 
 
-def narrowed_logs(logs: Tensor, factors: Float[Tensor, "m"]) -> Tensor:
-    """Logarithms of widths that shrink by `factors`, one for each row."""
-    return logs + factors.log().reshape(-1, *[1] * (logs.ndim - 1))
-
-
 def draw_targets(
     scores: Float[Tensor, "N"], count: int, generator: torch.Generator
 ) -> Int[Tensor, "n"]:
@@ -81,38 +72,34 @@ def draw_targets(
 
 
 @torch.no_grad()
-def relocate(
-    densifier: Densifier,
-    moved: Int[Tensor, "n"],
-    targets: Int[Tensor, "n"],
-    narrowings: Mapping[str, Narrowing],
-) -> None:
+def relocate(densifier: Densifier, moved: Int[Tensor, "n"], targets: Int[Tensor, "n"]) -> None:
     """Move the rows `moved` onto `targets`, none of which is moved itself.
 
-    A target and what is moved onto it become equal, with opacities and widths that show together
-    what the target showed. `narrowings` tell by parameter how widths shrink. Statistics are those
-    of the targets. Moments of what is moved begin at zero, as those of clones do, and so do a
-    target's for what was changed of it; its others stay, so that equal copies part.
+    A target and what is moved onto it become equal, with opacities and sizes that show together
+    what the target showed. Statistics are those of the targets. Moments of what is moved begin at
+    zero, as those of clones do, and so do a target's of opacity and size; its others stay, so that
+    equal copies part.
     """
     parameters = densifier.parameters
     distinct, counts = torch.unique(targets, return_counts=True)
-    opacities = parameters["opacities"].data[distinct].sigmoid()
-    new, factors = shared(opacities, counts + 1)
-    new = new.clamp(min=densifier.config.prune_opa).logit(eps=1e-7)
+    new, factors = shared(parameters["opacities"].data[distinct].sigmoid(), counts + 1)
     for name, old in list(parameters.items()):
-        values = old.data.clone()
+        values, reset = old.data.clone(), moved
         if name == "opacities":
-            values[distinct] = new
-        elif name in narrowings:
-            values[distinct] = narrowings[name](values[distinct], factors)
+            values[distinct] = new.clamp(min=densifier.config.prune_opa).logit(eps=1e-7)
+        elif name == "scales":
+            values[distinct] += factors.log()[:, None]
+        if name in {"opacities", "scales"}:
+            reset = torch.cat([moved, distinct])
         values[moved] = values[targets]
-        reset = torch.cat([moved, distinct]) if name in {"opacities", *narrowings} else moved
-        parameter = torch.nn.Parameter(values)
-        # A new object, as all changes of the set are noticed by.
+        # A new object, by which all changes of the set are noticed.
+        parameters[name] = torch.nn.Parameter(values)
         replace_parameter(
-            [densifier.optimizers[name]], old, parameter, lambda m, r=reset: m.index_fill(0, r, 0.0)
+            [densifier.optimizers[name]],
+            old,
+            parameters[name],
+            lambda moments, rows=reset: moments.index_fill(0, rows, 0.0),
         )
-        parameters[name] = parameter
     for values in densifier.statistics.values():
         values[moved] = values[targets]
 

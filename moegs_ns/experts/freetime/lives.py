@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from moegs_ns.gaussians import GaussianParams
-from moegs_ns.training.relocation import narrowed_logs
 
 LONGEST = 1.0 / 6.0
 """Longest duration of a gated life in seconds; published as a sixth of a second."""
@@ -48,10 +47,6 @@ class BellLife:
         """Mean of 1 - gate, where there are gates."""
         return None
 
-    def narrowed(self, values: Float[Tensor, "m"], factors: Float[Tensor, "m"]) -> Tensor:
-        """Raw durations that are shorter by `factors`, as those of Gaussians that are shared."""
-        return narrowed_logs(values, factors)
-
 
 class GatedLife(BellLife):
     """Short bells over a floor, the gate: open, a Gaussian stays for ever (FreeTimeGS++)."""
@@ -78,9 +73,6 @@ class GatedLife(BellLife):
 
     def closedness(self, raw: GaussianParams) -> Float[Tensor, ""] | None:
         return (1.0 - self.gates(raw)).mean()
-
-    def narrowed(self, values: Float[Tensor, "m"], factors: Float[Tensor, "m"]) -> Tensor:
-        return (values.sigmoid() * factors).logit(eps=1e-6)
 
 
 class FlatTopLife(BellLife):

@@ -15,7 +15,6 @@ from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.relocation import (
     RelocationConfig,
     draw_targets,
-    narrowed_logs,
     relocate,
     relocation_scores,
 )
@@ -99,7 +98,6 @@ class FreeTimeRecipe(Recipe):
             gradients = densifier.statistics["gradients"] / counts
             scores = relocation_scores(raw["opacities"].sigmoid(), gradients, is_dead)
             targets = draw_targets(scores, len(moved), self.generator)
-            narrowings = {"scales": narrowed_logs, "durations": self.expert.life.narrowed}
-            relocate(densifier, moved, targets, narrowings)
+            relocate(densifier, moved, targets)
         densifier.reset_statistics()
         return len(moved)
