@@ -20,7 +20,7 @@ moegs_freetime = expert_method(
         "velocities": adam(1.6e-3, POSITIONS),
         "time_centers": adam(1.6e-4),
         "durations": adam(5e-3),
-        "gates": adam(1e-3),
+        "gate_logits": adam(1e-3),
         "flat_halves": adam(1.6e-4),
     },
     30000,

@@ -58,14 +58,14 @@ class GatedLife(BellLife):
         """See `BellLife`; the gate is half open for what may be there always, else shut."""
         shares = (durations / LONGEST).clamp(0.05, 0.95)
         gates = torch.where(is_lasting, OPEN_GATE, CLOSED_GATE)
-        return {"durations": shares.logit(), "gates": gates}
+        return {"durations": shares.logit(), "gate_logits": gates}
 
     def durations(self, raw: GaussianParams) -> Float[Tensor, "N"]:
         return LONGEST * raw["durations"].sigmoid()
 
     def gates(self, raw: GaussianParams) -> Float[Tensor, "N"]:
         """From 0, a bell alone, to 1, visible at all times."""
-        return torch.sigmoid(GATE_SHARPNESS * raw["gates"])
+        return torch.sigmoid(GATE_SHARPNESS * raw["gate_logits"])
 
     def visibility(self, raw: GaussianParams, dt: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         gates = self.gates(raw)

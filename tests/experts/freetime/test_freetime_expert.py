@@ -182,7 +182,7 @@ class TestLives:
         assert 0.0 <= duration <= LONGEST * (1 + 1e-6)
 
     def test_a_gate_is_a_floor_under_the_bell(self):
-        shut, open_, half = (rows_of("gated", gates=value) for value in (-1.0, 1.0, 0.0))
+        shut, open_, half = (rows_of("gated", gate_logits=value) for value in (-1.0, 1.0, 0.0))
         assert visible("gated", shut, 5.0) == pytest.approx(0.0, abs=1e-6)
         assert visible("gated", open_, 5.0) == pytest.approx(1.0, abs=1e-6)
         assert visible("gated", half, 5.0) == pytest.approx(0.5)

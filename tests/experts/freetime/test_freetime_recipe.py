@@ -94,7 +94,7 @@ class TestTerms:
         losses = recipe.loss_terms(0, [drawn(expert)])
         assert ("gate" in losses) == has_gates
         if has_gates:
-            gates = torch.sigmoid(20 * expert.gauss_params["gates"])
+            gates = torch.sigmoid(20 * expert.gauss_params["gate_logits"])
             torch.testing.assert_close(losses["gate"], 1e-3 * (1 - gates).mean())
 
 
