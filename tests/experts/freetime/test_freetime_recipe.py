@@ -33,7 +33,9 @@ def build(
         expert=expert, budget=budget, seed=0
     )
     groups = recipe.parameter_groups()
-    optimizers = {n: torch.optim.Adam(group, lr=rate, eps=1e-15) for n, group in groups.items()}
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        name: torch.optim.Adam(group, lr=rate, eps=1e-15) for name, group in groups.items()
+    }
     recipe.attach(optimizers)
     recipe.make_sampler(table(FRAMES))
     return expert, recipe, optimizers
