@@ -8,6 +8,7 @@ import torch
 
 from moegs_ns.experts.freetime.expert import FreeTimeExpert, FreeTimeExpertConfig, own_times
 from moegs_ns.experts.freetime.lives import LIVES, LONGEST, GatedLife, LifeName
+from moegs_ns.experts.windows import joined_config
 from moegs_ns.gaussians import GaussianParams
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -73,6 +74,17 @@ class TestSeconds:
         expert = build(scene=replace(SCENE, num_frames=1))
         gaussians = expert.at(torch.tensor(0.0))
         assert gaussians.opacities.isfinite().all() and (gaussians.opacities > 0.1).all()
+
+    def test_windows_of_a_clip_keep_their_own_seconds(self):
+        """Each of two windows counts from its own first frame, at the clip's rate."""
+        joined = joined_config([FreeTimeExpertConfig()] * 2, [(0, 10), (11, 30)])
+        expert = joined.setup(scene=SCENE)
+        for member, frames in zip(expert.members, (11, 20), strict=True):
+            source = moving(replace(SCENE, num_frames=frames), speed=float(frames))
+            member.load_state_dict(source.state_dict())
+        for frame, speed, seconds in ((6, 11.0, 6 / 30), (11, 20.0, 0.0), (26, 20.0, 15 / 30)):
+            x = expert.at(torch.tensor(frame / 30)).means[:, 0]
+            torch.testing.assert_close(x, torch.full((12,), speed * (seconds - 0.5)))
 
 
 class TestOwnTimes:

@@ -10,6 +10,7 @@ from training_helpers import cloud, drawn, scene, table, train_step
 from moegs_ns.experts.freetime.expert import FreeTimeExpert, FreeTimeExpertConfig
 from moegs_ns.experts.freetime.lives import LifeName
 from moegs_ns.experts.freetime.recipe import FreeTimeRecipe, FreeTimeRecipeConfig
+from moegs_ns.mixture.joint.parent_tracking import track_parents
 from moegs_ns.scene import InitialPoints
 from moegs_ns.splatting import render
 from moegs_ns.training.relocation import RelocationConfig
@@ -177,6 +178,18 @@ class TestRelocation:
         assert expert.num_gaussians == 10
         assert len(recipe.densifier.statistics["counts"]) == 10
         assert all(len(value) == 10 for value in expert.gauss_params.values())
+
+
+def test_weights_of_a_router_follow_what_is_moved():
+    """In joint training, which notices changes of the set by new parameters."""
+    expert, recipe, _ = TestRelocation().dying(6)
+    changes: list[torch.Tensor] = []
+    with track_parents(recipe, changes.append):
+        recipe.relocate_dead()
+    (parents,) = changes
+    assert parents[6:].tolist() == list(range(7, 25))
+    means = expert.gauss_params["means"]
+    assert torch.equal(means[:6], means[parents[:6] - 1]) and int(parents[:6].min()) > 6
 
 
 def ball(frame: int, speed: float, view) -> torch.Tensor:
