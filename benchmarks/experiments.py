@@ -92,6 +92,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "stacking_room": _stacking(o.room()),
         "stacking_basketball": _stacking(o.basketball(149), COLORS),
         "growth": _growth(o),
+        "freetime": _freetime(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
@@ -108,6 +109,17 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "from_videos": _from_videos(o),
     }  # fmt: skip
     return {name: each.mapped(o.applied) for name, each in found.items()}
+
+
+def _freetime(o: Options) -> Experiment:
+    """FreeTimeGS beside Spacetime Gaussians, and the mixture of both, at full recipes."""
+    pair: dict[str, Any] = {"name": "freetime", "budget": 1.0, "methods": ("moegs-freetime", STG)}
+    pair |= {"mixtures": (f"moegs-freetime,{STG}",)}
+    return _in_turns(
+        "FreeTimeGS, Spacetime Gaussians and their mixture, on two scenes of several cameras",
+        Mixtures(**o.basketball(149), **pair, expert_options=(f"all: {COLORS}",)),
+        Mixtures(**o.room(), **pair),
+    )
 
 
 def _from_videos(o: Options) -> Experiment:

@@ -146,7 +146,9 @@ def test_no_scene_is_named_in_the_code(name: str):
 def test_outside_their_files_nothing_knows_the_families():
     """Only a family's own folder and method files (and the demo) import it."""
     families = {path.parent for path in (PACKAGE / "experts").glob("*/__init__.py")}
-    assert {path.name for path in families} == {"stg", "fourdgaussians", "ex4dgs", "ed3dgs"}
+    assert {path.name for path in families} == {
+        "stg", "fourdgaussians", "ex4dgs", "ed3dgs", "freetime"
+    }  # fmt: skip
     prefixes = tuple(f"moegs_ns.experts.{path.name}" for path in families)
     for path in SOURCES:
         if path.parent not in families and room(path) != "method_configs":

@@ -14,7 +14,7 @@ from nerfstudio.plugins.registry_dataparser import discover_dataparsers
 ROOT = Path(__file__).parent.parent
 METHODS = (
     "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-router",
-    "moegs-pixel-router", "moegs-volume-router", "moegs-joint",
+    "moegs-pixel-router", "moegs-volume-router", "moegs-joint", "moegs-freetime",
 )  # fmt: skip
 PARSERS = ("n3v-data", "panoptic-data")
 
@@ -55,6 +55,8 @@ def test_every_parameter_group_has_an_optimiser(method: str):
         "moegs-4dgaussians": common | {"decoder", "planes"},
         "moegs-ex4dgs": common | {"displacements"} | {f"dynamic_{name}" for name in dynamic},
         "moegs-ed3dgs": common | {"embeddings", "decoders", "time_grid", "time_offsets"},
+        "moegs-freetime": common
+        | {"velocities", "time_centers", "durations", "gate_logits", "flat_halves"},
         "moegs-router": {"router_weights", "router_time", "router_phi"},
         "moegs-pixel-router": {"router_phi"},
         "moegs-volume-router": {"router_weights", "router_time", "router_phi"},

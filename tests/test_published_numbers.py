@@ -172,7 +172,13 @@ def test_temporal_widths_start_as_published_for_other_data():
 
 @pytest.mark.parametrize(
     ("method", "views"),
-    [("moegs-stg", 2), ("moegs-4dgaussians", 2), ("moegs-ex4dgs", 1), ("moegs-ed3dgs", 1)],
+    [
+        ("moegs-stg", 2),
+        ("moegs-4dgaussians", 2),
+        ("moegs-ex4dgs", 1),
+        ("moegs-ed3dgs", 1),
+        ("moegs-freetime", 1),
+    ],
 )
 def test_a_step_sees_as_many_images_as_published(method: str, views: int):
     recipe = all_methods[method].pipeline.model.recipe
@@ -187,6 +193,7 @@ EXTENT_GROUPS = {
     "moegs-ex4dgs": ("means", "displacements", "dynamic_means"),
     # Networks of E-D3DGS put out multiples of the extent instead.
     "moegs-ed3dgs": ("means",),
+    "moegs-freetime": ("means", "velocities"),
 }
 
 

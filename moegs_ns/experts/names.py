@@ -1,6 +1,12 @@
 """Names of experts as people read them."""
 
-READABLE = {"stg": "STG", "4dgaussians": "4DGaussians", "ex4dgs": "Ex4DGS", "ed3dgs": "E-D3DGS"}
+READABLE = {
+    "stg": "STG",
+    "4dgaussians": "4DGaussians",
+    "ex4dgs": "Ex4DGS",
+    "ed3dgs": "E-D3DGS",
+    "freetime": "FreeTimeGS",
+}
 """How authors write the names of their methods, by the first word of ours."""
 
 

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-ABOVE_0 = r"(.+_)?budget|temperature|near|fps|seconds|(.+_)?scale_factor|downscale_factor"
+ABOVE_0 = (
+    r"(.+_)?budget|temperature|near|fps|seconds|(.+_)?scale_factor|downscale_factor"
+    r"|initial_duration"
+)
 AT_LEAST_1 = (
     r"(.+_)?every(_rounds)?|max_gaussians|max_num_iterations|steps_per_(save|log)|views|rounds|width"
-    r"|channels|levels|hidden|embedding_size|.+_resolution|max_views"
+    r"|channels|levels|hidden|embedding_size|.+_resolution|max_views|lives_per_point"
 )
 """Periods, and sizes of what would not exist without."""
 AT_MOST_1 = (

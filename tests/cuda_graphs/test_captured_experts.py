@@ -15,6 +15,7 @@ from moegs_ns.cuda_graphs.graphed import AMORTIZED_CALLS, WARMUP_CALLS, GraphedC
 from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
+from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting import project, rasterize, render
@@ -25,6 +26,8 @@ CONFIGS = {
     "stg-full": STGExpertConfig(color="full"),
     "4dgaussians": HexPlaneExpertConfig(space_resolution=8),
     "ed3dgs": ED3DGSExpertConfig(),
+    "freetime": FreeTimeExpertConfig(),
+    "freetime-gated": FreeTimeExpertConfig(life="gated"),
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 

@@ -8,6 +8,7 @@ import torch
 
 from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig, HexPlaneLevel, axis_grid
+from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
 from moegs_ns.experts.stg.expert import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -16,6 +17,7 @@ CONFIGS = {
     "stg": STGExpertConfig(),
     "4dgaussians": HexPlaneExpertConfig(space_resolution=8),
     "ed3dgs": ED3DGSExpertConfig(),
+    "freetime": FreeTimeExpertConfig(),
 }
 
 
@@ -113,7 +115,7 @@ def test_a_trained_expert_keeps_extent_and_near_plane_wherever_it_is_opened(expe
 
 def test_a_family_refuses_the_state_of_another():
     torch.manual_seed(0)
-    stg, hexplane, _ = (config.setup(scene=SCENE, points=points()) for config in CONFIGS.values())
+    stg, hexplane, *_ = (config.setup(scene=SCENE, points=points()) for config in CONFIGS.values())
     with pytest.raises(RuntimeError, match="Missing key"):
         stg.load_state_dict(hexplane.state_dict())
 

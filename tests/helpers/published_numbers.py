@@ -1,8 +1,9 @@
 """Every number of the methods' configurations with the place that it comes from.
 
 Sources are the papers and the authors' released code, read at these commits: STG 427abfc, Ex4DGS
-7fac649, 4DGaussians 843d5ac, E-D3DGS a68543e. What no source has is this project's own, and is
-listed in docs/defaults.md with the reason; `tests/test_published_numbers.py` checks both.
+7fac649, 4DGaussians 843d5ac, E-D3DGS a68543e, FreeTimeGS++ 8005d2f. What no source has is this
+project's own, and is listed in docs/defaults.md with the reason; `tests/test_published_numbers.py`
+checks both.
 """
 
 from functools import partial
@@ -232,6 +233,33 @@ ED3DGS: Numbers = {
         "recipe.densification.refine_stop_iter": 79900,
     },
 }
+FREETIME: Numbers = {
+    "FreeTimeGS, paper, and FreeTimeGS++, released base configuration": {
+        "steps": 30000,
+        "rate.means": adam(1.6e-4, final_ratio=0.01, decay_steps=30000),
+        "rate.velocities": adam(1.6e-3, final_ratio=0.01, decay_steps=30000),
+        "rate.time_centers": adam(1.6e-4),  # seconds, not per extent
+        "rate.durations": adam(5e-3),
+        "rate.gate_logits": adam(1e-3),
+        "expert.life": "bell",
+        "recipe.ssim_lambda": 0.2,
+        "recipe.densification.refine_start_iter": 500,
+        "recipe.densification.refine_stop_iter": 24900,  # the last one before 25000
+        "recipe.densification.refine_every": 100,
+        "recipe.densification.prune_opa": 0.005,
+        "recipe.weight_visible_opacity": 0.01,
+        "recipe.weight_scale": 0.0,  # 0.01 in FreeTimeGS++
+    },
+    "FreeTimeGS++, released final configuration": {"recipe.weight_gate": 1e-3},
+    SPLATTING: {"expert.background": (0.0, 0.0, 0.0)},
+    OWN: {
+        "rate.flat_halves": adam(1.6e-4),
+        "expert.initial_duration": None,
+        "expert.lives_per_point": 4,
+        "recipe.densification.max_gaussians": 360000,
+        "recipe.densification.grow_grad2d": 2e-4,  # without any effect: nothing grows
+    },
+}
 ANY_ROUTER: Numbers = {
     "MoE-GS, Eq. 8, and the evaluation of the released code": {"temperature": 1.0},
     "MoE-GS, section 3.2 and released loss": {"recipe.ssim_lambda": 0.2},
@@ -283,6 +311,7 @@ NUMBERS = {
     "moegs-4dgaussians": merged(ANY_EXPERT, HEXPLANE),
     "moegs-ex4dgs": merged(ANY_EXPERT, EX4DGS),
     "moegs-ed3dgs": merged(ANY_EXPERT, ED3DGS),
+    "moegs-freetime": merged(ANY_EXPERT, FREETIME),
     "moegs-router": merged(ANY_ROUTER, GROUPS, VOLUME_AWARE),
     "moegs-joint": merged(ANY_ROUTER, GROUPS, VOLUME_AWARE, {OWN: {"steps": 0}}),
     "moegs-pixel-router": merged(
@@ -320,6 +349,14 @@ CONSTANTS: dict[str, tuple[Any, str]] = {
     "moegs_ns.experts.ex4dgs.dynamic_params:CHILD_LOG_WIDTH": (2.0, "Ex4DGS, released code"),
     "moegs_ns.experts.ed3dgs.embedding_smoothness:SHARPNESS": (2000.0, "E-D3DGS"),
     "moegs_ns.experts.ed3dgs.error_sampling:UNSEEN_ERROR": (100.0, "E-D3DGS, released code"),
+    "moegs_ns.experts.freetime.expert:START_OPACITY": (0.5, "FreeTimeGS++, released code"),
+    "moegs_ns.experts.freetime.expert:USUAL_FPS": (30.0, OWN),
+    "moegs_ns.experts.freetime.lives:LONGEST": (1 / 6, "FreeTimeGS++, released code"),
+    "moegs_ns.experts.freetime.lives:GATE_SHARPNESS": (20.0, "FreeTimeGS++, released code"),
+    "moegs_ns.experts.freetime.lives:CLOSED_GATE": (-1.0, "FreeTimeGS++, released code"),
+    "moegs_ns.experts.freetime.lives:OPEN_GATE": (0.1, OWN),
+    "moegs_ns.experts.freetime.lives:FLAT_START": (1e-6, "SharpTimeGS, paper"),
+    "moegs_ns.training.relocation:MOST_COPIES": (51, "gsplat 1.4.0"),
     "moegs_ns.splatting.projection:NEAR": (0.01, SPLATTING),
     "moegs_ns.splatting.projection:MIN_ALPHA": (1 / 255, SPLATTING),
     "moegs_ns.splatting.projection:MIN_TRANSMITTANCE": (1e-4, SPLATTING),

@@ -6,6 +6,8 @@ from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
 from moegs_ns.experts.ed3dgs.recipe import ED3DGSRecipeConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.fourdgaussians.recipe import HexPlaneRecipeConfig
+from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
+from moegs_ns.experts.freetime.recipe import FreeTimeRecipeConfig
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.recipe import STGRecipeConfig
 from moegs_ns.scene import InitialPoints, SceneInfo
@@ -15,6 +17,7 @@ FAMILIES = {
     "stg": (STGExpertConfig(), STGRecipeConfig()),
     "4dgaussians": (HexPlaneExpertConfig(space_resolution=8), HexPlaneRecipeConfig()),
     "ed3dgs": (ED3DGSExpertConfig(), ED3DGSRecipeConfig()),
+    "freetime": (FreeTimeExpertConfig(lives_per_point=1), FreeTimeRecipeConfig()),
 }
 
 

@@ -42,6 +42,7 @@ FAMILIES = (
         "moegs-ex4dgs", "0.0065", 260, "displacements", rows=("gauss_params", "key_gauss_params")
     ),
     Family("moegs-ed3dgs", "0.0012", 96, "means"),
+    Family("moegs-freetime", "0.0022", 66, "velocities"),
 )
 
 
@@ -92,6 +93,11 @@ def test_training_lowers_the_error_and_passes_all_stages(place: Place):
     expert: Any = pipeline.model.expert
     if place.family.method == "moegs-ex4dgs":
         assert expert.duration == 5.0 and expert.num_static > 0 and expert.num_dynamic > 0
+    elif place.family.method == "moegs-freetime":
+        assert expert.num_gaussians == 4500
+        assert float(expert.gauss_params["velocities"].abs().max()) > 0
+        # Relocation was due at every second step or so; nothing dead is left but of the last ones.
+        assert float((expert.highest_opacities() > 0.005).float().mean()) > 0.99
     else:
         assert expert.motion_weight == expert.appearance_weight == 1.0
         assert len(expert.time_offsets) == 5 and float(expert.time_offsets.abs().min()) > 0

@@ -230,7 +230,9 @@ def test_a_step_that_was_not_saved(run: Path):
         look(run, load_dir=None, load_checkpoint=Path("nowhere"))
 
 
-@pytest.mark.parametrize("method", ["moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"])
+@pytest.mark.parametrize(
+    "method", ["moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-freetime"]
+)
 def test_a_checkpoint_of_another_method(method: str, run: Path, scene: Path):
     with pytest.raises(ValueError, match=r"does not fit the method.*own config\.yml") as error:
         resume(run, scene, method)

@@ -91,7 +91,13 @@ def test_nothing_outside_of_colours_leaves_it():
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("stg", "STG"), ("stg_lite", "STG lite"), ("ed3dgs_2", "E-D3DGS 2"), ("mine", "mine")],
+    [
+        ("stg", "STG"),
+        ("stg_lite", "STG lite"),
+        ("ed3dgs_2", "E-D3DGS 2"),
+        ("freetime", "FreeTimeGS"),
+        ("mine", "mine"),
+    ],
 )
 def test_names_are_those_of_the_papers(name: str, expected: str):
     assert readable(name) == expected

@@ -1,0 +1,103 @@
+"""How FreeTimeGS is trained: a fixed number of Gaussians, of which dead ones are moved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from moegs_ns.experts.base import Expert
+from moegs_ns.experts.freetime.expert import FreeTimeExpert
+from moegs_ns.experts.recipe import Recipe, RecipeConfig
+from moegs_ns.scene import FrameTable
+from moegs_ns.training.losses import TrainingRender
+from moegs_ns.training.relocation import (
+    RelocationConfig,
+    draw_targets,
+    relocate,
+    relocation_scores,
+)
+from moegs_ns.training.samplers import Sampler, ShuffledSampler
+
+
+@dataclass
+class FreeTimeRecipeConfig(RecipeConfig):
+    """Relocation every hundred steps, and the 4-D regularisation."""
+
+    _target: type = field(default_factory=lambda: FreeTimeRecipe)
+    densification: RelocationConfig = field(default_factory=RelocationConfig)
+    """When Gaussians are moved."""
+    weight_visible_opacity: float = 0.01
+    """Weight of the mean opacity of what is visible at the time of a step, which keeps opaque
+    Gaussians from blocking the gradients of others; how visible it is is not changed by it."""
+    weight_scale: float = 0.0
+    """Weight of the mean size in scene extents, which FreeTimeGS++ adds."""
+    weight_gate: float = 1e-3
+    """Weight of how far gates are shut, of gated lives only."""
+
+
+class FreeTimeRecipe(Recipe):
+    """One image per step; no growth, no pruning, no reset of opacity."""
+
+    config: FreeTimeRecipeConfig
+    extent_groups = ("means", "velocities")
+
+    def __init__(
+        self, config: FreeTimeRecipeConfig, expert: Expert, budget: float, seed: int
+    ) -> None:
+        most = config.densification.max_gaussians
+        if expert.num_gaussians > most:
+            drawn = torch.Generator().manual_seed(seed)
+            expert.gauss_params.select_(
+                torch.randperm(expert.num_gaussians, generator=drawn)[:most]
+            )
+        super().__init__(config, expert, budget, seed)
+
+    @property
+    def expert(self) -> FreeTimeExpert:
+        return cast(FreeTimeExpert, super().expert)
+
+    def make_sampler(self, table: FrameTable) -> Sampler:
+        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
+        return self.sampler
+
+    def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
+        """See base; the 4-D regularisation needs the times that were rendered."""
+        times = [part.view.times[0] for part in parts]
+        return super().loss_terms(step, parts) | self.regularizers_4d(times)
+
+    def regularizers_4d(self, times: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Named losses of what is visible at these times, of sizes and of gates."""
+        config, raw = self.config, self.expert.gauss_params
+        opacities = raw["opacities"].sigmoid()
+        visible = [opacities * self.expert.visibility(time).detach() for time in times]
+        losses = {
+            "visible_opacity": config.weight_visible_opacity * torch.stack(visible).mean(),
+        }
+        if config.weight_scale > 0.0:
+            size = raw["scales"].exp().mean() / self.densifier.extent
+            losses["scale"] = config.weight_scale * size
+        closedness = self.expert.life.closedness(raw)
+        if closedness is not None:
+            losses["gate"] = config.weight_gate * closedness
+        return losses
+
+    def after_step(self, step: int) -> None:
+        if self.is_refinement_due(step + 1):
+            self.relocate_dead()
+
+    @torch.no_grad()
+    def relocate_dead(self) -> int:
+        """Move the Gaussians that no frame shows onto others; returns how many."""
+        densifier, raw = self.densifier, self.expert.gauss_params
+        is_dead = self.expert.highest_opacities() <= self.config.densification.prune_opa
+        moved = torch.nonzero(is_dead)[:, 0]
+        if 0 < len(moved) < len(is_dead):
+            counts = densifier.statistics["counts"].clamp(min=1.0)
+            gradients = densifier.statistics["gradients"] / counts
+            scores = relocation_scores(raw["opacities"].sigmoid(), gradients, is_dead)
+            targets = draw_targets(scores, len(moved), self.generator)
+            relocate(densifier, moved, targets)
+        densifier.reset_statistics()
+        return len(moved)
