@@ -96,9 +96,9 @@ def _tell_of_seeds(seeds: MovingSeeds, picture: Path) -> None:
     if frames:
         CONSOLE.print(
             f"Warning: something that moves got no seed in {len(frames)} of "
-            f"{len(seeds.per_frame)} key frames; the largest is {seeds.unseeded[0]}. Shadows and "
-            "reflections get none, nor does what fewer than half of the cameras see, or what "
-            "stands still in most of the clip; look at the picture."
+            f"{len(seeds.per_frame)} key frames; the largest is {seeds.unseeded[0]}. Look at "
+            "the picture: reflections and faint shadows need none, but what fewer than half of the "
+            "cameras see, or tell from its background, gets none either."
         )
 
 

@@ -171,8 +171,9 @@ def _is_in_front(xyz: Float[np.ndarray, "N 3"], size: float, rig: Rig) -> Bool[n
             continue
         # Blocks of pixels as large as a cell, so that no ray slips between cells.
         block = max(1, int(np.ceil(1.5 * size * K[0, 0] / np.median(depth[before]))))
-        pixels = np.stack([column[before], row[before]], axis=1) // block
-        numbers = np.unique(pixels, axis=0, return_inverse=True)[1].reshape(-1)
+        row_length = column[before].max() // block + 1
+        pixels = row[before] // block * row_length + column[before] // block
+        numbers = np.unique(pixels, return_inverse=True)[1]
         nearest = np.full(numbers.max() + 1, np.inf)
         np.minimum.at(nearest, numbers, depth[before])
         is_front[index, before] = depth[before] <= nearest[numbers] + 2.0 * size

@@ -1,8 +1,8 @@
 """Seeds of what moves: at key frames, the surface of all that differs from the still background,
 with its colour and its velocity.
 
-Cameras must stand still. Shadows and reflections lie elsewhere for every camera, so they get no
-seeds, as what fewer than half of the cameras see.
+Cameras must stand still. Reflections lie elsewhere for every camera, so they get no seeds, nor does
+what fewer than half of the cameras see. Dark shadows on the floor do.
 """
 
 from collections.abc import Iterator, Sequence

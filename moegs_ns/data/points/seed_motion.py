@@ -24,6 +24,8 @@ _SIZES = 2.0
 """Largest ratio of the cells of two parts that may be the same thing."""
 _COLOURS = 40.0
 """Largest distance of the mean colours of two parts that may be the same thing."""
+_FARTHEST = 3.0
+"""How far a part gets at most, in its own sizes."""
 _STEPS = 15
 """Of a whole part; it stops where it lies still."""
 _NEIGHBOURHOODS = (200, 50)
@@ -31,7 +33,7 @@ _NEIGHBOURHOODS = (200, 50)
 _FINE_STEPS = 6
 """Of each neighbourhood."""
 _FINE_CELLS = 8.0
-"""Size of a neighbourhood, for colours, in cells."""
+"""How far a neighbourhood is off at most, in cells; also its size, as far as colours go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +71,17 @@ def displacements(
     chosen = evenly_chosen(later.xyz, _MOST_TARGETS, 0)
     target = _Target(later.xyz[chosen], later.rgb[chosen])
     # Lay each part as a whole, from where the part that is most like it is.
+    guesses = _first_guesses(now, later)
     for part in np.unique(parts):
         own = parts == part
-        start = _first_guess(now, int(part), later)
-        moved[own] = _laid(xyz[own], rgb[own], start, target, now.size)
+        moved[own] = _laid(xyz[own], rgb[own], guesses[part], target, now.size)
     # Then neighbourhoods, which may turn and bend.
-    scale = _FINE_CELLS * now.size
+    reach = _FINE_CELLS * now.size
     for count in _NEIGHBOURHOODS:
         neighbours = _neighbours(xyz, parts, count)
         for _ in range(_FINE_STEPS):
-            rest = target.nearest(xyz + moved, rgb, scale) - (xyz + moved)
+            rest = target.nearest(xyz + moved, rgb, reach) - (xyz + moved)
+            rest[np.linalg.norm(rest, axis=1) > reach] = 0.0
             step = np.concatenate([moved + rest, np.full((1, 3), np.nan)])[neighbours]
             moved = np.nanmean(step, axis=1)
     return moved
@@ -90,24 +93,46 @@ def _features(
     return np.concatenate([xyz, rgb * (scale / _LEVELS)], axis=1)
 
 
-def _first_guess(now: MovingSurface, part: int, later: MovingSurface) -> Float[np.ndarray, "3"]:
-    """From the middle of a part to that of the nearest later one of its size and colour; 0 if there
-    is none."""
-    own = now.parts == part
-    middle, color = now.xyz[own].mean(0), now.rgb[own].mean(0)
-    counts = np.bincount(later.parts)
-    sizes = counts * (later.size / now.size) ** 2 / own.sum()
-    middles, colors = (
-        np.stack([np.bincount(later.parts, values[:, axis]) for axis in range(3)], 1)
-        / counts[:, None]
-        for values in (later.xyz, later.rgb)
-    )
-    is_alike = (sizes > 1.0 / _SIZES) & (sizes < _SIZES)
-    is_alike &= np.linalg.norm(colors - color, axis=1) < _COLOURS
-    if not is_alike.any():
-        return np.zeros(3)
-    shifts = middles[is_alike] - middle
-    return shifts[np.linalg.norm(shifts, axis=1).argmin()]
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What tells the P things of a surface apart."""
+
+    middles: Float[np.ndarray, "P 3"]
+    colors: Float[np.ndarray, "P 3"]
+    areas: Float[np.ndarray, "P"]
+    extents: Float[np.ndarray, "P"]
+
+    @staticmethod
+    def of(surface: MovingSurface) -> "_Parts":
+        """Those of a surface."""
+        counts = np.bincount(surface.parts).astype(float)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            sums = [np.bincount(surface.parts, values[:, axis]) for axis in range(3)]
+            return np.stack(sums, axis=1) / counts[:, None]
+
+        middles = mean(surface.xyz)
+        away = np.linalg.norm(surface.xyz - middles[surface.parts], axis=1)
+        extents = np.full(len(counts), surface.size)
+        np.maximum.at(extents, surface.parts, 2.0 * away)
+        return _Parts(middles, mean(surface.rgb), counts * surface.size**2, extents)
+
+
+def _first_guesses(now: MovingSurface, later: MovingSurface) -> Float[np.ndarray, "P 3"]:
+    """From the middle of each part to that of the nearest later one that is like it, if it is also
+    the nearest for that one; else 0."""
+    ours, theirs = _Parts.of(now), _Parts.of(later)
+    shifts = theirs.middles[None] - ours.middles[:, None]
+    lengths = np.linalg.norm(shifts, axis=-1)
+    ratios = theirs.areas[None] / ours.areas[:, None]
+    colors = np.linalg.norm(theirs.colors[None] - ours.colors[:, None], axis=-1)
+    is_alike = (ratios > 1.0 / _SIZES) & (ratios < _SIZES) & (colors < _COLOURS)
+    is_alike &= lengths < _FARTHEST * ours.extents[:, None]
+    lengths = np.where(is_alike, lengths, np.inf)
+    best, back = lengths.argmin(1), lengths.argmin(0)
+    rows = np.arange(len(best))
+    is_mutual = np.isfinite(lengths[rows, best]) & (back[best] == rows)
+    return np.where(is_mutual[:, None], shifts[rows, best], 0.0)
 
 
 def _laid(
@@ -120,7 +145,10 @@ def _laid(
     """The displacement, near `start`, that lays a whole part onto the later surface."""
     moved, scale = start, max(float(np.ptp(xyz, axis=0).max()), 4.0 * size)
     for _ in range(_STEPS):
-        step = (target.nearest(xyz + moved, rgb, scale) - (xyz + moved)).mean(0)
+        rest = target.nearest(xyz + moved, rgb, scale) - (xyz + moved)
+        # What lies farther away is something else.
+        near = np.linalg.norm(rest, axis=1) < scale
+        step = rest[near].mean(0) if near.any() else np.zeros(3)
         moved = moved + step
         if np.abs(step).max() < 0.05 * size:
             break
