@@ -135,6 +135,12 @@ class InitialPoints:
             velocities=None if velocities is None or not is_any_moving else velocities[keep],
         )
 
+    def of_first_time(self) -> "InitialPoints":
+        """The points that stand still, and of the moving seeds those of the earliest time."""
+        if self.times is None or not bool(self.is_moving.any()):
+            return self
+        return self.select(~(self.times > self.times[self.is_moving].min()))
+
     def clip_velocities(self, scene: SceneInfo) -> Float[Tensor, "N 3"]:
         """Velocities in world units per clip; 0 where they, or the clip's rate, are unknown."""
         if self.velocities is None:
