@@ -84,9 +84,9 @@ def moving_mask(
 ) -> Bool[np.ndarray, "H W"]:
     """Where an image differs from the still background by more than its noise, which most pixels
     tell, since they stand still."""
-    difference = cv2.absdiff(image, background).max(-1)
+    difference = cv2.absdiff(image, background)
     noise = _DEVIATION * float(np.median(difference))
-    differs = (difference > max(_DIFFERENCE, _NOISE_LEVELS * noise)).astype(np.uint8)
+    differs = (difference.max(-1) > max(_DIFFERENCE, _NOISE_LEVELS * noise)).astype(np.uint8)
     for operation, radius in ((cv2.MORPH_OPEN, _OPENING), (cv2.MORPH_CLOSE, _CLOSING)):
         size = (2 * radius + 1, 2 * radius + 1)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)

@@ -1,9 +1,9 @@
 """How what moves gets from one instant to another: its surface is laid onto the later one.
 
 Whole parts first, then ever smaller neighbourhoods (as in non-rigid iterative closest points);
-nearest means in position and colour. Flow in the images (OpenCV's DIS, triangulated) was tried: on
-a synthetic ball that moves by more than its radius a frame it is two times less exact, and on a
-rotating bar two times as well.
+nearest means in position and colour. Flow in the images (OpenCV's DIS), triangulated between
+cameras, was tried: on a drawn ball that moves by most of its radius a frame, and on a turning bar,
+its errors are about twice as large.
 """
 
 from dataclasses import dataclass

@@ -74,11 +74,10 @@ def _panel(
     is_shown &= (column >= 0) & (column < rig.width) & (row >= 0) & (row < rig.height)
     starts = (scale * np.stack([column, row], 1)[is_shown]).astype(int)
     ends = (scale * np.stack([end_column, end_row], 1)[is_shown]).astype(int)
+    every = max(1, len(starts) // _ARROWS)
+    for start, end in zip(starts[::every].tolist(), ends[::every].tolist(), strict=True):
+        cv2.line(panel, start, end, _MOTION_COLOUR, 1)
     x, y = np.minimum(starts, np.array(size) - 1).T
     panel[y, x] = _SEED_COLOUR
-    for start, end in list(zip(starts.tolist(), ends.tolist(), strict=True))[
-        :: max(1, len(starts) // _ARROWS)
-    ]:
-        cv2.line(panel, start, end, _MOTION_COLOUR, 1)
     cv2.putText(panel, title, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1)
     return panel
