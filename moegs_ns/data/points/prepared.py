@@ -132,10 +132,7 @@ def prepare_points(
     check_scene(outputs, folder, is_training=True)
     # Triangulate each frame, or load what an interrupted run has left.
     images = SceneImages(outputs, options.every)
-    seeds = None
-    if options.moving:
-        fps = float(outputs.metadata.get("fps", 0.0))
-        seeds = find_moving_seeds(SceneImages(outputs, 1), fps, options.moving_seeds)
+    seeds = _moving_seeds(outputs, options)
     work = output.with_name(f".{output.name}-frames")
     if options.method == "hull":
         parts = {frame: _no_points(len(of)) for frame, of in images.frames.items()}
@@ -161,6 +158,14 @@ def prepare_points(
     for camera, count in (seeds.per_camera if seeds else {}).items():
         per_camera[camera] += count
     return PreparedPoints(len(arrays["xyz"]), str(arrays["origin"]), dict(per_camera), seeds)
+
+
+def _moving_seeds(outputs: DataparserOutputs, options: PreparedPointsOptions) -> MovingSeeds | None:
+    """Seeds of what moves, if they are wanted."""
+    if not options.moving:
+        return None
+    fps = float(outputs.metadata.get("fps", 0.0))
+    return find_moving_seeds(SceneImages(outputs, 1), fps, options.moving_seeds)
 
 
 def seeds_picture(output: Path) -> Path:
