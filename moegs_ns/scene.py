@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Rig = tuple[tuple[float, float, float], float]
@@ -44,6 +44,11 @@ class SceneInfo:
         center, extent = self.rig_center, self.rig_extent
         return self.center if center is None else center, self.extent if extent is None else extent
 
+    @property
+    def seconds(self) -> float:
+        """Length of the clip, from its first to its last frame; 0 where the rate is unknown."""
+        return (self.num_frames - 1) / self.fps if self.fps > 0 else 0.0
+
 
 @dataclass(frozen=True, eq=False)
 class FrameTable:
@@ -82,13 +87,62 @@ def frames_from_times(times: Float[Tensor, "M"]) -> tuple[Int[Tensor, "M"], int]
 
 @dataclass(frozen=True, eq=False)
 class InitialPoints:
-    """The cloud that an expert starts from, in the world frame."""
+    """The cloud that an expert starts from, in the world frame.
+
+    A point may be a seed of something that moves: it is at `xyz` at its own time, and passes there
+    with its own velocity. Other points stand for the whole clip.
+    """
 
     xyz: Float[Tensor, "N 3"]
     rgb: Float[Tensor, "N 3"]
     """In [0, 1]."""
     frames: Int[Tensor, "N"] | None = None
     """Frame that each point was seen in; None where unknown."""
+    times: Float[Tensor, "N"] | None = None
+    """Time of each moving seed, in [0, 1] over the clip; NaN for points that stand still. None if
+    all do."""
+    velocities: Float[Tensor, "N 3"] | None = None
+    """Of each moving seed, in world units per second; 0 for points that stand still. None if no
+    velocity is known."""
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    @property
+    def is_moving(self) -> Bool[Tensor, "N"]:
+        """Which points are moving seeds."""
+        if self.times is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return self.times.isfinite()
+
+    @property
+    def time_gap(self) -> float:
+        """Median step between the times of moving seeds, in clips; 1 for a single time."""
+        if self.times is None:
+            return 1.0
+        steps = self.times[self.is_moving].unique().diff()
+        return float(steps.median()) if len(steps) else 1.0
+
+    def select(self, keep: Bool[Tensor, "N"]) -> "InitialPoints":
+        """Some of the points; without times and velocities if none of them moves."""
+        is_any_moving = bool(self.is_moving[keep].any())
+        frames, times, velocities = self.frames, self.times, self.velocities
+        return InitialPoints(
+            xyz=self.xyz[keep],
+            rgb=self.rgb[keep],
+            frames=None if frames is None else frames[keep],
+            times=None if times is None or not is_any_moving else times[keep],
+            velocities=None if velocities is None or not is_any_moving else velocities[keep],
+        )
+
+    def of_first_time(self) -> "InitialPoints":
+        """The points that stand still, and of the moving seeds those of the earliest time."""
+        if self.times is None or not bool(self.is_moving.any()):
+            return self
+        return self.select(~(self.times > self.times[self.is_moving].min()))
+
+    def clip_velocities(self, scene: SceneInfo) -> Float[Tensor, "N 3"]:
+        """Velocities in world units per clip; 0 where they, or the clip's rate, are unknown."""
+        if self.velocities is None:
+            return torch.zeros_like(self.xyz)
+        return self.velocities * scene.seconds

@@ -92,7 +92,7 @@ class Expert(nn.Module):
         return {
             "means": points.xyz.float().clone(),
             "quats": quats,
-            "scales": initial_log_scales(points.xyz, scene.extent),
+            "scales": _log_scales_by_time(points, scene.extent),
             "opacities": torch.full((count,), INITIAL_OPACITY).logit(),
             **self.initial_colors(points),
         }
@@ -256,6 +256,18 @@ def near_plane(config: ExpertConfig, scene: SceneInfo) -> float:
 def within(gaussians: Gaussians, box: OrientedBox | None) -> Gaussians:
     """The Gaussians whose centres lie in nerfstudio's oriented crop box; all without a box."""
     return gaussians if box is None else gaussians.select(box.within(gaussians.means).reshape(-1))
+
+
+def _log_scales_by_time(points: InitialPoints, extent: float) -> Float[Tensor, "N 3"]:
+    """`initial_log_scales` among points that are seen together: moving seeds of other times may lie
+    at the same place."""
+    if points.times is None:
+        return initial_log_scales(points.xyz, extent)
+    times, log_scales = points.times.nan_to_num(-1.0), torch.empty(len(points), 3)
+    for time in times.unique():
+        own = times == time
+        log_scales[own] = initial_log_scales(points.xyz[own], extent)
+    return log_scales
 
 
 def initial_log_scales(xyz: Float[Tensor, "N 3"], extent: float) -> Float[Tensor, "N 3"]:

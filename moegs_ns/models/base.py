@@ -173,9 +173,17 @@ def initial_points(kwargs: dict[str, Any]) -> InitialPoints | None:
     if seed_points is None:
         return None
     xyz, rgb = seed_points
-    frames = kwargs["metadata"].get("points3D_frames")
+    metadata = kwargs["metadata"]
+    frames, velocities = metadata.get("points3D_frames"), metadata.get("points3D_velocities")
+    moving = metadata.get("points3D_moving_frames")
+    times = None
+    if moving is not None:
+        last = max(1, scene_of(kwargs).num_frames - 1)
+        times = torch.where(moving >= 0, moving.float() / last, torch.nan)
     return InitialPoints(
         xyz=xyz.float(),
         rgb=rgb.float() / 255.0,
         frames=None if frames is None else torch.as_tensor(frames),
+        times=times,
+        velocities=None if velocities is None else velocities.float(),
     )

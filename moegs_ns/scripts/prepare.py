@@ -14,7 +14,13 @@ from moegs_ns.data.dataparsers.recordings import find_recordings
 from moegs_ns.data.frames.dataset import split_cameras, with_image_ids
 from moegs_ns.data.points.colmap_poses import poses_bounds_from_colmap
 from moegs_ns.data.points.initial import PREPARED_POINTS, find_points
-from moegs_ns.data.points.prepared import FEW_POINTS, PreparedPointsOptions, prepare_points
+from moegs_ns.data.points.moving_seeds import MovingSeeds
+from moegs_ns.data.points.prepared import (
+    FEW_POINTS,
+    PreparedPointsOptions,
+    prepare_points,
+    seeds_picture,
+)
 from moegs_ns.data.points.triangulation import require_pycolmap
 from moegs_ns.launch.cli_args import output_option
 from moegs_ns.scripts.prepare_calibrate import PrepareCalibrate
@@ -71,6 +77,8 @@ class PreparePoints(PreparedPointsOptions):
         found = prepare_points(outputs, self, output, Path(config.data), replaced)
         CONSOLE.print(f"{output}: {found.origin}.")
         CONSOLE.print(f"Points by the cameras that found them: {_listed(found.per_camera)}.")
+        if found.seeds is not None:
+            _tell_of_seeds(found.seeds, seeds_picture(output))
         if found.count < FEW_POINTS:
             CONSOLE.print(
                 f"Warning: {found.count} points hardly tell where surfaces are; look at the poses, "
@@ -81,8 +89,21 @@ class PreparePoints(PreparedPointsOptions):
             CONSOLE.print(f"Train with --points-file {output.resolve()} after the parser's name.")
 
 
-def _listed(per_camera: dict[int, int]) -> str:
-    return ", ".join(f"{camera}: {count:,}" for camera, count in sorted(per_camera.items()))
+def _tell_of_seeds(seeds: MovingSeeds, picture: Path) -> None:
+    CONSOLE.print(f"Moving seeds by key frame: {_listed(seeds.per_frame)}.")
+    CONSOLE.print(f"{picture}: these seeds over the images, with their way until the next frame.")
+    frames = {region.frame for region in seeds.unseeded}
+    if frames:
+        CONSOLE.print(
+            f"Warning: something that moves got no seed in {len(frames)} of "
+            f"{len(seeds.per_frame)} key frames; the largest is {seeds.unseeded[0]}. Look at "
+            "the picture: reflections and faint shadows need none, but what fewer than half of the "
+            "cameras see, or tell from its background, gets none either."
+        )
+
+
+def _listed(counts: dict[int, int]) -> str:
+    return ", ".join(f"{number}: {count:,}" for number, count in sorted(counts.items()))
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moegs_ns.data.points.prepared import evenly_chosen
+from moegs_ns.data.points.thinning import evenly_chosen
 
 
 def test_thinning_out_covers_space_evenly():

@@ -3,13 +3,13 @@
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 MOST_BROKEN = 0.01
 """Fraction of a file's points that may be NaN or infinite, and are left out."""
@@ -17,6 +17,8 @@ LARGEST_EXPANSION = 20
 """Bytes of points to one of the file at most; positions hardly deflate."""
 ALWAYS_INFLATED = 2**26
 """Bytes of points that are read whatever the size of their file."""
+PER_POINT = ("xyz", "rgb", "frames", "moving_frames", "velocities")
+"""What a cloud has of each point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,20 @@ class PointCloud:
     origin: str
     cameras: tuple[int, ...] = ()
     """Numbers of the cameras whose images the points were made from; empty where unknown."""
+    moving_frames: Int[np.ndarray, "N"] | None = None
+    """Frame of the clip at which a seed of something that moves is where it is; -1 for points that
+    stand still. None if all do."""
+    velocities: Float[np.ndarray, "N 3"] | None = None
+    """Of moving seeds, in world units per second; 0 for points that stand still. Never without
+    `moving_frames`."""
+
+    def select(self, keep: Bool[np.ndarray, "N"]) -> "PointCloud":
+        """Some of the points; without what belongs to moving seeds if none is among them."""
+        arrays = {name: getattr(self, name) for name in PER_POINT}
+        chosen = {name: None if value is None else value[keep] for name, value in arrays.items()}
+        if chosen["moving_frames"] is not None and not (chosen["moving_frames"] >= 0).any():
+            chosen |= {"moving_frames": None, "velocities": None}
+        return replace(self, **chosen)
 
     def as_metadata(self) -> dict[str, Any]:
         """The keys under which nerfstudio and the recipes look for points."""
@@ -41,12 +57,16 @@ class PointCloud:
         }
         if self.frames is not None:
             metadata["points3D_frames"] = torch.from_numpy(self.frames.astype(np.int64))
+        if self.moving_frames is not None and self.velocities is not None:
+            moving = torch.from_numpy(self.moving_frames.astype(np.int64))
+            velocities = torch.from_numpy(np.ascontiguousarray(self.velocities, dtype=np.float32))
+            metadata |= {"points3D_moving_frames": moving, "points3D_velocities": velocities}
         return metadata
 
 
 def load_points(path: Path) -> PointCloud:
     """All finite points of a .npz, .ply, .npy (positions alone, which become grey) or .bin file
-    (COLMAP's), with their frames where the file has them.
+    (COLMAP's), with their frames, and of moving seeds the velocities, where the file has them.
 
     Raises:
         ValueError: the file holds no points, or arrays of other shapes.
@@ -78,6 +98,7 @@ def load_points(path: Path) -> PointCloud:
             "or infinite; write it again or remove it."
         )
     _check_colours(path, rgb[finite])
+    moving_frames, velocities = _moving_seeds(path, arrays, len(xyz))
     # `moegs prepare points` also says how, and from which cameras, the points were made.
     source = f", {arrays['origin']}" if "origin" in arrays else ""
     cameras = _cameras(path, arrays)
@@ -87,7 +108,35 @@ def load_points(path: Path) -> PointCloud:
         frames=None if frames is None else frames[finite].astype(np.int64),
         origin=f"Initial points: {int(finite.sum())} from {path}{source}.",
         cameras=cameras,
+        moving_frames=None if moving_frames is None else moving_frames[finite],
+        velocities=None if velocities is None else velocities[finite],
     )
+
+
+def _moving_seeds(
+    path: Path, arrays: dict[str, np.ndarray], count: int
+) -> tuple[Int[np.ndarray, "N"] | None, Float[np.ndarray, "N 3"] | None]:
+    """Frame and velocity of each moving seed, if a file has both."""
+    moving, velocities = arrays.get("moving_frame"), arrays.get("velocity")
+    if moving is None and velocities is None:
+        return None, None
+    shapes = [None if array is None else array.shape for array in (moving, velocities)]
+    if moving is None or velocities is None or shapes != [(count,), (count, 3)]:
+        raise ValueError(
+            f"Expected moving_frame [N] and velocity [N,3] together for the {count} points of "
+            f"{path}, got {shapes[0]} and {shapes[1]}; write the file again."
+        )
+    if moving.dtype.kind not in "iu" or velocities.dtype.kind not in "fiu":
+        raise ValueError(
+            f"Expected moving_frame as whole and velocity as real numbers in {path}, got "
+            f"{moving.dtype} and {velocities.dtype}; write the file again."
+        )
+    if not np.isfinite(velocities).all() or moving.min(initial=0) < -1:
+        raise ValueError(
+            "Expected finite velocities, and frames from 0 (or -1 for points that stand still), "
+            f"in {path}, but some are not; write the file again."
+        )
+    return moving.astype(np.int64), velocities.astype(np.float32)
 
 
 def _cameras(path: Path, arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
@@ -133,7 +182,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"the file inflates to {inflated:,} bytes")
             if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
                 return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
-            names = ("xyz", "rgb", "frame", "origin", "cameras")
+            names = ("xyz", "rgb", "frame", "origin", "cameras", "moving_frame", "velocity")
             return {name: arrays[name] for name in names if name in arrays}
     except (zipfile.BadZipFile, zlib.error, MemoryError, AttributeError) as error:
         raise ValueError(f"the archive is damaged: {error}") from error

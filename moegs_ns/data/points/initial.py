@@ -172,10 +172,15 @@ def leak_warning(metadata: dict[str, Any], train_cameras: Iterable[int]) -> str:
 
 def _clip_frames(points: PointCloud, frames: range, num_recorded: int, path: Path) -> PointCloud:
     """Points of the chosen frames only, counted from the first of these."""
-    if points.frames is None:
+    numbers, moving = points.frames, points.moving_frames
+    if moving is not None:
+        # A seed belongs to the frame in which it moves, other points to theirs, if they have any.
+        others = frames.start if numbers is None else numbers
+        numbers = np.where(moving >= 0, moving, others)
+    if numbers is None:
         return points
-    first, last = int(points.frames.min()), int(points.frames.max())
-    keep = (points.frames >= frames.start) & (points.frames < frames.stop)
+    first, last = int(numbers.min()), int(numbers.max())
+    keep = (numbers >= frames.start) & (numbers < frames.stop)
     if not (first >= 0 and last < num_recorded and keep.any()):
         raise ValueError(
             f"Expected points of the frames {frames.start} to {frames.stop - 1} in {path}, whose "
@@ -186,13 +191,13 @@ def _clip_frames(points: PointCloud, frames: range, num_recorded: int, path: Pat
     if not keep.all():
         chosen = f"frames {frames.start} to {frames.stop - 1}"
         origin = f"{origin[:-1]}, of which {int(keep.sum())} belong to {chosen}."
-    return replace(
+    counted = replace(
         points,
-        xyz=points.xyz[keep],
-        rgb=points.rgb[keep],
-        frames=points.frames[keep] - frames.start,
+        frames=None if points.frames is None else numbers - frames.start,
+        moving_frames=None if moving is None else np.where(moving >= 0, moving - frames.start, -1),
         origin=origin,
     )
+    return counted.select(keep)
 
 
 # ---- random points ----
@@ -271,10 +276,16 @@ def _topped_up(points: PointCloud, frustums: Frustums, min_points: int, seed: in
         covered = np.unique(frames) if len(frames) else np.zeros(1, dtype=np.int64)
         random = np.random.default_rng(seed + 1)
         frames = np.concatenate([frames, random.choice(covered, size=missing)])
+    moving, velocities = points.moving_frames, points.velocities
+    if moving is not None and velocities is not None:
+        moving = np.concatenate([moving, np.full(missing, -1)])
+        velocities = np.concatenate([velocities, np.zeros((missing, 3), np.float32)])
     return replace(
         points,
         xyz=np.concatenate([points.xyz, extra.xyz]),
         rgb=np.concatenate([points.rgb, extra.rgb]),
         frames=frames,
+        moving_frames=moving,
+        velocities=velocities,
         origin=f"{points.origin[:-1]}; {missing} random ones added {where}.",
     )

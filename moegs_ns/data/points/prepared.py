@@ -4,27 +4,31 @@ Each frame's points are a file in a folder beside the result, written atomically
 interrupted run resumes with the missing frames.
 """
 
-import hashlib
-import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image
 from rich.progress import Progress
 
 from moegs_ns.atomic_files import atomic_write
-from moegs_ns.cameras import View, check_undistorted, view_from_cameras
+from moegs_ns.cameras import check_undistorted
 from moegs_ns.data.calibration import check_scene
 from moegs_ns.data.frames.dataset import with_image_ids
-from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 from moegs_ns.data.points.files import load_points
+from moegs_ns.data.points.moving_seeds import (
+    MovingSeeds,
+    MovingSeedsOptions,
+    find_moving_seeds,
+)
+from moegs_ns.data.points.scene_images import SceneImages
+from moegs_ns.data.points.thinning import evenly_chosen
 from moegs_ns.data.points.triangulation import (
     Triangulated,
     TriangulationOptions,
@@ -37,13 +41,6 @@ from moegs_ns.progress import track
 Method = Literal["auto", "features", "hull"]
 FEW_POINTS = 300
 """Points of a frame below which features have not told where its surfaces are."""
-_BACKGROUND_FRAMES = 15
-"""Frames whose median is a camera's still background; more take longer."""
-_FORMAT = 2
-"""Raised whenever the same images and options would give other points."""
-_VOXEL_STEPS = 40
-_MAX_VOXELS = 2**20
-"""Voxels along one axis; three such numbers fit into one integer of 64 bits."""
 
 
 @dataclass
@@ -57,7 +54,14 @@ class PreparedPointsOptions:
     far apart to find the same features; auto adds the hull where features give fewer than 300
     points."""
     max_points: int | None = 100_000
-    """Merged points beyond this number are thinned out, evenly in space."""
+    """Merged points beyond this number are thinned out, evenly in space; seeds not counted."""
+    moving: bool = False
+    """Also seed what moves, for cameras that stand still: at key frames the surface of all that
+    differs from the background, with its time and velocity. Takes the place of other hulls."""
+    key_frames_every: int = 5
+    """Frames between two key frames of --moving."""
+    seeds_per_key_frame: int = 2000
+    """Most seeds of one key frame of --moving."""
     seed: int = 0
     """Seed of the choice among the points."""
     triangulation: TriangulationOptions = field(default_factory=TriangulationOptions)
@@ -73,6 +77,12 @@ class PreparedPointsOptions:
                 f"--max-points expects at least 1, got {self.max_points}; leave it out for all."
             )
         self.triangulation.check()
+        self.moving_seeds.check()
+
+    @property
+    def moving_seeds(self) -> MovingSeedsOptions:
+        """The options of --moving."""
+        return MovingSeedsOptions(self.key_frames_every, self.seeds_per_key_frame, self.seed)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class PreparedPoints:
     per_camera: dict[int, int]
     """Number of the points, of all frames and before any are left out, that each camera has helped
     to find."""
+    seeds: MovingSeeds | None = None
+    """What moves, if it was wanted."""
 
 
 def prepare_points(
@@ -99,8 +111,10 @@ def prepare_points(
 
     The file, a .npz that is replaced if it exists, holds `xyz`, `rgb`, the numbers of the `cameras`
     used, the `origin` as a sentence and, where several frames were used, the `frame` of each point.
-    Points of a single frame stand for the whole clip, so they have no frame. `folder` is the scene
-    folder. `replaced` is a file of points that will not be read any more, and that must not have
+    Points of a single frame stand for the whole clip, so they have no frame. With seeds of what
+    moves, it also holds the `moving_frame` of each point (-1 for others) and its `velocity` in
+    world units per second, and a picture of them lies beside it. `folder` is the scene folder.
+    `replaced` is a file of points that will not be read any more, and that must not have
     more of them.
 
     Raises:
@@ -117,7 +131,8 @@ def prepare_points(
     _check_cameras(outputs)
     check_scene(outputs, folder, is_training=True)
     # Triangulate each frame, or load what an interrupted run has left.
-    images = _Images(outputs, options.every)
+    images = SceneImages(outputs, options.every)
+    seeds = _moving_seeds(outputs, options)
     work = output.with_name(f".{output.name}-frames")
     if options.method == "hull":
         parts = {frame: _no_points(len(of)) for frame, of in images.frames.items()}
@@ -125,84 +140,37 @@ def prepare_points(
         parts = _triangulate_all(images, options.triangulation, work, folder)
     poor = [frame for frame, part in parts.items() if len(part.xyz) < FEW_POINTS]
     note = ""
-    if options.method != "features" and poor:
+    if options.method != "features" and poor and seeds is None:
         parts, note = _with_hulls(parts, poor, images)
     # Merge the frames, thin the points out, and write them.
-    arrays = _merge(list(parts.values()), images, options, note)
+    arrays = _merge(list(parts.values()), images, options, note, is_empty_allowed=bool(seeds))
+    if seeds is not None:
+        arrays = _with_seeds(arrays, seeds)
     _check_count(len(arrays["xyz"]), replaced)
+    if seeds is not None:
+        _save_picture(seeds_picture(output), seeds)
     _save(output, arrays)
     shutil.rmtree(work, ignore_errors=True)
     per_camera: dict[int, int] = defaultdict(int)
     for frame, part in parts.items():
         for index, count in zip(images.frames[frame], part.per_camera.tolist(), strict=True):
             per_camera[images.camera_ids[index]] += count
-    return PreparedPoints(len(arrays["xyz"]), str(arrays["origin"]), dict(per_camera))
+    for camera, count in (seeds.per_camera if seeds else {}).items():
+        per_camera[camera] += count
+    return PreparedPoints(len(arrays["xyz"]), str(arrays["origin"]), dict(per_camera), seeds)
 
 
-class _Images:
-    """Training images of a parser, read frame by frame from all cameras in parallel."""
+def _moving_seeds(outputs: DataparserOutputs, options: PreparedPointsOptions) -> MovingSeeds | None:
+    """Seeds of what moves, if they are wanted."""
+    if not options.moving:
+        return None
+    fps = float(outputs.metadata.get("fps", 0.0))
+    return find_moving_seeds(SceneImages(outputs, 1), fps, options.moving_seeds)
 
-    def __init__(self, outputs: DataparserOutputs, every: int) -> None:
-        metadata = outputs.metadata
-        self.sources = metadata["frame_sources"]
-        self.camera_ids: list[int] = metadata["camera_ids"]
-        self.view: View = view_from_cameras(outputs.cameras)
-        indices: dict[int, list[int]] = defaultdict(list)
-        for index, frame in enumerate(metadata["frame_ids"]):
-            indices[frame].append(index)
-        chosen = [min(indices)] if every == 0 else [f for f in sorted(indices) if f % every == 0]
-        first = int(metadata.get("first_frame", 0))
-        self.frames = {first + frame: indices[frame] for frame in chosen}
-        """Images of each chosen frame, one per camera, by the recording's own frame number."""
 
-    def group(self, indices: Sequence[int]) -> FrameGroup:
-        """Images of one camera in order of time, to be decoded together."""
-        sources = tuple(self.sources[index] for index in indices)
-        size = (self.view.width, self.view.height)
-        return FrameGroup(sources[0].group, sources, *size, background=None)
-
-    def read(self, frames: Sequence[int]) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
-        """The images of each frame; every video is decoded once, up to the last of them."""
-        images_of: dict[int, list[int]] = defaultdict(list)
-        for index in (index for frame in frames for index in self.frames[frame]):
-            images_of[self.camera_ids[index]].append(index)
-        streams = {
-            camera: decode_group(self.group(indices), threads=1)
-            for camera, indices in images_of.items()
-        }
-        for frame in frames:
-            yield [next(streams[self.camera_ids[index]]) for index in self.frames[frame]]
-
-    def backgrounds(self) -> dict[int, UInt8[np.ndarray, "H W 3"]] | None:
-        """Of each camera the median of frames all over the clip, which shows what stands still;
-        None where a camera moves or frames are too few."""
-        images_of: dict[int, list[int]] = defaultdict(list)
-        for index, camera in enumerate(self.camera_ids):
-            images_of[camera].append(index)
-        for indices in images_of.values():
-            poses = self.view.viewmats[indices]
-            if len(indices) < 3 or bool((poses != poses[:1]).any()):
-                return None
-        found = {}
-        for camera, indices in track(images_of.items(), "Looking for what stands still"):
-            places = np.linspace(0, len(indices) - 1, min(len(indices), _BACKGROUND_FRAMES))
-            group = self.group([indices[place] for place in places.round().astype(int)])
-            shown = np.stack(list(decode_group(group, threads=1)))
-            found[camera] = np.median(shown, axis=0).astype(np.uint8)
-        return found
-
-    def key(self, frame: int, options: TriangulationOptions, folder: Path) -> str:
-        """Changes with everything that the points of a frame depend on."""
-        indices = self.frames[frame]
-        description = [
-            _FORMAT,
-            [self.camera_ids[index] for index in indices],
-            [self.group([index]).key(folder) for index in indices],
-            self.view.viewmats[indices].tolist(),
-            self.view.Ks[indices].tolist(),
-            asdict(options),
-        ]
-        return hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+def seeds_picture(output: Path) -> Path:
+    """The picture of the moving seeds of a file of points."""
+    return output.with_name(f"{output.stem}_moving.png")
 
 
 def _check_cameras(outputs: DataparserOutputs) -> None:
@@ -225,7 +193,7 @@ def _check_cameras(outputs: DataparserOutputs) -> None:
 
 
 def _triangulate_all(
-    images: _Images, options: TriangulationOptions, work: Path, folder: Path
+    images: SceneImages, options: TriangulationOptions, work: Path, folder: Path
 ) -> dict[int, Triangulated]:
     """Points of each frame by its number, from the files of an earlier run where it left any."""
     paths = {f: work / f"{f:06d}-{images.key(f, options, folder)}.npz" for f in images.frames}
@@ -247,7 +215,7 @@ def _no_points(num_cameras: int) -> Triangulated:
 
 
 def _with_hulls(
-    parts: dict[int, Triangulated], frames: Sequence[int], images: _Images
+    parts: dict[int, Triangulated], frames: Sequence[int], images: SceneImages
 ) -> tuple[dict[int, Triangulated], str]:
     """With the visual hulls of some frames added, and what to say about them."""
     backgrounds = images.backgrounds()
@@ -270,7 +238,12 @@ def _with_hulls(
 
 
 def _merge(
-    parts: list[Triangulated], images: _Images, options: PreparedPointsOptions, note: str
+    parts: list[Triangulated],
+    images: SceneImages,
+    options: PreparedPointsOptions,
+    note: str,
+    *,
+    is_empty_allowed: bool = False,
 ) -> dict[str, np.ndarray]:
     """The arrays of the result."""
     xyz = np.concatenate([part.xyz for part in parts])
@@ -280,7 +253,7 @@ def _merge(
     cameras = sorted({images.camera_ids[i] for indices in images.frames.values() for i in indices})
     is_single = len(parts) == 1
     where = f"frame {next(iter(images.frames))}" if is_single else f"{len(parts)} frames"
-    if not found:
+    if not found and not is_empty_allowed:
         raise ValueError(
             f"Expected points that several of the {len(cameras)} cameras see, but none was found "
             f"at {where}: check that the poses belong to the images, or try a larger "
@@ -296,6 +269,30 @@ def _merge(
     return arrays if is_single else arrays | {"frame": frames.astype(np.int32)}
 
 
+def _with_seeds(arrays: dict[str, np.ndarray], seeds: MovingSeeds) -> dict[str, np.ndarray]:
+    """The arrays of the result with seeds of what moves behind the other points."""
+    count = len(arrays["xyz"])
+    merged = arrays | {
+        "xyz": np.concatenate([arrays["xyz"], seeds.xyz]),
+        "rgb": np.concatenate([arrays["rgb"], seeds.rgb]),
+        "moving_frame": np.concatenate([np.full(count, -1), seeds.frames]).astype(np.int32),
+        "velocity": np.concatenate([np.zeros((count, 3), np.float32), seeds.velocities]),
+        "cameras": np.union1d(arrays["cameras"], np.array(list(seeds.per_camera))),
+        "origin": np.array(
+            f"{arrays['origin']}, and {len(seeds)} seeds of what moves at "
+            f"{len(seeds.per_frame)} key frames"
+        ),
+    }
+    if "frame" in arrays:
+        merged["frame"] = np.concatenate([arrays["frame"], seeds.frames]).astype(np.int32)
+    return merged
+
+
+def _save_picture(path: Path, seeds: MovingSeeds) -> None:
+    with atomic_write(path, "picture of the seeds", "name another --output") as file:
+        Image.fromarray(seeds.picture).save(file, format="PNG")
+
+
 def _check_count(count: int, replaced: Path | None) -> None:
     before = 0 if replaced is None else len(load_points(replaced).xyz)
     if count < before:
@@ -304,36 +301,6 @@ def _check_count(count: int, replaced: Path | None) -> None:
             f"would not read any more, but found {count:,}; nothing was changed. Add --fewer to "
             "train from these all the same, or write them to another --output to compare."
         )
-
-
-def evenly_chosen(xyz: Float[np.ndarray, "N 3"], count: int, seed: int) -> Int[np.ndarray, "M"]:
-    """Indices of `count` points that cover the space of all, ascending; fixed by the seed.
-
-    One random point of every voxel, in the finest grid with at most `count` occupied voxels, then
-    any others. Where something stands still, its points of many frames count as one.
-    """
-    if len(xyz) <= count:
-        return np.arange(len(xyz))
-    order = np.random.default_rng(seed).permutation(len(xyz))
-    offsets = xyz[order].astype(np.float64) - xyz.min(0)
-    largest = max(float(offsets.max()), 1e-12)
-    low, high = np.log(largest / (_MAX_VOXELS - 1)), np.log(2.0 * largest)
-    # Bisect the logarithm of the voxel size.
-    for _ in range(_VOXEL_STEPS):
-        middle = 0.5 * (low + high)
-        if len(_one_of_each_voxel(offsets, np.exp(middle))) > count:
-            low = middle
-        else:
-            high = middle
-    chosen = _one_of_each_voxel(offsets, np.exp(high))
-    others = np.setdiff1d(np.arange(len(xyz)), chosen)[: count - len(chosen)]
-    return np.sort(order[np.concatenate([chosen, others])])
-
-
-def _one_of_each_voxel(offsets: Float[np.ndarray, "N 3"], size: float) -> Int[np.ndarray, "M"]:
-    """The first point in each occupied voxel."""
-    x, y, z = np.floor(offsets / size).astype(np.int64).T
-    return np.unique((x * _MAX_VOXELS + y) * _MAX_VOXELS + z, return_index=True)[1]
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

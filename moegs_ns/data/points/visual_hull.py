@@ -74,7 +74,8 @@ def visual_hull(
     """
     masks = [moving_mask(*pair) for pair in zip(images, backgrounds, strict=True)]
     viewmats, Ks = view.viewmats.double().cpu().numpy(), view.Ks.double().cpu().numpy()
-    box = _common_box(Frustums(opengl_from_viewmats(viewmats), Ks, view.width, view.height))
+    frustums = Frustums(opengl_from_viewmats(viewmats), Ks, view.width, view.height)
+    box = common_box(frustums, _fewest(len(Ks)))
     distances = [cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 3) for m in masks]
     surface, seen = np.empty((0, 3)), np.zeros((len(images), 0), bool)
     for number in range(_ROUNDS):
@@ -82,7 +83,7 @@ def visual_hull(
         centers, shape, size = box.voxels()
         # What is thinner than a voxel would slip between the centres of large ones.
         reach = 0.0 if is_last else 0.5 * np.sqrt(3.0) * size
-        seen, moving = _projected(centers, viewmats, Ks, distances, reach)
+        seen, moving = projected(centers, viewmats, Ks, distances, reach)
         chosen = _is_surface(_is_inside(seen, moving), shape)
         surface, seen = centers[chosen], moving[:, chosen]
         if not len(surface):
@@ -93,12 +94,12 @@ def visual_hull(
     return Triangulated(surface.astype(np.float32), rgb, seen.sum(1))
 
 
-def _common_box(frustums: Frustums) -> Box:
-    """Where enough of the cameras see something."""
+def common_box(frustums: Frustums, fewest: int) -> Box:
+    """Where at least `fewest` of the cameras see something."""
     depths = frustums.depth_range() * (1.0 / _FARTHER, _FARTHER)
     probes = frustums.sample(depths, _PROBES, np.random.default_rng(0))
     any_depth = np.tile(np.array([0.0, np.inf]), (len(frustums.Ks), 1))
-    probes = probes[frustums.see(probes, any_depth).sum(0) >= _fewest(len(frustums.Ks))]
+    probes = probes[frustums.see(probes, any_depth).sum(0) >= fewest]
     # Cameras that share no view find no hull in whatever box.
     return Box(probes.min(0), probes.max(0)) if len(probes) else Box(np.zeros(3), np.ones(3))
 
@@ -108,7 +109,7 @@ def _fewest(num_cameras: int) -> int:
     return max(2, -(-2 * num_cameras // 3))
 
 
-def _pixels(
+def pixels_of(
     points: Float[np.ndarray, "N 3"], viewmat: Float[np.ndarray, "4 4"], K: Float[np.ndarray, "3 3"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Columns, rows and depths of points in one camera."""
@@ -119,7 +120,7 @@ def _pixels(
     return column, row, local[:, 2]
 
 
-def _projected(
+def projected(
     points: Float[np.ndarray, "N 3"],
     viewmats: Float[np.ndarray, "C 4 4"],
     Ks: Float[np.ndarray, "C 3 3"],
@@ -132,7 +133,7 @@ def _projected(
     is_seen = np.zeros((len(distances), len(points)), dtype=bool)
     is_moving = np.zeros_like(is_seen)
     for camera, (viewmat, K, distance) in enumerate(zip(viewmats, Ks, distances, strict=True)):
-        column, row, depth = _pixels(points, viewmat, K)
+        column, row, depth = pixels_of(points, viewmat, K)
         within = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         is_seen[camera] = within
         allowed = reach * K[0, 0] / depth[within]
@@ -173,7 +174,7 @@ def _colors(
     behind the point."""
     colors = np.full((len(images), len(points), 3), np.nan)
     for index, (image, viewmat, K) in enumerate(zip(images, viewmats, Ks, strict=True)):
-        column, row, _ = _pixels(points, viewmat, K)
+        column, row, _ = pixels_of(points, viewmat, K)
         shown = is_seen[index]
         colors[index, shown] = image[row[shown], column[shown]]
     if not len(points):

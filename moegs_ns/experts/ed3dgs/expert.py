@@ -93,7 +93,9 @@ class ED3DGSExpert(Expert):
         self.register_buffer("weights", torch.ones(2), persistent=False)
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
-        """See base; all Gaussians have the same embedding at first."""
+        """See base; all Gaussians have the same embedding at first. Of moving seeds those of the
+        first time are taken: Gaussians are seen at all times, so copies would be, too."""
+        points = points.of_first_time()
         embeddings = torch.zeros(len(points), self.config.embedding_size)
         return super().initial_parameters(points, scene) | {"embeddings": embeddings}
 

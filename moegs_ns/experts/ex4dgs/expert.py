@@ -24,6 +24,8 @@ KEYED = ("means", "quats")
 PUBLISHED_FPS = 30.0
 FULL_WIDTH = 2.36
 """Full width at half maximum of a Gaussian in standard deviations, as the release rounds it."""
+SMALLEST_SEED_SPAN = 0.1
+"""Smallest width of the temporal opacity window of a moving seed, in keys."""
 
 
 @dataclass
@@ -81,7 +83,14 @@ class Ex4DGSExpert(Expert):
         self, config: Ex4DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
     ) -> None:
         check_config(config)
-        super().__init__(config, scene, points)
+        is_moving = torch.zeros(0, dtype=torch.bool) if points is None else points.is_moving
+        # Densification expects static Gaussians: where everything moves, all begin at rest.
+        has_seeds = points is not None and bool(is_moving.any()) and not bool(is_moving.all())
+        super().__init__(
+            config, scene, points.select(~is_moving) if points and has_seeds else points
+        )
+        self.seeds = points.select(is_moving) if points and has_seeds else None
+        """Moving seeds, which become dynamic Gaussians as soon as their frames are trained."""
         rate = scene.fps / PUBLISHED_FPS if scene.fps > 0 else 1.0
         self.interval = max(1, round(config.key_interval * rate))
         """Frames between two keys."""
@@ -91,12 +100,13 @@ class Ex4DGSExpert(Expert):
         self.start_with(scene.num_frames - 1)
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
-        """See base; all Gaussians are static and at rest at first."""
+        """See base; all Gaussians but moving seeds are static and at rest at first."""
         rest = {"displacements": torch.zeros(len(points), 3)}
         return super().initial_parameters(points, scene) | rest
 
     def start_with(self, last_frame: int) -> None:
-        """Make keys for frames up to `last_frame` without dynamic Gaussians, before training."""
+        """Make keys for frames up to `last_frame` without dynamic Gaussians but the moving seeds of
+        these frames, before training."""
         self.duration = float(max(1, last_frame))
         num_keys = self.keys_needed(last_frame)
         empty = {name: value.detach()[:0].clone() for name, value in self.gauss_params.items()}
@@ -105,6 +115,55 @@ class Ex4DGSExpert(Expert):
         for name, width in zip(KEYED, (3, 4), strict=True):
             empty[name] = empty[name].new_zeros(0, num_keys, width)
         self.key_gauss_params.update({name: nn.Parameter(value) for name, value in empty.items()})
+        if (seeded := self.seeded(-1.0, self.duration)) is not None:
+            self.key_gauss_params.update({n: nn.Parameter(v) for n, v in seeded.items()})
+
+    @property
+    def is_at_start(self) -> bool:
+        """Whether there are no dynamic Gaussians but the moving seeds of the frames so far."""
+        count = 0
+        if self.seeds is not None:
+            count = int((self._seed_frames(self.seeds) <= self.duration).sum())
+        return self.num_dynamic == count
+
+    def seeded(self, after: float, until: float) -> dict[str, Tensor] | None:
+        """Raw parameters of dynamic Gaussians, one for each moving seed of the frames beyond
+        `after` and up to `until`; None if there is none.
+
+        Each passes its place at its time with its velocity, and is opaque half-way to the seeds
+        before and after it. Two keys away from its time it rests, as it may have turned by then.
+        """
+        if self.seeds is None:
+            return None
+        frames = self._seed_frames(self.seeds)
+        is_chosen = (frames > after) & (frames <= until)
+        if not bool(is_chosen.any()):
+            return None
+        seeds, frames, last = self.seeds.select(is_chosen), frames[is_chosen], self._last_frame
+        raw = super().initial_parameters(seeds, self.scene)
+        num_keys = self.key_gauss_params.num_keys
+        away = (self.key_frames(num_keys).cpu() - frames[:, None]).clamp(
+            -2.0 * self.interval, 2.0 * self.interval
+        )
+        velocities = seeds.clip_velocities(self.scene) / last
+        half_gap = 0.5 * self.seeds.time_gap * last
+        centers = torch.stack([frames - half_gap, frames + half_gap], dim=-1)
+        span = torch.tensor(max(half_gap / self.interval, SMALLEST_SEED_SPAN))
+        seeded = raw | {
+            "means": raw["means"][:, None] + away[..., None] * velocities[:, None],
+            "quats": raw["quats"][:, None].repeat(1, num_keys, 1),
+            "opacity_centers": self.in_keys(centers.clamp(0.0, self.duration)),
+            "opacity_log_widths": span.log().expand(len(seeds), 2).clone(),
+        }
+        return {name: value.to(self.background) for name, value in seeded.items()}
+
+    @property
+    def _last_frame(self) -> float:
+        return float(max(1, self.scene.num_frames - 1))
+
+    def _seed_frames(self, seeds: InitialPoints) -> Float[Tensor, "N"]:
+        assert seeds.times is not None
+        return seeds.times * self._last_frame
 
     def keys_needed(self, last_frame: int) -> int:
         """Keys that interpolation up to and including `last_frame` reads."""

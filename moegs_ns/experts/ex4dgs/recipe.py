@@ -120,7 +120,7 @@ class Ex4DGSRecipe(Recipe):
         super().__init__(config, *args, **kwargs)
         self.last_frame = self.expert.scene.num_frames - 1
         # An expert that has dynamic Gaussians already holds the frames that it was trained on.
-        if self.expert.num_dynamic == 0:
+        if self.expert.is_at_start:
             first_frames = config.growth.start_keys * self.expert.interval
             self.expert.start_with(min(first_frames, self.last_frame))
         settings = replace(config.densification, grow_grad2d=config.dynamic_grow_grad2d)
@@ -163,8 +163,8 @@ class Ex4DGSRecipe(Recipe):
     def make_sampler(self, table: FrameTable) -> Sampler:
         """See base; only the first frames are drawn at first."""
         first = int(table.frame_ids.min()) if len(table) else 0
-        if self.expert.num_dynamic == 0 and first > self.expert.duration:
-            self.expert.start_with(first)
+        if self.expert.is_at_start and first > self.expert.duration:
+            self._start_with(first)
         self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
         self.sampler.limit_frames(int(self.expert.duration) + 1)
         return self.sampler
@@ -177,8 +177,16 @@ class Ex4DGSRecipe(Recipe):
     def share_images(self, table: FrameTable) -> None:
         """See base; the whole clip is drawn from the first step on."""
         self.shared_table = table
-        if self.expert.num_dynamic == 0:
-            self.expert.start_with(self.last_frame)
+        if self.expert.is_at_start:
+            self._start_with(self.last_frame)
+
+    def _start_with(self, last_frame: int) -> None:
+        """Begin with other frames, and with the moving seeds of these."""
+        self.expert.start_with(last_frame)
+        self.dynamic.reset_statistics()
+        device = self.expert.background.device
+        fresh = backtracking.fresh_statistics(self.expert.num_dynamic)
+        self.dynamic.statistics |= {name: value.to(device) for name, value in fresh.items()}
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         losses = super().loss_terms(step, parts)
@@ -356,12 +364,17 @@ class Ex4DGSRecipe(Recipe):
 
     @torch.no_grad()
     def grow(self, last_frame: int) -> None:
-        """Draw frames up to `last_frame` from now on."""
-        expert = self.expert
+        """Draw frames up to `last_frame` from now on, with the moving seeds of the new ones."""
+        expert, before = self.expert, self.expert.duration
         extend_keys(expert, self.dynamic, last_frame)
         if not self.config.as_released:
             expert.gauss_params["displacements"].data *= last_frame / expert.duration
         expert.duration = float(last_frame)
+        if (seeded := expert.seeded(before, expert.duration)) is not None:
+            fresh = backtracking.fresh_statistics(len(seeded["means"]))
+            device = expert.background.device
+            statistics = {name: value.to(device) for name, value in fresh.items()}
+            self.dynamic.append(seeded, statistics)
         if self.sampler is not None:
             self.sampler.limit_frames(last_frame + 1)
 

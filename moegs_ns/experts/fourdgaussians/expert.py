@@ -135,12 +135,18 @@ class HexPlaneExpert(Expert):
         if points is not None and len(points):
             aabb = torch.stack([points.xyz.amin(0), points.xyz.amax(0)]).float()
         self.register_buffer("aabb", aabb)
-        """Smallest and largest corner of the initial cloud; zeros without one."""
+        """Smallest and largest corner of the initial cloud, with moving seeds of all times, so that
+        it holds where they get; zeros without one."""
         time_cells = config.time_resolution or max(2, scene.num_frames // 2)
         self.planes = HexPlaneField(
             config.channels, config.space_resolution, config.levels, time_cells
         )
         self.decoder = DeformationDecoder(config)
+
+    def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
+        """See base. Of moving seeds those of the first time are taken: canonical Gaussians are seen
+        at all times, so copies would be, too."""
+        return super().initial_parameters(points.of_first_time(), scene)
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         return self.at_all([time], [camera])[0]

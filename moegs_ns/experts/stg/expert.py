@@ -107,6 +107,9 @@ class STGExpert(Expert):
         self, config: STGExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
     ) -> None:
         super().__init__(config, scene, points)
+        is_seeded = points is not None and bool(points.is_moving.any())
+        self.seed_width = points.time_gap * self.duration if points and is_seeded else 0.0
+        """Initial temporal width of moving seeds, in the family's unit; 0 without any."""
         self.color: LiteColor | None = None
         """What replaces spherical harmonics, if anything does."""
         if config.color != "sh":
@@ -123,18 +126,27 @@ class STGExpert(Expert):
         return self.color is not None
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
-        """See base; a point's centre in time is its frame, or else drawn over the clip."""
+        """See base; a point's centre in time is its frame, or else drawn over the clip.
+
+        A moving seed has its own time and velocity, and is seen about as long as the next seeds are
+        away.
+        """
         count = len(points)
         if points.frames is None:
             centers = torch.rand(count, generator=torch.Generator().manual_seed(run_seed()))
         else:
             centers = points.frames.float() / max(1, scene.num_frames - 1)
         width = self.config.initial_time_log_scale + math.log(self.duration)
+        motion, widths = torch.zeros(count, 9), torch.full((count,), width)
+        if points.times is not None:
+            centers = torch.where(points.is_moving, points.times, centers)
+            motion[:, :3] = points.clip_velocities(scene) / self.duration
+            widths[points.is_moving] = math.log(points.time_gap * self.duration)
         return super().initial_parameters(points, scene) | {
-            "motion": torch.zeros(count, 9),
+            "motion": motion,
             "angular_rates": torch.zeros(count, 4),
             "time_centers": centers * self.duration,
-            "time_log_scales": torch.full((count,), width),
+            "time_log_scales": widths,
         }
 
     def initial_colors(self, points: InitialPoints) -> dict[str, Tensor]:

@@ -22,6 +22,9 @@ from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.samplers import SameTimeSampler, Sampler
 
+BRIEF = 2.0
+"""Temporal width, in that of a moving seed, below which a Gaussian keeps its centre in time."""
+
 
 @dataclass
 class STGRecipeConfig(RecipeConfig):
@@ -130,9 +133,13 @@ class STGRecipe(Recipe):
             self.densifier.remove(((means < lower) | (means > upper)).any(1))
 
     def redraw_time_centers(self, added: slice) -> None:
-        """Give added Gaussians a centre in time drawn over the whole clip."""
-        centers = self.expert.gauss_params["time_centers"]
-        centers.data[added] = self.random_time_centers(added.stop - added.start).to(centers)
+        """Give added Gaussians a centre in time drawn over the whole clip, but for those that live
+        as briefly as the moving seeds that they come from, which are elsewhere at other times."""
+        raw = self.expert.gauss_params
+        centers, widths = raw["time_centers"], raw["time_log_scales"].data[added].exp()
+        drawn = self.random_time_centers(added.stop - added.start).to(centers)
+        is_brief = widths < BRIEF * self.expert.seed_width
+        centers.data[added] = torch.where(is_brief, centers.data[added], drawn)
 
     def random_time_centers(self, count: int) -> Tensor:
         """Centres drawn over the clip, in the expert's unit of time."""
