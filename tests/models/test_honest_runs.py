@@ -106,8 +106,10 @@ def test_the_finish_moves_gaussians_but_keeps_their_rows(honest: dict[str, Any],
     for name in filter(lambda name: len(before[name]), names):
         assert before[name].shape == after[name].shape
         assert not torch.equal(before[name], after[name])
-        nearest = torch.cdist(after[name], before[name]).argmin(1)
-        assert (nearest == torch.arange(len(nearest))).float().mean() > 0.9
+        # Of one family four Gaussians stand where a point was.
+        nearest = torch.cdist(after[name], before[name]).topk(4, largest=False).indices
+        is_own = (nearest == torch.arange(len(nearest))[:, None]).any(1)
+        assert is_own.float().mean() > 0.9
         assert follows(before[name], after[name])
         assert not follows(before[name], after[name].flip(0))
 

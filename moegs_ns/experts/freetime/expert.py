@@ -65,8 +65,9 @@ class FreeTimeExpert(Expert):
         is_lasting = torch.full((centers.numel(),), points_are_of_one_frame(points))
         duration = self.config.initial_duration
         durations = torch.full((centers.numel(),), gap if duration is None else duration)
+        # All points, one life after the other: neighbours among the rows are apart in space.
         rows = {
-            name: value.repeat_interleave(lives, 0)
+            name: torch.cat([value] * lives)
             for name, value in super().initial_parameters(points, scene).items()
         }
         return (
@@ -74,7 +75,7 @@ class FreeTimeExpert(Expert):
             | {
                 "opacities": torch.full((centers.numel(),), START_OPACITY).logit(),
                 "velocities": torch.zeros(centers.numel(), 3),
-                "time_centers": centers.flatten(),
+                "time_centers": centers.T.flatten(),
             }
             | LIVES[self.config.life].initial_parameters(durations, is_lasting)
         )

@@ -10,6 +10,7 @@ from moegs_ns.experts.freetime.expert import FreeTimeExpert, FreeTimeExpertConfi
 from moegs_ns.experts.freetime.lives import LIVES, LONGEST, GatedLife, LifeName
 from moegs_ns.experts.windows import joined_config
 from moegs_ns.gaussians import GaussianParams
+from moegs_ns.models.expert_loading import follows
 from moegs_ns.scene import InitialPoints, SceneInfo
 
 SCENE = SceneInfo(31, 30.0, (0.0, 0.0, 0.0), 2.0, background=None)
@@ -113,15 +114,25 @@ class TestOwnTimes:
         """Lives of one point take turns: none of the frames is empty at first."""
         expert = build(scene=replace(SCENE, num_frames=121))
         for time in torch.linspace(0, 1, 13):
-            together = expert.visibility(time).unflatten(0, (12, 4)).sum(1)
+            together = expert.visibility(time).unflatten(0, (4, 12)).sum(0)
             assert together.min().item() > 0.55
 
     def test_what_a_point_becomes_is_of_its_place_size_and_colour(self):
         one, four = build(lives_per_point=1), build(lives_per_point=4)
         assert (one.num_gaussians, four.num_gaussians) == (12, 48)
         for name in ("means", "scales", "sh0"):
-            rows = four.gauss_params[name].unflatten(0, (12, 4))
-            assert torch.equal(rows[:, 3], one.gauss_params[name]), name
+            rows = four.gauss_params[name].unflatten(0, (4, 12))
+            assert torch.equal(rows[3], one.gauss_params[name]), name
+
+    def test_rows_tell_whether_they_are_those_of_before(self):
+        """Routers over honest experts ask it by rows that are neighbours; lives of one point that
+        stood there together would look as if rows had been exchanged."""
+        before = build().gauss_params["means"].detach()
+        after = before + 0.01 * torch.randn(
+            before.shape, generator=torch.Generator().manual_seed(0)
+        )
+        assert follows(before, after)
+        assert not follows(before, after.flip(0))
 
     def test_the_first_opacity_is_the_published_half_and_nothing_moves(self):
         rows = build().gauss_params
