@@ -11,6 +11,8 @@ from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert, Ex4DGSExpertConfig
 from moegs_ns.experts.ex4dgs.recipe import Ex4DGSRecipe, Ex4DGSRecipeConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpert, HexPlaneExpertConfig
+from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
+from moegs_ns.experts.freetime.lives import LifeName
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.recipe import STGRecipe, STGRecipeConfig
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
@@ -18,7 +20,9 @@ from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 SCENE = SceneInfo(31, 30.0, (0.0, 0.0, 0.0), 4.0, None, camera_ids=(0, 1))
 KEYS = (0, 10, 20, 30)
 STATIC, BALL = 40, 12
-FAMILIES = [STGExpertConfig, Ex4DGSExpertConfig, HexPlaneExpertConfig, ED3DGSExpertConfig]
+CANONICAL = [HexPlaneExpertConfig, ED3DGSExpertConfig]
+TEMPORAL = [STGExpertConfig, Ex4DGSExpertConfig, FreeTimeExpertConfig]
+FAMILIES = [*TEMPORAL, *CANONICAL]
 
 
 def ball(frame: float) -> Tensor:
@@ -61,26 +65,27 @@ def visible_middle(expert: Expert, frame: float) -> Tensor:
     return (means * opacities[:, None]).sum(0) / opacities.sum()
 
 
-@pytest.mark.parametrize("family", FAMILIES[:2])
+@pytest.mark.parametrize("family", TEMPORAL)
 @pytest.mark.parametrize("frame", [0, 3, 5, 10, 14, 22, 27, 30])
 def test_seeds_follow_the_ball(family: type[ExpertConfig], frame: int):
     expert = family().setup(scene=SCENE, points=seeded_points())
     torch.testing.assert_close(visible_middle(expert, frame), ball(frame), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("family", FAMILIES[:2])
+@pytest.mark.parametrize("family", TEMPORAL)
 def test_seeds_of_other_times_are_hardly_seen(family: type[ExpertConfig]):
     expert = family().setup(scene=SCENE, points=seeded_points())
     for frame in KEYS:
         means, opacities = red_at(expert, frame)
         is_now = (means - ball(frame)).norm(dim=1) < 0.11
-        assert opacities[is_now].max() == pytest.approx(0.1, abs=1e-4)
+        highest, rest = (0.5, 0.07) if family is FreeTimeExpertConfig else (0.1, 0.01)
+        assert opacities[is_now].max() == pytest.approx(highest, abs=1e-4)
         others = opacities.reshape(len(KEYS), BALL)
         far = [row for row, key in enumerate(KEYS) if abs(key - frame) > 10]
-        assert others[far].max() < 0.01
+        assert others[far].max() < rest
 
 
-@pytest.mark.parametrize("family", FAMILIES[2:])
+@pytest.mark.parametrize("family", CANONICAL)
 def test_canonical_gaussians_show_the_ball_once(family: type[ExpertConfig]):
     expert = family().setup(scene=SCENE, points=seeded_points())
     assert expert.num_gaussians == STATIC + BALL
@@ -108,7 +113,7 @@ def test_points_without_times_start_as_ever(family: type[ExpertConfig], has_fram
     for name, value in starts[0].items():
         if isinstance(value, Tensor):
             assert torch.equal(value, starts[1][name]), name
-    assert starts[0]["gauss_params.scales"].shape == (STATIC, 3)
+    assert len(starts[0]["gauss_params.scales"]) % STATIC == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -120,6 +125,19 @@ def test_walls_are_as_large_as_without_seeds(family: type[ExpertConfig]):
     assert torch.equal(
         with_seeds.gauss_params["scales"][:STATIC], without.gauss_params["scales"][:STATIC]
     )
+
+
+@pytest.mark.parametrize("life", ["bell", "gated", "flat-top"])
+def test_lives_of_seeds_begin_with_their_velocity(life: LifeName):
+    """A third of a second away, with the seeds of that key frame alone."""
+    expert = FreeTimeExpertConfig(life=life, lives_per_point=3).setup(
+        scene=SCENE, points=seeded_points()
+    )
+    assert expert.num_gaussians == 3 * STATIC + len(KEYS) * BALL
+    for frame in (3, 10, 14):
+        means, _ = red_at(expert, frame)
+        of_second = means.reshape(len(KEYS), BALL, 3)[1]
+        torch.testing.assert_close(of_second.mean(0), ball(frame), atol=0.05, rtol=0)
 
 
 def test_unknown_rates_leave_seeds_at_rest():

@@ -58,13 +58,23 @@ class FreeTimeExpert(Expert):
         return LIVES[self.config.life]
 
     def initial_parameters(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
-        """See base; times of their own are about the frames of the points, or all over the clip."""
+        """See base; times of their own are about the frames of the points, or all over the clip.
+        Moving seeds, behind all other points, have their own time and velocity."""
+        is_moving = points.is_moving
+        if not bool(is_moving.any()):
+            return self._lives_of(points.select(~is_moving), scene)
+        parts = [self._lives_of(points.select(mask), scene) for mask in (~is_moving, is_moving)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _lives_of(self, points: InitialPoints, scene: SceneInfo) -> dict[str, Tensor]:
+        """Raw parameters of points that are all moving seeds, or none of which is."""
         generator = torch.Generator().manual_seed(run_seed())
         centers, gap = own_times(points, scene, self.config.lives_per_point, generator)
         lives = centers.shape[1]
         is_lasting = torch.full((centers.numel(),), points_are_of_one_frame(points))
         duration = self.config.initial_duration
         durations = torch.full((centers.numel(),), gap if duration is None else duration)
+        velocities = points.clip_velocities(scene) / (scene.seconds or 1.0)
         # All points, one life after the other: neighbours among the rows are apart in space.
         rows = {
             name: torch.cat([value] * lives)
@@ -74,10 +84,11 @@ class FreeTimeExpert(Expert):
             rows
             | {
                 "opacities": torch.full((centers.numel(),), START_OPACITY).logit(),
-                "velocities": torch.zeros(centers.numel(), 3),
                 "time_centers": centers.T.flatten(),
             }
-            | LIVES[self.config.life].initial_parameters(durations, is_lasting)
+            | LIVES[self.config.life].initial_parameters(
+                durations, torch.cat([velocities] * lives), is_lasting
+            )
         )
 
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
@@ -123,6 +134,8 @@ def frames_per_second(scene: SceneInfo) -> float:
 
 def points_are_of_one_frame(points: InitialPoints) -> bool:
     """Whether the points tell nothing of what moves, so that each of them may be there always."""
+    if points.times is not None:
+        return False
     return points.frames is None or len(points.frames.unique()) < 2
 
 
@@ -131,10 +144,13 @@ def own_times(
 ) -> tuple[Float[Tensor, "N L"], float]:
     """Own times of L Gaussians for every point, and the time between two lives, in seconds.
 
-    Points of several frames live once, at most half the way to the next frame of points away from
-    their own. Others live `lives` times at even distances, each point with a phase of its own.
+    Moving seeds live once, at their own time; points of several frames once, at most half the way
+    to the next frame of points away from their own. Others live `lives` times at even distances,
+    each point with a phase of its own.
     """
     seconds, frame = clip_seconds(scene), 1.0 / frames_per_second(scene)
+    if points.times is not None:
+        return points.times[:, None] * seconds, max(points.time_gap * seconds, frame)
     if points_are_of_one_frame(points):
         gap = max(seconds, frame) / lives
         phase = torch.rand(len(points), 1, generator=generator)

@@ -25,11 +25,13 @@ class BellLife:
 
     @staticmethod
     def initial_parameters(
-        durations: Float[Tensor, "N"], is_lasting: Bool[Tensor, "N"]
+        durations: Float[Tensor, "N"],
+        velocities: Float[Tensor, "N 3"],
+        is_lasting: Bool[Tensor, "N"],
     ) -> dict[str, Tensor]:
-        """Raw parameters of Gaussians with these durations in seconds; `is_lasting` marks those
-        that may be there at all times."""
-        return {"durations": durations.log()}
+        """Raw parameters of Gaussians with these durations in seconds and velocities at their own
+        time; `is_lasting` marks those that may be there at all times."""
+        return {"durations": durations.log(), "velocities": velocities}
 
     def durations(self, raw: GaussianParams) -> Float[Tensor, "N"]:
         """In seconds."""
@@ -53,12 +55,14 @@ class GatedLife(BellLife):
 
     @staticmethod
     def initial_parameters(
-        durations: Float[Tensor, "N"], is_lasting: Bool[Tensor, "N"]
+        durations: Float[Tensor, "N"],
+        velocities: Float[Tensor, "N 3"],
+        is_lasting: Bool[Tensor, "N"],
     ) -> dict[str, Tensor]:
         """See `BellLife`; the gate is half open for what may be there always, else shut."""
         shares = (durations / LONGEST).clamp(0.05, 0.95)
         gates = torch.where(is_lasting, OPEN_GATE, CLOSED_GATE)
-        return {"durations": shares.logit(), "gate_logits": gates}
+        return {"durations": shares.logit(), "velocities": velocities, "gate_logits": gates}
 
     def durations(self, raw: GaussianParams) -> Float[Tensor, "N"]:
         return LONGEST * raw["durations"].sigmoid()
@@ -80,10 +84,16 @@ class FlatTopLife(BellLife):
 
     @staticmethod
     def initial_parameters(
-        durations: Float[Tensor, "N"], is_lasting: Bool[Tensor, "N"]
+        durations: Float[Tensor, "N"],
+        velocities: Float[Tensor, "N 3"],
+        is_lasting: Bool[Tensor, "N"],
     ) -> dict[str, Tensor]:
         """See `BellLife`; the flat part is a moment at first."""
-        return {"durations": durations.log(), "flat_halves": torch.full_like(durations, FLAT_START)}
+        halves = torch.full_like(durations, FLAT_START)
+        raw_velocities = velocities * _slowness(durations + halves)[:, None]
+        return {
+            "durations": durations.log(), "velocities": raw_velocities, "flat_halves": halves,
+        }  # fmt: skip
 
     def visibility(self, raw: GaussianParams, dt: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         beyond = (dt.abs() - raw["flat_halves"].abs()).clamp(min=0.0)
@@ -91,8 +101,12 @@ class FlatTopLife(BellLife):
 
     def displacement(self, raw: GaussianParams, dt: Float[Tensor, "N"]) -> Float[Tensor, "N 3"]:
         length = self.durations(raw) + raw["flat_halves"].abs()
-        slowness = 1.0 + length.square().clamp(min=1.0)
-        return (dt / slowness)[:, None] * raw["velocities"]
+        return (dt / _slowness(length))[:, None] * raw["velocities"]
+
+
+def _slowness(lengths: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """Raw velocity over that at which something moves whose life has this length."""
+    return 1.0 + lengths.square().clamp(min=1.0)
 
 
 LifeName = Literal["bell", "gated", "flat-top"]

@@ -157,7 +157,9 @@ class TestOwnTimes:
 
 
 def rows_of(life: LifeName, **values: float) -> GaussianParams:
-    made = LIVES[life].initial_parameters(torch.tensor([0.1]), torch.tensor([False]))
+    made = LIVES[life].initial_parameters(
+        torch.tensor([0.1]), torch.zeros(1, 3), torch.tensor([False])
+    )
     made |= {name: torch.tensor([value]) for name, value in values.items()}
     return GaussianParams(made | {"velocities": torch.tensor([[1.0, -2.0, 4.0]])})
 
