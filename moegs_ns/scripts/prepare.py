@@ -70,11 +70,12 @@ class PreparePoints(PreparedPointsOptions):
         if self.val_cameras:
             outputs, _ = split_cameras(outputs, self.val_cameras)
         # Triangulate and write; the file in the scene's folder is read instead of that of today.
-        replaced = None
-        if self.output is None and not self.fewer:
-            search = (PREPARED_POINTS, *getattr(parser, "point_files", ()))
-            replaced = find_points(Path(config.data), None, search)
-        found = prepare_points(outputs, self, output, Path(config.data), replaced)
+        search = (PREPARED_POINTS, *getattr(parser, "point_files", ()))
+        present = find_points(Path(config.data), None, search)
+        may_be_fewer = self.output is not None or self.fewer
+        found = prepare_points(
+            outputs, self, output, Path(config.data), present, may_be_fewer=may_be_fewer
+        )
         CONSOLE.print(f"{output}: {found.origin}.")
         CONSOLE.print(f"Points by the cameras that found them: {_listed(found.per_camera)}.")
         if found.seeds is not None:

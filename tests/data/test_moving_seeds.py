@@ -201,6 +201,26 @@ def test_two_frames_tell_no_background(scene: Path, tmp_path: Path):
         prepare(scene, "--moving", "--output", output, parser=("--frames", "0", "1"))
 
 
+def test_seeds_are_added_to_the_points_of_the_scene(tmp_path: Path):
+    scene = make_scene(tmp_path)
+    options = ("--method", "keep", "--moving", "--overwrite", "--key-frames-every", "10")
+    with pytest.raises(ValueError, match="--method keep expects a file of points in"):
+        prepare(scene, *options)
+    walls = np.random.default_rng(0).random((50, 3), dtype=np.float32)
+    np.savez(scene / "moegs_points.npz", xyz=walls, rgb=np.zeros((50, 3), np.uint8))
+    with pytest.raises(ValueError, match="so it expects --moving"):
+        prepare(scene, "--method", "keep", "--overwrite")
+    prepare(scene, *options)
+    found = load_points(scene / "moegs_points.npz")
+    assert found.moving_frames is not None and len(found.xyz) > 150
+    np.testing.assert_array_equal(found.xyz[found.moving_frames < 0], walls)
+    # Once more, the seeds of before are not kept.
+    prepare(scene, *options)
+    again = load_points(scene / "moegs_points.npz")
+    np.testing.assert_array_equal(again.xyz, found.xyz)
+    assert again.origin.count("seeds of what moves") == 1
+
+
 # ---- the pieces ----
 
 

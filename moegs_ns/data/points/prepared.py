@@ -38,7 +38,7 @@ from moegs_ns.data.points.triangulation import (
 from moegs_ns.data.points.visual_hull import visual_hull
 from moegs_ns.progress import track
 
-Method = Literal["auto", "features", "hull"]
+Method = Literal["auto", "features", "hull", "keep"]
 FEW_POINTS = 300
 """Points of a frame below which features have not told where its surfaces are."""
 
@@ -52,7 +52,7 @@ class PreparedPointsOptions:
     method: Method = "auto"
     """Features that are triangulated; or the visual hull of what moves, for cameras that stand too
     far apart to find the same features; auto adds the hull where features give fewer than 300
-    points."""
+    points. keep has the points that training starts from now, to which --moving adds seeds."""
     max_points: int | None = 100_000
     """Merged points beyond this number are thinned out, evenly in space; seeds not counted."""
     moving: bool = False
@@ -75,6 +75,11 @@ class PreparedPointsOptions:
         if self.max_points is not None and self.max_points < 1:
             raise ValueError(
                 f"--max-points expects at least 1, got {self.max_points}; leave it out for all."
+            )
+        if self.method == "keep" and not self.moving:
+            raise ValueError(
+                "--method keep leaves the points as they are, so it expects --moving, which adds "
+                "seeds to them; name both, or another method."
             )
         self.triangulation.check()
         self.moving_seeds.check()
@@ -104,7 +109,9 @@ def prepare_points(
     options: PreparedPointsOptions,
     output: Path,
     folder: Path,
-    replaced: Path | None = None,
+    present: Path | None = None,
+    *,
+    may_be_fewer: bool = True,
 ) -> PreparedPoints:
     """Find points of frames of a parser's training images, without validation cameras, and write
     them as initial points.
@@ -114,39 +121,36 @@ def prepare_points(
     Points of a single frame stand for the whole clip, so they have no frame. With seeds of what
     moves, it also holds the `moving_frame` of each point (-1 for others) and its `velocity` in
     world units per second, and a picture of them lies beside it. `folder` is the scene folder.
-    `replaced` is a file of points that will not be read any more, and that must not have
-    more of them.
+    `present` is the file of points that training starts from now; unless there may be fewer, it
+    must not have more of them.
 
     Raises:
         ImportError: pycolmap is not installed.
-        ValueError: the cameras do not allow it, no point was found or fewer than are replaced, or
-            an image is broken.
+        ValueError: the cameras do not allow it, no point was found or fewer than must be, there are
+            none to keep, or an image is broken.
         OSError: the file cannot be written.
     """
     # Check options and cameras before any image is decoded.
     options.check()
-    if options.method != "hull":
+    if options.method in ("auto", "features"):
         require_pycolmap()
     outputs = with_image_ids(outputs)
     _check_cameras(outputs)
     check_scene(outputs, folder, is_training=True)
+    kept = _kept_points(present, folder) if options.method == "keep" else None
     # Triangulate each frame, or load what an interrupted run has left.
     images = SceneImages(outputs, options.every)
     seeds = _moving_seeds(outputs, options)
     work = output.with_name(f".{output.name}-frames")
-    if options.method == "hull":
-        parts = {frame: _no_points(len(of)) for frame, of in images.frames.items()}
-    else:
-        parts = _triangulate_all(images, options.triangulation, work, folder)
-    poor = [frame for frame, part in parts.items() if len(part.xyz) < FEW_POINTS]
-    note = ""
-    if options.method != "features" and poor and seeds is None:
-        parts, note = _with_hulls(parts, poor, images)
+    parts: dict[int, Triangulated] = {}
+    if kept is None:
+        parts, note = _found_points(images, options, work, folder)
+        is_empty_allowed = seeds is not None and len(seeds) > 0
+        kept = _merge(list(parts.values()), images, options, note, is_empty_allowed)
     # Merge the frames, thin the points out, and write them.
-    arrays = _merge(list(parts.values()), images, options, note, is_empty_allowed=bool(seeds))
-    if seeds is not None:
-        arrays = _with_seeds(arrays, seeds)
-    _check_count(len(arrays["xyz"]), replaced)
+    arrays = kept if seeds is None else _with_seeds(kept, seeds)
+    if not may_be_fewer:
+        _check_count(len(arrays["xyz"]), present)
     if seeds is not None:
         _save_picture(seeds_picture(output), seeds)
     _save(output, arrays)
@@ -158,6 +162,37 @@ def prepare_points(
     for camera, count in (seeds.per_camera if seeds else {}).items():
         per_camera[camera] += count
     return PreparedPoints(len(arrays["xyz"]), str(arrays["origin"]), dict(per_camera), seeds)
+
+
+def _kept_points(present: Path | None, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of the points that training starts from now, without earlier seeds."""
+    if present is None:
+        raise ValueError(
+            f"--method keep expects a file of points in {folder}, which has none; leave --method "
+            "out to make them."
+        )
+    points = load_points(present)
+    if points.moving_frames is not None:
+        points = points.select(points.moving_frames < 0)
+    arrays = {
+        "xyz": points.xyz, "rgb": points.rgb, "cameras": np.array(points.cameras, dtype=np.int64),
+        "origin": np.array(f"{len(points.xyz)} points of {present.name}"),
+    }  # fmt: skip
+    return arrays if points.frames is None else arrays | {"frame": points.frames.astype(np.int32)}
+
+
+def _found_points(
+    images: SceneImages, options: PreparedPointsOptions, work: Path, folder: Path
+) -> tuple[dict[int, Triangulated], str]:
+    """Points of each frame, and what to say about them."""
+    if options.method == "hull":
+        parts = {frame: _no_points(len(of)) for frame, of in images.frames.items()}
+    else:
+        parts = _triangulate_all(images, options.triangulation, work, folder)
+    poor = [frame for frame, part in parts.items() if len(part.xyz) < FEW_POINTS]
+    if options.method != "features" and poor and not options.moving:
+        return _with_hulls(parts, poor, images)
+    return parts, ""
 
 
 def _moving_seeds(outputs: DataparserOutputs, options: PreparedPointsOptions) -> MovingSeeds | None:
@@ -242,8 +277,7 @@ def _merge(
     images: SceneImages,
     options: PreparedPointsOptions,
     note: str,
-    *,
-    is_empty_allowed: bool = False,
+    is_empty_allowed: bool,
 ) -> dict[str, np.ndarray]:
     """The arrays of the result."""
     xyz = np.concatenate([part.xyz for part in parts])
