@@ -37,13 +37,18 @@ from moegs_ns.mixture.stacking import (
     stack,
 )
 from moegs_ns.models.base import scene_of
-from moegs_ns.models.stacking import COPIES, evidence_of, images_of, sampled_pixels, unseen_by
+from moegs_ns.models.stacking import (
+    COPIES,
+    UNSEEN_IMAGES,
+    evidence_of,
+    images_of,
+    sampled_pixels,
+    unseen_by,
+)
 from moegs_ns.models.trained_mixture import open_mixture
 from moegs_ns.reports.held_out import evenly_spaced, held_out
 from moegs_ns.runs.checkpoint import open_run
 
-IMAGES = 60
-"""Of each kind, at most."""
 COPIES_UNSEEN, COPIES_SEEN, SEEN, HELD_OUT = (
     "copies, unseen images", "copies, seen images", "experts, seen images", "held-out images",
 )  # fmt: skip
@@ -138,9 +143,9 @@ def sample(run: Path, copies: Path) -> dict[str, Any]:
     everything = torch.ones_like(unseen)
     draw = partial(_pixels, generator=torch.Generator().manual_seed(0))
     sampled = {
-        COPIES_UNSEEN: draw(opened, model, data, ~unseen, images_of(data, unseen, IMAGES)),
-        COPIES_SEEN: draw(opened, model, data, ~unseen, images_of(data, ~unseen, IMAGES)),
-        SEEN: draw(model, model, data, everything, images_of(data, everything, IMAGES)),
+        COPIES_UNSEEN: draw(opened, model, data, ~unseen, images_of(data, unseen, UNSEEN_IMAGES)),
+        COPIES_SEEN: draw(opened, model, data, ~unseen, images_of(data, ~unseen, UNSEEN_IMAGES)),
+        SEEN: draw(model, model, data, everything, images_of(data, everything, UNSEEN_IMAGES)),
         HELD_OUT: draw(model, model, data, everything, _held_out(pipeline)),
     }
     gates = model.mixture.gate_config
@@ -155,7 +160,7 @@ def sample(run: Path, copies: Path) -> dict[str, Any]:
 
 def _held_out(pipeline: MoegsPipeline) -> Iterator[tuple[int, View, Float[Tensor, "H W 3"]]]:
     length = len(pipeline.datamanager.eval_dataset)
-    for index in evenly_spaced(length, IMAGES):
+    for index in evenly_spaced(length, UNSEEN_IMAGES):
         view, target, _ = held_out(pipeline, index)
         yield index, view, target
 

@@ -15,11 +15,12 @@ The equations are those of `VolumeAwarePixelRouter.forward`, `mixture.blend` and
 import triton
 import triton.language as tl
 
+from moegs_ns import routers
+
 RAY = tl.constexpr(6)
 MIN_ACCUMULATION = tl.constexpr(1e-6)
 """That of `mixture.mixture`."""
-MIN_OPACITY = tl.constexpr(1e-3)
-"""That of `routers`."""
+MIN_OPACITY = tl.constexpr(routers.MIN_OPACITY)
 
 
 @triton.jit
@@ -110,10 +111,11 @@ def shown(rgb, alpha, background, mask, channel: tl.constexpr):
 
 
 @triton.jit
-def corrected(logits, rendered, mask, bias, slopes, CORRECTION: tl.constexpr):
+def corrected(logits, rendered, mask, own_bias, slopes, CORRECTION: tl.constexpr):
     """`LogitCorrection`, from its rasterised features, of which there are none without one."""
     if CORRECTION > 0:
         opacity = tl.load(rendered, mask=mask, other=0.0)
+        bias = tl.load(own_bias, mask=mask, other=0.0)
         total = tl.load(slopes) * logits + tl.load(slopes + 1) * opacity + bias
         for k in tl.static_range(1, CORRECTION):
             evidence = tl.load(rendered + k, mask=mask, other=0.0)
@@ -126,16 +128,15 @@ def corrected(logits, rendered, mask, bias, slopes, CORRECTION: tl.constexpr):
 def logits_of(
     features, weights, bias, slopes, pixel, expert, mask, ray, feature_expert, feature_pixel,
     REFINED: tl.constexpr, CORRECTION: tl.constexpr, WIDTHS: tl.constexpr, LAYERS: tl.constexpr,
-    EXPERTS: tl.constexpr,
 ):  # fmt: skip
     """Logits (Eq. 7) of a block of pixels, corrected if that was learned."""
     own = features + expert * feature_expert + pixel[None, :] * feature_pixel
     inputs = phi_inputs(own, mask, ray, REFINED)
     refined = activations(inputs, weights, WIDTHS, LAYERS)[LAYERS][0]
     logits = tl.load(own, mask=mask, other=0.0) + refined
-    if CORRECTION > 0:
-        bias = tl.load(bias + expert, mask=expert < EXPERTS, other=0.0)
-    return corrected(logits, own + 1 + REFINED, mask, bias, slopes, CORRECTION)
+    # As many as the mask has, the same for all pixels.
+    own_bias = bias + expert + 0 * pixel[None, :]
+    return corrected(logits, own + 1 + REFINED, mask, own_bias, slopes, CORRECTION)
 
 
 @triton.jit
@@ -178,7 +179,7 @@ def forward_kernel(
     ray = rays(pixel, width, intrinsics, viewmat, center, extent)
     logits = logits_of(
         features, weights, bias, slopes, pixel, expert, mask, ray, feature_expert, feature_pixel,
-        REFINED, CORRECTION, WIDTHS, LAYERS, EXPERTS,
+        REFINED, CORRECTION, WIDTHS, LAYERS,
     )  # fmt: skip
     blend_block(
         logits, rgb, alphas, depths, backgrounds, out_rgb, out_gates, out_depth, out_accumulation,
@@ -200,7 +201,7 @@ def logits_kernel(
     ray = rays(pixel, width, intrinsics, viewmat, center, extent)
     logits = logits_of(
         features, weights, bias, slopes, pixel, expert, mask, ray, feature_expert, feature_pixel,
-        REFINED, CORRECTION, WIDTHS, LAYERS, EXPERTS,
+        REFINED, CORRECTION, WIDTHS, LAYERS,
     )  # fmt: skip
     tl.store(out_logits + expert * pixels + pixel[None, :], logits, mask=mask)
 

@@ -11,8 +11,9 @@ from PIL import Image
 from moegs_ns.data.dataparsers.rig import RigDataParserConfig
 from moegs_ns.data.frames.undistortion import Lens
 from moegs_ns.data.points.files import PointCloud, load_points
-from moegs_ns.data.points.moving_hull import MovingSurface, Rig, moving_mask, moving_surface
+from moegs_ns.data.points.moving_hull import MovingSurface, Rig, moving_surface
 from moegs_ns.data.points.seed_motion import displacements
+from moegs_ns.data.points.visual_hull import moving_mask
 from moegs_ns.data.rig_files import RIG, RigCamera, write_rig
 from moegs_ns.data.rig_files import Rig as RigFile
 from moegs_ns.launch.cli_args import replaced_argv

@@ -7,25 +7,20 @@ halved only where something may move, so that a ball is found in a hall.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from sklearn.cluster import DBSCAN
 
 from moegs_ns.cameras import View, opengl_from_viewmats
 from moegs_ns.data.points.initial import Frustums
-from moegs_ns.data.points.visual_hull import common_box, pixels_of, projected
+from moegs_ns.data.points.visual_hull import (
+    common_box,
+    distances_to,
+    median_colors,
+    pixels_of,
+    projected,
+)
 
-_DIFFERENCE = 20
-"""Levels, of 255, by which some channel of what moves differs from the background at least."""
-_NOISE_LEVELS = 6.0
-"""The same in standard deviations of the image's noise, where that is more."""
-_OPENING = 1
-"""Pixels of radius below which what differs is noise."""
-_CLOSING = 3
-"""Pixels of radius below which a hole is one of colours that happen to be alike."""
-_DEVIATION = 1.4826
-"""Standard deviation of normal noise over its median absolute value."""
 _FINEST = 1.25
 """Pixels that the smallest cells measure in a typical camera."""
 _MOST_CELLS = 500_000
@@ -79,28 +74,13 @@ class MovingSurface:
     """Number of cells that each camera shows."""
 
 
-def moving_mask(
-    image: UInt8[np.ndarray, "H W 3"], background: UInt8[np.ndarray, "H W 3"]
-) -> Bool[np.ndarray, "H W"]:
-    """Where an image differs from the still background by more than its noise, which most pixels
-    tell, since they stand still."""
-    difference = cv2.absdiff(image, background)
-    noise = _DEVIATION * float(np.median(difference))
-    differs = (difference.max(-1) > max(_DIFFERENCE, _NOISE_LEVELS * noise)).astype(np.uint8)
-    for operation, radius in ((cv2.MORPH_OPEN, _OPENING), (cv2.MORPH_CLOSE, _CLOSING)):
-        size = (2 * radius + 1, 2 * radius + 1)
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)
-        differs = cv2.morphologyEx(differs, operation, kernel)
-    return differs > 0
-
-
 def moving_surface(
     images: Sequence[UInt8[np.ndarray, "H W 3"]],
     masks: Sequence[Bool[np.ndarray, "H W"]],
     rig: Rig,
 ) -> MovingSurface:
     """Surface of all that moves at the time of the images; perhaps nothing."""
-    distances = [cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 3) for m in masks]
+    distances = distances_to(masks)
     frustums = Frustums(opengl_from_viewmats(rig.viewmats), rig.Ks, rig.width, rig.height)
     box = common_box(frustums, rig.fewest)
     centers, shape, size = box.voxels()
@@ -120,7 +100,7 @@ def moving_surface(
     xyz, moving = box.lower + (cells[chosen] + 0.5) * size, moving[:, chosen]
     shown = moving & _is_in_front(xyz, size, rig)
     shown = np.where(shown.any(0), shown, moving)
-    colors = _colors(xyz, shown, images, rig)
+    colors = median_colors(xyz, shown, images, rig.viewmats, rig.Ks)
     return MovingSurface(xyz, colors, _parts(cells[chosen]), size, shown.sum(1))
 
 
@@ -178,20 +158,3 @@ def _is_in_front(xyz: Float[np.ndarray, "N 3"], size: float, rig: Rig) -> Bool[n
         np.minimum.at(nearest, numbers, depth[before])
         is_front[index, before] = depth[before] <= nearest[numbers] + 2.0 * size
     return is_front
-
-
-def _colors(
-    xyz: Float[np.ndarray, "N 3"],
-    shown: Bool[np.ndarray, "C N"],
-    images: Sequence[UInt8[np.ndarray, "H W 3"]],
-    rig: Rig,
-) -> UInt8[np.ndarray, "N 3"]:
-    """Median colour among the cameras that show a cell."""
-    if not len(xyz):
-        return np.empty((0, 3), np.uint8)
-    colors = np.full((len(images), len(xyz), 3), np.nan)
-    for index, (image, viewmat, K) in enumerate(zip(images, rig.viewmats, rig.Ks, strict=True)):
-        column, row, _ = pixels_of(xyz, viewmat, K)
-        of = shown[index]
-        colors[index, of] = image[row[of], column[of]]
-    return np.nanmedian(colors, axis=0).round().astype(np.uint8)

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from moegs_ns.data.points.moving_hull import MovingSurface, Rig, moving_mask, moving_surface
+from moegs_ns.data.points.moving_hull import MovingSurface, Rig, moving_surface
 from moegs_ns.data.points.scene_images import SceneImages
 from moegs_ns.data.points.seed_motion import displacements
 from moegs_ns.data.points.seed_picture import SeedPicture
 from moegs_ns.data.points.thinning import evenly_chosen
-from moegs_ns.data.points.visual_hull import pixels_of
+from moegs_ns.data.points.visual_hull import moving_mask, pixels_of
 from moegs_ns.progress import track
 
 _SMALLEST_PART = 4
@@ -34,19 +34,18 @@ class MovingSeedsOptions:
 
     key_frames_every: int = 5
     """Frames between two key frames."""
-    per_key_frame: int = 2000
+    seeds_per_key_frame: int = 2000
     """Most seeds of one key frame."""
     seed: int = 0
     """Seed of the choice among them."""
 
     def check(self) -> None:
         """Raise a ValueError for numbers that make no sense."""
-        for name in ("key_frames_every", "per_key_frame"):
+        for name in ("key_frames_every", "seeds_per_key_frame"):
             if getattr(self, name) < 1:
-                option = name.replace("_", "-").replace("per-key", "seeds-per-key")
                 raise ValueError(
-                    f"--{option} expects at least 1, got {getattr(self, name)}; leave it out for "
-                    "the default."
+                    f"--{name.replace('_', '-')} expects at least 1, got "
+                    f"{getattr(self, name)}; leave it out for the default."
                 )
 
 
@@ -129,7 +128,7 @@ def find_moving_seeds(images: SceneImages, fps: float, options: MovingSeedsOptio
         _with_neighbours(images, backgrounds, keys), "Seeding what moves", total=len(keys)
     ):
         surface, cameras = now.surface, [images.camera_ids[i] for i in images.frames[frame]]
-        chosen = _thinned(surface, options.per_key_frame, options.seed)
+        chosen = _thinned(surface, options.seeds_per_key_frame, options.seed)
         xyz, rgb = surface.xyz[chosen], surface.rgb[chosen]
         shifts = displacements(xyz, rgb, surface.parts[chosen], surface, other.surface)
         velocities = shifts * (fps / gap)

@@ -15,11 +15,15 @@ from moegs_ns.cameras import View, opengl_from_viewmats
 from moegs_ns.data.points.initial import Frustums
 from moegs_ns.data.points.triangulation import Triangulated
 
-_DIFFERENCE = 24
-"""Levels, of 255, by which some channel of what moves differs from the background."""
-_OPENING = 2
+_DIFFERENCE = 20
+"""Levels, of 255, by which some channel of what moves differs from the background at least."""
+_NOISE_LEVELS = 6.0
+"""The same in standard deviations of the image's noise, where that is more."""
+_DEVIATION = 1.4826
+"""Standard deviation of normal noise over its median absolute value."""
+_OPENING = 1
 """Pixels of radius below which what differs is noise."""
-_CLOSING = 4
+_CLOSING = 3
 """Pixels of radius below which a hole is one of colours that happen to be alike."""
 _PROBES = 50_000
 """Points in the cameras' views that tell where to look."""
@@ -54,13 +58,23 @@ class Box:
 def moving_mask(
     image: UInt8[np.ndarray, "H W 3"], background: UInt8[np.ndarray, "H W 3"]
 ) -> Bool[np.ndarray, "H W"]:
-    """Where an image differs from the still background."""
-    differs = (cv2.absdiff(image, background).max(-1) > _DIFFERENCE).astype(np.uint8)
+    """Where an image differs from the still background by more than its noise, which most pixels
+    tell, since they stand still."""
+    difference = cv2.absdiff(image, background)
+    noise = _DEVIATION * float(np.median(difference))
+    differs = (difference.max(-1) > max(_DIFFERENCE, _NOISE_LEVELS * noise)).astype(np.uint8)
     for operation, radius in ((cv2.MORPH_OPEN, _OPENING), (cv2.MORPH_CLOSE, _CLOSING)):
         size = (2 * radius + 1, 2 * radius + 1)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)
         differs = cv2.morphologyEx(differs, operation, kernel)
     return differs > 0
+
+
+def distances_to(
+    masks: Sequence[Bool[np.ndarray, "H W"]],
+) -> list[Float[np.ndarray, "H W"]]:
+    """Of each pixel to the nearest one that moves, in pixels."""
+    return [cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) for mask in masks]
 
 
 def visual_hull(
@@ -76,7 +90,7 @@ def visual_hull(
     viewmats, Ks = view.viewmats.double().cpu().numpy(), view.Ks.double().cpu().numpy()
     frustums = Frustums(opengl_from_viewmats(viewmats), Ks, view.width, view.height)
     box = common_box(frustums, _fewest(len(Ks)))
-    distances = [cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 3) for m in masks]
+    distances = distances_to(masks)
     surface, seen = np.empty((0, 3)), np.zeros((len(images), 0), bool)
     for number in range(_ROUNDS):
         is_last = number == _ROUNDS - 1
@@ -90,7 +104,7 @@ def visual_hull(
             break
         margin = np.maximum(_MARGIN * np.ptp(surface, axis=0), size)
         box = Box(surface.min(0) - margin, surface.max(0) + margin)
-    rgb = _colors(surface, seen, images, viewmats, Ks)
+    rgb = median_colors(surface, seen, images, viewmats, Ks)
     return Triangulated(surface.astype(np.float32), rgb, seen.sum(1))
 
 
@@ -163,15 +177,15 @@ def _is_surface(
     return is_inside & ~enclosed.reshape(-1)
 
 
-def _colors(
+def median_colors(
     points: Float[np.ndarray, "N 3"],
     is_seen: Bool[np.ndarray, "C N"],
     images: Sequence[UInt8[np.ndarray, "H W 3"]],
     viewmats: Float[np.ndarray, "C 4 4"],
     Ks: Float[np.ndarray, "C 3 3"],
 ) -> UInt8[np.ndarray, "N 3"]:
-    """Median colour among the cameras that see something moving there; some see what is before or
-    behind the point."""
+    """Median colour of each point among the cameras that see it; some may see what is before or
+    behind it."""
     colors = np.full((len(images), len(points), 3), np.nan)
     for index, (image, viewmat, K) in enumerate(zip(images, viewmats, Ks, strict=True)):
         column, row, _ = pixels_of(points, viewmat, K)

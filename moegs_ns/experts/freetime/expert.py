@@ -74,7 +74,9 @@ class FreeTimeExpert(Expert):
         is_lasting = torch.full((centers.numel(),), points_are_of_one_frame(points))
         duration = self.config.initial_duration
         durations = torch.full((centers.numel(),), gap if duration is None else duration)
-        velocities = points.clip_velocities(scene) / (scene.seconds or 1.0)
+        velocities = points.velocities
+        if velocities is None:
+            velocities = torch.zeros_like(points.xyz)
         # All points, one life after the other: neighbours among the rows are apart in space.
         rows = {
             name: torch.cat([value] * lives)
@@ -123,8 +125,8 @@ class FreeTimeExpert(Expert):
 
 
 def clip_seconds(scene: SceneInfo) -> float:
-    """Seconds from the first to the last frame of a clip."""
-    return (scene.num_frames - 1) / frames_per_second(scene)
+    """Seconds from the first to the last frame of a clip, at the usual rate if its is unknown."""
+    return scene.seconds or (scene.num_frames - 1) / USUAL_FPS
 
 
 def frames_per_second(scene: SceneInfo) -> float:
