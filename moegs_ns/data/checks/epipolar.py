@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from moegs_ns.cameras import View
-from moegs_ns.data.checks.robust import deviation
 from moegs_ns.data.features import Features, match_features
+from moegs_ns.data.robust import deviation
 
 _LEAST_MATCHES = 16
 """Matches of one epipolar geometry from which on it is no accident: seven fit any."""

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from moegs_ns.data.checks.robust import NORMAL
 from moegs_ns.data.features import Features, find_features
 from moegs_ns.data.frames.decoding import FrameGroup, decode_group
+from moegs_ns.data.robust import NORMAL
 
 _SMALL = 160
 """Longer side, in pixels, of the images whose brightness and changes are measured; noise and

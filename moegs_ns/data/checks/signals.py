@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from moegs_ns.data.checks.observing import Observed
-from moegs_ns.data.checks.robust import deviation
+from moegs_ns.data.robust import deviation
 
 _DEVIATIONS = 6.0
 """Deviations from the median, of the kind that fits normal noise, that no noise explains."""

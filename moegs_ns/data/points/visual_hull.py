@@ -14,13 +14,12 @@ from jaxtyping import Bool, Float, UInt8
 from moegs_ns.cameras import View, opengl_from_viewmats
 from moegs_ns.data.points.initial import Frustums
 from moegs_ns.data.points.triangulation import Triangulated
+from moegs_ns.data.robust import NORMAL
 
 _DIFFERENCE = 20
 """Levels, of 255, by which some channel of what moves differs from the background at least."""
 _NOISE_LEVELS = 6.0
 """The same in standard deviations of the image's noise, where that is more."""
-_DEVIATION = 1.4826
-"""Standard deviation of normal noise over its median absolute value."""
 _OPENING = 1
 """Pixels of radius below which what differs is noise."""
 _CLOSING = 3
@@ -61,7 +60,7 @@ def moving_mask(
     """Where an image differs from the still background by more than its noise, which most pixels
     tell, since they stand still."""
     difference = cv2.absdiff(image, background)
-    noise = _DEVIATION * float(np.median(difference))
+    noise = NORMAL * float(np.median(difference))
     differs = (difference.max(-1) > max(_DIFFERENCE, _NOISE_LEVELS * noise)).astype(np.uint8)
     for operation, radius in ((cv2.MORPH_OPEN, _OPENING), (cv2.MORPH_CLOSE, _CLOSING)):
         size = (2 * radius + 1, 2 * radius + 1)
