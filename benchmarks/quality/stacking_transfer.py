@@ -49,9 +49,43 @@ from moegs_ns.models.trained_mixture import open_mixture
 from moegs_ns.reports.held_out import evenly_spaced, held_out
 from moegs_ns.runs.checkpoint import open_run
 
-COPIES_UNSEEN, COPIES_SEEN, SEEN, HELD_OUT = (
-    "copies, unseen images", "copies, seen images", "experts, seen images", "held-out images",
-)  # fmt: skip
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Pixels of four kinds, and the numbers of the gates."""
+
+    copies_unseen: UnseenPixels
+    """Drawn by the copies, of images that they have not seen."""
+    copies_seen: UnseenPixels
+    """Drawn by the copies, of images that they were trained on."""
+    seen: UnseenPixels
+    """Drawn by the experts, of images that they were trained on."""
+    held_out: UnseenPixels
+    """Drawn by the experts, of held-out images."""
+    temperature: float
+    uniform: float
+
+    @property
+    def config(self) -> GateConfig:
+        """Columns are blurred already, if gates are."""
+        return GateConfig(uniform=self.uniform)
+
+    def save(self, path: Path) -> None:
+        """Write a file that `load` reads."""
+        values = {
+            name: vars(value) if isinstance(value, UnseenPixels) else value
+            for name, value in vars(self).items()
+        }
+        torch.save(values, path)
+
+    @staticmethod
+    def load(path: Path) -> "Samples":
+        """Samples of a file, on the CPU."""
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        read: dict[str, Any] = {
+            n: UnseenPixels(**v) if isinstance(v, dict) else v for n, v in values.items()
+        }
+        return Samples(**read)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,52 +107,44 @@ class StackingTransfer(Table):
                 raise SystemExit(
                     f"Expected the file {self.pixels}, or --run and --copies to sample it from."
                 )
-            torch.save(sample(self.run, self.copies), self.pixels)
-        found = torch.load(self.pixels, map_location="cpu", weights_only=True)
-        config = GateConfig(uniform=found["uniform"])
-        gates = gates_of(found["temperature"], config)
-        kinds = {
-            kind: UnseenPixels(images.double(), columns.double(), targets.double(), groups)
-            for kind, (images, columns, targets, groups) in found["pixels"].items()
-        }
-        chosen = stack(kinds[COPIES_UNSEEN], found["temperature"], config).form
-        for rule, form, correction in corrections(kinds, gates):
+            sample(self.run, self.copies).save(self.pixels)
+        samples = Samples.load(self.pixels)
+        gates = gates_of(samples.temperature, samples.config)
+        chosen = stack(samples.copies_unseen, samples.temperature, samples.config).form
+        for rule, form, correction in corrections(samples, gates):
             yield {
                 "rule": rule, "form": form, "is_chosen": form == chosen,
-                "psnr_seen": psnr(kinds[SEEN], correction, gates),
-                "psnr": psnr(kinds[HELD_OUT], correction, gates),
-                "experts": len(kinds[SEEN].images), "pixels": len(kinds[HELD_OUT].targets),
+                "psnr_seen": psnr(samples.seen, correction, gates),
+                "psnr": psnr(samples.held_out, correction, gates),
+                "experts": len(samples.seen.images), "pixels": len(samples.held_out.targets),
             }  # fmt: skip
 
 
-def corrections(
-    kinds: dict[str, UnseenPixels], gates: Gates
-) -> Iterator[tuple[str, str, Correction]]:
+def corrections(samples: Samples, gates: Gates) -> Iterator[tuple[str, str, Correction]]:
     """Every rule's corrections for the experts, with the names of rule and form.
 
     `absolute` takes what fits the copies' unseen images. `relative` begins at what fits images that
     the experts have seen and adds by how much unseen images change the same of the copies: copies
     that were trained for a few steps may be worse beside each other than the experts are.
     """
-    seen = kinds[SEEN]
-    width = seen.columns.shape[-1]
-    as_trained = torch.zeros(width, dtype=torch.float64)
+    columns = samples.seen.columns
+    as_trained, no_bias = columns.new_zeros(columns.shape[-1]), columns.new_zeros(len(columns))
     as_trained[LOGIT] = 1.0
-    no_bias = torch.zeros(len(seen.images), dtype=torch.float64)
     yield "router", "as it is trained", Correction(no_bias, as_trained)
     for name, form in FORMS.items():
         of_seen, of_copies, of_unseen, of_truth = (
-            fit(kinds[kind], form, gates) for kind in (SEEN, COPIES_SEEN, COPIES_UNSEEN, HELD_OUT)
-        )
+            fit(pixels, form, gates)
+            for pixels in (
+                samples.seen, samples.copies_seen, samples.copies_unseen, samples.held_out
+            )
+        )  # fmt: skip
         yield "seen images alone", name, of_seen
         yield "absolute", name, of_unseen
-        change = [
-            own + (unseen - copied)
-            for own, unseen, copied in zip(
-                *((each.bias, each.slopes) for each in (of_seen, of_unseen, of_copies)), strict=True
-            )
-        ]
-        yield "relative", name, Correction(*change)
+        relative = Correction(
+            of_seen.bias + (of_unseen.bias - of_copies.bias),
+            of_seen.slopes + (of_unseen.slopes - of_copies.slopes),
+        )
+        yield "relative", name, relative
         yield "held-out images themselves (a bound)", name, of_truth
 
 
@@ -130,8 +156,8 @@ def psnr(pixels: UnseenPixels, correction: Correction, gates: Gates) -> float:
 # ---- pixels ----
 
 
-def sample(run: Path, copies: Path) -> dict[str, Any]:
-    """Some pixels of every kind, with the numbers of the gates."""
+def sample(run: Path, copies: Path) -> Samples:
+    """Some pixels of every kind."""
     pipeline = load_pipeline(open_run(run))
     model: Any = pipeline.model
     data: Any = pipeline.datamanager
@@ -142,20 +168,14 @@ def sample(run: Path, copies: Path) -> dict[str, Any]:
     opened = open_mixture(of_copies, scene_of(model.kwargs), COPIES).to(model.device)
     everything = torch.ones_like(unseen)
     draw = partial(_pixels, generator=torch.Generator().manual_seed(0))
-    sampled = {
-        COPIES_UNSEEN: draw(opened, model, data, ~unseen, images_of(data, unseen, UNSEEN_IMAGES)),
-        COPIES_SEEN: draw(opened, model, data, ~unseen, images_of(data, ~unseen, UNSEEN_IMAGES)),
-        SEEN: draw(model, model, data, everything, images_of(data, everything, UNSEEN_IMAGES)),
-        HELD_OUT: draw(model, model, data, everything, _held_out(pipeline)),
-    }
-    gates = model.mixture.gate_config
-    return {
-        "temperature": model.mixture.temperature, "uniform": gates.uniform,
-        "pixels": {
-            kind: (p.images.cpu(), p.columns.cpu(), p.targets.cpu(), p.groups.cpu())
-            for kind, p in sampled.items()
-        },
-    }  # fmt: skip
+    return Samples(
+        copies_unseen=draw(opened, model, data, ~unseen, images_of(data, unseen, UNSEEN_IMAGES)),
+        copies_seen=draw(opened, model, data, ~unseen, images_of(data, ~unseen, UNSEEN_IMAGES)),
+        seen=draw(model, model, data, everything, images_of(data, everything, UNSEEN_IMAGES)),
+        held_out=draw(model, model, data, everything, _held_out(pipeline)),
+        temperature=model.mixture.temperature,
+        uniform=model.mixture.gate_config.uniform,
+    )
 
 
 def _held_out(pipeline: MoegsPipeline) -> Iterator[tuple[int, View, Float[Tensor, "H W 3"]]]:
@@ -175,7 +195,10 @@ def _pixels(
         sampled_pixels(source, evidence, model, view, target, int(view.camera_ids[0]), generator)
         for _, view, target in images
     ]
-    return UnseenPixels.cat(parts)
+    pixels = UnseenPixels.cat(parts)
+    return UnseenPixels(
+        pixels.images.double(), pixels.columns.double(), pixels.targets.double(), pixels.groups
+    )
 
 
 if __name__ == "__main__":

@@ -12,13 +12,7 @@ from mixture_helpers import mixture, views
 from nerfstudio.configs.method_configs import all_methods
 from tiny import train_config
 
-from benchmarks.quality.stacking_transfer import (
-    COPIES_SEEN,
-    COPIES_UNSEEN,
-    HELD_OUT,
-    SEEN,
-    StackingTransfer,
-)
+from benchmarks.quality.stacking_transfer import Samples, StackingTransfer
 from moegs_ns.demo.scene import write_demo_scene
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.launch.plan import parse
@@ -147,10 +141,11 @@ def test_pixels_of_every_kind_are_sampled(runs: Runs, tmp_path: Path):
     )
     table = StackingTransfer(run=plain, copies=runs.copies, pixels=tmp_path / "pixels.pt")
     assert len(list(table.rows())) == 1 + 4 * len(FORMS)
-    sampled = torch.load(tmp_path / "pixels.pt", weights_only=True)["pixels"]
-    cameras = {kind: set(parts[3].tolist()) for kind, parts in sampled.items()}
-    assert cameras[COPIES_UNSEEN] == set(LEFT_OUT) and not cameras[COPIES_SEEN] & set(LEFT_OUT)
-    assert cameras[SEEN] == {1, 2, 3, 4, 5} and cameras[HELD_OUT] == {0}
+    sampled = Samples.load(tmp_path / "pixels.pt")
+    assert set(sampled.copies_unseen.groups.tolist()) == set(LEFT_OUT)
+    assert set(sampled.copies_seen.groups.tolist()) == {2, 3, 5}
+    assert set(sampled.seen.groups.tolist()) == {1, 2, 3, 4, 5}
+    assert set(sampled.held_out.groups.tolist()) == {0}
     corrected = replace(table, run=runs.router, pixels=tmp_path / "more.pt")
     with pytest.raises(SystemExit, match="not corrected"):
         list(corrected.rows())

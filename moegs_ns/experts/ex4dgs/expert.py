@@ -83,13 +83,12 @@ class Ex4DGSExpert(Expert):
         self, config: Ex4DGSExpertConfig, scene: SceneInfo, points: InitialPoints | None = None
     ) -> None:
         check_config(config)
-        is_moving = torch.zeros(0, dtype=torch.bool) if points is None else points.is_moving
+        still, seeds = points, None
         # Densification expects static Gaussians: where everything moves, all begin at rest.
-        has_seeds = points is not None and bool(is_moving.any()) and not bool(is_moving.all())
-        super().__init__(
-            config, scene, points.select(~is_moving) if points and has_seeds else points
-        )
-        self.seeds = points.select(is_moving) if points and has_seeds else None
+        if points is not None and 0 < int(points.is_moving.sum()) < len(points):
+            still, seeds = points.select(~points.is_moving), points.select(points.is_moving)
+        super().__init__(config, scene, still)
+        self.seeds = seeds
         """Moving seeds, which become dynamic Gaussians as soon as their frames are trained."""
         rate = scene.fps / PUBLISHED_FPS if scene.fps > 0 else 1.0
         self.interval = max(1, round(config.key_interval * rate))

@@ -184,9 +184,12 @@ class Ex4DGSRecipe(Recipe):
         """Begin with other frames, and with the moving seeds of these."""
         self.expert.start_with(last_frame)
         self.dynamic.reset_statistics()
-        device = self.expert.background.device
-        fresh = backtracking.fresh_statistics(self.expert.num_dynamic)
-        self.dynamic.statistics |= {name: value.to(device) for name, value in fresh.items()}
+        self.dynamic.statistics |= self._fresh_statistics(self.expert.num_dynamic)
+
+    def _fresh_statistics(self, count: int) -> dict[str, Tensor]:
+        """`backtracking.fresh_statistics` on the expert's device."""
+        fresh = backtracking.fresh_statistics(count)
+        return {name: value.to(self.expert.background) for name, value in fresh.items()}
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         losses = super().loss_terms(step, parts)
@@ -371,10 +374,7 @@ class Ex4DGSRecipe(Recipe):
             expert.gauss_params["displacements"].data *= last_frame / expert.duration
         expert.duration = float(last_frame)
         if (seeded := expert.seeded(before, expert.duration)) is not None:
-            fresh = backtracking.fresh_statistics(len(seeded["means"]))
-            device = expert.background.device
-            statistics = {name: value.to(device) for name, value in fresh.items()}
-            self.dynamic.append(seeded, statistics)
+            self.dynamic.append(seeded, self._fresh_statistics(len(seeded["means"])))
         if self.sampler is not None:
             self.sampler.limit_frames(last_frame + 1)
 
