@@ -45,6 +45,10 @@ class ExpertConfig(InstantiateConfig):
     """Gaussians nearer to the camera than this fraction of the scene's extent are not drawn.
     Without it, Gaussians gather in front of training cameras and block the view of others."""
 
+    def one_per_point(self) -> "ExpertConfig":
+        """The configuration by which an initial point becomes one Gaussian."""
+        return self
+
 
 class Expert(nn.Module):
     """A function from a time to a set of Gaussians.

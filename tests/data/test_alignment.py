@@ -253,7 +253,7 @@ def test_points_are_prepared_from_matched_frames(tmp_path: Path, monkeypatch: py
     (scene / "cam02" / "images" / "0000.png").unlink()
     seen: list[list[int]] = []
 
-    def prepare(outputs: DataparserOutputs, *options) -> PreparedPoints:
+    def prepare(outputs: DataparserOutputs, *options, **named) -> PreparedPoints:
         seen.append(outputs.metadata["frame_ids"])
         return PreparedPoints(1000, "stand-in", {})
 

@@ -2,7 +2,7 @@
 velocity; nothing else of it changes."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -33,6 +33,10 @@ class FreeTimeExpertConfig(ExpertConfig):
     lives_per_point: int = 4
     """Gaussians that a point becomes at even distances over the clip, if the initial points are
     of one frame or of none that is known."""
+
+    def one_per_point(self) -> "FreeTimeExpertConfig":
+        """See base."""
+        return replace(self, lives_per_point=1)
 
 
 class FreeTimeExpert(Expert):

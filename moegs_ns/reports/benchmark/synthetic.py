@@ -159,7 +159,9 @@ def random_expert(config: Any, count: int, view: View, generator: torch.Generato
     """An expert of random Gaussians that fill the image of a camera and move."""
     seen = random_gaussians(count, view, generator)
     colors = torch.rand(count, 3, generator=generator)
-    expert: Expert = config.setup(scene=SCENE, points=InitialPoints(seen.means, colors))
+    expert: Expert = config.one_per_point().setup(
+        scene=SCENE, points=InitialPoints(seen.means, colors)
+    )
     raw = {
         "quats": seen.quats, "scales": seen.scales.log(), "opacities": seen.opacities.logit(),
         "sh0": seen.sh[:, :1], "shN": seen.sh[:, 1:],
