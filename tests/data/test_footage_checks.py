@@ -84,6 +84,13 @@ def _one_missing(images: list[np.ndarray]) -> list[np.ndarray]:
     return [*images[:9], *images[10:], draw(1, NUM_FRAMES)]
 
 
+def _begun_anew(images: list[np.ndarray]) -> list[np.ndarray]:
+    """From frame 9 on as after a keyframe: what stands still looks a little different."""
+    coarse = np.random.default_rng(0).choice([-2.0, 2.0], (30, 40, 1))
+    shift = cv2.resize(coarse, images[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)[..., None]
+    return [*images[:9], *(np.clip(i + shift, 0, 255).astype(np.uint8) for i in images[9:])]
+
+
 def _brighter_from_then(images: list[np.ndarray]) -> list[np.ndarray]:
     return [*images[:8], *(np.clip(i * 1.25, 0, 255).astype(np.uint8) for i in images[8:])]
 
@@ -92,6 +99,11 @@ def test_footage_turned_upside_down_and_a_black_camera_are_named(tmp_path: Path)
     changes = {2: _upside_down, 4: _black}
     found = faults(planar_scene(tmp_path / "scene", changes=changes))
     assert found == {"near": ["its images are turned by 180 degrees"], "wide": ["black"]}
+
+
+def test_a_keyframe_of_a_video_is_no_fault(tmp_path: Path):
+    """It changes the whole image at once, as two steps do, but hardly anywhere by much."""
+    check(planar_scene(tmp_path / "scene", changes={1: _begun_anew}))
 
 
 def test_a_blurred_camera_and_a_missing_frame_are_named(tmp_path: Path):

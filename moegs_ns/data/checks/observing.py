@@ -12,8 +12,11 @@ from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 from moegs_ns.data.robust import NORMAL
 
 _SMALL = 160
-"""Longer side, in pixels, of the images whose brightness and changes are measured; noise and
-compression are gone at this size."""
+"""Longer side, in pixels, of the images whose brightness and changes are measured; noise is gone at
+this size."""
+_COMPRESSION = 3.0
+"""Grey levels of these by which compression alone changes what stands still, as where an encoder
+begins anew with a whole picture."""
 _MOST_FEATURES, _MOST_MOVING = 2500, 1000
 _DARK = 16.0
 """A frame is black if 99 % of its pixels are below: the black of video levels."""
@@ -52,7 +55,8 @@ class Observed:
     """Median, over pixels, of the logarithm of the brightness over that of the frame before; 0 for
     the first frame. What moves does not change it."""
     change: Float[np.ndarray, "F"]
-    """Mean absolute difference from the frame before, as if exposed alike; NaN for the first."""
+    """Mean absolute difference from the frame before, as if exposed alike, of what compression
+    alone does not change so; NaN for the first."""
     change_of_two: Float[np.ndarray, "F"]
     """The same from the frame before that; NaN for the first two."""
     still: dict[int, Features]
@@ -172,7 +176,8 @@ class _Watch:
         for back, before in enumerate(reversed(self._recent[-2:])):
             ratio = np.log((small[valid] + 1.0) / (before[valid] + 1.0))
             exposed = float(np.median(ratio)) if len(ratio) else 0.0
-            changes[back] = float(np.abs(small - before * np.exp(exposed))[valid].mean())
+            difference = np.abs(small - before * np.exp(exposed))[valid]
+            changes[back] = float(np.where(difference > _COMPRESSION, difference, 0.0).mean())
             gain = exposed if back == 0 else gain
         self._recent = [*self._recent[-1:], small]
         self._rows.append((is_black, self._sharpness(gray), gain, changes[0], changes[1]))

@@ -28,7 +28,7 @@ _LEAST_CAMERA_BLUR = 0.2
 """Sharpness of a blurred camera as a fraction of that of its neighbours, at most."""
 _LEAST_JUMP = 0.05
 """Logarithm of the smallest jump of brightness; what moves changes medians by less."""
-_LEAST_CHANGE = 0.3
+_LEAST_CHANGE = 0.1
 """Grey levels by which frames must usually change for repeated ones to be told."""
 _AROUND = 3
 
