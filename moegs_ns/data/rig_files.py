@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.data.calibration import check_rotations
+from moegs_ns.data.frames.bars import NO_BARS, Bars
 from moegs_ns.data.frames.undistortion import Lens
 
 RIG = "rig.json"
@@ -29,6 +30,8 @@ CONVENTIONS = {
     "start": "index in the file, from 0, of the frame that is the rig's frame 0; null where "
     "clocks or numbers of the files tell",
     "fps": "frames per second of the file; null where unknown",
+    "bars": "[left, top, right, bottom], pixels of black bars in the images; missing where there "
+    "are none",
     "unit": "length of the world's unit",
 }
 """Written into every file, for its readers."""
@@ -50,6 +53,8 @@ class RigCamera:
     """OpenCV axes; None before calibration."""
     start: int | None = None
     fps: float | None = None
+    bars: Bars = NO_BARS
+    """Black bars in the images, at this size."""
 
     @property
     def is_calibrated(self) -> bool:
@@ -157,7 +162,7 @@ def pose_from(rotation: Any, translation: Any) -> Float[np.ndarray, "3 4"]:
 
 
 def _entry(camera: RigCamera) -> dict[str, Any]:
-    lens, pose = camera.lens, camera.world_to_camera
+    lens, pose, bars = camera.lens, camera.world_to_camera, camera.bars
     return {
         "name": camera.name,
         "file": camera.file,
@@ -169,6 +174,7 @@ def _entry(camera: RigCamera) -> dict[str, Any]:
         "world_to_camera": None if pose is None else pose.tolist(),
         "start": camera.start,
         "fps": camera.fps,
+        **({"bars": [bars.left, bars.top, bars.right, bars.bottom]} if bars else {}),
     }
 
 
@@ -190,7 +196,18 @@ def _camera(entry: dict[str, Any]) -> RigCamera:
         raise ValueError(f"{name} starts at frame {start}, which is no whole number from 0")
     if fps is not None and not (math.isfinite(float(fps)) and float(fps) > 0.0):
         raise ValueError(f"{name} has {fps} frames per second")
-    size = (entry.get("width"), entry.get("height"))
-    if any(s is not None and (not isinstance(s, int) or s < 1) for s in size):
-        raise ValueError(f"{name} has the size {size[0]}x{size[1]}")
-    return RigCamera(name, file, *size, lens, pose, start, None if fps is None else float(fps))
+    width, height = entry.get("width"), entry.get("height")
+    if any(s is not None and (not isinstance(s, int) or s < 1) for s in (width, height)):
+        raise ValueError(f"{name} has the size {width}x{height}")
+    bars = Bars(*_whole_numbers(entry["bars"])) if entry.get("bars") else NO_BARS
+    if width is not None and height is not None:
+        bars.inside(width, height)
+    fps = None if fps is None else float(fps)
+    return RigCamera(name, file, width, height, lens, pose, start, fps, bars)
+
+
+def _whole_numbers(values: Any) -> list[int]:
+    is_four = isinstance(values, list) and len(values) == 4
+    if not is_four or not all(type(value) is int for value in values):
+        raise ValueError(f"the bars are {values}, which are no four whole numbers")
+    return values

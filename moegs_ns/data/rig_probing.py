@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 
 from moegs_ns.data.dataparsers.recordings import Recording, open_recording
+from moegs_ns.data.frames.bars import find_bars
+from moegs_ns.data.frames.decoding import FrameGroup, decode_group
 from moegs_ns.data.frames.videos import read_rotation
 from moegs_ns.data.rig_files import RigCamera
 from moegs_ns.data.synchronisation.sound import starts_by_sound
@@ -22,6 +24,8 @@ _SYNCS: dict[Sync, Callable[[Sequence[Recording]], list[Start]]] = {
     "timecode": starts_by_timecode,
     "audio": starts_by_sound,
 }
+_BARS_IMAGES, _BARS_WITHIN = 5, 100
+"""Images in which black bars are looked for, and the first frames from which they are taken."""
 _UNSTEADY = 0.25
 """Fraction of a frame by which an interval between frames may differ from the usual one."""
 
@@ -141,5 +145,14 @@ def _probe(path: Path, name: str, data: Path, start: int | None, fps: float | No
         height=recording.height,
         start=start,
         fps=rate,
+        bars=find_bars(list(decode_group(_first_images(recording), threads=1))),
     )
     return Probed(camera, recording, 0 if recording.images else read_rotation(path))
+
+
+def _first_images(recording: Recording) -> FrameGroup:
+    """Some images of the beginning."""
+    last = min(recording.num_frames - 1, _BARS_WITHIN)
+    places = sorted(set(np.linspace(0, last, _BARS_IMAGES).astype(int).tolist()))
+    sources = tuple(recording.source(place) for place in places)
+    return FrameGroup(recording.path, sources, recording.width, recording.height, (0, 0, 0))

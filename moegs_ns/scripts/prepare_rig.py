@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from moegs_ns.data.dataparsers.alignment import choose_clip
 from moegs_ns.data.dataparsers.multiview import checked_fps
+from moegs_ns.data.frames.bars import Bars
 from moegs_ns.data.rig_files import RIG, Rig, write_rig
 from moegs_ns.data.rig_probing import Probed, Sync, probe
 
@@ -117,13 +118,19 @@ def _start(probed: Probed) -> str:
     return f"frame {start}, {told.early:+.2f} frames off{surely}"
 
 
+def _bars(bars: Bars) -> str:
+    sides = [f"{width} {side}" for side, width in asdict(bars).items() if width]
+    return f"{', '.join(sides)} px" if sides else "no"
+
+
 def _probe_table(probed: Sequence[Probed]) -> Table:
-    table = Table("camera", "size", "frames", "per second", "seconds", "turned", "start")
+    table = Table("camera", "size", "bars", "frames", "per second", "seconds", "turned", "start")
     for each in probed:
         camera, rate = each.camera, f"{each.camera.fps:.4g}"
         table.add_row(
             camera.name,
             f"{camera.width}x{camera.height}",
+            _bars(camera.bars),
             str(each.recording.num_frames),
             rate if each.is_steady else f"{rate}, varies",
             f"{each.seconds:.2f}",

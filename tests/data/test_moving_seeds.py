@@ -144,6 +144,17 @@ def test_the_run_tells_counts_and_shows_a_picture(scene: Path, seeds: PointCloud
     np.testing.assert_allclose(places.mean(0), [row, column], atol=6)
 
 
+def test_cameras_are_said_to_show_the_seeds_that_are_kept(scene: Path, capsys):
+    prepare(scene, "--moving", "--overwrite", "--fewer", "--seeds-per-key-frame", "80")
+    shown = " ".join(capsys.readouterr().out.split())
+    [listed] = re.findall(r"Points by the cameras that found them: ([^.]*)\.", shown)
+    counts = [int(count) for count in re.findall(r"\d+: (\d+)", listed)]
+    kept = len(load_points(scene / "moegs_points.npz").xyz)
+    assert len(counts) == CAMERAS and kept <= 3 * 90
+    # A camera sees one side of the ball.
+    assert all(kept / 5 < count < kept for count in counts)
+
+
 def test_what_one_camera_sees_is_said_to_have_no_seed(scene: Path, capsys):
     prepare(scene, "--moving", "--overwrite")
     shown = " ".join(capsys.readouterr().out.split())

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from moegs_ns.data.dataparsers.recordings import open_recording
+from moegs_ns.data.frames.bars import Bars
 from moegs_ns.data.frames.images import has_shape
+from moegs_ns.data.frames.undistortion import Lens
 from moegs_ns.data.rig_files import Rig, RigCamera
 
 _SAME_POSE = 1e-9
@@ -152,10 +154,10 @@ def _verdict(camera: RigCamera, partner: RigCamera | None, data: Path) -> Verdic
     width, height = partner.width or recording.width, partner.height or recording.height
     recording = recording.as_calibrated(width, height)
     found = (recording.width, recording.height)
-    fault = ""
-    if not has_shape(*found, of=(width, height)):
+    lens, fault = _fitted(partner.lens, (width, height), found, camera.bars), ""
+    if lens is None:
         fault = f"{width}x{height} was calibrated, the recording is {found[0]}x{found[1]}"
-    lens = partner.lens.scaled(found[0] / width, found[1] / height)
+        lens = partner.lens.scaled(found[0] / width, found[1] / height)
     if not (0.0 < lens.cx < found[0] and 0.0 < lens.cy < found[1]) and not fault:
         fault = f"its principal point ({lens.cx:.1f}, {lens.cy:.1f}) is outside of the image"
     calibrated = replace(
@@ -166,6 +168,32 @@ def _verdict(camera: RigCamera, partner: RigCamera | None, data: Path) -> Verdic
         world_to_camera=partner.world_to_camera,
     )
     return Verdict(calibrated, partner.name or "(by order)", fault)
+
+
+def _fitted(
+    lens: Lens, calibrated: tuple[float, float], size: tuple[int, int], bars: Bars
+) -> Lens | None:
+    """The lens of images of the size `calibrated` in images of another size; None if these have
+    other proportions. Bars were added to what was calibrated, if without them its proportions are
+    met better."""
+    within = bars.inside(*size)
+    if not bars or _misfit(size, calibrated) <= _misfit(within, calibrated):
+        if not has_shape(*size, of=calibrated):
+            return None
+        return lens.scaled(size[0] / calibrated[0], size[1] / calibrated[1])
+    if not has_shape(*within, of=calibrated):
+        return None
+    # Whole pixels tell the scale best along the side that has no bars.
+    scales = np.array(within) / calibrated
+    has_bars = np.array([bool(bars.left or bars.right), bool(bars.top or bars.bottom)])
+    scale = float(scales[~has_bars].mean() if not has_bars.all() else scales.mean())
+    rest = 0.5 * (np.array(within) - scale * np.array(calibrated))
+    return lens.scaled(scale, scale).shifted(bars.left + rest[0], bars.top + rest[1])
+
+
+def _misfit(size: tuple[int, int], calibrated: tuple[float, float]) -> float:
+    """How far proportions are apart."""
+    return abs(float(np.log(size[0] * calibrated[1] / (size[1] * calibrated[0]))))
 
 
 def _compared(verdict: Verdict, verdicts: Sequence[Verdict]) -> Verdict:

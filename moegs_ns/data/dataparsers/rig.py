@@ -22,6 +22,7 @@ from moegs_ns.data.dataparsers.multiview import (
 from moegs_ns.data.dataparsers.recordings import Recording
 from moegs_ns.data.dataparsers.rig_recordings import has_starts, open_recordings, shared_clip
 from moegs_ns.data.dataparsers.selection import CameraSplit, divide_cameras
+from moegs_ns.data.frames.bars import Bars
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
 from moegs_ns.data.frames.undistortion_masks import mask_files
@@ -62,6 +63,8 @@ class _Camera:
     """Place in the rig file."""
     recording: Recording
     lens: Lens
+    """At the size of the recording."""
+    bars: Bars
     """At the size of the recording."""
     world_to_camera: Float[np.ndarray, "3 4"]
 
@@ -156,12 +159,13 @@ def _split(
 
 
 def _calibrated(number: int, camera: RigCamera, recording: Recording) -> _Camera:
-    """The lens at the size of the recording."""
+    """Lens and bars at the size of the recording."""
     assert camera.lens is not None and camera.world_to_camera is not None, camera.name
-    lens = camera.lens
+    lens, bars = camera.lens, camera.bars
     if camera.width is not None and camera.height is not None:
-        lens = lens.scaled(recording.width / camera.width, recording.height / camera.height)
-    return _Camera(number, recording, lens, camera.world_to_camera)
+        x, y = recording.width / camera.width, recording.height / camera.height
+        lens, bars = lens.scaled(x, y), bars.scaled(x, y)
+    return _Camera(number, recording, lens, bars, camera.world_to_camera)
 
 
 def _undistortion(camera: _Camera, canvas: tuple[int, int], focal_scale: float) -> Undistortion:
@@ -171,7 +175,7 @@ def _undistortion(camera: _Camera, canvas: tuple[int, int], focal_scale: float) 
             "lengths."
         )
     size = (camera.recording.width, camera.recording.height)
-    return Undistortion(camera.lens, size, canvas, focal_scale)
+    return Undistortion(camera.lens, size, canvas, focal_scale, camera.bars)
 
 
 def _source(camera: _Camera, image: int, undistortion: Undistortion) -> FrameSource:

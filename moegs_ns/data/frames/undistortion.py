@@ -3,11 +3,13 @@
 Pixel centres lie at half-integers, as everywhere here; OpenCV's own functions count from 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+
+from moegs_ns.data.frames.bars import NO_BARS, Bars
 
 NUM_COEFFICIENTS = {"opencv": (0, 4, 5, 8, 12), "fisheye": (0, 4)}
 """Of each model, OpenCV's polynomials in the radius and in the angle to the optical axis; in its
@@ -71,6 +73,10 @@ class Lens:
             distortion=self.distortion,
         )
 
+    def shifted(self, x: float, y: float) -> "Lens":
+        """The same lens where the image lies that far to the right and below in a larger one."""
+        return replace(self, cx=self.cx + x, cy=self.cy + y)
+
     def project(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
         """Pixels at which points in front of the camera (OpenCV axes) are seen."""
         zeros, coefficients = np.zeros(3), np.array(self.distortion or (0.0,) * 4)
@@ -115,6 +121,8 @@ class Undistortion:
     """Width and height of the canvas, in the same pixels."""
     focal_scale: float = 1.0
     """Focal lengths of the pinhole, as a fraction of the lens's."""
+    bars: Bars = NO_BARS
+    """Of the image; they show nothing."""
 
     @property
     def pinhole(self) -> Lens:
@@ -126,7 +134,8 @@ class Undistortion:
     def if_needed(self) -> "Undistortion | None":
         """This, or None where it would leave images as they are."""
         is_same_lens = self.lens.is_pinhole and self.focal_scale == 1.0
-        return None if is_same_lens and self.canvas == self.image_size else self
+        is_whole = self.canvas == self.image_size and not self.bars
+        return None if is_same_lens and is_whole else self
 
     def maps(self) -> tuple[Float[np.ndarray, "h w 2"], Bool[np.ndarray, "h w"]]:
         """Where in the image (in OpenCV's pixels, from 0) each pixel of the canvas lies, and
@@ -148,8 +157,9 @@ class Undistortion:
         row = (np.arange(height) - new_K[1, 2]) / new_K[1, 1]
         is_valid = np.hypot(column[None], row[:, None]) < lens.unfolded_radius()
         slack = 1e-3
-        is_valid &= (u >= -slack) & (u <= self.image_size[0] - 1 + slack)
-        is_valid &= (v >= -slack) & (v <= self.image_size[1] - 1 + slack)
+        bars, (image_width, image_height) = self.bars, self.image_size
+        is_valid &= (u >= bars.left - slack) & (u <= image_width - bars.right - 1 + slack)
+        is_valid &= (v >= bars.top - slack) & (v <= image_height - bars.bottom - 1 + slack)
         return np.stack([u, v], axis=-1), is_valid
 
     def mask(self, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:

@@ -70,8 +70,8 @@ class MovingSurface:
     """Number of the connected thing that each cell belongs to, from 0."""
     size: float
     """Edge of a cell, in world units."""
-    per_camera: Int[np.ndarray, "C"]
-    """Number of cells that each camera shows."""
+    shown: Bool[np.ndarray, "C N"]
+    """Which cameras show each cell."""
 
 
 def moving_surface(
@@ -101,7 +101,7 @@ def moving_surface(
     shown = moving & _is_in_front(xyz, size, rig)
     shown = np.where(shown.any(0), shown, moving)
     colors = median_colors(xyz, shown, images, rig.viewmats, rig.Ks)
-    return MovingSurface(xyz, colors, _parts(cells[chosen]), size, shown.sum(1))
+    return MovingSurface(xyz, colors, _parts(cells[chosen]), size, shown)
 
 
 def _inside(

@@ -77,7 +77,7 @@ class MovingSeeds:
     velocities: Float[np.ndarray, "N 3"]
     """World units per second."""
     per_camera: dict[int, int]
-    """Cells of the surfaces that each camera shows."""
+    """Seeds that each camera shows."""
     per_frame: dict[int, int]
     """Seeds of each key frame."""
     unseeded: list[Unseeded]
@@ -133,7 +133,8 @@ def find_moving_seeds(images: SceneImages, fps: float, options: MovingSeedsOptio
         shifts = displacements(xyz, rgb, surface.parts[chosen], surface, other.surface)
         velocities = shifts * (fps / gap)
         found[frame] = xyz, rgb, velocities
-        for camera, count in zip(cameras, surface.per_camera.tolist(), strict=True):
+        shown = surface.shown[:, chosen].sum(1)
+        for camera, count in zip(cameras, shown.tolist(), strict=True):
             per_camera[camera] += count
         unseeded += _unseeded(now, frame, cameras)
         picture.add(frame, now.images, now.rig, xyz, xyz + velocities / fps, cameras)
