@@ -341,7 +341,7 @@ CONSTANTS: dict[str, tuple[Any, str]] = {
     "moegs_ns.experts.ex4dgs.recipe:MIN_DISPLACEMENT": (1e-6, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.error_backtracking:MIN_WEIGHT": (0.01, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.expert:FULL_WIDTH": (2.36, "Ex4DGS, released code"),
-    "moegs_ns.experts.ex4dgs.dynamic_params:SHRINK": (1.6, SPLATTING),
+    "moegs_ns.experts.keyframe_recipe:SHRINK": (1.6, SPLATTING),
     "moegs_ns.experts.ex4dgs.dynamic_params:EDGE": (0.5, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.dynamic_params:MARGIN": (0.2, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.dynamic_params:EDGE_LOG_WIDTH": (1.0, "Ex4DGS, released code"),
