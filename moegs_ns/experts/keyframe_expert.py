@@ -80,17 +80,13 @@ class KeyframeExpert(Expert):
     def num_gaussians(self) -> int:
         return self.num_static + self.num_dynamic
 
-    def dynamic_poses(
-        self, frame: Float[Tensor, ""]
-    ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"]]:
-        """Positions in the world and unit quaternions of the dynamic Gaussians at a frame or
-        between two: a spline through the positions, the shorter way between rotations."""
+    def dynamic_poses(self, frame: Float[Tensor, ""]) -> keyframes.Poses:
+        """Of the dynamic Gaussians at a frame or between two: a spline through the positions, the
+        shorter way between rotations."""
         raw = self.key_gauss_params
         position = keyframes.key_position(self.in_keys(frame), raw.num_keys)
-        return (
-            keyframes.catmull_rom(raw["means"], position),
-            keyframes.slerp(raw["quats"], position),
-        )
+        means = keyframes.catmull_rom(raw["means"], position)
+        return keyframes.Poses(means, keyframes.slerp(raw["quats"], position))
 
     def active_sh_of_all(self) -> Float[Tensor, "N A 3"]:
         """Spherical harmonics of both kinds up to the active degree."""

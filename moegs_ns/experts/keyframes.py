@@ -26,6 +26,16 @@ class KeyPosition:
     """Fraction of the way to the next key, in [0, 1]."""
 
 
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Where Gaussians are at one time."""
+
+    means: Float[Tensor, "N 3"]
+    """In the world."""
+    quats: Float[Tensor, "N 4"]
+    """Of unit length, w first."""
+
+
 def key_position(time: Float[Tensor, ""], num_keys: int) -> KeyPosition:
     """The position of a time, counted in keys, among `num_keys` of them (at least 4).
 

@@ -151,10 +151,10 @@ class Ex4DGSExpert(KeyframeExpert):
             as_released=self.config.as_released,
         )
         drifted = static["means"] + static["displacements"] * (frame / self.duration)
-        moved, rotated = self.dynamic_poses(frame)
+        poses = self.dynamic_poses(frame)
         return Gaussians(
-            means=torch.cat([drifted, moved]),
-            quats=torch.cat([functional.normalize(static["quats"], dim=-1), rotated]),
+            means=torch.cat([drifted, poses.means]),
+            quats=torch.cat([functional.normalize(static["quats"], dim=-1), poses.quats]),
             scales=torch.cat([static["scales"], dynamic["scales"]]).exp(),
             opacities=torch.cat(
                 [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
