@@ -1,6 +1,6 @@
 """What recipes of experts with static and dynamic Gaussians share: two densifiers, one order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -118,6 +118,12 @@ class KeyframeRecipe(Recipe):
             for name, values in zip(SCREEN_STATISTICS, screen, strict=True):
                 densifier.statistics[name] += values[kind]
         return True
+
+    def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
+        """See base; of both kinds of Gaussians."""
+        num_views = sum(len(part.indices) for part in parts)
+        for part in parts:
+            self.observe(part, num_views)
 
     def grow_and_prune(self, on_new: Callable[[slice], None] | None = None) -> None:
         """Clone and split both kinds under one cap, then prune what is transparent.

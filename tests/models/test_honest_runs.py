@@ -20,7 +20,7 @@ from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.runs.checkpoint import open_run
 
-FAMILIES = ("stg", "4dgaussians", "ex4dgs", "ed3dgs", "freetime")
+FAMILIES = ("stg", "4dgaussians", "ex4dgs", "ed3dgs", "freetime", "tracked")
 LENGTH = 40
 """Steps of every training here."""
 FINISH = 30

@@ -45,7 +45,9 @@ def batch(truth: torch.Tensor, **more: Any) -> dict[str, Any]:
 # ---- experts ----
 
 
-@pytest.mark.parametrize("family", ["stg", "4dgaussians", "ex4dgs", "ed3dgs", "freetime"])
+@pytest.mark.parametrize(
+    "family", ["stg", "4dgaussians", "ex4dgs", "ed3dgs", "freetime", "tracked"]
+)
 def test_experts_do_not_see_what_masks_leave_out(tmp_path: Path, family: str):
     found = []
     for outside in (0, 255):

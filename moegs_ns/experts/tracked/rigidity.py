@@ -52,9 +52,10 @@ def find_neighbourhoods(paths: Float[Tensor, "N T 3"], count: int, reach: float)
     merely passes by is none. Those beyond `reach`, in world units, may be missing."""
     points = paths.flatten(1) / math.sqrt(paths.shape[1])
     distances, others = nearest_others(points, count, reach)
-    is_found = distances.isfinite()
-    nearest = distances.masked_fill(~is_found, reach)[:, :SPACING_OF]
-    spacings = nearest.square().mean(1).sqrt().clamp(min=SMALLEST_SPACING * reach)
+    nearest = distances[:, :SPACING_OF]
+    if nearest.shape[1] == 0:
+        nearest = nearest.new_full((len(points), 1), torch.inf)
+    spacings = nearest.clamp(max=reach).square().mean(1).sqrt().clamp(min=SMALLEST_SPACING * reach)
     weights = torch.exp(-0.5 * (distances / (SPREAD * spacings[:, None])).square())
     weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
     return Neighbourhoods(others, weights, spacings)

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from moegs_ns.scene import InitialPoints
 
+ALONE = 2.0
+"""How far seeds of a single time are extrapolated, in clips: also to keys beyond its ends."""
+
 
 @dataclass(frozen=True, eq=False)
 class SeedTracks:
@@ -38,10 +41,12 @@ def follow_seeds(
     units per clip), from there on by that of the nearest seed of the time reached, and so on; with
     no seed within its reach (in world units) a track rests until the next time. A later seed that
     no track comes as near to begins a track of its own, as things may appear. Before its first time
-    and after the last one a track goes on for a gap between times, then rests.
+    and after the last one a track goes on for a gap between times, then rests; that of seeds of a
+    single time goes on through the clip.
     """
     assert seeds.times is not None
-    xyz, times, gap = seeds.xyz, seeds.times.unique(), seeds.time_gap
+    xyz, times = seeds.xyz, seeds.times.unique()
+    gap = seeds.time_gap if len(times) > 1 else ALONE
     groups = [torch.nonzero(seeds.times == time)[:, 0] for time in times]
 
     def moved(positions: Tensor, group: Tensor, duration: float) -> Tensor:
