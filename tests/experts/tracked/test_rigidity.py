@@ -60,8 +60,8 @@ def values(errors: MotionErrors) -> list[float]:
 
 
 def test_a_rigid_motion_of_the_whole_costs_nothing(means: Tensor, quats: Tensor):
-    poses = [moved(means, quats, angle) for angle in (0.0, 0.4, -1.3)]
-    errors = motion_errors(*poses, neighbours_of(means))
+    now, soon, other = (moved(means, quats, angle) for angle in (0.0, 0.4, -1.3))
+    errors = motion_errors(now, soon, other, neighbours_of(means))
     assert values(errors) == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -146,8 +147,8 @@ class TestTerms:
             random.set_state(recipe.generator.get_state())
             losses = recipe.loss_terms(0, [drawn(expert, frame=frame)])
             frames = (frame, near, 30.0 * float(torch.rand((), generator=random)))
-            poses = [expert.dynamic_poses(torch.tensor(float(f))) for f in frames]
-            errors = motion_errors(*poses, recipe.current_neighbours())
+            now, soon, other = (expert.dynamic_poses(torch.tensor(float(f))) for f in frames)
+            errors = motion_errors(now, soon, other, recipe.current_neighbours())
             for name, weight in (("rigidity", 2.0), ("rotation", 3.0), ("isometry", 5.0)):
                 expected = weight * getattr(errors, name)
                 torch.testing.assert_close(losses[name], expected, rtol=1e-3, atol=1e-6)
@@ -166,14 +167,14 @@ class TestTerms:
         times = part.view.times.clone().requires_grad_()
         part = replace(part, view=replace(part.view, times=times))
         losses = recipe.loss_terms(0, [part])
-        sum(losses[name] for name in TERMS).backward()
+        torch.stack([losses[name] for name in TERMS]).sum().backward()
         gradient = expert.key_gauss_params["means"].grad
         assert gradient is not None and float(gradient.abs().sum()) > 0 and times.grad is None
 
     def test_terms_of_weight_0_are_not_computed(self):
         expert, recipe, _ = build(weight_rotation=0.0)
         assert set(recipe.loss_terms(0, [drawn(expert)])) & TERMS == {"rigidity", "isometry"}
-        off = {f"weight_{name}": 0.0 for name in TERMS}
+        off: dict[str, Any] = {f"weight_{name}": 0.0 for name in TERMS}
         expert, recipe, _ = build(**off)
         assert not set(recipe.loss_terms(0, [drawn(expert)])) & TERMS
         assert recipe.neighbours is None
@@ -188,7 +189,7 @@ class TestTerms:
 
     @pytest.mark.parametrize("option", ["num_neighbours", "weight_rigidity", "weight_isometry"])
     def test_impossible_options_are_refused(self, option: str):
-        options = {option: -1}
+        options: dict[str, Any] = {option: -1}
         with pytest.raises(ValueError, match="num-neighbours of at least 1, and a weight-rigid"):
             TrackedRecipeConfig(**options).setup(expert=build()[0], budget=1.0, seed=0)
 
