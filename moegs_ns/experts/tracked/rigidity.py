@@ -84,12 +84,12 @@ def motion_errors(
     others, spacings = neighbours.others, neighbours.spacings[:, None]
     rotation_now, rotation_soon = (normalized_quat_to_rotmat(p.quats) for p in (now, soon))
     apart, apart_soon, apart_other = (
-        p.means[others] - p.means[:, None] for p in (now, soon, other)
+        _rows(p.means, others) - p.means[:, None] for p in (now, soon, other)
     )
     turns = rotation_soon @ rotation_now.mT
     carried = torch.einsum("nij,nkj->nki", turns, apart)
     # A turn by a small angle differs from none by √2 times the angle as a matrix.
-    differences = (turns[others] - turns[:, None]).flatten(2) / math.sqrt(8.0)
+    differences = (_rows(turns, others) - turns[:, None]).flatten(2) / math.sqrt(8.0)
     stretches = (_length(apart) - _length(apart_other)) / spacings
 
     def mean(errors: Tensor) -> Tensor:
@@ -100,6 +100,11 @@ def motion_errors(
         rotation=mean(_soft_length(differences)),
         isometry=mean(_soft_length(stretches[..., None])),
     )
+
+
+def _rows(values: Float[Tensor, "N *s"], rows: Int[Tensor, "N k"]) -> Float[Tensor, "N k *s"]:
+    # Its gradient is a plain sum, which that of indexing is not on a GPU.
+    return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 def _length(vectors: Float[Tensor, "*s D"]) -> Float[Tensor, "*s"]:
