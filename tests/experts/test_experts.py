@@ -74,7 +74,9 @@ def test_every_parameter_receives_a_gradient(expert):
     values = (gaussians.means, gaussians.quats[:, :2], gaussians.scales, gaussians.opacities)
     sum((value.square().sum() for value in (*values, gaussians.sh)), torch.zeros(())).backward()
     for name, parameter in expert.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        # Of one family all Gaussians may be of one of two kinds.
+        is_idle = parameter.numel() == 0
+        assert is_idle or (parameter.grad is not None and parameter.grad.abs().sum() > 0), name
 
 
 def test_select_keeps_the_rows_and_leaves_the_source_alone(expert):

@@ -8,7 +8,7 @@ import torch
 from tolerances import FORWARD
 
 from moegs_ns.experts.ex4dgs.dynamic_params import extrapolate, extrapolate_quats
-from moegs_ns.experts.ex4dgs.opacity_window import opacity_window
+from moegs_ns.experts.ex4dgs.expert import opacity_window
 from moegs_ns.experts.keyframes import catmull_rom, key_position, slerp
 
 NUM_KEYS = 7

@@ -1,5 +1,6 @@
 """Trainings of tracked experts by nerfstudio, from seeds of what moves."""
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -100,4 +101,6 @@ def test_it_learns_from_a_mixture(demo: Path, whole: Path, tmp_path: Path):
     student.pipeline.model.distillation.teacher = teacher
     run = open_run(train_config(student, demo, tmp_path, steps=3, name="student"))
     pipeline: Any = load_pipeline(run)
-    assert pipeline.model.expert.num_dynamic == SEEDS
+    assert pipeline.model.expert.num_dynamic >= SEEDS
+    record = json.loads((run.config_path.parent / "training.json").read_text())
+    assert record["distillation"]["gate"] == "tracked"
