@@ -1,4 +1,4 @@
-"""Where moving seeds are at all times: they go on with the velocities of the seeds around them."""
+"""Where moving seeds are at all times: by their velocities, and by the seeds of other times."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,6 @@ from moegs_ns.scene import InitialPoints
 
 ALONE = 2.0
 """How far seeds of a single time are extrapolated, in clips: also to keys beyond its ends."""
-
-
 LAID_TOGETHER = 12
 ROUNDS = 4
 """Tracks that are moved together onto the seeds of a time, and how often."""

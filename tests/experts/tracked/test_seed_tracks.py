@@ -46,6 +46,21 @@ def test_a_turn_is_followed_by_the_velocities_of_later_seeds():
     torch.testing.assert_close(later, middle(10) + rising / 3.0, atol=1e-4, rtol=0.0)
 
 
+@pytest.mark.parametrize("factor", [0.4, 1.7])
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_wrong_velocities_are_put_right_by_the_seeds_that_are_met(factor: float, wrong: int):
+    """By those of either time, where one is right, to within a fraction of the ball's radius."""
+    seeds = ball()
+    assert seeds.velocities is not None
+    velocities = seeds.velocities.clone()
+    velocities[wrong * DYNAMIC : (wrong + 1) * DYNAMIC] *= factor
+    tracks = followed(replace(seeds, velocities=velocities))
+    assert len(tracks.seeds) == DYNAMIC
+    for frame in KEYS:
+        at = tracks.at(torch.tensor([frame / 30.0]))[:, 0]
+        torch.testing.assert_close(at.mean(0), middle(frame), atol=0.03, rtol=0.0)
+
+
 def test_what_appears_later_gets_tracks_of_its_own():
     seeds, late = ball((0, 10, 20)), torch.tensor([0.0, 2.0, 0.0])
     xyz = seeds.xyz.clone()
