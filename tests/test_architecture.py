@@ -147,7 +147,7 @@ def test_outside_their_files_nothing_knows_the_families():
     """Only a family's own folder and method files (and the demo) import it."""
     families = {path.parent for path in (PACKAGE / "experts").glob("*/__init__.py")}
     assert {path.name for path in families} == {
-        "stg", "fourdgaussians", "ex4dgs", "ed3dgs", "freetime"
+        "stg", "fourdgaussians", "ex4dgs", "ed3dgs", "freetime", "tracked"
     }  # fmt: skip
     prefixes = tuple(f"moegs_ns.experts.{path.name}" for path in families)
     for path in SOURCES:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 METHODS = (
     "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-router",
     "moegs-pixel-router", "moegs-volume-router", "moegs-joint", "moegs-freetime",
+    "moegs-tracked",
 )  # fmt: skip
 PARSERS = ("n3v-data", "panoptic-data")
 
@@ -45,11 +46,10 @@ def test_configs_survive_their_file(method: str):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_parameter_group_has_an_optimiser(method: str):
     """Groups are known without building a model: families say them, methods configure them."""
-    common = {"means", "quats", "scales", "opacities", "sh0", "shN"}
-    common |= {"camera_opt", "color_correction", "camera_clock"}
+    rows = {"means", "quats", "scales", "opacities", "sh0", "shN"}
+    common = rows | {"camera_opt", "color_correction", "camera_clock"}
     motion = {"motion", "angular_rates", "time_centers", "time_log_scales"}
-    dynamic = {"means", "quats", "scales", "opacities", "sh0", "shN"}
-    dynamic |= {"opacity_centers", "opacity_log_widths"}
+    dynamic = rows | {"opacity_centers", "opacity_log_widths"}
     groups = {
         "moegs-stg": common | motion | {"base_rgb", "view_features", "time_features", "decoder"},
         "moegs-4dgaussians": common | {"decoder", "planes"},
@@ -57,6 +57,7 @@ def test_every_parameter_group_has_an_optimiser(method: str):
         "moegs-ed3dgs": common | {"embeddings", "decoders", "time_grid", "time_offsets"},
         "moegs-freetime": common
         | {"velocities", "time_centers", "durations", "gate_logits", "flat_halves"},
+        "moegs-tracked": common | {f"dynamic_{name}" for name in rows},
         "moegs-router": {"router_weights", "router_time", "router_phi"},
         "moegs-pixel-router": {"router_phi"},
         "moegs-volume-router": {"router_weights", "router_time", "router_phi"},

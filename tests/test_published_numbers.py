@@ -178,6 +178,7 @@ def test_temporal_widths_start_as_published_for_other_data():
         ("moegs-ex4dgs", 1),
         ("moegs-ed3dgs", 1),
         ("moegs-freetime", 1),
+        ("moegs-tracked", 1),
     ],
 )
 def test_a_step_sees_as_many_images_as_published(method: str, views: int):
@@ -194,6 +195,7 @@ EXTENT_GROUPS = {
     # Networks of E-D3DGS put out multiples of the extent instead.
     "moegs-ed3dgs": ("means",),
     "moegs-freetime": ("means", "velocities"),
+    "moegs-tracked": ("means", "dynamic_means"),
 }
 
 

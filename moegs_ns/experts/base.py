@@ -1,6 +1,6 @@
 """What every family of dynamic Gaussians offers."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -209,6 +209,11 @@ class Expert(nn.Module):
             return parameters["sh0"]
         return torch.cat([parameters["sh0"], parameters["shN"][:, : count - 1]], dim=1)
 
+    def set_at_rest(self, raw: Mapping[str, Tensor]) -> None:
+        """Give all Gaussians raw parameters [N, ...] for all times, as far as they have them: for
+        measurements that need no trained run."""
+        fill_rows(self.gauss_params, raw)
+
     @torch.no_grad()
     def set_in_motion(self, generator: torch.Generator) -> None:
         """Give what time acts through small random values, as a training would: for measurements
@@ -255,6 +260,15 @@ def near_plane(config: ExpertConfig, scene: SceneInfo) -> float:
     """Distance of an expert's near plane in world units; above 0, and in proportion to the scene's
     extent where the world's unit is large."""
     return max(min(NEAR, SMALLEST_NEAR * scene.extent), config.near * scene.extent)
+
+
+def fill_rows(parameters: GaussianParams, raw: Mapping[str, Tensor]) -> None:
+    """Set the parameters that `raw` names; a family may have fewer degrees of colour."""
+    for name, parameter in parameters.items():
+        if name in raw:
+            columns = parameter.shape[1:].numel()
+            values = raw[name].reshape(len(parameter), raw[name].shape[1:].numel())[:, :columns]
+            parameter.data = values.reshape(parameter.shape)
 
 
 def within(gaussians: Gaussians, box: OrientedBox | None) -> Gaussians:

@@ -6,6 +6,7 @@ READABLE = {
     "ex4dgs": "Ex4DGS",
     "ed3dgs": "E-D3DGS",
     "freetime": "FreeTimeGS",
+    "tracked": "Dynamic3DGaussians",
 }
 """How authors write the names of their methods, by the first word of ours."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import ex4dgs_helpers
 import pytest
 import torch
+import tracked_helpers
 from toys import images, make_view
 from training_helpers import cloud, scene
 
@@ -36,6 +37,8 @@ def build(family: str, device: str):
     torch.manual_seed(0)
     if family == "ex4dgs":
         expert, _, _ = ex4dgs_helpers.build(dynamic=ex4dgs_helpers.DYNAMIC)
+    elif family == "tracked":
+        expert, _, _ = tracked_helpers.build(sh_degree=3)
     else:
         expert = CONFIGS[family].setup(scene=scene(), points=cloud(40))
     expert.active_sh_degree = 2
@@ -128,7 +131,7 @@ def step_alike(leader, follower) -> None:
 
 @pytest.mark.parametrize("kind", ["at", "projected"])
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
+@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs", "tracked"])
 def test_training_on_graphed_gaussians_equals_training_on_those_of_the_expert(family, device, kind):
     """Also while parameters are stepped, and after rows were removed, which ends a graph."""
     plain, other = Graphed(build(family, device), kind), Graphed(build(family, device), kind)
@@ -177,7 +180,7 @@ def pretended(monkeypatch) -> type[PretendedGraph]:
 
 
 @pytest.mark.parametrize("kind", ["at", "projected"])
-@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
+@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs", "tracked"])
 def test_training_and_rendering_in_turns_are_captured_once_each(pretended, family, kind):
     """Steps of two times, now and then one of a single time, and images in between."""
     ask, asked = Graphed(build(family, "cpu"), kind), asked_of("cpu")
@@ -252,7 +255,7 @@ def test_ids_of_cameras_are_not_captured(pretended):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs"])
+@pytest.mark.parametrize("family", [*CONFIGS, "ex4dgs", "tracked"])
 def test_what_is_captured(family):
     """After a few equal calls, anew when colours gain a degree, and for rendering as well."""
     ask = Graphed(build(family, "cuda"), "at")

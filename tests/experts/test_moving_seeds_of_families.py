@@ -15,14 +15,16 @@ from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
 from moegs_ns.experts.freetime.lives import LifeName
 from moegs_ns.experts.stg.expert import STGExpertConfig
 from moegs_ns.experts.stg.recipe import STGRecipe, STGRecipeConfig
+from moegs_ns.experts.tracked.expert import TrackedExpertConfig
 from moegs_ns.scene import FrameTable, InitialPoints, SceneInfo
 
 SCENE = SceneInfo(31, 30.0, (0.0, 0.0, 0.0), 4.0, None, camera_ids=(0, 1))
 KEYS = (0, 10, 20, 30)
 STATIC, BALL = 40, 12
 CANONICAL = [HexPlaneExpertConfig, ED3DGSExpertConfig]
+TRACKED = [TrackedExpertConfig]
 TEMPORAL = [STGExpertConfig, Ex4DGSExpertConfig, FreeTimeExpertConfig]
-FAMILIES = [*TEMPORAL, *CANONICAL]
+FAMILIES = [*TEMPORAL, *CANONICAL, *TRACKED]
 
 
 def ball(frame: float) -> Tensor:
@@ -65,7 +67,7 @@ def visible_middle(expert: Expert, frame: float) -> Tensor:
     return (means * opacities[:, None]).sum(0) / opacities.sum()
 
 
-@pytest.mark.parametrize("family", TEMPORAL)
+@pytest.mark.parametrize("family", [*TEMPORAL, *TRACKED])
 @pytest.mark.parametrize("frame", [0, 3, 5, 10, 14, 22, 27, 30])
 def test_seeds_follow_the_ball(family: type[ExpertConfig], frame: int):
     expert = family().setup(scene=SCENE, points=seeded_points())
@@ -116,7 +118,7 @@ def test_points_without_times_start_as_ever(family: type[ExpertConfig], has_fram
     assert len(starts[0]["gauss_params.scales"]) % STATIC == 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*TEMPORAL, *CANONICAL])
 def test_walls_are_as_large_as_without_seeds(family: type[ExpertConfig]):
     """Neighbours of a wall are walls, those of a seed seeds of its time."""
     scene = replace(SCENE, extent=40.0)  # Sizes stay below their bound.

@@ -1,9 +1,9 @@
 """Every number of the methods' configurations with the place that it comes from.
 
 Sources are the papers and the authors' released code, read at these commits: STG 427abfc, Ex4DGS
-7fac649, 4DGaussians 843d5ac, E-D3DGS a68543e, FreeTimeGS++ 8005d2f. What no source has is this
-project's own, and is listed in docs/defaults.md with the reason; `tests/test_published_numbers.py`
-checks both.
+7fac649, 4DGaussians 843d5ac, E-D3DGS a68543e, FreeTimeGS++ 8005d2f, Dynamic3DGaussians 7dbbd4d.
+What no source has is this project's own, and is listed in docs/defaults.md with the reason;
+`tests/test_published_numbers.py` checks both.
 """
 
 from functools import partial
@@ -260,6 +260,37 @@ FREETIME: Numbers = {
         "recipe.densification.grow_grad2d": 2e-4,  # without any effect: nothing grows
     },
 }
+TRACKED: Numbers = {
+    "Dynamic3DGaussians, released training code": {
+        "rate.dynamic_quats": adam(1e-3),
+        "rate.dynamic_opacities": adam(0.05),
+        "rate.dynamic_sh0": adam(2.5e-3),
+        "expert.sh_degree": 0,  # one colour for all directions
+        "expert.key_interval": 1,
+        "recipe.ssim_lambda": 0.2,
+        "recipe.num_neighbours": 20,
+        "recipe.weight_rotation": 4.0,
+        "recipe.densification.refine_start_iter": 500,
+        "recipe.densification.refine_every": 100,
+        "recipe.densification.grow_grad2d": 2e-4,
+        "recipe.densification.prune_opa": 0.005,
+        "expert.background": (0.0, 0.0, 0.0),
+    },
+    SPLATTING: {
+        "steps": 30000,
+        "rate.means": adam(1.6e-4, final_ratio=0.01, decay_steps=30000),
+        # In Dynamic3DGaussians it does not fall.
+        "rate.dynamic_means": adam(1.6e-4, final_ratio=0.01, decay_steps=30000),
+        "rate.dynamic_scales": adam(5e-3),  # 1e-3 in Dynamic3DGaussians
+        "rate.dynamic_shN": adam(1.25e-4),
+        "recipe.densification.refine_stop_iter": 15000,
+    },
+    OWN: {
+        "recipe.weight_rigidity": 0.1,  # 4 per metre
+        "recipe.weight_isometry": 0.05,  # 2 per metre
+        "recipe.densification.max_gaussians": 360000,
+    },
+}
 ANY_ROUTER: Numbers = {
     "MoE-GS, Eq. 8, and the evaluation of the released code": {"temperature": 1.0},
     "MoE-GS, section 3.2 and released loss": {"recipe.ssim_lambda": 0.2},
@@ -312,6 +343,7 @@ NUMBERS = {
     "moegs-ex4dgs": merged(ANY_EXPERT, EX4DGS),
     "moegs-ed3dgs": merged(ANY_EXPERT, ED3DGS),
     "moegs-freetime": merged(ANY_EXPERT, FREETIME),
+    "moegs-tracked": merged(ANY_EXPERT, TRACKED),
     "moegs-router": merged(ANY_ROUTER, GROUPS, VOLUME_AWARE),
     "moegs-joint": merged(ANY_ROUTER, GROUPS, VOLUME_AWARE, {OWN: {"steps": 0}}),
     "moegs-pixel-router": merged(
@@ -341,7 +373,7 @@ CONSTANTS: dict[str, tuple[Any, str]] = {
     "moegs_ns.experts.ex4dgs.recipe:MIN_DISPLACEMENT": (1e-6, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.error_backtracking:MIN_WEIGHT": (0.01, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.expert:FULL_WIDTH": (2.36, "Ex4DGS, released code"),
-    "moegs_ns.experts.ex4dgs.dynamic_params:SHRINK": (1.6, SPLATTING),
+    "moegs_ns.experts.keyframe_recipe:SHRINK": (1.6, SPLATTING),
     "moegs_ns.experts.ex4dgs.dynamic_params:EDGE": (0.5, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.dynamic_params:MARGIN": (0.2, "Ex4DGS, released code"),
     "moegs_ns.experts.ex4dgs.dynamic_params:EDGE_LOG_WIDTH": (1.0, "Ex4DGS, released code"),
@@ -356,6 +388,10 @@ CONSTANTS: dict[str, tuple[Any, str]] = {
     "moegs_ns.experts.freetime.lives:CLOSED_GATE": (-1.0, "FreeTimeGS++, released code"),
     "moegs_ns.experts.freetime.lives:OPEN_GATE": (0.1, OWN),
     "moegs_ns.experts.freetime.lives:FLAT_START": (1e-6, "SharpTimeGS, paper"),
+    "moegs_ns.experts.tracked.expert:START_OPACITY": (0.5, "Dynamic3DGaussians, released code"),
+    "moegs_ns.experts.tracked.expert:REACH": (4.0, OWN),
+    "moegs_ns.experts.tracked.rigidity:SPREAD": (2.0, OWN),
+    "moegs_ns.experts.tracked.rigidity:SPACING_OF": (3, SPLATTING),
     "moegs_ns.training.relocation:MOST_COPIES": (51, "gsplat 1.4.0"),
     "moegs_ns.splatting.projection:NEAR": (0.01, SPLATTING),
     "moegs_ns.splatting.projection:MIN_ALPHA": (1 / 255, SPLATTING),

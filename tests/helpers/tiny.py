@@ -20,11 +20,12 @@ TINY_BUDGETS = {
     "moegs-ex4dgs": 0.006,
     "moegs-ed3dgs": 0.001,
     "moegs-freetime": 0.002,
+    "moegs-tracked": 0.002,
     "moegs-router": 0.01,
     "moegs-pixel-router": 0.01,
     "moegs-volume-router": 0.01,
 }
-"""60, 68, 240, 80, 60 and 50 steps of the published recipes; 50 of any router."""
+"""60, 68, 240, 80, 60, 60 and 50 steps of the published recipes; 50 of any router."""
 TINY_POINTS = 2000
 
 

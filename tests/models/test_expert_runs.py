@@ -37,12 +37,12 @@ class Family:
         return self.method.removeprefix("moegs-")
 
 
+KINDS = ("gauss_params", "key_gauss_params")
 FAMILIES = (
-    Family(
-        "moegs-ex4dgs", "0.0065", 260, "displacements", rows=("gauss_params", "key_gauss_params")
-    ),
+    Family("moegs-ex4dgs", "0.0065", 260, "displacements", rows=KINDS),
     Family("moegs-ed3dgs", "0.0012", 96, "means"),
     Family("moegs-freetime", "0.0022", 66, "velocities"),
+    Family("moegs-tracked", "0.0022", 66, "dynamic_means", rows=KINDS[1:]),
 )
 
 
@@ -98,6 +98,11 @@ def test_training_lowers_the_error_and_passes_all_stages(place: Place):
         assert float(expert.gauss_params["velocities"].abs().max()) > 0
         # Relocation was due at every second step or so; nothing dead is left but of the last ones.
         assert float((expert.highest_opacities() > 0.005).float().mean()) > 0.99
+    elif place.family.method == "moegs-tracked":
+        # No point is a moving seed, so all are dynamic.
+        assert expert.num_static == 0 and expert.num_dynamic > 2000
+        keys = expert.key_gauss_params["means"]
+        assert keys.shape[1] == 9 and float((keys[:, 1:] - keys[:, :1]).abs().max()) > 0
     else:
         assert expert.motion_weight == expert.appearance_weight == 1.0
         assert len(expert.time_offsets) == 5 and float(expert.time_offsets.abs().min()) > 0

@@ -15,6 +15,7 @@ from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpertConfig
 from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig
 from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
 from moegs_ns.experts.stg.expert import STGExpertConfig
+from moegs_ns.experts.tracked.expert import TrackedExpertConfig
 from moegs_ns.models.camera_corrections import CameraCorrections, ExpertCorrections, Learned
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -82,10 +83,16 @@ def freetime() -> Expert:
     return FreeTimeExpertConfig(sh_degree=0, lives_per_point=1).setup(scene=SCENE, points=points())
 
 
+def tracked() -> Expert:
+    # All go straight on, which few keys learn sooner.
+    return TrackedExpertConfig(key_interval=5).setup(scene=SCENE, points=points())
+
+
 FAST = ("motion", "velocities")
 """What the names of parameters end with that need higher rates."""
 FAMILIES = {
-    "stg": stg, "ex4dgs": ex4dgs, "ed3dgs": ed3dgs, "4dgaussians": hexplane, "freetime": freetime
+    "stg": stg, "ex4dgs": ex4dgs, "ed3dgs": ed3dgs, "4dgaussians": hexplane,
+    "freetime": freetime, "tracked": tracked,
 }  # fmt: skip
 
 

@@ -231,7 +231,8 @@ def test_a_step_that_was_not_saved(run: Path):
 
 
 @pytest.mark.parametrize(
-    "method", ["moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-freetime"]
+    "method",
+    ["moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs", "moegs-freetime", "moegs-tracked"],
 )
 def test_a_checkpoint_of_another_method(method: str, run: Path, scene: Path):
     with pytest.raises(ValueError, match=r"does not fit the method.*own config\.yml") as error:

@@ -14,6 +14,7 @@ from moegs_ns.models.expert_sources import expert_methods
 from moegs_ns.reports.benchmark.steps import PARTS, WHOLE
 from moegs_ns.reports.benchmark.synthetic import SyntheticModels, methods_of
 from moegs_ns.scripts.benchmark import Benchmark
+from moegs_ns.splatting.projection import num_bases
 
 FAMILIES = [name for name in expert_methods() if "-" not in name]
 COMPARED = [
@@ -75,13 +76,14 @@ def test_random_gaussians_of_two_families(tmp_path: Path):
 def test_experts_of_all_families_move():
     models = SyntheticModels.of(methods_of(FAMILIES), 60, (16, 12), 0, "cpu")
     assert models.mixture is not None and models.names == tuple(FAMILIES)
-    assert {"stg", "ex4dgs", "ed3dgs", "4dgaussians", "freetime"} <= set(FAMILIES)
+    assert {"stg", "ex4dgs", "ed3dgs", "4dgaussians", "freetime", "tracked"} <= set(FAMILIES)
     for own, mixed in zip(models.experts, models.mixture.mixture.experts, strict=True):
         expert = own.expert
         assert expert.num_gaussians == mixed.num_gaussians == 60
         first, last = (expert.at(torch.tensor(time)) for time in (0.1, 0.9))
         assert float((first.means - last.means).abs().max()) > 1e-4
-        assert first.sh.shape[1] == 16, "colours have all degrees, as at the end of a training"
+        bases = num_bases(own.expert.config.sh_degree)
+        assert first.sh.shape[1] == bases, "colours have all degrees, as at the end of a training"
         assert torch.equal(first.means, mixed.at(torch.tensor(0.1)).means)
     dynamic: Any = models.experts[FAMILIES.index("ex4dgs")].expert
     assert (dynamic.num_static, dynamic.num_dynamic) == (40, 20)

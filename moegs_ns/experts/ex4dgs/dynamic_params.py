@@ -1,19 +1,15 @@
 """Rewriting Gaussians with keyframes, together with their optimisers' state (Ex4DGS)."""
 
 import torch
-from gsplat.strategy.ops import remove
-from gsplat.utils import normalized_quat_to_rotmat
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert
-from moegs_ns.experts.ex4dgs.keyframes import extrapolate, extrapolate_quats
-from moegs_ns.training.densification import Densifier
+from moegs_ns.experts.keyframe_recipe import DynamicDensifier
+from moegs_ns.experts.keyframes import same_side
 from moegs_ns.training.optimizers import replace_parameter
 
-SHRINK = 1.6
-"""How much smaller the children of a split Gaussian are."""
 EDGE = 0.5
 """Distance in keys below which a centre of opacity lies at the end of the frames trained so far."""
 MARGIN = 0.2
@@ -25,38 +21,6 @@ SMALLEST_LOG_WIDTH = 0.5
 LARGEST_LOG_WIDTH = 4.0
 """Where widening ends; the release widens on, until the width overflows."""
 CHILD_LOG_WIDTH = 2.0
-
-
-class DynamicDensifier(Densifier):
-    """Densification of Gaussians whose means and rotations have an axis of keys."""
-
-    split_spread = 2.0
-    """Standard deviation of a child's position about its parent, in scales of the parent."""
-
-    @torch.no_grad()
-    def split(self, is_split: Bool[Tensor, "N"]) -> None:
-        """See base; a child keeps its position relative to the rotating parent at all keys."""
-        parents = {name: value.detach()[is_split] for name, value in self.parameters.items()}
-        sizes = parents["scales"].exp()
-        draws = torch.randn(2, *sizes.shape, generator=self.generator).to(sizes)
-        rotations = normalized_quat_to_rotmat(normalize(parents["quats"], dim=-1))
-        offsets = torch.einsum("nkij,cnj->cnki", rotations, self.split_spread * sizes * draws)
-        children = {
-            name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in parents.items()
-        }
-        children["means"] = children["means"] + offsets.flatten(0, 1)
-        children["scales"] = torch.log(sizes / SHRINK).repeat(2, 1)
-        statistics = {name: value[is_split].repeat(2) for name, value in self.statistics.items()}
-        self.append(children, statistics)
-        self.remove(torch.cat([is_split, is_split.new_zeros(2 * len(sizes))]))
-
-    @torch.no_grad()
-    def remove(self, is_removed: Bool[Tensor, "N"]) -> int:
-        """Remove the marked Gaussians, all of them if need be; returns how many went."""
-        count = int(is_removed.sum())
-        if count:
-            remove(self.parameters, self.optimizers, self.statistics, is_removed)
-        return count
 
 
 @torch.no_grad()
@@ -140,3 +104,23 @@ def redraw_windows(expert: Ex4DGSExpert, added: slice, generator: torch.Generato
     draws = torch.randn(centers.shape, generator=generator).to(centers)
     centers.add_(spread * draws).clamp_(start, end)
     expert.key_gauss_params["opacity_log_widths"].data[added] = CHILD_LOG_WIDTH
+
+
+def extrapolate(keys: Float[Tensor, "N K D"], count: int) -> Float[Tensor, "N n D"]:
+    """`count` keys that go on from the last one with the mean step of the last few.
+
+    The released code averages the offsets from one fixed key instead of the steps, which shoots
+    over the end.
+    """
+    span = min(keys.shape[1] - 2, 4)
+    step = (keys[:, -1] - keys[:, -1 - span]) / span
+    steps = torch.arange(1, count + 1, device=keys.device, dtype=keys.dtype)
+    return keys[:, -1:] + steps[:, None] * step[:, None]
+
+
+def extrapolate_quats(quats: Float[Tensor, "N K 4"], count: int) -> Float[Tensor, "N n 4"]:
+    """`extrapolate` for rotations: unit quaternions, every one on the side of the key before."""
+    unit = list(normalize(quats, dim=-1).unbind(1))
+    for key in range(1, len(unit)):
+        unit[key] = same_side(unit[key], unit[key - 1])
+    return normalize(extrapolate(torch.stack(unit, 1), count), dim=-1)

@@ -1,26 +1,19 @@
 """Ex4DGS (Lee et al., NeurIPS 2024): static Gaussians that drift, dynamic ones with keyframes."""
 
-import math
 from collections.abc import Hashable
-from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moegs_ns.experts.base import RANDOM_MOTION, Expert, ExpertConfig
-from moegs_ns.experts.ex4dgs import keyframes
-from moegs_ns.gaussians import GaussianParams, Gaussians
+from moegs_ns.experts.base import RANDOM_MOTION, ExpertConfig
+from moegs_ns.experts.keyframe_expert import KEYED, KeyframeExpert, KeyRowParameters
+from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
-from moegs_ns.splatting.projection import num_bases
 
-Frames = TypeVar("Frames", float, Tensor)
-
-KEYED = ("means", "quats")
-"""Parameters of dynamic Gaussians that have an axis of keys, the second one."""
 PUBLISHED_FPS = 30.0
 FULL_WIDTH = 2.36
 """Full width at half maximum of a Gaussian in standard deviations, as the release rounds it."""
@@ -50,25 +43,7 @@ class Ex4DGSExpertConfig(ExpertConfig):
     which makes Gaussians appear with a jump."""
 
 
-class KeyRowParameters(GaussianParams):
-    """With keys, whose number changes while training as well and is adopted on loading."""
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        for name in KEYED:
-            stored, own = state_dict.get(prefix + name), self[name]
-            if isinstance(stored, Tensor) and stored.ndim == 3 and stored.shape[2] == own.shape[2]:
-                own.data = own.data.new_empty(stored.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    @property
-    def num_keys(self) -> int:
-        """Keys of every Gaussian."""
-        return self["means"].shape[1]
-
-
-class Ex4DGSExpert(Expert):
+class Ex4DGSExpert(KeyframeExpert):
     """Static and dynamic Gaussians in one set, the static ones first.
 
     `gauss_params` are those of the static Gaussians, among them `displacements`: how far each one
@@ -92,7 +67,7 @@ class Ex4DGSExpert(Expert):
         """Moving seeds, which become dynamic Gaussians as soon as their frames are trained."""
         rate = scene.fps / PUBLISHED_FPS if scene.fps > 0 else 1.0
         self.interval = max(1, round(config.key_interval * rate))
-        """Frames between two keys."""
+        self.key_offset = config.time_padding / config.key_interval
         self.duration = float(max(1, scene.num_frames - 1))
         """Frames over which `displacements` are counted: those that are trained so far."""
         self.key_gauss_params = KeyRowParameters()
@@ -164,57 +139,26 @@ class Ex4DGSExpert(Expert):
         assert seeds.times is not None
         return seeds.times * self._last_frame
 
-    def keys_needed(self, last_frame: int) -> int:
-        """Keys that interpolation up to and including `last_frame` reads."""
-        return math.floor(self.in_keys(float(last_frame))) + 3
-
-    def in_keys(self, frame: Frames) -> Frames:
-        """The time of a frame, or the times of a tensor of frames, counted in keys."""
-        # Cubic interpolation needs one key before those around a time.
-        return frame / self.interval + 1.0 + self.config.time_padding / self.config.key_interval
-
-    def key_frames(self, num_keys: int) -> Float[Tensor, "K"]:
-        """The frame at which each key stands; negative before the clip."""
-        keys = torch.arange(num_keys, device=self.background.device, dtype=torch.float32)
-        return (keys - self.in_keys(0.0)) * self.interval
-
-    @property
-    def num_static(self) -> int:
-        """Static Gaussians, which come first."""
-        return self.gauss_params.num_rows
-
-    @property
-    def num_dynamic(self) -> int:
-        """Dynamic Gaussians, which come last."""
-        return self.key_gauss_params.num_rows
-
-    @property
-    def num_gaussians(self) -> int:
-        return self.num_static + self.num_dynamic
-
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         frame = time * (self.scene.num_frames - 1)
         static, dynamic = self.gauss_params, self.key_gauss_params
-        time_in_keys = self.in_keys(frame)
-        position = keyframes.key_position(time_in_keys, dynamic.num_keys)
-        visible = keyframes.opacity_window(
-            time_in_keys,
+        visible = opacity_window(
+            self.in_keys(frame),
             dynamic["opacity_centers"],
             dynamic["opacity_log_widths"],
             self.config.extra_width / self.config.key_interval / FULL_WIDTH,
             as_released=self.config.as_released,
         )
         drifted = static["means"] + static["displacements"] * (frame / self.duration)
-        means = torch.cat([drifted, keyframes.catmull_rom(dynamic["means"], position)])
-        rotated = keyframes.slerp(dynamic["quats"], position)
+        poses = self.dynamic_poses(frame)
         return Gaussians(
-            means=means,
-            quats=torch.cat([functional.normalize(static["quats"], dim=-1), rotated]),
+            means=torch.cat([drifted, poses.means]),
+            quats=torch.cat([functional.normalize(static["quats"], dim=-1), poses.quats]),
             scales=torch.cat([static["scales"], dynamic["scales"]]).exp(),
             opacities=torch.cat(
                 [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
             ),
-            sh=torch.cat([self._active_sh_of(raw) for raw in (static, dynamic)]),
+            sh=self.active_sh_of_all(),
             eps2d=self.config.eps2d,
             antialiased=True,
         )
@@ -222,18 +166,6 @@ class Ex4DGSExpert(Expert):
     @property
     def graph_key(self) -> Hashable | None:
         return self.active_sh_degree, self.duration
-
-    def _active_sh_of(self, raw: GaussianParams) -> Float[Tensor, "N A 3"]:
-        count = num_bases(self.active_sh_degree)
-        return torch.cat([raw["sh0"], raw["shN"][:, : count - 1]], dim=1)
-
-    def select(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> "Expert":
-        """See base; of listed ones the static come first, each kind in the order listed."""
-        ids = torch.nonzero(keep)[:, 0] if keep.dtype == torch.bool else keep
-        copy = deepcopy(self)
-        copy.gauss_params.select_(ids[ids < self.num_static])
-        copy.key_gauss_params.select_(ids[ids >= self.num_static] - self.num_static)
-        return copy
 
     @torch.no_grad()
     def set_in_motion(self, generator: torch.Generator) -> None:
@@ -260,6 +192,28 @@ class Ex4DGSExpert(Expert):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
         self.duration = float(state["duration"])
+
+
+def opacity_window(
+    time: Float[Tensor, ""],
+    centers: Float[Tensor, "N 2"],
+    log_widths: Float[Tensor, "N 2"],
+    extra_width: float,
+    *,
+    as_released: bool = False,
+) -> Float[Tensor, "N"]:
+    """Temporal opacity window, a factor of the opacity: 1 between a Gaussian's two centres.
+
+    Outside it is exp(-(distance / width)^2) with the first width before both centres and the second
+    after them; `extra_width` is added to both. The released code measures the time before both
+    centres to the later one, which makes a step at the earlier one.
+    """
+    early, late = centers.amin(-1), centers.amax(-1)
+    widths = log_widths.exp() + extra_width
+    start = late if as_released else early
+    before = torch.where(time < early, start - time, 0.0)
+    after = torch.where(time > late, time - late, 0.0)
+    return torch.exp(-((before / widths[:, 0]) ** 2) - (after / widths[:, 1]) ** 2)
 
 
 def check_config(config: Ex4DGSExpertConfig) -> None:

@@ -10,12 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from moegs_ns.experts.ex4dgs import error_backtracking as backtracking
 from moegs_ns.experts.ex4dgs.dynamic_params import (
-    DynamicDensifier,
     adjust_windows,
     dynamic_gaussians,
     extend_keys,
@@ -23,17 +20,16 @@ from moegs_ns.experts.ex4dgs.dynamic_params import (
 )
 from moegs_ns.experts.ex4dgs.error_backtracking import ErrorPruneConfig
 from moegs_ns.experts.ex4dgs.expert import Ex4DGSExpert
-from moegs_ns.experts.recipe import Recipe, RecipeConfig
+from moegs_ns.experts.keyframe_recipe import DYNAMIC, DynamicDensifier, KeyframeRecipe
+from moegs_ns.experts.recipe import RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
 from moegs_ns.splatting.rendering import zero_probes
-from moegs_ns.training.densification import DensificationConfig, Densifier, screen_gradients
+from moegs_ns.training.densification import DensificationConfig
 from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.optimizers import is_due
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
-DYNAMIC = "dynamic_"
-"""What the names of the parameter groups of dynamic Gaussians begin with."""
 LOG_OFFSET = 1e-3
 """Displacement, in scene extents, below which pulling it to zero loses its force."""
 MIN_DISPLACEMENT = 1e-6
@@ -110,26 +106,28 @@ class Ex4DGSRecipeConfig(RecipeConfig):
     """Whether opaque scenes are trained on a background of random colour."""
 
 
-class Ex4DGSRecipe(Recipe):
+class WideSplits(DynamicDensifier):
+    """Children of dynamic Gaussians lie twice as far apart, as published."""
+
+    split_spread = 2.0
+
+
+class Ex4DGSRecipe(KeyframeRecipe):
     """One image per step. Errors are attributed to Gaussians in every step."""
 
     config: Ex4DGSRecipeConfig
     extent_groups = ("means", "displacements", f"{DYNAMIC}means")
+    dynamic_densifier = WideSplits
 
     def __init__(self, config: Ex4DGSRecipeConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self.last_frame = self.expert.scene.num_frames - 1
+        self.densifier.statistics |= self._fresh_statistics(self.expert.num_static)
+        self.dynamic.statistics |= self._fresh_statistics(self.expert.num_dynamic)
         # An expert that has dynamic Gaussians already holds the frames that it was trained on.
         if self.expert.is_at_start:
             first_frames = config.growth.start_keys * self.expert.interval
-            self.expert.start_with(min(first_frames, self.last_frame))
-        settings = replace(config.densification, grow_grad2d=config.dynamic_grow_grad2d)
-        self.dynamic = DynamicDensifier(
-            settings, self.expert.key_gauss_params, self.densifier.extent, self.generator
-        )
-        for densifier in self.densifiers:
-            count = densifier.parameters.num_rows
-            densifier.statistics |= backtracking.fresh_statistics(count)
+            self._start_with(min(first_frames, self.last_frame))
         self.is_armed = False
         """Whether a conversion waits for an image of the latest frames."""
         self.grown_at = 0
@@ -145,20 +143,9 @@ class Ex4DGSRecipe(Recipe):
         return cast(Ex4DGSExpert, super().expert)
 
     @property
-    def densifiers(self) -> tuple[Densifier, DynamicDensifier]:
-        """Those of static and of dynamic Gaussians, in the order of the expert's Gaussians."""
-        return self.densifier, self.dynamic
-
-    def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """See base; dynamic Gaussians have groups of their own."""
-        dynamic = self.expert.key_gauss_params
-        return super().parameter_groups() | {DYNAMIC + name: [dynamic[name]] for name in dynamic}
-
-    def attach(self, optimizers: dict[str, Optimizer]) -> None:
-        super().attach(optimizers)
-        names = self.expert.key_gauss_params.keys()
-        self.dynamic.optimizers = {name: optimizers[DYNAMIC + name] for name in names}
-        self.dynamic.load_state(self.dynamic.statistics)
+    def dynamic_densification(self) -> DensificationConfig:
+        settings = self.config
+        return replace(settings.densification, grow_grad2d=settings.dynamic_grow_grad2d)
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """See base; only the first frames are drawn at first."""
@@ -225,20 +212,14 @@ class Ex4DGSRecipe(Recipe):
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
         """Collect the screen gradients and errors of both kinds of Gaussians."""
         num_views = sum(len(part.indices) for part in parts)
-        kinds = slice(0, self.expert.num_static), slice(self.expert.num_static, None)
-        reference = self.config.densification.reference_pixels
         for part in parts:
-            screen = screen_gradients(part.render, num_views, reference)
             probes = part.render.projected.probes
-            if screen is None or probes is None or probes.grad is None:
+            if probes is None or probes.grad is None or not self.observe(part, num_views):
                 continue
             radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
-            for densifier, kind in zip(self.densifiers, kinds, strict=True):
-                statistics = densifier.statistics
-                statistics["gradients"] += screen[0][kind]
-                statistics["counts"] += screen[1][kind]
+            for densifier, kind in zip(self.densifiers, self.kinds, strict=True):
                 backtracking.update_statistics(
-                    statistics, probes.grad[kind], radii[kind], frame, part.view.height
+                    densifier.statistics, probes.grad[kind], radii[kind], frame, part.view.height
                 )
         self._part = parts[-1] if parts else None
 
@@ -308,13 +289,8 @@ class Ex4DGSRecipe(Recipe):
     def _densify(self, done: int) -> None:
         """One round for both kinds; every few rounds also for their errors."""
         prune = self.config.error_prune
-        # Clone and split both kinds under one cap, then prune what is transparent.
-        self.densifier.reserved = self.expert.num_dynamic
-        self.densifier.grow()
-        self.dynamic.reserved = self.expert.num_static
-        self.dynamic.grow(partial(redraw_windows, self.expert, generator=self.generator))
+        self.grow_and_prune(partial(redraw_windows, self.expert, generator=self.generator))
         for densifier in self.densifiers:
-            densifier.prune()
             densifier.statistics["smallest_radii"].fill_(torch.inf)
         period = prune.every_rounds * self.steps(self.config.densification.refine_every)
         # Every few rounds prune by errors, whose means then start anew.
@@ -380,7 +356,6 @@ class Ex4DGSRecipe(Recipe):
 
     def get_extra_state(self) -> dict[str, Any]:
         return super().get_extra_state() | {
-            "dynamic_statistics": self.dynamic.state(),
             "is_armed": self.is_armed,
             "grown_at": self.grown_at,
             "pass_steps": self.pass_steps,
@@ -388,6 +363,5 @@ class Ex4DGSRecipe(Recipe):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
-        self.dynamic.load_state(state["dynamic_statistics"])
         self.is_armed = bool(state["is_armed"])
         self.grown_at, self.pass_steps = int(state["grown_at"]), int(state["pass_steps"])

@@ -166,12 +166,7 @@ def random_expert(config: Any, count: int, view: View, generator: torch.Generato
         "quats": seen.quats, "scales": seen.scales.log(), "opacities": seen.opacities.logit(),
         "sh0": seen.sh[:, :1], "shN": seen.sh[:, 1:],
     }  # fmt: skip
-    for name, parameter in expert.gauss_params.items():
-        # A family may have colours of its own, or fewer degrees.
-        if name in raw:
-            parameter.data = (
-                raw[name].reshape(count, -1)[:, : parameter[0].numel()].reshape(parameter.shape)
-            )
+    expert.set_at_rest(raw)
     expert.set_in_motion(generator)
     return expert
 

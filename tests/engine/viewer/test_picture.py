@@ -96,6 +96,7 @@ def test_nothing_outside_of_colours_leaves_it():
         ("stg_lite", "STG lite"),
         ("ed3dgs_2", "E-D3DGS 2"),
         ("freetime", "FreeTimeGS"),
+        ("tracked", "Dynamic3DGaussians"),
         ("mine", "mine"),
     ],
 )

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tolerances import FORWARD, assert_gradients_agree
 
-from moegs_ns.experts.ed3dgs import embedding_smoothness
 from moegs_ns.experts.ed3dgs.embedding_smoothness import (
     SHARPNESS,
     Neighbours,
@@ -134,17 +133,3 @@ def test_the_state_is_plain_and_comes_back(means, tmp_path):
     for name in ("starts", "rows", "others", "roots"):
         assert torch.equal(getattr(again, name), getattr(neighbours, name))
     assert again.total == neighbours.total
-
-
-@pytest.mark.parametrize("spread", [0.02, 0.3, 3.0])
-def test_both_searches_find_the_same_neighbours_within_reach(means, monkeypatch, spread):
-    """Also in several batches, and where some Gaussians have too few neighbours or none."""
-    monkeypatch.setattr(embedding_smoothness, "COMPARED_AT_ONCE", 3 * COUNT)
-    points = means * spread
-    by_tree = embedding_smoothness._by_tree(points, NEAREST)
-    by_comparing = embedding_smoothness._by_comparing(points, NEAREST)
-    is_near = by_tree[0] < embedding_smoothness.REACH
-    assert bool(is_near.any())
-    FORWARD.assert_close(by_comparing[0][is_near], by_tree[0][is_near])
-    assert torch.equal(by_comparing[1][is_near], by_tree[1][is_near])
-    assert bool((by_comparing[0][~is_near] >= embedding_smoothness.REACH).all())

@@ -1,4 +1,4 @@
-"""Interpolation between keyframes (Lee et al., NeurIPS 2024): positions, rotations, opacity.
+"""Interpolation of positions and rotations between keyframes.
 
 Plain functions, differentiable in any precision. Times and distances in time are in keys: key k
 stands at time k.
@@ -24,6 +24,16 @@ class KeyPosition:
     """The last key that is not later than the time."""
     fraction: Float[Tensor, ""]
     """Fraction of the way to the next key, in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Where Gaussians are at one time."""
+
+    means: Float[Tensor, "N 3"]
+    """In the world."""
+    quats: Float[Tensor, "N 4"]
+    """Of unit length, w first."""
 
 
 def key_position(time: Float[Tensor, ""], num_keys: int) -> KeyPosition:
@@ -76,45 +86,3 @@ def slerp(keys: Float[Tensor, "N K 4"], position: KeyPosition) -> Float[Tensor, 
 def same_side(quats: Float[Tensor, "*s 4"], like: Float[Tensor, "*s 4"]) -> Float[Tensor, "*s 4"]:
     """The same rotations, as those of the two quaternions that are nearer to `like`."""
     return torch.where((quats * like).sum(-1, keepdim=True) < 0, -quats, quats)
-
-
-def opacity_window(
-    time: Float[Tensor, ""],
-    centers: Float[Tensor, "N 2"],
-    log_widths: Float[Tensor, "N 2"],
-    extra_width: float,
-    *,
-    as_released: bool = False,
-) -> Float[Tensor, "N"]:
-    """Temporal opacity window, a factor of the opacity: 1 between a Gaussian's two centres.
-
-    Outside it is exp(-(distance / width)^2) with the first width before both centres and the second
-    after them; `extra_width` is added to both. The released code measures the time before both
-    centres to the later one, which makes a step at the earlier one.
-    """
-    early, late = centers.amin(-1), centers.amax(-1)
-    widths = log_widths.exp() + extra_width
-    start = late if as_released else early
-    before = torch.where(time < early, start - time, 0.0)
-    after = torch.where(time > late, time - late, 0.0)
-    return torch.exp(-((before / widths[:, 0]) ** 2) - (after / widths[:, 1]) ** 2)
-
-
-def extrapolate(keys: Float[Tensor, "N K D"], count: int) -> Float[Tensor, "N n D"]:
-    """`count` keys that go on from the last one with the mean step of the last few.
-
-    The released code averages the offsets from one fixed key instead of the steps, which shoots
-    over the end.
-    """
-    span = min(keys.shape[1] - 2, 4)
-    step = (keys[:, -1] - keys[:, -1 - span]) / span
-    steps = torch.arange(1, count + 1, device=keys.device, dtype=keys.dtype)
-    return keys[:, -1:] + steps[:, None] * step[:, None]
-
-
-def extrapolate_quats(quats: Float[Tensor, "N K 4"], count: int) -> Float[Tensor, "N n 4"]:
-    """`extrapolate` for rotations: unit quaternions, every one on the side of the key before."""
-    unit = list(normalize(quats, dim=-1).unbind(1))
-    for key in range(1, len(unit)):
-        unit[key] = same_side(unit[key], unit[key - 1])
-    return normalize(extrapolate(torch.stack(unit, 1), count), dim=-1)

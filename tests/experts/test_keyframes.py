@@ -7,14 +7,9 @@ import pytest
 import torch
 from tolerances import FORWARD
 
-from moegs_ns.experts.ex4dgs.keyframes import (
-    catmull_rom,
-    extrapolate,
-    extrapolate_quats,
-    key_position,
-    opacity_window,
-    slerp,
-)
+from moegs_ns.experts.ex4dgs.dynamic_params import extrapolate, extrapolate_quats
+from moegs_ns.experts.ex4dgs.expert import opacity_window
+from moegs_ns.experts.keyframes import catmull_rom, key_position, slerp
 
 NUM_KEYS = 7
 ROWS = 5
