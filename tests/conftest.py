@@ -96,7 +96,7 @@ def typed_commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Trainings run in this process instead of in their own; the words that they were given."""
     commands: list[list[str]] = []
 
-    def run(words: Sequence[str], place: int = 0, log: Path | None = None) -> int:
+    def run(words: Sequence[str], *_: object) -> int:
         assert words[0] == "nerfstudio.scripts.train"
         commands.append(list(words[1:]))
         run_nerfstudio("train", words[1:])
