@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons["data"] = f"needs real scenes in {DATA}; set MOEGS_DATA to their folder"
     if find_spec("pycolmap") is None:
         reasons["colmap"] = "needs pycolmap; run `pip install moegs_ns[prepare]`"
+    if find_spec("ray") is None:
+        reasons["cluster"] = "needs Ray; run `pip install moegs_ns[cluster]`"
     for item in items:
         for mark, reason in reasons.items():
             if item.get_closest_marker(mark):

@@ -6,6 +6,7 @@ it runs, locks it with the other lock (see locks.py).
 """
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -52,7 +53,11 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
     require_ray()
     import ray
 
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    options: dict[str, Any] = {}
+    if address == "local":
+        options["include_dashboard"] = False
+        # A Ray of this command's own does not report its use to Ray's makers.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(address=address, logging_level=logging.ERROR, **options)

@@ -246,12 +246,12 @@ def test_work_that_is_bound_to_a_gpu_gets_one_that_may_be_used(tmp_path: Path, m
 
 
 def test_without_mps_its_half_is_told_to_be_missing(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(runner.shutil, "which", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
     ran = []
     monkeypatch.setattr(Runner, "run_process", lambda _, each, gpus, log: ran.append(each.name))
     assert not Runner(tmp_path).run("sharing", KNOWN["sharing"])
     assert ran == [f"sharing_plain_{name}" for name in ("stg", "ex4dgs", "ed3dgs")]
-    assert "its half of the tables is missing" in capsys.readouterr().out
+    assert "Expected NVIDIA's MPS to start, but" in capsys.readouterr().out
 
 
 def test_experiments_are_listed_and_none_is_run(capsys):
