@@ -36,7 +36,7 @@ def mps_daemon() -> Iterator[dict[str, str]]:
         RuntimeError: it does not start.
     """
     with TemporaryDirectory(prefix="moegs-mps-", ignore_cleanup_errors=True) as folder:
-        variables = dict.fromkeys(PLACES, folder)
+        variables = {name: folder for name in PLACES}
         own = {name: text for name, text in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         if not _control(["-d"], own | variables):
             raise RuntimeError(

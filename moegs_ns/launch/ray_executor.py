@@ -122,8 +122,12 @@ class Tasks:
     def __init__(self, at_once: int) -> None:
         import ray
 
-        options = {"max_retries": TRIES - 1, "retry_exceptions": [TrainingKilledError]}
-        self._remote = ray.remote(**options, **share(at_once), max_calls=1)(train_here)
+        options: dict[str, Any] = {
+            "max_calls": 1,
+            "max_retries": TRIES - 1,
+            "retry_exceptions": [TrainingKilledError],
+        }
+        self._remote = ray.remote(**options, **share(at_once))(train_here)
         self._lock = threading.Lock()
         self._running: set[Any] = set()
 
@@ -134,6 +138,7 @@ class Tasks:
             RuntimeError: no machine could do it.
         """
         import ray
+        from ray.exceptions import RayError
 
         with NamedTemporaryFile(dir=training.folder, prefix=".shared-") as mark:
             with self._lock:
@@ -142,7 +147,7 @@ class Tasks:
                 self._running.add(task)
             try:
                 status = int(ray.get(task))
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 check_not_ending()
                 raise RuntimeError(_sentence(error, training)) from error
             finally:
@@ -166,7 +171,7 @@ class Tasks:
             ray.cancel(task, force=True)
 
 
-def share(at_once: int) -> dict[str, float]:
+def share(at_once: int) -> dict[str, Any]:
     """What Ray sets aside for a training: a part of a GPU or, if the cluster has none, of the CPUs
     of the smallest machine."""
     import ray
@@ -179,12 +184,12 @@ def share(at_once: int) -> dict[str, float]:
 
 def _sentence(error: Exception, training: TrainingJob) -> str:
     """What became of a task, without the lines of Ray's own code."""
-    import ray
+    from ray.exceptions import RayTaskError, TaskCancelledError
 
     again = "give the same command again to go on from its last checkpoint"
-    if isinstance(error, ray.exceptions.TaskCancelledError):
+    if isinstance(error, TaskCancelledError):
         return f"Its task was cancelled by somebody else; {again}."
-    if not isinstance(error, ray.exceptions.RayTaskError):
+    if not isinstance(error, RayTaskError):
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"Ray lost it {TRIES} times ({reason}); {again}."
     cause = error.cause
