@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-# First: what follows is imported while nerfstudio looks for methods.
-import nerfstudio.configs.method_configs  # noqa: F401
-from nerfstudio.utils.rich_utils import CONSOLE
+from moegs_ns.errors import quiet_imports
 
-from moegs_ns.launch.jobs import LOG, TRAIN, TrainingJob, progress_of
-from moegs_ns.launch.locks import wait_for_training
-from moegs_ns.launch.processes import PARENT, run_process
+with quiet_imports():
+    # First: what follows is imported while nerfstudio looks for methods.
+    import nerfstudio.configs.method_configs  # noqa: F401
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from moegs_ns.launch.jobs import LOG, TRAIN, TrainingJob, progress_of
+    from moegs_ns.launch.locks import wait_for_training
+    from moegs_ns.launch.processes import PARENT, run_process
 
 SECONDS_BETWEEN_LINES = 10.0
 LOG_TAIL = 8192

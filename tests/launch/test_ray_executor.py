@@ -25,9 +25,9 @@ CHECKPOINTS = "nerfstudio_models"
 
 
 def job(scene: Path, output: Path) -> TrainingJob:
-    """120 steps of a few hundred Gaussians, with a checkpoint every ten."""
+    """180 steps of a few hundred Gaussians, with a checkpoint every ten."""
     return TrainingJob(
-        "moegs-stg", (), scene, ("n3v-data",), 0.004, 0, output, "runs",
+        "moegs-stg", (), scene, ("n3v-data",), 0.006, 0, output, "runs",
         without_effect=(
             "--vis", "tensorboard", "--steps-per-eval-image", "0", "--steps-per-save", "10",
         ),
