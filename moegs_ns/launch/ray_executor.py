@@ -52,6 +52,7 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
     """
     require_ray()
     import ray
+    from ray.exceptions import RayError
 
     options: dict[str, Any] = {}
     if address == "local":
@@ -61,7 +62,7 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(address=address, logging_level=logging.ERROR, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"--ray expects local, auto or the address of a running cluster, got '{address}' "

@@ -173,6 +173,17 @@ def test_an_interruption_leaves_no_processes(scene: Path, tmp_path: Path):
     assert "Traceback" not in said
 
 
-def test_no_cluster_at_an_address():
-    with pytest.raises(ValueError, match=r"--ray expects local, auto or the address"):
-        ray_executor("127.0.0.1:1", 1).__enter__()
+@pytest.mark.parametrize("error", ["ConnectionError", "RpcError"])
+def test_no_cluster_at_an_address(monkeypatch, error: str):
+    """What Ray raises without a cluster, and, after most of a minute, at a wrong address."""
+    import ray
+    from ray.exceptions import RpcError
+
+    kind = {"ConnectionError": ConnectionError, "RpcError": RpcError}[error]
+
+    def fail(**_: object) -> None:
+        raise kind("nobody answers")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ValueError, match=r"or the address of a .*, got 'host:1' \(nobody answers"):
+        ray_executor("host:1", 1).__enter__()
