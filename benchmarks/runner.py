@@ -1,9 +1,6 @@
 """How experiments run: steps of chains of benchmarks, each in a process that sees some GPUs."""
 
 import os
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,7 @@ from typing import Protocol
 from benchmarks.quality.depth_consistency import Depth
 from benchmarks.quality.pruning import Pruning
 from moegs_ns.launch.jobs import visible_devices
+from moegs_ns.launch.mps import mps_daemon
 
 
 class Benchmark(Protocol):
@@ -67,20 +65,13 @@ def mps() -> Iterator[None]:
     Raises:
         RuntimeError: it does not start.
     """
-    pipes = tempfile.mkdtemp()
-    names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
-    os.environ.update(dict.fromkeys(names, pipes))
-    control = "nvidia-cuda-mps-control"
-    try:
-        if not shutil.which(control) or subprocess.run([control, "-d"], check=False).returncode:
-            raise RuntimeError(
-                "Expected NVIDIA's MPS to start, but it did not; its half of the tables is missing."
-            )
-        yield
-        subprocess.run([control], input="quit\n", text=True, check=False)
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
+    with mps_daemon() as variables:
+        os.environ.update(variables)
+        try:
+            yield
+        finally:
+            for name in variables:
+                os.environ.pop(name, None)
 
 
 class Runner:

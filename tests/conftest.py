@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons["data"] = f"needs real scenes in {DATA}; set MOEGS_DATA to their folder"
     if find_spec("pycolmap") is None:
         reasons["colmap"] = "needs pycolmap; run `pip install moegs_ns[prepare]`"
+    if find_spec("ray") is None:
+        reasons["cluster"] = "needs Ray; run `pip install moegs_ns[cluster]`"
     for item in items:
         for mark, reason in reasons.items():
             if item.get_closest_marker(mark):
@@ -96,7 +98,7 @@ def typed_commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Trainings run in this process instead of in their own; the words that they were given."""
     commands: list[list[str]] = []
 
-    def run(words: Sequence[str], place: int = 0, log: Path | None = None) -> int:
+    def run(words: Sequence[str], *_: object) -> int:
         assert words[0] == "nerfstudio.scripts.train"
         commands.append(list(words[1:]))
         run_nerfstudio("train", words[1:])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from moegs_ns.errors import (
 )
 from moegs_ns.launch import jobs as trainings
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.runs.checkpoint import find_config, read_config
 from moegs_ns.scripts import main as command
 
@@ -92,7 +94,7 @@ def no_run() -> None:
 
 
 def test_a_failed_training_ends_with_the_end_of_its_log(tmp_path: Path, monkeypatch, capsys):
-    def fail(words, place: int = 0, log: Path | None = None) -> int:
+    def fail(words, place: int, log: Path | None, variables: Mapping[str, str]) -> int:
         assert log is not None
         log.write_text("[step 3]\nValueError: Expected a scene.\n")
         return 1
@@ -100,7 +102,7 @@ def test_a_failed_training_ends_with_the_end_of_its_log(tmp_path: Path, monkeypa
     monkeypatch.setattr(trainings, "run_module", fail)
     training = trainings.replace(TEMPLATE, output_dir=tmp_path)
     with pytest.raises(SystemExit), one_sentence_errors():
-        trainings.train_side_by_side([training])
+        LocalExecutor().train_all([training])
     text = capsys.readouterr().err
     assert text.startswith(f"Error: Training {training.method} in {training.folder} stopped")
     assert text.endswith("ends with\n[step 3]\nValueError: Expected a scene.\n\n")

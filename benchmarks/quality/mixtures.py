@@ -25,7 +25,8 @@ from nerfstudio.configs.method_configs import all_methods
 from benchmarks.quality.image_sheets import save_sheet
 from benchmarks.trainings import Trainings, num_gpus, own_options, report
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.launch.jobs import TrainingJob, progress_of, run_side_by_side, train_side_by_side
+from moegs_ns.launch.executors import LocalExecutor
+from moegs_ns.launch.jobs import TrainingJob, progress_of, run_side_by_side
 from moegs_ns.reports.scores import Score, print_scores
 
 BASELINES = ("average", "constant", "oracle", "oracle_4", "oracle_16", "oracle_32")
@@ -98,7 +99,7 @@ class Mixtures(Trainings):
             print("ns-train", shlex.join(each.args()), flush=True)
         shared = math.ceil(len(missing) / num_gpus()) or 1
         try:
-            train_side_by_side(missing, at_once=1 if self.one_by_one else shared)
+            LocalExecutor(at_once=1 if self.one_by_one else shared).train_all(missing)
         except RuntimeError as error:
             print(f"Left out of the tables: {error}", flush=True)
         return [each for each in trainings if progress_of(each.folder).is_finished]

@@ -22,7 +22,7 @@ from benchmarks.trainings import Scene, Trainings
 from moegs_ns.cameras import single_views
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.launch.jobs import train_side_by_side
+from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.mixture.importance import CRITERIA, CriterionName
 from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule, prune
 from moegs_ns.models.mixture_model import MixtureModel
@@ -103,7 +103,7 @@ class Pruning(Trainings):
         on_its_data = replace(self, scene=replace(self.scene, data=data))
         name = f"{criterion}-{ratio:g}-{rounds}"
         training = on_its_data.job(METHOD, name, self.seeds[0], options)
-        train_side_by_side([training])
+        LocalExecutor().train_all([training])
         return score_run(open_run(training.folder))
 
 

@@ -20,7 +20,8 @@ from benchmarks.quality.image_sheets import ERROR, ImageSheet, error, middle_ind
 from benchmarks.trainings import Trainings, num_gpus
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.launch.jobs import TrainingJob, train_side_by_side
+from moegs_ns.launch.executors import LocalExecutor
+from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.mixture.fuse import fused_image
 from moegs_ns.reports.analysis import flicker_rows
 from moegs_ns.reports.fusion import fused_psnr, measured, mixture_model
@@ -67,7 +68,7 @@ class RouterVariants(Trainings):
         step = self.at_once * num_gpus()
         for first in range(0, len(jobs), step):
             batch = jobs[first : first + step]
-            train_side_by_side([self.variant(*job) for job in batch], self.at_once)
+            LocalExecutor(self.at_once).train_all([self.variant(*job) for job in batch])
             for job in batch:
                 yield from self.scores(*job, sheet)
 

@@ -4,17 +4,14 @@ import hashlib
 import os
 import queue
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.launch.locks import locked_by_command
 from moegs_ns.launch.processes import check_not_ending, end_processes, run_process
@@ -31,6 +28,8 @@ from moegs_ns.training.optimizers import scaled_steps
 
 LOG = "log.txt"
 """File in a run's folder with the output of a training that ran in the background."""
+TRAIN = "nerfstudio.scripts.train"
+"""The module that trains: `ns-train`."""
 SHOWN_LOG = 3000
 """Characters of a failed training's log that are shown."""
 REASON = re.compile(r"(\w+\.)*(\w*Error|Exception|\w+Interrupt)\b.*: ")
@@ -158,16 +157,42 @@ def visible_devices() -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def run_module(args: Sequence[str], slot: int = 0, log: Path | None = None) -> int:
+def run_module(
+    args: Sequence[str],
+    slot: int = 0,
+    log: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Run a Python module in a separate process, which ends with this one; its exit status.
 
-    Its output goes to the terminal, or is appended to a log.
+    Its output goes to the terminal, or is appended to a log. `variables` are added to its
+    environment.
     """
-    return run_process(args, environment_of(slot), log)
+    return run_process(args, {**environment_of(slot), **variables}, log)
 
 
-def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None:
+def train(
+    training: TrainingJob,
+    slot: int = 0,
+    log: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Train in a separate process, or resume, unless the run is finished.
+
+    `variables` are added to its environment.
+
+    Raises:
+        RuntimeError: the training failed.
+    """
+
+    def run() -> int:
+        return run_module([TRAIN, *training.args()], slot, log, variables)
+
+    complete(training, run, log)
+
+
+def complete(training: TrainingJob, run: Callable[[], int], log: Path | None = None) -> None:
+    """Have a run trained by `run`, which returns an exit status, unless the run is finished.
 
     If two commands want the same run, the second waits for the first and finds it finished.
 
@@ -178,7 +203,7 @@ def train(training: TrainingJob, slot: int = 0, log: Path | None = None) -> None
         if progress_of(training.folder).is_finished:
             return
         logged = log.stat().st_size if log is not None and log.is_file() else 0
-        status = run_module(["nerfstudio.scripts.train", *training.args()], slot, log)
+        status = run()
         if status == 0 and progress_of(training.folder).is_finished:
             return
     shown = "the message above says why"
@@ -200,48 +225,6 @@ def reason_in(log: Path, start: int = 0) -> str:
     lines = [line.strip() for line in ending_of(log, start).splitlines() if line.strip()]
     errors = [line for line in lines if REASON.match(line)]
     return (errors or lines or ["it said nothing"])[-1]
-
-
-def train_side_by_side(
-    trainings: Sequence[TrainingJob],
-    at_once: int = 1,
-    on_end: Callable[[TrainingJob, float], None] = lambda training, seconds: None,
-) -> None:
-    """Train `at_once` runs at a time on each GPU, or on the CPU; logs go to the runs' folders.
-
-    `on_end` is called for each training that succeeded, with the seconds that it took. A failure is
-    told at once.
-
-    Raises:
-        RuntimeError: trainings failed; the others were trained to their end first.
-    """
-    finished: list[TrainingJob] = []
-    failed: list[tuple[TrainingJob, RuntimeError]] = []
-
-    def run(training: TrainingJob, slot: int) -> None:
-        started = time.perf_counter()
-        try:
-            train(training, slot, training.folder / LOG)
-        except RuntimeError as error:
-            check_not_ending()
-            reason = str(error).partition("\n\n")[0]
-            text = f"{training.label} failed, the others go on: {reason}"
-            CONSOLE.print(text, style="red", markup=False, soft_wrap=True)
-            failed.append((training, error))
-            return
-        finished.append(training)
-        on_end(training, time.perf_counter() - started)
-
-    run_side_by_side([partial(run, training) for training in trainings], at_once)
-    if not failed:
-        return
-    if len(trainings) == 1:
-        raise failed[0][1]
-    kept = ", ".join(training.label for training in finished) or "none"
-    raise RuntimeError(
-        f"{len(failed)} of {len(trainings)} trainings failed; finished and kept: {kept}.\n"
-        + "\n".join(f"{training.label}: {error}" for training, error in failed)
-    )
 
 
 def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) -> None:
@@ -271,14 +254,24 @@ def run_side_by_side(jobs: Sequence[Callable[[int], None]], at_once: int = 1) ->
 
 
 @contextmanager
-def interruptible_pool(count: int) -> Iterator[ThreadPoolExecutor]:
+def interruptible_pool(
+    count: int, end: Callable[[], object] = lambda: None
+) -> Iterator[ThreadPoolExecutor]:
     """Threads for jobs that start processes; what interrupts the block ends the processes, and jobs
-    that wait are never started, as the end of a pool by itself would do."""
+    that wait are never started, as the end of a pool by itself would do.
+
+    `end` is called then as well, for what these threads wait for beside processes.
+    """
     pool = ThreadPoolExecutor(count)
+
+    def end_threads() -> None:
+        end()
+        pool.shutdown()
+
     try:
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        end_processes(pool.shutdown)
+        end_processes(end_threads)
         raise
     pool.shutdown()

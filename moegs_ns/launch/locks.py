@@ -67,16 +67,25 @@ def locked_by_command(folder: Path, go_on: Callable[[], object] = lambda: None) 
     `go_on` is asked while this waits, and raises to end that.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command, training = FileLock(folder / COMMAND_LOCK), FileLock(folder / TRAINING_LOCK)
+    command = FileLock(folder / COMMAND_LOCK)
     _acquire(command, f"Waiting for another command, which trains {folder}.", go_on)
     try:
-        if folder.resolve() not in _claimed:
-            said = f"Waiting for a training that is under way in {folder}."
-            _acquire(training, said, go_on)
-            training.release()
+        wait_for_training(folder, go_on)
         yield
     finally:
         command.release()
+
+
+def wait_for_training(folder: Path, go_on: Callable[[], object] = lambda: None) -> None:
+    """Wait until no training of another process is in a run's folder.
+
+    `go_on` is asked meanwhile, and raises to end that.
+    """
+    if folder.resolve() in _claimed:
+        return
+    training = FileLock(folder / TRAINING_LOCK)
+    _acquire(training, f"Waiting for a training that is under way in {folder}.", go_on)
+    training.release()
 
 
 def _acquire(lock: FileLock, said: str, go_on: Callable[[], object]) -> None:

@@ -37,11 +37,15 @@ _is_ending = threading.Event()
 
 
 def run_process(
-    args: Sequence[str], environment: Mapping[str, str], log: Path | None = None
+    args: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> int:
     """Run a Python module in a separate process; its exit status.
 
     Its output goes to the terminal, or is appended to a log. Whatever ends this call ends it.
+    `meanwhile` is called about each second until then.
 
     Raises:
         RuntimeError: the command is ending, so nothing more is started.
@@ -59,12 +63,22 @@ def run_process(
             )
             _running.add(process)
         try:
-            return process.wait()
+            return _wait(process, meanwhile)
         except BaseException:
             _end([process])
             raise
         finally:
             _running.discard(process)
+
+
+def _wait(process: subprocess.Popen[bytes], meanwhile: Callable[[], object] | None) -> int:
+    if meanwhile is None:
+        return process.wait()
+    while True:
+        try:
+            return process.wait(SECONDS_BETWEEN_LOOKS)
+        except subprocess.TimeoutExpired:
+            meanwhile()
 
 
 def check_not_ending() -> None:

@@ -3,9 +3,10 @@
 import shlex
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
@@ -13,12 +14,11 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.engine.run_folder import check_place
 from moegs_ns.launch.cli_args import output_option, parser_args
+from moegs_ns.launch.executors import Executor, LocalExecutor
 from moegs_ns.launch.jobs import (
     LOG,
     TrainingJob,
     progress_of,
-    train,
-    train_side_by_side,
     visible_devices,
 )
 from moegs_ns.launch.option_limits import check_number
@@ -32,6 +32,7 @@ from moegs_ns.launch.plan import (
     stage_seconds,
 )
 from moegs_ns.launch.processes import advise
+from moegs_ns.launch.ray_executor import ray_executor, require_ray
 from moegs_ns.models.expert_sources import (
     JOINT,
     PREFIX,
@@ -82,6 +83,12 @@ class Train:
     at_once: int = 1
     """Experts that train at a time on each GPU, or on the CPU. Small scenes leave most of a GPU
     idle."""
+    mps: Literal["auto", "off"] = "auto"
+    """Whether experts that share a GPU of this machine do so through NVIDIA's MPS: auto where it is
+    installed, by a daemon of this command unless one runs."""
+    ray: str | None = None
+    """Train in tasks of Ray: the address of a cluster, auto for that of this machine, local for a
+    Ray of this machine alone. --output-dir and --data must be seen by all machines."""
     val_cameras: tuple[int, ...] = ()
     """Cameras taken out of the training set; the table is then made of these. A number of n3v-data
     is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
@@ -110,10 +117,13 @@ class Train:
 
         Raises:
             FileNotFoundError: the scene or a run that is named does not exist.
+            ImportError: Ray is asked for and not installed.
             RuntimeError: a training failed.
             ValueError: an expert or an option is not known.
         """
         report_paths(self.output_path)
+        if self.ray is not None:
+            require_ray()
         for name in ("expert_budget", "router_budget", "seed"):
             check_number(f"--{name.replace('_', '-')}", name, getattr(self, name))
         check_router(self.router)
@@ -131,14 +141,28 @@ class Train:
             return
         advise(lambda: GO_ON)
         missing = [each.training for each in stage if not each.progress.is_finished]
-        if missing:
-            CONSOLE.rule("Experts")
-            train_side_by_side(missing, self.at_once, _print_end)
-        if not progress_of(router.folder).is_finished:
-            CONSOLE.rule(f"Router of {len(sources)} experts")
-            CONSOLE.print(shlex.join(["ns-train", *router.args()]))
-            train(router)
+        if missing or not progress_of(router.folder).is_finished:
+            with self.executor() as executor:
+                self.train(executor, missing, router)
         self.report(sources, trainings, router)
+
+    def train(
+        self, executor: Executor, experts: Sequence[TrainingJob], router: TrainingJob
+    ) -> None:
+        """Train the experts, then the router, unless they are finished."""
+        if experts:
+            CONSOLE.rule("Experts")
+            executor.train_all(experts, _print_end)
+        if not progress_of(router.folder).is_finished:
+            CONSOLE.rule(f"Router of {len(self.experts)} experts")
+            CONSOLE.print(shlex.join(["ns-train", *router.args()]))
+            executor.train_one(router)
+
+    def executor(self) -> AbstractContextManager[Executor]:
+        """What trains, for the time of a block."""
+        if self.ray is not None:
+            return ray_executor(self.ray, self.at_once)
+        return nullcontext(LocalExecutor(self.at_once, self.mps == "auto"))
 
     def sources(self) -> list[ExpertSource]:
         """What --experts names."""
@@ -205,17 +229,8 @@ class Train:
         for source in sources:
             if source.runs:
                 CONSOLE.print(f"Trained already: {source.path}")
-        devices, training = visible_devices(), router.training
-        first = stage_seconds(stage, self.at_once * max(1, len(devices)))
-        total = None if first is None or router.seconds is None else first + router.seconds
-        device = f"{len(devices)} GPU(s)" if devices else "the CPU"
-        basis = "no earlier run tells the seconds per step of each"
-        if total is not None:
-            basis = "by the seconds per step of those runs, whatever ran beside them"
-        CONSOLE.print(
-            f"Experts train {self.at_once} at a time on {device}. Time left in all: "
-            f"{duration(total)} ({basis}), without start-up and the table at the end."
-        )
+        self.print_time(stage, router)
+        training = router.training
         folders = (training.output_dir, *training.output_dir.parents)
         existing = next(folder for folder in folders if folder.exists())
         if not existing.is_dir():
@@ -225,6 +240,24 @@ class Train:
         CONSOLE.print(
             f"Decoded images take {megabytes:,.1f} MB once; {training.output_dir} has "
             f"{free:,.1f} GB free."
+        )
+
+    def print_time(self, stage: Sequence[PlannedTraining], router: PlannedTraining) -> None:
+        """Where experts train, and how long all takes if that can be told."""
+        if self.ray is not None:
+            each = "each GPU of the cluster, or each machine if none has one"
+            CONSOLE.print(f"Experts train as tasks of Ray, {self.at_once} at a time on {each}.")
+            return
+        devices = visible_devices()
+        first = stage_seconds(stage, self.at_once * max(1, len(devices)))
+        total = None if first is None or router.seconds is None else first + router.seconds
+        device = f"{len(devices)} GPU(s)" if devices else "the CPU"
+        basis = "no earlier run tells the seconds per step of each"
+        if total is not None:
+            basis = "by the seconds per step of those runs, whatever ran beside them"
+        CONSOLE.print(
+            f"Experts train {self.at_once} at a time on {device}. Time left in all: "
+            f"{duration(total)} ({basis}), without start-up and the table at the end."
         )
 
     def report(

@@ -34,6 +34,7 @@ from benchmarks.speed.training_step import TrainingStep
 from benchmarks.tables import command
 from benchmarks.trainings import Scene, report
 from moegs_ns.launch import jobs
+from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.reports.scores import Score, score_run
 from moegs_ns.runs.checkpoint import open_run
@@ -156,14 +157,14 @@ def test_a_gpu_has_one_training_at_a_time_where_times_count(
     started: list[tuple[list[str], int]] = []
     finished: set[Path] = set()
 
-    def train(runs, at_once):
-        started.append(([run.method for run in runs], at_once))
+    def train(executor: LocalExecutor, runs):
+        started.append(([run.method for run in runs], executor.at_once))
         finished.update(run.folder for run in runs)
 
     def progress(folder: Path) -> jobs.Progress:
         return jobs.Progress(is_finished=folder in finished)
 
-    monkeypatch.setattr(mixtures, "train_side_by_side", train)
+    monkeypatch.setattr(LocalExecutor, "train_all", train)
     monkeypatch.setattr(mixtures, "progress_of", progress)
     monkeypatch.setattr(trainings, "visible_devices", lambda: list("012")[:num_gpus])
     for stub in ("print_scores", "save_sheet", "gain_rows", "Pair"):
@@ -245,12 +246,12 @@ def test_work_that_is_bound_to_a_gpu_gets_one_that_may_be_used(tmp_path: Path, m
 
 
 def test_without_mps_its_half_is_told_to_be_missing(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(runner.shutil, "which", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
     ran = []
     monkeypatch.setattr(Runner, "run_process", lambda _, each, gpus, log: ran.append(each.name))
     assert not Runner(tmp_path).run("sharing", KNOWN["sharing"])
     assert ran == [f"sharing_plain_{name}" for name in ("stg", "ex4dgs", "ed3dgs")]
-    assert "its half of the tables is missing" in capsys.readouterr().out
+    assert "Expected NVIDIA's MPS to start, but" in capsys.readouterr().out
 
 
 def test_experiments_are_listed_and_none_is_run(capsys):

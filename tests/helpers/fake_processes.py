@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from moegs_ns.launch import jobs as trainings
 
@@ -14,16 +15,24 @@ class FakeProcesses:
     def __init__(self, monkeypatch, failing: Sequence[int] = ()) -> None:
         self.running, self.most, self.places, self.failing = 0, 0, [], failing
         self.ended: list[int] = []
+        self.variables: list[dict[str, str]] = []
         self.lock = threading.Lock()
         monkeypatch.setattr(trainings, "run_module", self.run)
         monkeypatch.setattr(trainings, "progress_of", self.progress_of)
 
-    def run(self, words: Sequence[str], place: int = 0, log: Path | None = None) -> int:
+    def run(
+        self,
+        words: Sequence[str],
+        place: int = 0,
+        log: Path | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> int:
         seed = int(words[words.index("--machine.seed") + 1])
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
             self.places.append(place)
+            self.variables.append(dict(variables))
         time.sleep(0.05)
         with self.lock:
             self.running -= 1

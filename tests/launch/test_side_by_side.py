@@ -12,12 +12,8 @@ from filelock import FileLock
 from training_helpers import TEMPLATE
 
 from moegs_ns.launch import jobs as trainings
-from moegs_ns.launch.jobs import (
-    TrainingJob,
-    reason_in,
-    train,
-    train_side_by_side,
-)
+from moegs_ns.launch.executors import LocalExecutor
+from moegs_ns.launch.jobs import TrainingJob, reason_in, train
 from moegs_ns.launch.locks import COMMAND_LOCK, TRAINING_LOCK
 
 
@@ -31,8 +27,8 @@ class TestSideBySide:
     ):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         processes, ended = FakeProcesses(monkeypatch), []
-        train_side_by_side(
-            self.make(tmp_path, 6), at_once, lambda training, seconds: ended.append(training.seed)
+        LocalExecutor(at_once).train_all(
+            self.make(tmp_path, 6), lambda training, seconds: ended.append(training.seed)
         )
         assert processes.most == most and sorted(ended) == list(range(6))
         assert set(processes.places) == set(range(most))
@@ -41,7 +37,7 @@ class TestSideBySide:
         processes = FakeProcesses(monkeypatch, failing=[1])
         made = self.make(tmp_path, 4)
         with pytest.raises(RuntimeError, match=r"exit status 1.*go on.*\n?why it failed") as error:
-            train_side_by_side(made)
+            LocalExecutor().train_all(made)
         assert str(made[1].folder) in str(error.value)
         assert sorted(processes.ended) == [0, 1, 2, 3]
 
@@ -50,7 +46,7 @@ class TestSideBySide:
         processes, told = FakeProcesses(monkeypatch, failing=[0]), []
         made = self.make(tmp_path, 3)
         with pytest.raises(RuntimeError, match=r"1 of 3 trainings failed; finished and") as error:
-            train_side_by_side(made, 1, lambda *_: told.append(capsys.readouterr().out))
+            LocalExecutor().train_all(made, lambda *_: told.append(capsys.readouterr().out))
         assert f"{made[0].label} failed, the others go on: Training" in told[0]
         assert told[0].rstrip().endswith("why it failed")
         assert f"kept: {made[1].label}, {made[2].label}.\n" in str(error.value)
@@ -78,7 +74,7 @@ class TestSideBySide:
 
     def test_a_run_that_two_commands_want_is_trained_once(self, tmp_path, monkeypatch):
         processes = FakeProcesses(monkeypatch)
-        train_side_by_side(self.make(tmp_path, 1) * 2, at_once=2)
+        LocalExecutor(2).train_all(self.make(tmp_path, 1) * 2)
         assert processes.ended == [0] and processes.most == 1
 
     @pytest.mark.parametrize(
