@@ -1,6 +1,6 @@
 """Figure 10: how well the depth of experts, mixture and fused set agrees between cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib import figure as pictures
 from matplotlib.axes import Axes
 
-from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.depth import DEPTHS
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.names import readable
@@ -20,9 +19,8 @@ from moegs_ns.paper.figures.figure import (
     save_drawn,
     scenes_with,
 )
+from moegs_ns.paper.figures.shown import scene_mixture
 from moegs_ns.reports.depth_consistency import depth_rows
-from moegs_ns.reports.fusion import mixture_model
-from moegs_ns.runs.checkpoint import open_run
 
 FRAMES, CAMERAS = 5, 8
 """Times, and cameras at each, at which depth maps are compared: those of `moegs analyse`."""
@@ -40,10 +38,14 @@ class DepthFigure:
 
     number: int = 10
     about: str = "multi-view depth consistency"
+    fuse_views: int | None = None
+    """Training images that responsibilities are measured on where the run stores none; by default
+    all, as in the paper, which takes a while."""
 
     def draw(self, runs: FigureRuns, folder: Path) -> list[Path]:
         """See `Figure`."""
-        rows = [row for scene in scenes_with(self, runs, lambda _: "") for row in scene_rows(scene)]
+        found = scenes_with(self, runs, lambda _: "")
+        rows = [row for scene in found for row in scene_rows(scene, self.fuse_views)]
         scenes = list(dict.fromkeys(row["scene"] for row in rows))
         drawn = pictures.Figure(
             figsize=(3.0 + 2.6 * len(scenes), 3.4 * len(DEPTHS)), layout="constrained"
@@ -63,15 +65,14 @@ class DepthFigure:
         return save_drawn(self, drawn, rows, folder)
 
 
-def scene_rows(scene: SceneRuns) -> list[Row]:
+def scene_rows(scene: SceneRuns, fuse_views: int | None) -> list[Row]:
     """Consistency of all that a mixture can render, over the pixels that all can be compared in.
 
     Raises:
         ValueError: the run is not that of a mixture.
     """
-    pipeline = load_pipeline(open_run(scene.mixture))
-    mixture_model(pipeline, scene.mixture)
-    rows = depth_rows(pipeline, FRAMES, CAMERAS)
+    pipeline, _ = scene_mixture(scene)
+    rows = depth_rows(pipeline, FRAMES, CAMERAS, fuse_views)
     return [
         {"scene": scene.name} | row | {"name": LABELS.get(row["name"], readable(row["name"]))}
         for row in rows
@@ -105,7 +106,7 @@ def draw_bars(axes: Axes, rows: Sequence[Row], scenes: Sequence[str]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def extents(rows) -> dict[str, float]:
+def extents(rows: Iterable[Row]) -> dict[str, float]:
     """World units in the extent of the scenes of rows that have a figure."""
     return {
         row["scene"]: row["mdc_world"] / row["mdc_extents"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from matplotlib import figure as pictures
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -39,6 +39,7 @@ class FigureRuns:
     scenes: tuple[SceneRuns, ...]
 
 
+@runtime_checkable
 class Figure(Protocol):
     """One figure of the paper."""
 

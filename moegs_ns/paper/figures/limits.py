@@ -86,7 +86,9 @@ class LimitsFigure:
         drawn = limits_sheet(
             f"Figure {self.number}: {self.about}", scores, spatial.by_region, temporal, paths
         )
-        return save_drawn(self, drawn, limits_rows(scores, spatial.by_region, temporal), folder)
+        rows = limits_rows(scores, spatial.by_region, temporal)
+        rows += [{"part": "trajectories"} | row for row in paths.rows]
+        return save_drawn(self, drawn, rows, folder)
 
 
 def scores_of(images: SceneImages) -> SceneScores:
@@ -156,7 +158,7 @@ def limits_sheet(
     """The layout: scenes and frames above, regions below them, trajectories last."""
     columns = max(len(region.names) + 2, len(paths.experts))
     tall = PANEL * region.truth.shape[0] / region.truth.shape[1]
-    heights = (3.4, tall + 0.9, panel_size(paths) + 0.9)
+    heights = (3.4, tall + 1.3, panel_size(paths) + 0.7)
     drawn = pictures.Figure(figsize=(PANEL * columns, sum(heights) + 0.4), layout="constrained")
     drawn.suptitle(title, fontsize=13, fontweight="bold")
     parts: Any = drawn.subfigures(3, 1, height_ratios=heights)
@@ -217,10 +219,8 @@ def draw_frames(part: Any, scores: SceneScores) -> None:
         torch.tensor(colors)[best][None].numpy(), aspect="auto", interpolation="nearest",
         extent=(frames[0] - 0.5, frames[-1] + 0.5, 0, 1),
     )  # fmt: skip
-    without_ticks(strip)
-    strip.xaxis.set_major_locator(lines.xaxis.get_major_locator())
+    strip.set(yticks=[], xlim=(frames[0] - 0.5, frames[-1] + 0.5))
     strip.set_xlabel("frame; strip: the best expert", fontsize=9)
-    lines.tick_params(labelbottom=False)
     lines.set_ylabel("PSNR (dB)")
     lines.legend(fontsize=8)
     lines.set_title(f"(c) by time: {scores.scene}, camera {camera}", fontsize=11)
@@ -229,7 +229,7 @@ def draw_frames(part: Any, scores: SceneScores) -> None:
 def draw_regions(part: Any, shown: Shown, columns: int) -> None:
     """(b) The truth, errors of every expert around each pixel, and who is best there."""
     part.suptitle(
-        f"(b) by region: {shown.title}; root mean square error around each pixel", fontsize=11
+        f"(b) by region: {shown.title}; root mean squared error around each pixel", fontsize=11
     )
     line = part.subplots(1, columns, squeeze=False)[0]
     for axes in line:
@@ -247,7 +247,7 @@ def draw_regions(part: Any, shown: Shown, columns: int) -> None:
         axes.set_title(text, fontsize=9)
         without_ticks(axes, color, 3.0)
     last = 1 + len(shown.names)
-    part.colorbar(drawn, ax=line[last - 1], fraction=0.05, pad=0.02)
+    part.colorbar(drawn, ax=list(line[1:last]), location="bottom", aspect=60, pad=0.02)
     text = f"best expert\npale: a lead below {CLEAR_LEAD:g} dB"
     show_image(line[last], winners_map(shown), text)
 

@@ -17,7 +17,7 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.mixture.mixture import expert_colors
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.paper.figures.figure import FigureRuns, SceneRuns, save_drawn, scenes_with
-from moegs_ns.paper.figures.sheet import HEADER, LABEL, PANEL
+from moegs_ns.paper.figures.sheet import FOOTER, HEADER, LABEL, PANEL
 from moegs_ns.paper.figures.shown import SceneImages, expert_images
 from moegs_ns.reports.analysis import motion_rows
 from moegs_ns.reports.held_out import held_out
@@ -27,8 +27,8 @@ TRAJECTORIES, TIMES, SEED = 300, 60, 0
 """Gaussians that are followed, instants, and the seed of their choice: those of `moegs analyse`."""
 MARGIN = 0.1
 """Room around trajectories as a fraction of what they cover."""
-OUTLIERS = 0.02
-"""Ends of steps on each side that may leave a panel."""
+OUTLIERS = 0.05
+"""Share of all paths on each side that may leave a panel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,9 @@ class MotionFigure:
         sizes = [panel_size(each) for each in found]
         width = max(PANEL * len(each.experts) for each in found)
         heights = [height + LABEL + HEADER for height in sizes]
-        drawn = pictures.Figure(figsize=(width, sum(heights) + 2 * HEADER), layout="constrained")
+        drawn = pictures.Figure(
+            figsize=(width, sum(heights) + HEADER + FOOTER), layout="constrained"
+        )
         drawn.suptitle(f"Figure {self.number}: {self.about}", fontsize=13, fontweight="bold")
         drawn.supxlabel(
             f"{TRAJECTORIES} Gaussians of each expert, drawn in proportion to their paths, while "
@@ -131,16 +133,19 @@ def panel_size(paths: Paths) -> float:
 
 
 def region_of(paths: Paths) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom in pixels of what the trajectories of all experts cover, but for
-    a few; the whole image where there are none."""
+    """Left, right, top and bottom in pixels of where the trajectories of all experts go, but for a
+    few; the whole image where there are none."""
     view = paths.view
-    points = torch.cat([visible_steps(view, each).flatten(0, 1) for each in paths.experts.values()])
-    size = points.new_tensor([view.width, view.height])
-    is_inside = ((points >= 0) & (points <= size)).all(-1)
-    points = points[is_inside]
-    if not len(points):
+    steps = torch.cat([visible_steps(view, each) for each in paths.experts.values()])
+    size = steps.new_tensor([view.width, view.height])
+    middles = steps.mean(1)
+    steps = steps[((middles >= 0) & (middles <= size)).all(-1)]
+    lengths = steps.diff(dim=1).norm(dim=-1)[:, 0]
+    if float(lengths.sum()) == 0.0:
         return 0.0, float(view.width), 0.0, float(view.height)
-    low, high = points.quantile(OUTLIERS, dim=0), points.quantile(1.0 - OUTLIERS, dim=0)
+    # By length, so that many that tremble in place do not count for more than a few that go far.
+    low = weighted_quantile(steps.mean(1), lengths, OUTLIERS)
+    high = weighted_quantile(steps.mean(1), lengths, 1.0 - OUTLIERS)
     # As wide and high a part of the image, so that panels have its shape.
     share = float(((high - low) / size).max().clamp(0.1, 1.0)) * (1.0 + 2.0 * MARGIN)
     extent = size * min(share, 1.0)
@@ -148,3 +153,13 @@ def region_of(paths: Paths) -> tuple[float, float, float, float]:
     start = torch.minimum(start, size - extent)
     (left, top), (right, bottom) = start.tolist(), (start + extent).tolist()
     return left, right, top, bottom
+
+
+def weighted_quantile(
+    values: Float[Tensor, "n d"], weights: Float[Tensor, "n"], share: float
+) -> Float[Tensor, "d"]:
+    """In each column the value below which this share of the weights lies."""
+    order = values.argsort(dim=0)
+    sums = weights[order].cumsum(0)
+    first = (sums >= share * sums[-1]).int().argmax(0, keepdim=True)
+    return values.gather(0, order.gather(0, first))[0]

@@ -16,10 +16,12 @@ from moegs_ns.paper.figures.shown import Box, Shown
 
 PANEL = 2.4
 """Width of a panel in inches."""
-HEADER, FOOTER = 0.45, 0.5
+HEADER, FOOTER = 0.32, 0.42
 """Height in inches of a block's title, and of the sheet's note."""
-LABEL = 0.42
+LABEL = 0.4
 """Height in inches of the two lines above a panel."""
+GAP = 0.04
+"""Height in inches between rows of panels."""
 BOX_COLORS = ("#ffe14d", "#7fe0ff", "#ff9de0")
 """Frames of the first crop, the second and so on; each has a dark edge around it."""
 DECIMALS = 2
@@ -51,7 +53,7 @@ class Block:
     def size(self) -> tuple[float, float]:
         """Width and height in inches."""
         rows, columns = self.shown.truth.shape[:2]
-        height = self.num_rows * (PANEL * rows / columns + 0.1) + (1 + self.has_gates) * LABEL
+        height = self.num_rows * (PANEL * rows / columns + GAP) + (1 + 0.6 * self.has_gates) * LABEL
         return PANEL * self.num_columns, height + HEADER
 
 
@@ -155,7 +157,7 @@ def _draw_gates(line: Any, shown: Shown) -> None:
     scale = line[0].inset_axes((0.1, 0.45, 0.8, 0.1))
     scale.figure.colorbar(drawn, cax=scale, orientation="horizontal")
     scale.set_title("gate", fontsize=9)
-    show_image(line[1 + len(gates)], largest_colors(gates), "largest gate, by frame's colour")
+    show_image(line[1 + len(gates)], largest_colors(gates), "largest gate, by border colour")
 
 
 def _gates(shown: Shown) -> Float[Tensor, "E H W"]:

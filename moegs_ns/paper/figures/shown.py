@@ -14,8 +14,8 @@ from moegs_ns.evaluation.image_metrics import psnr, quantize
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.names import readable
 from moegs_ns.models.expert_sources import unique_names
+from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.paper.figures.figure import MIXTURE, SceneRuns
-from moegs_ns.reports.fusion import mixture_model
 from moegs_ns.runs.checkpoint import open_run
 from moegs_ns.training.losses import mask_of, masked, target_image
 
@@ -174,10 +174,26 @@ def expert_images(scene: SceneRuns) -> SceneImages:
 
 def mixture_images(scene: SceneRuns) -> SceneImages:
     """The held-out images of a scene by each expert of its mixture, and by the mixture."""
-    pipeline = load_pipeline(open_run(scene.mixture))
-    names = mixture_model(pipeline, scene.mixture).config.expert_names
+    pipeline, model = scene_mixture(scene)
+    names = model.config.expert_names
     experts = [Source(readable(name), pipeline, f"rgb_{name}") for name in names]
     return SceneImages(scene.name, (*experts, Source(MIXTURE, pipeline)))
+
+
+def scene_mixture(scene: SceneRuns) -> tuple[MoegsPipeline, MixtureModel]:
+    """The mixture of a scene.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: it is that of a single expert.
+    """
+    pipeline = load_pipeline(open_run(scene.mixture))
+    if not isinstance(pipeline.model, MixtureModel):
+        raise ValueError(
+            f"Expected the run of a mixture of scene {scene.name}, but {scene.mixture} is that of "
+            "a single expert; name a run of moegs-router."
+        )
+    return pipeline, pipeline.model
 
 
 def run_images(scene: str, runs: Mapping[str, MoegsPipeline]) -> SceneImages:
