@@ -102,8 +102,15 @@ def draw_bars(axes: Axes, rows: Sequence[Row], scenes: Sequence[str]) -> None:
         )
         labels = [f"{value:.2g}" if np.isfinite(value) else "none" for value in heights]
         axes.bar_label(drawn, labels, fontsize=8, padding=1)
-    axes.set_xticks(range(len(scenes)), scenes)
+    axes.set_xticks(range(len(scenes)), [place_of(rows, scene) for scene in scenes])
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def place_of(rows: Sequence[Row], scene: str) -> str:
+    """A scene, and what its depth maps are those of."""
+    own = [row for row in rows if row["scene"] == scene]
+    times = max(row["instants"] for row in own)
+    return f"{scene}\n{own[0]['cameras']} cameras, {times} times"
 
 
 def extents(rows: Iterable[Row]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Figure 1: no single expert is best in every scene, region and frame."""
+"""Figure 1: which expert is best in which scene, region and frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class LimitsFigure:
     is best at which time; and trajectories of the experts' Gaussians."""
 
     number: int = 1
-    about: str = "no expert is best in every scene, region and frame"
+    about: str = "which expert is best, by scene, region and frame"
 
     def draw(self, runs: FigureRuns, folder: Path) -> list[Path]:
         """See `Figure`."""
@@ -247,7 +247,7 @@ def draw_regions(part: Any, shown: Shown, columns: int) -> None:
         axes.set_title(text, fontsize=9)
         without_ticks(axes, color, 3.0)
     last = 1 + len(shown.names)
-    part.colorbar(drawn, ax=list(line[1:last]), location="bottom", aspect=60, pad=0.02)
+    part.colorbar(drawn, ax=list(line), location="bottom", aspect=80, pad=0.02)
     text = f"best expert\npale: a lead below {CLEAR_LEAD:g} dB"
     show_image(line[last], winners_map(shown), text)
 

@@ -1,6 +1,6 @@
 """Figure 11: how each expert moves its Gaussians (appendix E)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def experts_of(images: SceneImages) -> dict[str, Expert]:
     return found
 
 
-def draw_paths(line: Sequence[Any], paths: Paths) -> None:
+def draw_paths(line: Iterable[Any], paths: Paths) -> None:
     """A panel for each expert, of the part of the image where any of them moves."""
     colors = expert_colors(len(paths.experts))
     left, right, top, bottom = region_of(paths)
