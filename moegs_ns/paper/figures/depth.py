@@ -98,7 +98,14 @@ def draw_bars(axes: Axes, rows: Sequence[Row], scenes: Sequence[str]) -> None:
             for scene in scenes
         ]
         drawn = axes.bar(
-            x, heights, width, yerr=spreads, color=colors[name], label=name, ecolor="0.4", capsize=2
+            x,
+            np.nan_to_num(heights),
+            width,
+            yerr=spreads,
+            color=colors[name],
+            label=name,
+            ecolor="0.4",
+            capsize=2,
         )
         labels = [f"{value:.2g}" if np.isfinite(value) else "none" for value in heights]
         axes.bar_label(drawn, labels, fontsize=8, padding=1)
