@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def test_panels_are_the_images_that_they_claim_to_be(tmp_path: Path):
     path = tmp_path / "sheet.png"
     save_picture(sheet, path, DPI)
     picture = np.asarray(Image.open(path).convert("RGB")) / 255.0
-    panels = [axes for axes in sheet.subfigs[0].axes if axes.images]
+    panels: list[Any] = [axes for axes in sheet.subfigs[0].axes if axes.images]
     rows = sorted({round(axes.get_position().y0, 3) for axes in panels}, reverse=True)
     assert len(rows) == 3, "images, gates, crops"
     by_row = [[a for a in panels if round(a.get_position().y0, 3) == y] for y in rows]
@@ -60,7 +61,7 @@ def test_panels_are_the_images_that_they_claim_to_be(tmp_path: Path):
 def test_texts_tell_what_is_shown_and_the_best_of_a_crop_stands_out():
     made = block(has_gates=False)
     sheet = comparison_sheet("the title", [made, made], "the note")
-    axes = sheet.subfigs[1].axes
+    axes: list[Any] = list(sheet.subfigs[1].axes)
     assert axes[2].get_title() == f"two\n{made.shown.psnr()[1]:.2f} dB"
     patches = {a.texts[0].get_text(): a.texts[0].get_bbox_patch() for a in axes if a.texts}
     dark = [text for text, patch in patches.items() if patch.get_facecolor()[:3] == (0, 0, 0)]
