@@ -29,10 +29,11 @@ MIN_ACCUMULATION = 1e-6
 
 
 EXPERT_COLORS = (
-    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16),
-    (0.58, 0.4, 0.74), (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.5, 0.5, 0.5),
+    (0.0, 0.447, 0.698), (0.902, 0.624, 0.0), (0.0, 0.62, 0.451), (0.8, 0.475, 0.655),
+    (0.835, 0.369, 0.0), (0.337, 0.706, 0.914), (0.941, 0.894, 0.259), (0.5, 0.5, 0.5),
 )  # fmt: skip
-"""Colours of experts and their gates, in order; those of further ones begin again."""
+"""Colours of experts and their gates, in order; those of further ones begin again. Told apart with
+any kind of colour vision (Okabe and Ito, Color Universal Design), but for the grey at the end."""
 
 
 @dataclass(frozen=True)

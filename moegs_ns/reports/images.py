@@ -4,8 +4,11 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from moegs_ns.cameras import View
 from moegs_ns.engine.trainer import MoegsPipeline
@@ -16,6 +19,7 @@ from moegs_ns.mixture.mixture import expert_colors, largest_colors
 from moegs_ns.models.mixture_model import MixtureModel
 from moegs_ns.reports.held_out import evenly_spaced, held_out
 from moegs_ns.reports.panels import ERROR_GAIN
+from moegs_ns.reports.pictures import save_picture
 
 PANEL = 3.0
 """Width of a panel in inches."""
@@ -30,17 +34,34 @@ def save_trajectories(
     figure = _figure(1, len(experts), view)
     for index, (name, paths) in enumerate(experts.items()):
         axes = figure.add_subplot(1, len(experts), index + 1)
-        axes.imshow((0.4 * target + 0.6).cpu().numpy())
-        in_camera = paths.means @ view.viewmats[0, :3, :3].T + view.viewmats[0, :3, 3]
-        homogeneous, is_ahead = in_camera @ view.Ks[0].T, in_camera[..., 2] > 0
-        pixels = homogeneous[..., :2] / homogeneous[..., 2:]
-        is_shown = paths.is_step_visible & is_ahead[1:] & is_ahead[:-1]
-        segments = torch.stack([pixels[:-1][is_shown], pixels[1:][is_shown]], dim=1)
-        color = expert_colors(len(experts))[index]
-        axes.add_collection(LineCollection(list(segments.cpu().numpy()), colors=[color], lw=0.8))
-        axes.set(title=name, xlim=(0, view.width), ylim=(view.height, 0))
-        axes.axis("off")
-    _save(figure, path)
+        draw_trajectories(axes, view, target, paths, expert_colors(len(experts))[index])
+        axes.set_title(name)
+    save_picture(figure, path)
+
+
+def draw_trajectories(
+    axes: Axes,
+    view: View,
+    backdrop: Float[Tensor, "H W 3"],
+    paths: Trajectories,
+    color: tuple[float, float, float],
+) -> None:
+    """The visible steps of trajectories in a view of one camera, over its faded image."""
+    axes.imshow((0.4 * backdrop + 0.6).cpu().numpy())
+    steps = list(visible_steps(view, paths).cpu().numpy())
+    axes.add_collection(LineCollection(steps, colors=[color], lw=0.8))
+    axes.set(xlim=(0, view.width), ylim=(view.height, 0))
+    axes.axis("off")
+
+
+def visible_steps(view: View, paths: Trajectories) -> Float[Tensor, "n 2 2"]:
+    """Both ends, in pixels of a view of one camera, of the steps that are visible and ahead of
+    it."""
+    in_camera = paths.means @ view.viewmats[0, :3, :3].T + view.viewmats[0, :3, 3]
+    homogeneous, is_ahead = in_camera @ view.Ks[0].T, in_camera[..., 2] > 0
+    pixels = homogeneous[..., :2] / homogeneous[..., 2:]
+    is_shown = paths.is_step_visible & is_ahead[1:] & is_ahead[:-1]
+    return torch.stack([pixels[:-1][is_shown], pixels[1:][is_shown]], dim=1)
 
 
 def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:
@@ -63,7 +84,7 @@ def save_usage(path: Path, rows: list[Row], names: list[str]) -> None:
     scores.set(ylabel="PSNR (dB)", xlabel="frame")
     for axes in (gates, scores):
         axes.legend(fontsize=7)
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 @torch.no_grad()
@@ -93,14 +114,9 @@ def save_routing(path: Path, pipeline: MoegsPipeline, model: MixtureModel, num_v
             axes.axis("off")
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=8)
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def _figure(rows: int, columns: int, view: View) -> Figure:
     height = PANEL * view.height / view.width + 0.3
     return Figure(figsize=(PANEL * columns, height * rows), layout="constrained")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)

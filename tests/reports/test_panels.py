@@ -1,5 +1,6 @@
 """Names, labels and colours of what is shown side by side."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,21 @@ from moegs_ns.reports.panels import (
     side_by_side,
 )
 
+COLOR_VISION = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}  # fmt: skip
+"""What linear colours look like (Machado, Oliveira and Fernandes 2009, severity 1)."""
 MIXTURE = panels_of(("stg", "ex4dgs_2"), is_mixture=True)
 
 
@@ -66,6 +82,17 @@ def test_colours():
     same = painter.paint(Panel(ERROR, ""), outputs, rgb)
     other = painter.paint(Panel(ERROR, ""), outputs, rgb + 0.2)
     assert same.mean() < 5 and other.mean() > 60
+
+
+@pytest.mark.parametrize("kind", COLOR_VISION)
+def test_colours_of_experts_are_told_apart_with_any_colour_vision(kind: str):
+    """Seven of the eight; a distance of about 2 in CIELAB is just seen."""
+    srgb = np.array(EXPERT_COLORS[:7])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.array(COLOR_VISION[kind]).T).clip(0.0, 1.0).astype(np.float32)
+    lab = cv2.cvtColor(seen[None], cv2.COLOR_LRGB2LAB)[0]
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    assert distances[~np.eye(7, dtype=bool)].min() > 15.0
 
 
 def test_labels_stand_above_their_pictures():

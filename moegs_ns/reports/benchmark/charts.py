@@ -5,14 +5,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from moegs_ns.atomic_files import atomic_write
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.mixture.mixture import EXPERT_COLORS
 from moegs_ns.reports.benchmark.steps import PARTS, WHOLE
 from moegs_ns.reports.benchmark.ways import FRAME
+from moegs_ns.reports.pictures import save_picture
 
 WIDTH, ROW_HEIGHT, REST = 8.0, 0.38, 1.3
 """Size of a picture in inches: its width, the height of a row, and that of title and axis."""
+DPI = 120
 
 
 def save_frames(path: Path, rows: Sequence[Row]) -> None:
@@ -37,7 +38,7 @@ def save_frames(path: Path, rows: Sequence[Row]) -> None:
     # A single slow frame must not squeeze all bars; its line leaves the picture.
     axes.set_xlim(0, min(1.6 * max(values), 1.05 * max(row["max_ms"] for row in rows)))
     axes.invert_yaxis()
-    _save(figure, path)
+    save_picture(figure, path, DPI)
 
 
 def save_steps(path: Path, rows: Sequence[Row]) -> None:
@@ -59,9 +60,4 @@ def save_steps(path: Path, rows: Sequence[Row]) -> None:
     axes.set(xlabel="ms per step: medians", title="Training steps by part")
     axes.invert_yaxis()
     figure.legend(fontsize=8, ncols=4, loc="outside lower center")
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_write(path, "picture", "name another place for it") as file:
-        figure.savefig(file, dpi=120, format="png")
+    save_picture(figure, path, DPI)

@@ -1,0 +1,1 @@
+"""Figures of MoE-GS, drawn from finished runs on held-out images."""
