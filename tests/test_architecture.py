@@ -35,6 +35,7 @@ LAYERS = (
     {"models"},
     {"engine"},
     {"reports"},
+    {"paper"},
     {"scripts", "method_configs"},
 )
 """Lower rows import nothing from higher ones; within a row imports are free."""

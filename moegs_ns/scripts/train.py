@@ -1,7 +1,6 @@
 """`moegs train`: experts in parallel, then their router, then the table of results."""
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from moegs_ns.engine.run_folder import check_place
 from moegs_ns.launch.cli_args import output_option, parser_args
 from moegs_ns.launch.jobs import (
     LOG,
+    UNWATCHED,
     TrainingJob,
     progress_of,
     train,
@@ -24,11 +24,11 @@ from moegs_ns.launch.jobs import (
 from moegs_ns.launch.option_limits import check_number
 from moegs_ns.launch.plan import (
     PlannedTraining,
-    decoded_megabytes,
     duration,
     parse,
     planned,
     print_plan,
+    print_room,
     stage_seconds,
 )
 from moegs_ns.launch.processes import advise
@@ -154,12 +154,11 @@ class Train:
     def template(self) -> TrainingJob:
         """What all trainings have in common."""
         data = Path(self.data or self.dataparser.data).resolve()
-        cameras = [f"{camera}" for camera in self.val_cameras]
         return TrainingJob(
             method="",
             options=(
                 *words_of("--train-options", self.train_options),
-                *(["--pipeline.datamanager.val-cameras", *cameras] if cameras else []),
+                *val_camera_args(self.val_cameras),
             ),
             data=data,
             parser=tuple(parser_args(self.dataparser)),
@@ -167,7 +166,7 @@ class Train:
             seed=self.seed,
             output_dir=self.output_dir.resolve(),
             experiment=self.experiment_name or data.stem,
-            without_effect=("--vis", "tensorboard", "--steps-per-eval-image", "0"),
+            without_effect=UNWATCHED,
         )
 
     def trainings(self, sources: Sequence[ExpertSource]) -> list[tuple[TrainingJob, ...]]:
@@ -201,11 +200,11 @@ class Train:
         router: PlannedTraining,
     ) -> None:
         """What will be trained, where, and for how long."""
-        print_plan(stage, router)
+        print_plan([*stage, router])
         for source in sources:
             if source.runs:
                 CONSOLE.print(f"Trained already: {source.path}")
-        devices, training = visible_devices(), router.training
+        devices = visible_devices()
         first = stage_seconds(stage, self.at_once * max(1, len(devices)))
         total = None if first is None or router.seconds is None else first + router.seconds
         device = f"{len(devices)} GPU(s)" if devices else "the CPU"
@@ -216,16 +215,8 @@ class Train:
             f"Experts train {self.at_once} at a time on {device}. Time left in all: "
             f"{duration(total)} ({basis}), without start-up and the table at the end."
         )
-        folders = (training.output_dir, *training.output_dir.parents)
-        existing = next(folder for folder in folders if folder.exists())
-        if not existing.is_dir():
-            raise ValueError(f"--output-dir expects a folder, but {existing} is a file.")
-        free = shutil.disk_usage(existing).free / 1e9
-        megabytes = decoded_megabytes(self.dataparser, training.data, self.val_cameras)
-        CONSOLE.print(
-            f"Decoded images take {megabytes:,.1f} MB once; {training.output_dir} has "
-            f"{free:,.1f} GB free."
-        )
+        data = [router.training.data]
+        print_room(self.dataparser, data, self.val_cameras, router.training.output_dir)
 
     def report(
         self,
@@ -256,6 +247,11 @@ def words_of(option: str, text: str) -> list[str]:
             f"{option} expects options as on a command line, got {text!r} ({error}); close the "
             "quotation marks."
         ) from error
+
+
+def val_camera_args(cameras: Sequence[int]) -> list[str]:
+    """The option of a training that keeps cameras back; nothing without any."""
+    return ["--pipeline.datamanager.val-cameras", *map(str, cameras)] if cameras else []
 
 
 def check_router(name: str) -> None:

@@ -1,0 +1,208 @@
+"""`moegs paper`: tables of the MoE-GS paper on one's own scenes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from moegs_ns.launch.cli_args import output_option, parser_args
+from moegs_ns.launch.jobs import TrainingJob, visible_devices
+from moegs_ns.launch.option_limits import check_number
+from moegs_ns.launch.plan import (
+    PlannedTraining,
+    duration,
+    planned,
+    print_plan,
+    print_room,
+    stage_seconds,
+)
+from moegs_ns.launch.processes import advise
+from moegs_ns.models.expert_sources import PREFIX, expert_methods
+from moegs_ns.paper.layout import markdown_tables, write_results_of
+from moegs_ns.paper.running import (
+    fallbacks,
+    planned_jobs,
+    results_of,
+    runs_needed,
+    train_all,
+)
+from moegs_ns.paper.tables import tables_named
+from moegs_ns.paper.tables.base import PaperTable
+from moegs_ns.paper.trainings import Recipe, Scene, Study
+from moegs_ns.reports.report import report_paths
+from moegs_ns.scripts.train import GO_ON, Parser, val_camera_args, words_of
+
+
+@dataclass
+class Paper:
+    """Repeat tables of the MoE-GS paper on your scenes: train what they need, score, and write them
+    beside the paper's figures. Repeat the same command after an interruption."""
+
+    tables: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Numbers of tables, from 1 to 13, or all."""
+    dataparser: Parser
+    """The parser of all scenes, with its options, as in ns-train."""
+    data: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Folders of the scenes: --data A B C n3v-data."""
+    set_name: Annotated[Literal["n2", "n3", "n4"] | None, tyro.conf.arg(name="set")] = None
+    """Experts of all tables: n2 (Ex4DGS, STG), n3 (and E-D3DGS) or n4 (and 4DGaussians), as the
+    paper mixes them; by default those of each table."""
+    experts: tuple[str, ...] = ()
+    """Other experts of all tables, by method, such as stg freetime."""
+    recipe: Recipe = "default"
+    """This project's methods (docs/defaults.md), or the variants published for the data set that a
+    table is about."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of all trainings; by default 0, and 0 to 4 for Table 12."""
+    budget: float = 1.0
+    """Fraction of the steps of everything, for a quick look."""
+    router_budget: float | None = None
+    """Fraction of the steps of routers; by default --budget."""
+    val_cameras: tuple[int, ...] = ()
+    """Cameras taken out of the training set; the tables are then made of these."""
+    at_once: int = 1
+    """Trainings at a time on each GPU, or on the CPU. Times are those of a training by itself with
+    1 only."""
+    train_options: str = ""
+    """Further options of every training, routers included; with an equals sign, since they begin
+    with dashes: --train-options="--steps-per-save 100"."""
+    output_dir: Path = Path("outputs")
+    """Folder of all runs."""
+    output_path: Annotated[Path | None, output_option("--output-path")] = None
+    """What to write: a .html page, .json, .md, or a folder for all of them; by default the folder
+    paper in --output-dir."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+    def main(self) -> None:
+        """Plan, train, score, write.
+
+        Raises:
+            FileNotFoundError: a scene does not exist.
+            RuntimeError: nothing could be trained or scored.
+            ValueError: a table, an expert or an option is not known.
+        """
+        tables = tables_named(self.tables)
+        output = report_paths(self.output_path or self.output_dir / "paper" / "paper.html")
+        study = self.study()
+        for table in tables:
+            table.check(study)
+        self.print_plan(tables, study)
+        if self.dry_run:
+            return
+        advise(lambda: GO_ON)
+        train_all(tables, study, self.at_once)
+        results = results_of(tables, study)
+        CONSOLE.print(markdown_tables(results), markup=False, highlight=False, soft_wrap=True)
+        written = write_results_of(results, *output)
+        CONSOLE.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
+
+    def study(self) -> Study:
+        """What all trainings have in common.
+
+        Raises:
+            ValueError: an option is out of range, or contradicts another.
+        """
+        router_budget = self.budget if self.router_budget is None else self.router_budget
+        check_number("--budget", "budget", self.budget)
+        check_number("--router-budget", "router_budget", router_budget)
+        for seed in self.seeds:
+            check_number("--seeds", "seeds", seed)
+        if self.at_once < 1:
+            raise ValueError(f"--at-once expects at least 1, got {self.at_once}.")
+        if len(set(self.seeds)) < len(self.seeds):
+            given = " ".join(map(str, self.seeds))
+            raise ValueError(f"--seeds expects each seed once, got {given}; leave out the second.")
+        options = words_of("--train-options", self.train_options)
+        return Study(
+            scenes=scenes_of(self.data),
+            parser=tuple(parser_args(self.dataparser)),
+            recipe=self.recipe,
+            set_name=self.set_name,
+            experts=self.known_experts(),
+            seeds=self.seeds,
+            budget=self.budget,
+            router_budget=router_budget,
+            options=(*options, *val_camera_args(self.val_cameras)),
+            output_dir=self.output_dir.resolve(),
+        )
+
+    def known_experts(self) -> tuple[str, ...]:
+        """The experts that are named, without prefix."""
+        names = tuple(name.removeprefix(PREFIX) for name in self.experts)
+        if names and self.set_name is not None:
+            raise ValueError(
+                "moegs paper expects --set or --experts, got both; leave out --set "
+                f"{self.set_name}."
+            )
+        unknown = sorted(set(names) - set(expert_methods()))
+        if unknown or len(set(names)) < len(names) or len(names) == 1:
+            raise ValueError(
+                "--experts of moegs paper expects two or more different methods out of "
+                f"{', '.join(sorted(expert_methods()))}, got {' '.join(self.experts)}."
+            )
+        return names
+
+    def print_plan(self, tables: Sequence[PaperTable], study: Study) -> None:
+        """What will be trained, for which tables, where, and for how long."""
+        data = [scene.data for scene in study.scenes]
+        print_room(self.dataparser, data, self.val_cameras, study.output_dir)
+        jobs = planned_jobs(tables, study)
+        plans: list[PlannedTraining] = [planned(job) for job in jobs]
+        print_plan(plans, [purpose_of(job, numbers) for job, numbers in jobs.items()])
+        slots = self.at_once * max(1, len(visible_devices()))
+        CONSOLE.print(
+            f"Column 'for' names tables, and what a training begins with. Trainings at a time: "
+            f"{slots}. Time left in all, at least: "
+            f"{duration(stage_seconds(plans, slots))}, without scores; budgets of Table 6 are "
+            "chosen by the times of the trainings before them, so there may be more of these.",
+            soft_wrap=True,
+        )
+        if self.recipe == "published":
+            for text in dict.fromkeys(t for table in tables for t in fallbacks(table, study)):
+                CONSOLE.print(text, soft_wrap=True)
+
+
+def purpose_of(job: TrainingJob, numbers: Sequence[int]) -> str:
+    """The tables that a training is for, and the methods of the runs that it begins with."""
+    runs = (folder.parent.name.removeprefix(PREFIX) for folder in runs_needed(job))
+    return "; ".join(filter(None, (", ".join(map(str, numbers)), ", ".join(runs))))
+
+
+def scenes_of(data: Sequence[Path]) -> tuple[Scene, ...]:
+    """Scenes and the names of their rows: their folders', with those above where two are alike.
+
+    Raises:
+        ValueError: there is none, or one comes twice.
+    """
+    paths = [path.resolve() for path in data]
+    if not paths or len(set(paths)) < len(paths):
+        given = " ".join(map(str, data)) or "none"
+        raise ValueError(
+            f"moegs paper expects the folders of one or more scenes, each once, got {given}; name "
+            "them as in --data SCENE_A SCENE_B n3v-data."
+        )
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = ["/".join(path.parts[-2:]) for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    return tuple(Scene(name, path) for name, path in zip(names, paths, strict=True))
+
+
+def one_option_each(words: Sequence[str]) -> list[str]:
+    """The words of a command in which --data may have several values, up to the next option or the
+    parser, with an option for each of them: a list would take the parser's name for a value."""
+    from nerfstudio.configs.dataparser_configs import all_dataparsers
+
+    found: list[str] = []
+    is_scene = False
+    for word in words:
+        starts = word == "--data"
+        is_scene = starts or (is_scene and word[:1] != "-" and word not in all_dataparsers)
+        if not starts:
+            found += ["--data", word] if is_scene else [word]
+    return found
