@@ -165,7 +165,7 @@ def figures_of(entry: Entry) -> dict[str, float] | None:
         figures["gain_average"] = score["psnr"] - score["psnr_average"]
     if score["expert_seconds"] and score["train_seconds"] is not None:
         figures["router_share"] = score["train_seconds"] / score["expert_seconds"]
-    return figures | entry.more
+    return {**figures, **entry.more}
 
 
 def remarks_of(table: PaperTable, study: Study, lost: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Scores of runs in processes of their own, kept beside the runs and found again there."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -46,18 +46,20 @@ def _measured(folder: Path, index: int, args: Sequence[str], table: Path) -> lis
 def score_all(folders: Sequence[Path], timed: Sequence[Path]) -> None:
     """Score runs that have no scores yet, one on each GPU at a time, and time all ways to draw some
     of them. A failure is told, and costs no other run its scores."""
-    jobs = [partial(report, folder) for folder in folders if score_of(folder) is None]
-    jobs += [partial(measure_ways, folder) for folder in timed if not fps_of_ways(folder)]
+    jobs: list[tuple[Path, Callable[[Path, int], object]]] = [
+        *((folder, report) for folder in folders if score_of(folder) is None),
+        *((folder, measure_ways) for folder in timed if not fps_of_ways(folder)),
+    ]
 
-    def run(number: int, job: "partial[object]", slot: int) -> None:
-        CONSOLE.print(f"Scoring {job.args[0]} ({number} of {len(jobs)})", soft_wrap=True)
+    def run(number: int, folder: Path, measure: Callable[[Path, int], object], slot: int) -> None:
+        CONSOLE.print(f"Scoring {folder} ({number} of {len(jobs)})", soft_wrap=True)
         try:
-            job(slot)
+            measure(folder, slot)
         except RuntimeError as error:
             check_not_ending()
             CONSOLE.print(f"Left out of the tables: {error}", soft_wrap=True, markup=False)
 
-    run_side_by_side([partial(run, number, job) for number, job in enumerate(jobs, start=1)])
+    run_side_by_side([partial(run, number, *job) for number, job in enumerate(jobs, start=1)])
 
 
 def score_of(folder: Path) -> Row | None:

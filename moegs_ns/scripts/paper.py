@@ -86,7 +86,8 @@ class Paper:
             ValueError: a table, an expert or an option is not known.
         """
         tables = tables_named(self.tables)
-        output = report_paths(self.output_path or self.output_dir / "paper" / "paper.html")
+        path = self.output_path or self.output_dir / "paper" / "paper.html"
+        file, page = report_paths(path)
         study = self.study()
         for table in tables:
             table.check(study)
@@ -97,7 +98,7 @@ class Paper:
         train_all(tables, study, self.at_once)
         results = results_of(tables, study)
         CONSOLE.print(markdown_tables(results), markup=False, highlight=False, soft_wrap=True)
-        written = write_results_of(results, *output)
+        written = write_results_of(results, file or path, page)
         CONSOLE.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
 
     def study(self) -> Study:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.names import readable
@@ -29,6 +29,7 @@ class Entry:
     """Whether the paper's row of this label is about the same experts."""
 
 
+@runtime_checkable
 class PaperTable(Protocol):
     """A table of the paper."""
 
