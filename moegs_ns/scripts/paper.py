@@ -38,8 +38,7 @@ from moegs_ns.scripts.train import GO_ON, Parser, val_camera_args, words_of
 
 @dataclass
 class Paper:
-    """Repeat tables of the MoE-GS paper on your scenes: train what they need, score, and write them
-    beside the paper's figures. Repeat the same command after an interruption."""
+    """Repeat tables of the MoE-GS paper on your scenes, beside the paper's figures."""
 
     tables: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Numbers of tables, from 1 to 13, or all."""
