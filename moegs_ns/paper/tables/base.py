@@ -80,6 +80,13 @@ class PaperTable(Protocol):
         ...
 
 
+class AnyExperts:
+    """A table that any experts can make."""
+
+    def check(self, study: Study) -> None:
+        """Any experts will do."""
+
+
 def mixture_label(count: int) -> str:
     """What the paper calls a mixture of so many experts."""
     return f"MoE-GS (N={count})"
@@ -93,6 +100,16 @@ def expert_entry(name: str, job: TrainingJob, end: str = "") -> Entry:
 def means_of(lines: Sequence[Line]) -> dict[str, Line]:
     """The lines of the means over scenes by their labels."""
     return {line.label: line for line in lines if line.scene == MEAN}
+
+
+def mixture_of(means: Mapping[str, Line]) -> Line | None:
+    """The first line of a whole mixture; None without any."""
+    return next((line for label, line in means.items() if is_mixture(label)), None)
+
+
+def is_mixture(label: str) -> bool:
+    """Whether a row's label begins as `mixture_label` names a whole mixture."""
+    return "(N=" in label
 
 
 def is_of_the_paper(experts: Sequence[str], own: str) -> bool:

@@ -8,20 +8,22 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import (
+    AnyExperts,
     Entry,
     expert_entry,
+    is_mixture,
     is_of_the_paper,
     means_of,
     mixture_label,
 )
 from moegs_ns.paper.time_shares import attempts, nearest
-from moegs_ns.paper.trainings import Study, Trainings, seconds_of
+from moegs_ns.paper.trainings import Trainings, seconds_of
 
 WHOLE = 1.0
 
 
 @dataclass(frozen=True)
-class TimeBudgets:
+class TimeBudgets(AnyExperts):
     """Table 6."""
 
     number: int = 6
@@ -30,9 +32,6 @@ class TimeBudgets:
     figures: tuple[str, ...] = ("psnr", "time_share", "router_share")
     seeds: tuple[int, ...] = (0,)
     shares: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1)
-
-    def check(self, study: Study) -> None:
-        """Any experts will do."""
 
     def names(self, trainings: Trainings) -> tuple[str, ...]:
         """The experts."""
@@ -83,7 +82,7 @@ class TimeBudgets:
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:
         """Mixtures of shares beside the best expert of the whole time, and the router's time."""
         means = means_of(lines)
-        mixtures = {label: line for label, line in means.items() if "(N=" in label}
+        mixtures = {label: line for label, line in means.items() if is_mixture(label)}
         full = [
             line.value("psnr") or 0.0
             for label, line in means.items()

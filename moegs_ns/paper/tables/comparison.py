@@ -8,6 +8,7 @@ from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.published import expert_sets
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import (
+    AnyExperts,
     Entry,
     expert_entry,
     gain_findings,
@@ -18,7 +19,7 @@ from moegs_ns.paper.trainings import Study, Trainings
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(AnyExperts):
     """Experts, and mixtures of several sets of them."""
 
     number: int
@@ -30,9 +31,6 @@ class Comparison:
     others: tuple[str, ...] = ()
     """Methods that stand beside the experts and are not mixed."""
     seeds: tuple[int, ...] = (0,)
-
-    def check(self, study: Study) -> None:
-        """Any experts will do."""
 
     def mixed(self, study: Study) -> list[tuple[str, ...]]:
         """The experts of each mixture."""

@@ -7,6 +7,7 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import (
+    AnyExperts,
     Entry,
     difference,
     expert_entry,
@@ -14,8 +15,9 @@ from moegs_ns.paper.tables.base import (
     is_of_the_paper,
     means_of,
     mixture_label,
+    mixture_of,
 )
-from moegs_ns.paper.trainings import Study, Trainings
+from moegs_ns.paper.trainings import Trainings
 
 ONE_PASS, SEPARATE = "whole frame", "separate passes"
 """What `moegs benchmark` calls the two ways to draw a mixture."""
@@ -25,7 +27,7 @@ EFFICIENCY = ("psnr", "fps", "mb", "gaussians")
 
 
 @dataclass(frozen=True)
-class Pruned:
+class Pruned(AnyExperts):
     """Table 3: a mixture, and what is left of it without most of its Gaussians."""
 
     number: int = 3
@@ -34,9 +36,6 @@ class Pruned:
     figures: tuple[str, ...] = EFFICIENCY
     seeds: tuple[int, ...] = (0,)
     ratios: tuple[float, ...] = (0.55, 0.75)
-
-    def check(self, study: Study) -> None:
-        """Any experts will do."""
 
     def mixture(self, trainings: Trainings) -> TrainingJob:
         """The mixture that is pruned."""
@@ -70,7 +69,7 @@ class Pruned:
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:
         """What pruning costs in PSNR and saves in time."""
         means = means_of(lines)
-        whole = next((line for label, line in means.items() if "(N=" in label), None)
+        whole = mixture_of(means)
         found = gain_findings(lines)
         for label in map(pruned_label, self.ratios):
             if whole is not None and label in means:
@@ -82,7 +81,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Optimizations:
+class Optimizations(AnyExperts):
     """Table 5: a mixture with and without the single pass, with and without pruning."""
 
     number: int = 5
@@ -90,9 +89,6 @@ class Optimizations:
     data_set: str = "N3V"
     figures: tuple[str, ...] = EFFICIENCY
     seeds: tuple[int, ...] = (0,)
-
-    def check(self, study: Study) -> None:
-        """Any experts will do."""
 
     def whole(self, trainings: Trainings) -> TrainingJob:
         """The mixture that nothing is removed of."""
@@ -122,8 +118,9 @@ class Optimizations:
         """How much faster one pass is, with and without pruning."""
         means = means_of(lines)
         pairs = {"unpruned": ("w/o Pruning", "w/o Single-Pass & Pruning")}
-        label = next((label for label in means if "(N=" in label), "")
-        pairs["pruned"] = (label, "w/o Single-Pass")
+        whole = mixture_of(means)
+        if whole is not None:
+            pairs["pruned"] = (whole.label, "w/o Single-Pass")
         return [
             f"One pass over all experts, {how}: {faster(means[one], means[many])} than separate "
             "passes."

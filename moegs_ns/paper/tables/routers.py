@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
-from moegs_ns.paper.tables.base import Entry, gain_findings, is_of_the_paper, means_of
-from moegs_ns.paper.trainings import Study, Trainings
+from moegs_ns.paper.tables.base import AnyExperts, Entry, gain_findings, is_of_the_paper, means_of
+from moegs_ns.paper.trainings import Trainings
 
 ROUTERS = {
     "Pixel Router": "pixel-router",
@@ -18,7 +18,7 @@ ROUTERS = {
 
 
 @dataclass(frozen=True)
-class RouterTable:
+class RouterTable(AnyExperts):
     """Table 4."""
 
     number: int = 4
@@ -26,9 +26,6 @@ class RouterTable:
     data_set: str = "N3V"
     figures: tuple[str, ...] = ("psnr", "ssim", "lpips")
     seeds: tuple[int, ...] = (0,)
-
-    def check(self, study: Study) -> None:
-        """Any experts will do."""
 
     def mixtures(self, trainings: Trainings) -> dict[str, TrainingJob]:
         """The mixture of each router."""

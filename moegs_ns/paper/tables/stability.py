@@ -8,17 +8,19 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import (
+    AnyExperts,
     Entry,
     expert_entry,
     is_of_the_paper,
     means_of,
     mixture_label,
+    mixture_of,
 )
-from moegs_ns.paper.trainings import Study, Trainings
+from moegs_ns.paper.trainings import Trainings
 
 
 @dataclass(frozen=True)
-class Stability:
+class Stability(AnyExperts):
     """Table 12: experts are trained with several seeds, each with the router of its own seed."""
 
     number: int = 12
@@ -26,9 +28,6 @@ class Stability:
     data_set: str = "N3V"
     figures: tuple[str, ...] = ("psnr_min", "psnr_max", "psnr")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-
-    def check(self, study: Study) -> None:
-        """Any experts will do."""
 
     def names(self, trainings: Trainings) -> tuple[str, ...]:
         """The experts."""
@@ -57,7 +56,7 @@ class Stability:
         """The paper's criterion, whether the worst mixture is above the best single run, and what
         mixtures gain over the experts of their own seeds."""
         means = means_of(lines)
-        mixture = next((line for label, line in means.items() if "(N=" in label), None)
+        mixture = mixture_of(means)
         singles = [line for line in means.values() if line is not mixture]
         if mixture is None or not singles:
             return []
