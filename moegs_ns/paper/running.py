@@ -133,9 +133,8 @@ def result_of(
         if figures is None:
             lost.append(f"{entry.label} of {trainings.scene.name}, seed {trainings.seed}")
             continue
-        cells.append(
-            Cell(entry.label, trainings.scene.name, trainings.seed, figures, entry.has_paper_row)
-        )
+        place = (entry.label, trainings.scene.name, trainings.seed)
+        cells.append(Cell(*place, figures, entry.has_paper_row, entry.members))
     scenes = [scene.name for scene in study.scenes]
     lines = lines_of(cells, scenes, published_table(table.number))
     known = {name for line in lines for name in line.figures}
@@ -160,9 +159,10 @@ def figures_of(entry: Entry) -> dict[str, float] | None:
         figures.pop("fps", None)
         fps = fps_of_ways(entry.job.folder).get(entry.way)
         figures |= {} if fps is None else {"fps": fps}
-    if score["psnr_best_expert"] is not None:
-        figures["gain_best"] = score["psnr"] - score["psnr_best_expert"]
-        figures["gain_average"] = score["psnr"] - score["psnr_average"]
+    beside = score if entry.whole is None else score_of(entry.whole.folder)
+    if beside is not None and beside["psnr_best_expert"] is not None:
+        figures["gain_best"] = score["psnr"] - beside["psnr_best_expert"]
+        figures["gain_average"] = score["psnr"] - beside["psnr_average"]
     if score["expert_seconds"] and score["train_seconds"] is not None:
         figures["router_share"] = score["train_seconds"] / score["expert_seconds"]
     return {**figures, **entry.more}

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.paper.published import MEAN, PublishedTable
@@ -27,6 +27,8 @@ class Cell:
     figures: Mapping[str, float]
     has_paper_row: bool = True
     """Whether the paper's row of this label is about the same experts."""
+    members: tuple[str, ...] = ()
+    """Of a mixture: labels of its experts' rows, where it is compared with them."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,11 @@ def lines_of(cells: Sequence[Cell], scenes: Sequence[str], published: PublishedT
         known = published if own[0].has_paper_row else PublishedTable((), {})
         for scene, runs in {**by_scene, MEAN: means}.items():
             if runs:
-                lines.append(
-                    Line(label, scene, tuple(runs), _over_seeds(label, scene, runs, known))
-                )
+                figures = _over_seeds(label, scene, runs, known)
+                if "gain_best" in figures:
+                    gain = published_gain(known, label, own[0].members, scene)
+                    figures["gain_best"] = replace(figures["gain_best"], paper=gain)
+                lines.append(Line(label, scene, tuple(runs), figures))
     return _ranked(lines)
 
 
@@ -104,6 +108,17 @@ def _over_seeds(
     return figures
 
 
+def published_gain(
+    published: PublishedTable, label: str, members: Sequence[str], scene: str
+) -> float | None:
+    """What the paper's mixture gains over the best of its experts there; None if it has not all of
+    them."""
+    own = published.figure(label, scene, "psnr")
+    experts = [published.figure(member, scene, "psnr") for member in members]
+    known = [value for value in experts if value is not None]
+    return None if own is None or not known or len(known) < len(experts) else own - max(known)
+
+
 def _ranked(lines: Sequence[Line]) -> list[Line]:
     """The lines with the ranks of their figures among those of the same scene."""
     ranks: dict[tuple[str, str], list[float]] = {}
@@ -117,7 +132,7 @@ def _ranked(lines: Sequence[Line]) -> list[Line]:
     def marked(line: Line, name: str, figure: Figure) -> Figure:
         best = ranks.get((line.scene, name), [])
         rank = best.index(figure.value) + 1 if figure.value in best else None
-        return Figure(figure.value, figure.spread, figure.paper, rank)
+        return replace(figure, rank=rank)
 
     return [
         Line(line.label, line.scene, line.seeds,

@@ -38,7 +38,7 @@ from moegs_ns.scripts.train import GO_ON, Parser, val_camera_args, words_of
 
 @dataclass
 class Paper:
-    """Repeat tables of the MoE-GS paper on your scenes, beside the paper's figures."""
+    """Repeat tables of the MoE-GS paper on scenes."""
 
     tables: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Numbers of tables, from 1 to 13, or all."""

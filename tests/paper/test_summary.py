@@ -77,6 +77,18 @@ def test_the_papers_figures_stand_beside_the_same_row_and_scene():
     assert by_place([other], ("first",))["A", MEAN].paper("psnr") is None
 
 
+def test_the_papers_gain_is_over_the_best_of_its_experts_there():
+    values = {"A": 30.0, "B": 31.0, "M": 32.0}
+    paper = PublishedTable(("mean",), {name: {"psnr": (psnr,)} for name, psnr in values.items()})
+    figures = {"psnr": 20.0, "gain_best": 0.5}
+    mixed = Cell("M", "first", 0, figures, members=("A", "B"))
+    assert by_place([mixed], ("first",), paper)["M", MEAN].paper("gain_best") == 1.0
+    unknown = Cell("M", "first", 0, figures, members=("A", "C"))
+    assert by_place([unknown], ("first",), paper)["M", MEAN].paper("gain_best") is None
+    alone = Cell("M", "first", 0, figures)
+    assert by_place([alone], ("first",), paper)["M", MEAN].paper("gain_best") is None
+
+
 def test_a_row_for_programs_leaves_out_what_is_not_known():
     (line, _) = lines_of([cell("A", "first", 0, 20.0)], ("first",), PAPER)
     assert flat_row(line, ("psnr", "ssim")) == {

@@ -27,6 +27,11 @@ class Entry:
     """Figures that the run's scores do not hold."""
     has_paper_row: bool = True
     """Whether the paper's row of this label is about the same experts."""
+    members: tuple[str, ...] = ()
+    """Of a mixture: labels of its experts' rows, where the paper has them too."""
+    whole: TrainingJob | None = None
+    """Of a pruned mixture: the one that it was pruned from. Its experts are the ones to gain over,
+    not what pruning left of them."""
 
 
 @runtime_checkable
@@ -92,9 +97,9 @@ def mixture_label(count: int) -> str:
     return f"MoE-GS (N={count})"
 
 
-def expert_entry(name: str, job: TrainingJob, end: str = "") -> Entry:
+def expert_entry(name: str, job: TrainingJob) -> Entry:
     """The row of an expert, named without prefix."""
-    return Entry(readable(name) + end, job)
+    return Entry(readable(name), job)
 
 
 def means_of(lines: Sequence[Line]) -> dict[str, Line]:
@@ -136,8 +141,10 @@ def gain_findings(lines: Sequence[Line]) -> list[str]:
     for label, line in means_of(lines).items():
         best, average = (line.value(name) for name in BESIDE)
         if best is not None and average is not None:
+            theirs = line.paper("gain_best")
+            paper = "" if theirs is None else f" (paper {theirs:+.2f} dB)"
             found.append(
-                f"{label}: {best:+.2f} dB over the best of its experts, {average:+.2f} dB over "
-                "their plain average."
+                f"{label}: {best:+.2f} dB{paper} against the best of its experts, "
+                f"{average:+.2f} dB against their plain average."
             )
     return found

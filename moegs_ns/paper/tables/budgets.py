@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from itertools import product, zip_longest
 
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.experts.names import readable
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import (
     AnyExperts,
     Entry,
-    expert_entry,
     is_mixture,
     is_of_the_paper,
     means_of,
@@ -72,11 +72,13 @@ class TimeBudgets(AnyExperts):
             job = self.expert(trainings, name, share)
             part, whole = seconds_of(job), seconds_of(trainings.expert(name))
             more = {"time_share": part / whole} if part is not None and whole else {}
-            found.append(Entry(expert_entry(name, job, share_text(share)).label, job, more=more))
+            found.append(Entry(readable(name) + share_text(share), job, more=more))
         is_same = is_of_the_paper(names, "budgets")
         for share in self.shares:
             label = mixture_label(len(names)) + share_text(share)
-            found.append(Entry(label, self.mixture(trainings, share), has_paper_row=is_same))
+            members = tuple(readable(name) + share_text(share) for name in names)
+            job = self.mixture(trainings, share)
+            found.append(Entry(label, job, has_paper_row=is_same, members=members))
         return found
 
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:
@@ -95,7 +97,7 @@ class TimeBudgets(AnyExperts):
         found = []
         for label, line in mixtures.items():
             value, paper = line.value("psnr") or 0.0, line.paper("psnr")
-            text = f"{label}: {value - max(full):+.2f} dB over the best expert of the whole time"
+            text = f"{label}: {value - max(full):+.2f} dB against the best expert of the whole time"
             if paper is not None and best is not None:
                 text += f" (paper {paper - best:+.2f} dB)"
             share = line.value("router_share")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moegs_ns.evaluation.tables import Row
+from moegs_ns.experts.names import readable
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.published import expert_sets
 from moegs_ns.paper.summary import Line
@@ -62,7 +63,8 @@ class Comparison(AnyExperts):
         found = [expert_entry(name, trainings.expert(name)) for name in self.shown(study)]
         for names, job in self.mixtures(trainings).items():
             is_same = any(is_of_the_paper(names, own) for own in self.sets)
-            found.append(Entry(mixture_label(len(names)), job, has_paper_row=is_same))
+            label, members = mixture_label(len(names)), tuple(map(readable, names))
+            found.append(Entry(label, job, has_paper_row=is_same, members=members))
         return found
 
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:

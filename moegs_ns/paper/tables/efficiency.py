@@ -1,7 +1,7 @@
 """Tables 3 and 5: what pruning and the single pass cost and save."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
@@ -56,15 +56,18 @@ class Pruned(AnyExperts):
         """Experts, the mixture, and what pruning left of it."""
         names = trainings.study.set_of("n2")
         is_same = is_of_the_paper(names, "n2")
-        whole = Entry(mixture_label(len(names)), self.mixture(trainings), has_paper_row=is_same)
-        return [
-            *(expert_entry(name, trainings.expert(name)) for name in names),
-            whole,
-            *(
-                Entry(pruned_label(ratio), job, has_paper_row=is_same)
-                for ratio, job in zip(self.ratios, self.pruned(trainings), strict=True)
-            ),
+        experts = [expert_entry(name, trainings.expert(name)) for name in names]
+        whole = Entry(
+            mixture_label(len(names)),
+            self.mixture(trainings),
+            has_paper_row=is_same,
+            members=tuple(expert.label for expert in experts),
+        )
+        pruned = [
+            replace(whole, label=pruned_label(ratio), job=job, whole=whole.job)
+            for ratio, job in zip(self.ratios, self.pruned(trainings), strict=True)
         ]
+        return [*experts, whole, *pruned]
 
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:
         """What pruning costs in PSNR and saves in time."""
@@ -112,7 +115,10 @@ class Optimizations(AnyExperts):
             ("w/o Pruning", whole, ONE_PASS),
             (mixture_label(len(names)), pruned, ONE_PASS),
         )
-        return [Entry(label, job, way, has_paper_row=is_same) for label, job, way in rows]
+        return [
+            Entry(label, job, way, has_paper_row=is_same, whole=None if job == whole else whole)
+            for label, job, way in rows
+        ]
 
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:
         """How much faster one pass is, with and without pruning."""
@@ -122,7 +128,7 @@ class Optimizations(AnyExperts):
         if whole is not None:
             pairs["pruned"] = (whole.label, "w/o Single-Pass")
         return [
-            f"One pass over all experts, {how}: {faster(means[one], means[many])} than separate "
+            f"One pass over all experts, {how}: {faster(means[one], means[many])} as separate "
             "passes."
             for how, (one, many) in pairs.items()
             if one in means and many in means

@@ -69,8 +69,8 @@ class Students:
         """What students gain over plain ones of the same seeds."""
         means, found = means_of(lines), []
         plain, *taught = self.labels.values()
-        families = {family_of(label, plain) for label in means} - {None}
-        for family in (name for name in map(str, families) if plain.format(name) in means):
+        families = (family_of(label, plain) for label in means)
+        for family in dict.fromkeys(name for name in families if name is not None):
             for label in (each.format(family) for each in taught):
                 if label in means:
                     gain = difference(means[label], means[plain.format(family)])
