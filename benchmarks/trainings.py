@@ -1,6 +1,5 @@
 """Trainings of benchmarks: their scene, the one place where jobs are built, and their scores."""
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,13 @@ from benchmarks.tables import Table
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import (
     LOG,
+    UNWATCHED,
     TrainingJob,
     interruptible_pool,
-    run_module,
     train,
     visible_devices,
 )
-
-UNWATCHED = ("--vis", "tensorboard", "--steps-per-eval-image", "0")
-"""Options of trainings that nobody watches."""
-SCORES = "scores.json"
-"""File in a run's folder: what `moegs report` says of it."""
+from moegs_ns.paper.scoring import report
 
 
 @dataclass(frozen=True)
@@ -82,20 +77,6 @@ class Trainings(Table):
     def sheet_path(self) -> Path | None:
         """File of the sheet of images."""
         return self.images_dir and self.images_dir / f"{self.name}.jpg"
-
-
-def report(folder: Path, index: int) -> Row:
-    """What `moegs report` says of a run, in a process of its own on the GPU dealt to `index`.
-
-    Raises:
-        RuntimeError: it failed; what it printed is beside its table in the run's folder.
-    """
-    table = folder / SCORES
-    args = ["moegs_ns.scripts.main", "report", str(folder), "--output-path", str(table)]
-    if run_module(args, index, table.with_suffix(".log")) != 0:
-        raise RuntimeError(f"Scoring {folder} failed; see {table.with_suffix('.log')}.")
-    [row] = json.loads(table.read_text())["rows"]
-    return row
 
 
 def train_and_report(job: TrainingJob, index: int) -> Row | None:

@@ -11,7 +11,7 @@ import tyro
 from command_lines import parse
 from pyproject import PROJECT
 
-from moegs_ns.scripts.main import Command
+from moegs_ns.scripts.main import Command, as_spelled_now
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -51,7 +51,7 @@ def commands(path: Path, program: str) -> list[str]:
 
 def manual_commands(program: str) -> list[str]:
     """Command lines of one program in the README and the pages of the manual."""
-    names = ("data", "evaluation", "mixture", "rendering", "report", "training")
+    names = ("benchmarks", "data", "evaluation", "mixture", "rendering", "report", "training")
     pages = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names))
     return [line for path in pages for line in commands(path, program)]
 
@@ -113,7 +113,8 @@ def test_training_commands_of_the_readme_parse(line: str):
 
 @pytest.mark.parametrize("line", manual_commands("moegs"))
 def test_moegs_commands_of_the_readme_parse(line: str):
-    tyro.cli(Command, prog="moegs", args=shlex.split(line, comments=True)[1:])
+    words = shlex.split(line, comments=True)[1:]
+    tyro.cli(Command, prog="moegs", args=as_spelled_now(words))
 
 
 @pytest.mark.slow

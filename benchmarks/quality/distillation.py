@@ -21,16 +21,9 @@ from benchmarks.trainings import Trainings, num_gpus, own_options, train_and_rep
 from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob, progress_of
+from moegs_ns.paper.trainings import DISTILLATION, SUPERVISIONS
 from moegs_ns.runs.checkpoint import open_run
 
-DISTILLATION = "--pipeline.model.distillation."
-SUPERVISIONS = {
-    "ground-truth": (),
-    "unweighted": (f"{DISTILLATION}weighting", "unweighted"),
-    "gate-weighted": (),
-    "gate-weighted, normalized": (f"{DISTILLATION}normalize", "True"),
-}
-"""Ways to be taught and their options; all but the first have the teacher."""
 FIGURES = ("psnr", "psnr_dynamic", "ssim", "lpips", "gaussians", "train_seconds")
 
 

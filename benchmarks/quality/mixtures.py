@@ -23,10 +23,11 @@ import tyro
 from nerfstudio.configs.method_configs import all_methods
 
 from benchmarks.quality.image_sheets import save_sheet
-from benchmarks.trainings import Trainings, num_gpus, own_options, report
+from benchmarks.trainings import Trainings, num_gpus, own_options
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.launch.jobs import TrainingJob, progress_of, run_side_by_side
+from moegs_ns.paper.scoring import report
 from moegs_ns.reports.scores import Score, print_scores
 
 BASELINES = ("average", "constant", "oracle", "oracle_4", "oracle_16", "oracle_32")

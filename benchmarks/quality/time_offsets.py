@@ -18,9 +18,8 @@ from statistics import mean
 import tyro
 
 from benchmarks.tables import Table
-from benchmarks.trainings import UNWATCHED
 from moegs_ns.evaluation.tables import Row
-from moegs_ns.launch.jobs import LOG, TrainingJob, train
+from moegs_ns.launch.jobs import LOG, UNWATCHED, TrainingJob, train
 from moegs_ns.runs.checkpoint import training_record
 
 SPLITS = ("train_meta.json", "test_meta.json")

@@ -25,10 +25,10 @@ from nerfstudio.utils import writer
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.tables import RESULTS, Table
-from benchmarks.trainings import UNWATCHED
 from moegs_ns.engine.trainer import MoegsPipeline, MoegsTrainer, load_pipeline
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.evaluation.timing import synchronize
+from moegs_ns.launch.jobs import UNWATCHED
 from moegs_ns.launch.plan import parse
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.reports.scores import frame_seconds

@@ -33,12 +33,27 @@ def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> d
     Raises:
         ValueError: a figure is missing and its row does not say why under `reason`.
     """
+    content = results_content(rows, command)
+    remedy = "name another place for it"
+    atomic_write_text(path, json.dumps(content, indent=1) + "\n", "table", remedy)
+    heading = f"`{command}`  \n{content['hardware']}, commit {content['commit']}, {content['date']}"
+    text = f"{heading}\n\n{markdown_table(content['rows'])}\n"
+    atomic_write_text(path.with_suffix(".md"), text, "table", remedy)
+    return content
+
+
+def results_content(rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+    """What a file of results holds: `rows`, and command, hardware, commit, date and versions.
+
+    Raises:
+        ValueError: a figure is missing and its row does not say why under `reason`.
+    """
     rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     for row in rows:
         missing = [name for name, value in row.items() if value is None and name != "reason"]
         if missing and not row.get("reason"):
             raise ValueError(f"The figures {missing} of {row} are missing; say why under 'reason'.")
-    content = {
+    return {
         "command": command,
         "hardware": hardware(),
         "commit": commit(),
@@ -47,12 +62,6 @@ def write_results(path: Path, rows: Sequence[dict[str, Any]], command: str) -> d
         | {"python": platform.python_version()},
         "rows": rows,
     }
-    remedy = "name another place for it"
-    atomic_write_text(path, json.dumps(content, indent=1) + "\n", "table", remedy)
-    heading = f"`{command}`  \n{content['hardware']}, commit {content['commit']}, {content['date']}"
-    text = f"{heading}\n\n{markdown_table(content['rows'])}\n"
-    atomic_write_text(path.with_suffix(".md"), text, "table", remedy)
-    return content
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:

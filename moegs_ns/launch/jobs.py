@@ -30,6 +30,8 @@ LOG = "log.txt"
 """File in a run's folder with the output of a training that ran in the background."""
 TRAIN = "nerfstudio.scripts.train"
 """The module that trains: `ns-train`."""
+UNWATCHED = ("--vis", "tensorboard", "--steps-per-eval-image", "0")
+"""Options of trainings that nobody watches; they change nothing of the result."""
 SHOWN_LOG = 3000
 """Characters of a failed training's log that are shown."""
 REASON = re.compile(r"(\w+\.)*(\w*Error|Exception|\w+Interrupt)\b.*: ")

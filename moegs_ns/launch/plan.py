@@ -2,6 +2,7 @@
 
 import heapq
 import math
+import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,12 +136,33 @@ def decoded_megabytes(
     return total / BYTES_PER_MB
 
 
-def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> None:
-    """One row per training on the terminal."""
+def print_room(
+    parser: DataParserConfig, data: Sequence[Path], val_cameras: Sequence[int], output_dir: Path
+) -> None:
+    """What the decoded images of scenes take, and what is free for runs, on the terminal.
+
+    Raises:
+        ValueError: there is a file where runs are to be; see also `decoded_megabytes`.
+    """
+    folders = (output_dir, *output_dir.parents)
+    existing = next(folder for folder in folders if folder.exists())
+    if not existing.is_dir():
+        raise ValueError(f"--output-dir expects a folder, but {existing} is a file.")
+    free = shutil.disk_usage(existing).free / 1e9
+    megabytes = sum(decoded_megabytes(parser, scene, val_cameras) for scene in data)
+    CONSOLE.print(
+        f"Decoded images take {megabytes:,.1f} MB once; {output_dir} has {free:,.1f} GB free."
+    )
+
+
+def print_plan(trainings: Sequence[PlannedTraining], purposes: Sequence[str] = ()) -> None:
+    """One row per training on the terminal, with what each is for where that is given."""
     table = Table(title="Plan")
     for name in ("training", "state", "steps", "time left", "checkpoint", "estimated from"):
         table.add_column(name, justify="left" if name in ("training", "state") else "right")
-    for each in (*experts, router):
+    if purposes:
+        table.add_column("for")
+    for index, each in enumerate(trainings):
         speed, progress = each.speed, each.progress
         state = f"goes on from step {progress.steps:,}" if progress.checkpoint else "new"
         table.add_row(
@@ -150,6 +172,7 @@ def print_plan(experts: Sequence[PlannedTraining], router: PlannedTraining) -> N
             duration(each.seconds),
             "unknown" if speed is None or speed.megabytes is None else f"{speed.megabytes:.0f} MB",
             "no earlier run" if speed is None else speed.source,
+            *purposes[index : index + 1],
         )
     CONSOLE.print(table)
 

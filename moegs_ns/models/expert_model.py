@@ -110,10 +110,10 @@ class ExpertModel(GaussianModel):
             self.recipe.supervision = Distillation(options, teacher, self.config.budget)
 
     def training_record(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """Where the points came from, what the supervision tells, the learned clocks, and which
-        images were left out until which step."""
+        """Where the points came from, how many Gaussians there are, what the supervision tells, the
+        learned clocks, and which images were left out until which step."""
         record = super().training_record(earlier) | self.recipe.supervision.report()
-        record |= self.corrections.record()
+        record |= self.corrections.record() | {"gaussians": self.expert.num_gaussians}
         if self._left_out is None or self.finish_starts is None:
             return record
         cameras = tuple(self._left_out.unique().tolist())

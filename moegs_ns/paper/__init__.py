@@ -1,1 +1,1 @@
-"""Tables and figures of MoE-GS from finished runs."""
+"""Tables and figures of the MoE-GS paper on any scene: what they train, measure, draw and say."""

@@ -25,6 +25,10 @@ EXAMPLES = {
     ),
     "fuse": ("moegs fuse RUN --time 0.4 --output fused.ply",),
     "info": ("moegs info RUN",),
+    "paper": (
+        "moegs paper 1 --data SCENE_A SCENE_B n3v-data",
+        "moegs paper 4 12 --set n2 --budget 0.2 --data SCENE --output paper.html n3v-data",
+    ),
     "prepare": (
         "moegs prepare rig RECORDINGS/*.mp4 --data DATA",
         "moegs prepare calibrate --data DATA",
@@ -44,9 +48,10 @@ EXAMPLES = {
     "view": ("moegs view RUN",),
 }
 """How commands are used most often."""
-MANY_OPTIONS = ("render", "train")
+MANY_OPTIONS = ("paper", "render", "train")
 """Commands whose `--help` names options without explaining them, which `--help-verbose` does."""
 BEHIND = {
+    "paper": "--help-verbose explains the options; docs/benchmarks.md says what a table trains.",
     "render": "--help-verbose explains the options. Those of a path follow its name, at the end.",
     "train": "--help-verbose explains the options; those of nerfstudio, for --train-options, are "
     "in\n`ns-train METHOD --help`.",

@@ -22,6 +22,7 @@ with quiet_imports():
     from moegs_ns.scripts.fuse import Fuse
     from moegs_ns.scripts.help import help_options, shortened_help
     from moegs_ns.scripts.info import Info, View
+    from moegs_ns.scripts.paper import Paper, one_option_each
     from moegs_ns.scripts.prepare import Prepare
     from moegs_ns.scripts.render import Render
     from moegs_ns.scripts.report import Report
@@ -29,7 +30,7 @@ with quiet_imports():
 
 Command = (
     Analyse | Benchmark | Data | Demo | Export | Fuse
-    | Info | Prepare | Render | Report | Train | View
+    | Info | Paper | Prepare | Render | Report | Train | View
 )  # fmt: skip
 DESCRIPTION = """What nerfstudio's own commands do not offer for mixtures of dynamic experts.
 
@@ -47,8 +48,10 @@ RUN_OPTIONS = ("--load-config", "--load_config")
 
 def as_spelled_now(words: Sequence[str]) -> list[str]:
     """The words after `moegs`, with names of earlier versions replaced: `--load-config RUN` of
-    `moegs render` is RUN, as in all other commands."""
+    `moegs render` is RUN, as in all other commands; scenes of `moegs paper` have an option each."""
     args = [ALIASES.get(name, name) for name in words[:1]] + list(words[1:])
+    if args[:1] == ["paper"]:
+        return one_option_each(args)
     if args[:1] != ["render"]:
         return args
     joined = [part for word in args for part in _option_and_value(word)]

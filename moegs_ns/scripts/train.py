@@ -1,12 +1,10 @@
 """`moegs train`: experts in parallel, then their router, then the table of results."""
 
 import shlex
-import shutil
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
@@ -14,25 +12,24 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from moegs_ns.engine.run_folder import check_place
 from moegs_ns.launch.cli_args import output_option, parser_args
-from moegs_ns.launch.executors import Executor, LocalExecutor
+from moegs_ns.launch.executors import Executor
 from moegs_ns.launch.jobs import (
     LOG,
+    UNWATCHED,
     TrainingJob,
     progress_of,
-    visible_devices,
 )
 from moegs_ns.launch.option_limits import check_number
 from moegs_ns.launch.plan import (
     PlannedTraining,
-    decoded_megabytes,
     duration,
     parse,
     planned,
     print_plan,
+    print_room,
     stage_seconds,
 )
 from moegs_ns.launch.processes import advise
-from moegs_ns.launch.ray_executor import ray_executor, require_ray
 from moegs_ns.models.expert_sources import (
     JOINT,
     PREFIX,
@@ -44,6 +41,7 @@ from moegs_ns.models.missing_experts import source_trainings
 from moegs_ns.models.mixture_model import MixtureModelConfig
 from moegs_ns.reports.report import report_paths, report_runs
 from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.scripts.places import TrainingPlace
 
 if TYPE_CHECKING:
     Parser = DataParserConfig
@@ -62,7 +60,7 @@ GO_ON = (
 
 
 @dataclass
-class Train:
+class Train(TrainingPlace):
     """Train experts in parallel, then their router, then print the table of all. Repeat the same
     command after an interruption: finished runs stay, the others go on."""
 
@@ -80,15 +78,6 @@ class Train:
     """Fraction of the published steps of the experts."""
     router_budget: float = 1.0
     """Fraction of the published steps of the router."""
-    at_once: int = 1
-    """Experts that train at a time on each GPU, or on the CPU. Small scenes leave most of a GPU
-    idle."""
-    mps: Literal["auto", "off"] = "auto"
-    """Whether experts that share a GPU of this machine do so through NVIDIA's MPS: auto where it is
-    installed, by a daemon of this command unless one runs."""
-    ray: str | None = None
-    """Train in tasks of Ray: the address of a cluster, auto for that of this machine, local for a
-    Ray of this machine alone. --output-dir and --data must be seen by all machines."""
     val_cameras: tuple[int, ...] = ()
     """Cameras taken out of the training set; the table is then made of these. A number of n3v-data
     is a position, from 0, in alphabetical order; one of panoptic-data is a cam_id."""
@@ -122,8 +111,7 @@ class Train:
             ValueError: an expert or an option is not known.
         """
         report_paths(self.output_path)
-        if self.ray is not None:
-            require_ray()
+        self.check_place()
         for name in ("expert_budget", "router_budget", "seed"):
             check_number(f"--{name.replace('_', '-')}", name, getattr(self, name))
         check_router(self.router)
@@ -158,12 +146,6 @@ class Train:
             CONSOLE.print(shlex.join(["ns-train", *router.args()]))
             executor.train_one(router)
 
-    def executor(self) -> AbstractContextManager[Executor]:
-        """What trains, for the time of a block."""
-        if self.ray is not None:
-            return ray_executor(self.ray, self.at_once)
-        return nullcontext(LocalExecutor(self.at_once, self.mps == "auto"))
-
     def sources(self) -> list[ExpertSource]:
         """What --experts names."""
         if not self.experts:
@@ -171,19 +153,16 @@ class Train:
                 "moegs train expects the experts to train, got none; add --experts stg ex4dgs "
                 "before --data."
             )
-        if self.at_once < 1:
-            raise ValueError(f"--at-once expects at least 1, got {self.at_once}.")
         return [expert_source(name) for name in self.experts]
 
     def template(self) -> TrainingJob:
         """What all trainings have in common."""
         data = Path(self.data or self.dataparser.data).resolve()
-        cameras = [f"{camera}" for camera in self.val_cameras]
         return TrainingJob(
             method="",
             options=(
                 *words_of("--train-options", self.train_options),
-                *(["--pipeline.datamanager.val-cameras", *cameras] if cameras else []),
+                *val_camera_args(self.val_cameras),
             ),
             data=data,
             parser=tuple(parser_args(self.dataparser)),
@@ -191,7 +170,7 @@ class Train:
             seed=self.seed,
             output_dir=self.output_dir.resolve(),
             experiment=self.experiment_name or data.stem,
-            without_effect=("--vis", "tensorboard", "--steps-per-eval-image", "0"),
+            without_effect=UNWATCHED,
         )
 
     def trainings(self, sources: Sequence[ExpertSource]) -> list[tuple[TrainingJob, ...]]:
@@ -225,39 +204,27 @@ class Train:
         router: PlannedTraining,
     ) -> None:
         """What will be trained, where, and for how long."""
-        print_plan(stage, router)
+        print_plan([*stage, router])
         for source in sources:
             if source.runs:
                 CONSOLE.print(f"Trained already: {source.path}")
         self.print_time(stage, router)
-        training = router.training
-        folders = (training.output_dir, *training.output_dir.parents)
-        existing = next(folder for folder in folders if folder.exists())
-        if not existing.is_dir():
-            raise ValueError(f"--output-dir expects a folder, but {existing} is a file.")
-        free = shutil.disk_usage(existing).free / 1e9
-        megabytes = decoded_megabytes(self.dataparser, training.data, self.val_cameras)
-        CONSOLE.print(
-            f"Decoded images take {megabytes:,.1f} MB once; {training.output_dir} has "
-            f"{free:,.1f} GB free."
-        )
+        data = [router.training.data]
+        print_room(self.dataparser, data, self.val_cameras, router.training.output_dir)
 
     def print_time(self, stage: Sequence[PlannedTraining], router: PlannedTraining) -> None:
         """Where experts train, and how long all takes if that can be told."""
-        if self.ray is not None:
-            each = "each GPU of the cluster, or each machine if none has one"
-            CONSOLE.print(f"Experts train as tasks of Ray, {self.at_once} at a time on {each}.")
+        if self.slots is None:
+            CONSOLE.print(self.where)
             return
-        devices = visible_devices()
-        first = stage_seconds(stage, self.at_once * max(1, len(devices)))
+        first = stage_seconds(stage, self.slots)
         total = None if first is None or router.seconds is None else first + router.seconds
-        device = f"{len(devices)} GPU(s)" if devices else "the CPU"
         basis = "no earlier run tells the seconds per step of each"
         if total is not None:
             basis = "by the seconds per step of those runs, whatever ran beside them"
         CONSOLE.print(
-            f"Experts train {self.at_once} at a time on {device}. Time left in all: "
-            f"{duration(total)} ({basis}), without start-up and the table at the end."
+            f"Experts train {self.where} Time left in all: {duration(total)} ({basis}), without "
+            "start-up and the table at the end."
         )
 
     def report(
@@ -289,6 +256,11 @@ def words_of(option: str, text: str) -> list[str]:
             f"{option} expects options as on a command line, got {text!r} ({error}); close the "
             "quotation marks."
         ) from error
+
+
+def val_camera_args(cameras: Sequence[int]) -> list[str]:
+    """The option of a training that keeps cameras back; nothing without any."""
+    return ["--pipeline.datamanager.val-cameras", *map(str, cameras)] if cameras else []
 
 
 def check_router(name: str) -> None:

@@ -14,7 +14,6 @@ from typing import Any, cast
 import pytest
 import tyro
 from command_lines import parse
-from tiny import TinyRuns
 
 from benchmarks import experiments as command_line
 from benchmarks import runner, trainings
@@ -32,12 +31,10 @@ from benchmarks.speed.embedding_smoothness import EmbeddingSmoothness
 from benchmarks.speed.single_pass import SinglePass
 from benchmarks.speed.training_step import TrainingStep
 from benchmarks.tables import command
-from benchmarks.trainings import Scene, report
+from benchmarks.trainings import Scene
 from moegs_ns.launch import jobs
 from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.launch.jobs import TrainingJob
-from moegs_ns.reports.scores import Score, score_run
-from moegs_ns.runs.checkpoint import open_run
 
 STAGES = [
     "reference",
@@ -205,17 +202,6 @@ class TestScoresOverSeveralGpus:
         assert tables[-1] == [
             "score of an earlier seed", "score of moegs-stg", "score of moegs-4dgaussians",
         ]  # fmt: skip
-
-    def test_a_command_scores_a_run_as_this_process_does(self, tiny_runs: TinyRuns):
-        folder = tiny_runs.config("moegs-stg").parent
-        apart, here = Score(**report(folder, 0)), score_run(open_run(folder))
-        assert replace(apart, fps=0.0) == replace(here, fps=0.0) and apart.fps > 0.0
-
-    def test_a_failure_names_the_log(self, tmp_path: Path):
-        (tmp_path / "run").mkdir()
-        with pytest.raises(RuntimeError, match=r"scores\.log"):
-            report(tmp_path / "run", 0)
-        assert "config.yml" in (tmp_path / "run" / "scores.log").read_text()
 
 
 def test_processes_log_beside_the_tables_and_a_failure_stops_no_other(tmp_path: Path, monkeypatch):
