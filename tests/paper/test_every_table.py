@@ -79,6 +79,8 @@ def test_every_table_has_its_rows_and_a_second_call_trains_nothing(
     assert not [text for each in content["tables"] for text in each["remarks"] if "Left" in text]
     ways = [row for row in means if row["table"] == 5]
     assert len({row["fps"] for row in ways}) == len(ways), "each way has a speed of its own"
+    students = [row["gaussians"] for row in means if row["table"] == 13]
+    assert max(students) == students[0], "no student has more Gaussians than the plain one"
     page = (output / "paper" / "paper.html").read_text()
     parser = Balanced()
     parser.feed(page)
