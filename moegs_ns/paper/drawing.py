@@ -79,7 +79,8 @@ def _compared(table: Comparison) -> Callable[[Trainings], SceneJobs]:
 
 def _routed(trainings: Trainings) -> SceneJobs:
     kinds = ("pixel", "volume", "volume-aware")
-    routers = dict(zip(kinds, ROUTERS.mixtures(trainings).values(), strict=True))
+    mixtures = ROUTERS.mixtures(trainings).values()
+    routers: dict[str, TrainingJob] = dict(zip(kinds, mixtures, strict=True))
     return SceneJobs(routers["volume-aware"], routers=routers)
 
 
