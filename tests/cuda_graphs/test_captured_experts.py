@@ -33,7 +33,7 @@ CONFIGS = {
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-def build(family: str, device: str):
+def build(family: str, device: str) -> Any:
     torch.manual_seed(0)
     if family == "ex4dgs":
         expert, _, _ = ex4dgs_helpers.build(dynamic=ex4dgs_helpers.DYNAMIC)
