@@ -33,8 +33,9 @@ CONFIGS = {
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-def build(family: str, device: str):
+def build(family: str, device: str) -> Any:
     torch.manual_seed(0)
+    expert: Any
     if family == "ex4dgs":
         expert, _, _ = ex4dgs_helpers.build(dynamic=ex4dgs_helpers.DYNAMIC)
     elif family == "tracked":
