@@ -59,6 +59,5 @@ def measured(number: int, about: Study, psnr: Callable[[str, str, int], float]) 
 
 def jobs_of(*numbers: int, about: Study) -> Iterator[tuple[TrainingJob, list[str]]]:
     """The trainings of tables and what each is for."""
-    yield from running.planned_jobs(
-        {str(number): table(number) for number in numbers}, about
-    ).items()
+    tables = {str(number): table(number) for number in numbers}
+    yield from running.planned_jobs(tables, about).items()
