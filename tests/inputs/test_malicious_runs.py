@@ -18,8 +18,8 @@ from malicious_configs import CALL, MALICIOUS
 
 from moegs_ns.scripts.main import Command
 
-OPENS_NONE = {"moegs data", "moegs demo", "moegs prepare"}
-"""Commands of ours that take no run."""
+OPENS_NONE = {"moegs data", "moegs demo", "moegs paper", "moegs prepare"}
+"""Commands of ours that take no run, or train their own."""
 TAKE_NONE = {
     *("ns-process-data", "ns-download-data", "ns-install-cli", "ns-dev-test"),
     "ns-dev-sync-viser-message-defs",

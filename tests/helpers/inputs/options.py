@@ -157,6 +157,7 @@ RECIPES = [
         ("--experts stg --expert-budget 0", "budget expects", 1),
         ("--experts stg --router-budget 0", "budget expects", 1),
         ("--experts stg --router-budget inf", "budget expects", 1),
+        ("--experts stg --mps maybe", "mps", 2),
         ("--experts stg --seed -1", "seed expects", 1),
         ("--experts stg --seed 1.5", "seed", 2),
         ("--experts stg --val-cameras 77", "val-cameras", 1),
@@ -194,6 +195,13 @@ OTHERS = [
         *((f"moegs analyse expert --output out --{name} {value}", f"--{name} expects", 1, ("expert",))
           for name in ("trajectories", "times", "images", "depth-frames", "depth-cameras", "fuse-views") for value in ("0", "-1")),
         ("moegs analyse expert --output out --seed -1", "seed", 1, ("expert",)),
+        *((f"moegs paper {words} n3v-data", says, 1, ("photos",)) for words, says in (
+            ("--data photos", "got none"), ("15 --data photos", "got 15"), ("figure2 --data photos", "got figure2"),
+            ("1 --data gone", "gone"), ("1 --data photos photos", "each once"), ("1", "got none"),
+            ("1 --set n2 --experts stg ex4dgs --data photos", "got both"), ("1 --experts stg --data photos", "two or more"),
+            ("1 --budget 0 --data photos", "--budget expects"), ("1 --router-budget nan --data photos", "--router-budget expects"),
+            ("1 --seeds 1 1 --data photos", "each seed once"), ("1 --at-once 0 --data photos", "--at-once expects"),
+            ("1 --val-cameras 77 --data photos", "77"), ("13 --set n2 --data photos", "Table 13 expects"))),
         ("moegs benchmark", "got neither", 1, ()),
         ("moegs benchmark expert --synthetic 100", "got both", 1, ("expert",)),
         ("moegs benchmark expert --experts stg", "belongs to --synthetic", 1, ("expert",)),
