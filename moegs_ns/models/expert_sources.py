@@ -26,6 +26,8 @@ PREFIX = "moegs-"
 """What the names of our methods begin with; it may be left out in lists of experts."""
 JOINT = "+"
 """Stands between the runs of consecutive windows that make one expert."""
+ALL = "all"
+"""Stands for every method where options of single ones are given."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def expert_run(path: Path) -> Run:
 
 
 def options_by_method(texts: Sequence[str], experts: Sequence[str]) -> dict[str, list[str]]:
-    """The arguments in each 'NAME: options' of --expert-options, by the method's name.
+    """The arguments in each 'NAME: options' of --expert-options, by the method's name; those of
+    'all: options' belong to every method.
 
     Raises:
         ValueError: one is for none of the experts.
@@ -187,11 +190,15 @@ def options_by_method(texts: Sequence[str], experts: Sequence[str]) -> dict[str,
     options: dict[str, list[str]] = {}
     for text in texts:
         name, colon, own = text.partition(":")
+        if colon and name.strip() == ALL:
+            for each in methods:
+                options.setdefault(each, []).extend(shlex.split(own))
+            continue
         method = expert_source(name.strip()).method if colon else ""
         if not method or method not in methods:
             raise ValueError(
                 "--expert-options expects 'NAME: options' with a method of --experts, got "
-                f"'{text}'; name one of {', '.join(experts)} before a colon."
+                f"'{text}'; name one of {', '.join(experts)}, or {ALL}, before a colon."
             )
         options.setdefault(method, []).extend(shlex.split(own))
     return options

@@ -1,7 +1,7 @@
 """The trainings of a study: where its scenes are, and the one place where their jobs are built."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +57,9 @@ class Study:
     """Fraction of the steps of all routers."""
     options: tuple[str, ...] = ()
     """Further options of every training."""
+    own_options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further options of experts and students, by method with prefix; variants that were published
+    have those of the method that they are of."""
     output_dir: Path = Path("outputs")
 
     def set_of(self, own: str) -> tuple[str, ...]:
@@ -88,7 +91,8 @@ class Trainings:
     def expert(self, name: str, share: float = 1.0, options: Sequence[str] = ()) -> TrainingJob:
         """An expert, with a share of the study's budget."""
         budget = float(f"{self.study.budget * share:.6g}")
-        return self._job(self.method(name), budget, options)
+        own = self.study.own_options.get(PREFIX + name, ())
+        return self._job(self.method(name), budget, (*options, *own))
 
     def experts(self, names: Sequence[str]) -> list[TrainingJob]:
         """Several experts."""

@@ -20,7 +20,7 @@ from moegs_ns.launch.plan import (
     stage_seconds,
 )
 from moegs_ns.launch.processes import advise
-from moegs_ns.models.expert_sources import PREFIX, expert_methods
+from moegs_ns.models.expert_sources import PREFIX, expert_methods, options_by_method
 from moegs_ns.paper.drawing import Drawing, draw_all, named, one_seed
 from moegs_ns.paper.layout import markdown_tables, write_results_of
 from moegs_ns.paper.running import (
@@ -67,6 +67,9 @@ class Paper(TrainingPlace):
     train_options: str = ""
     """Further options of every training, routers included; with an equals sign, since they begin
     with dashes: --train-options="--steps-per-save 100"."""
+    expert_options: tuple[str, ...] = ()
+    """Further options of experts and students, each 'NAME: options', or of every one, as in
+    'all: --pipeline.model.color-correction True'."""
     output_dir: Path = Path("outputs")
     """Folder of all runs."""
     output_path: Annotated[Path | None, output_option("--output-path")] = None
@@ -129,6 +132,7 @@ class Paper(TrainingPlace):
             budget=self.budget,
             router_budget=router_budget,
             options=(*options, *val_camera_args(self.val_cameras)),
+            own_options=options_by_method(self.expert_options, sorted(expert_methods())),
             output_dir=self.output_dir.resolve(),
         )
 

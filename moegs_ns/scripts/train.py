@@ -88,7 +88,7 @@ class Train(TrainingPlace):
     """Further options of every training, as on the command line; with an equals sign, since they
     begin with dashes: --train-options="--steps-per-save 100"."""
     expert_options: tuple[str, ...] = ()
-    """Further options of single experts, each 'NAME: options'."""
+    """Further options of single experts, each 'NAME: options', or of every one, 'all: options'."""
     router_options: str = ""
     """Further options of the router; with an equals sign, as in
     --router-options="--steps-per-save 100"."""

@@ -63,6 +63,8 @@ def test_an_experts_run_is_no_mixture_to_resume(tiny_runs: TinyRuns, tmp_path: P
 
 
 def test_options_of_experts_are_told_apart_by_method():
+    every = options_by_method(["stg: --a 1", "all: --b 2"], ["ex4dgs", "stg"])
+    assert every == {"moegs-stg": ["--a", "1", "--b", "2"], "moegs-ex4dgs": ["--b", "2"]}
     options = options_by_method(["stg: --a 1", "moegs-stg:--b 'c d'"], ["ex4dgs", "stg"])
     assert options == {"moegs-stg": ["--a", "1", "--b", "c d"]}
     for text in ("--a 1", "4dgaussians: --a 1"):

@@ -71,6 +71,22 @@ def test_tables_share_the_trainings_that_they_have_in_common():
     assert sorted(routers) == [["1"], ["1", "4", "7"], ["1", "8"]]
 
 
+def test_options_of_experts_reach_students_and_no_router():
+    own = {"moegs-stg": ("--a", "1"), "moegs-ex4dgs": ("--b", "2")}
+    jobs = [job for job, _ in jobs_of(7, about=study(own_options=own))]
+    for job in jobs:
+        options = own.get(job.method, ())
+        assert job.options[len(job.options) - len(options) :] == options
+        assert ("--a" in job.options) == (job.method == "moegs-stg")
+    assert Counter("--a" in job.options for job in jobs)[True] == 2
+
+
+def test_options_of_experts_are_those_of_their_published_variants_too():
+    about = study(own_options={"moegs-stg": ("--a", "1")}, recipe="published")
+    found = {job.method for job, _ in jobs_of(1, about=about) if "--a" in job.options}
+    assert found == {"moegs-stg-n3v"}
+
+
 def test_scenes_and_seeds_have_trainings_of_their_own():
     jobs = [job for job, _ in jobs_of(10, about=study("a", "b", seeds=(0, 1)))]
     assert len(jobs) == 3 * 4 == len({job.folder for job in jobs})

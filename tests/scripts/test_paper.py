@@ -71,6 +71,7 @@ def test_a_figure_names_what_it_is_drawn_from(scene, tmp_path: Path, typed_comma
         (["1", "--seeds", "-1"], "--seeds expects a number from 0"),
         (["1", "--budget", "0"], "--budget expects a number above 0"),
         (["1", "--router-budget", "-1"], "--router-budget expects a number above 0"),
+        (["1", "--expert-options", "gs: --a 1"], "'gs' is neither"),
         (["1", "--at-once", "0"], "--at-once expects at least 1, got 0"),
         (["1", "--output", "table.txt"], "--output expects the name of a .json"),
         (["1", "--train-options=--a 'b"], "--train-options expects options as on a command line"),
