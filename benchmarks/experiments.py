@@ -32,6 +32,7 @@ from benchmarks.speed.training_step import TrainingStep
 from moegs_ns.launch.jobs import run_module
 
 STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"
+FREE, TRACKED = "moegs-freetime", "moegs-tracked"
 COLORS = "--pipeline.model.color-correction True"
 BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-stg")
 """Runs of `corrected` whose frames are timed."""
@@ -92,7 +93,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "stacking_room": _stacking(o.room()),
         "stacking_basketball": _stacking(o.basketball(149), COLORS),
         "growth": _growth(o),
-        "freetime": _freetime(o),
+        "fast_motion": _fast_motion(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
             Validation(
@@ -111,14 +112,16 @@ def experiments(o: Options) -> dict[str, Experiment]:
     return {name: each.mapped(o.applied) for name, each in found.items()}
 
 
-def _freetime(o: Options) -> Experiment:
-    """FreeTimeGS beside Spacetime Gaussians, and the mixture of both, at full recipes."""
-    pair: dict[str, Any] = {"name": "freetime", "budget": 1.0, "methods": ("moegs-freetime", STG)}
-    pair |= {"mixtures": (f"moegs-freetime,{STG}",)}
+def _fast_motion(o: Options) -> Experiment:
+    """The families for fast motion beside Spacetime Gaussians, and mixtures, at full recipes."""
+    shared: dict[str, Any] = {
+        "name": "fast_motion", "budget": 1.0, "methods": (FREE, TRACKED, STG),
+        "mixtures": (f"{FREE},{STG}", f"{TRACKED},{STG}", f"{FREE},{TRACKED},{STG}"),
+    }  # fmt: skip
     return _in_turns(
-        "FreeTimeGS, Spacetime Gaussians and their mixture, on two scenes of several cameras",
-        Mixtures(**o.basketball(149), **pair, expert_options=(f"all: {COLORS}",)),
-        Mixtures(**o.room(), **pair),
+        "FreeTimeGS, Dynamic3DGaussians and Spacetime Gaussians, and their mixtures, on two scenes",
+        Mixtures(**o.basketball(149), **shared, expert_options=(f"all: {COLORS}",)),
+        Mixtures(**o.room(), **shared),
     )
 
 
