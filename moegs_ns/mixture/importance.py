@@ -15,6 +15,7 @@ from moegs_ns.mixture.responsibilities import (
     NO_PIXEL_GATES,
     NO_VIEWS,
     OwnViews,
+    Responsibilities,
     own_contributions,
     rendered_views,
     responsibilities,
@@ -32,7 +33,11 @@ NO_WEIGHTS = (
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """One number per Gaussian of every expert's full set; larger is more important."""
+    """One number per Gaussian of every expert's full set; larger is more important.
+
+    Numbers are means over the pixels of all views (but for opacities and random numbers), so that
+    a threshold means the same at any resolution and number of views.
+    """
 
     values: list[Float[Tensor, "_"]]
     saturated_fraction: float | None = None
@@ -83,8 +88,8 @@ def gate_gradient(
     """Gradient of the gates in the per-Gaussian weights (Eq. 10), at the blend's temperature.
 
     Mean over views of the L2 norm, over a Gaussian's weights w, w_dir and w_time, of the gradient
-    of Σ_u G_k(u), the gate of its own expert summed over the pixels. It vanishes where gates are
-    saturated, which may be where one expert alone carries the image.
+    of the mean over pixels of G_k(u), the gate of its own expert (published: of the sum). It
+    vanishes where gates are saturated, which may be where one expert alone carries the image.
     """
     if not mixture.router.has_weights:
         raise ValueError(NO_WEIGHTS)
@@ -96,10 +101,14 @@ def gate_gradient(
         sums = own_contributions(mixture, each, maps)
         for k, part in enumerate(each.gaussians):
             norms = weight_gradients(mixture, k, part, view.time, sums[k]).norm(dim=-1)
-            totals[k] += norms[:, None]
+            totals[k] += norms[:, None] / (view.height * view.width)
         saturated.append(float((gates.amax(0) > SATURATED).double().mean()))
     count = len(saturated)
     return Importance([total[:, 0] / count for total in totals], sum(saturated) / count)
+
+
+def _per_pixel(sums: Responsibilities, name: Literal["gated", "contributions"]) -> Importance:
+    return Importance([values / sums.num_pixels for values in getattr(sums, name)])
 
 
 @torch.no_grad()
@@ -127,13 +136,13 @@ def random(mixture: Mixture, views: Iterable[View], own_views: OwnViews, seed: i
 CriterionName = Literal["gate-gradient", "gated-contribution", "contribution", "opacity", "random"]
 CRITERIA: dict[CriterionName, Criterion] = {
     "gate-gradient": Criterion(gate_gradient, needs_weights=True),
-    # Σ_u G·T·alpha (Eq. 13)
+    # Mean of G·T·alpha (Eq. 13)
     "gated-contribution": Criterion(
-        lambda m, views, own, _: Importance(responsibilities(m, views, own).gated)
+        lambda m, views, own, _: _per_pixel(responsibilities(m, views, own), "gated")
     ),
-    # Σ_u T·alpha (Eq. 12), whatever the gates
+    # Mean of T·alpha (Eq. 12), whatever the gates
     "contribution": Criterion(
-        lambda m, views, own, _: Importance(responsibilities(m, views, own).contributions)
+        lambda m, views, own, _: _per_pixel(responsibilities(m, views, own), "contributions")
     ),
     "opacity": Criterion(opacity, needs_gates=False),
     "random": Criterion(random, needs_gates=False),

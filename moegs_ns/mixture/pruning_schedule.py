@@ -27,7 +27,8 @@ class PruneConfig:
     ratio: Annotated[float | None, tyro.conf.arg(aliases=["--prune-ratio"])] = None
     """Fraction of all Gaussians to remove, the least important ones; 0.55 removes 55 %."""
     threshold: Annotated[float | None, tyro.conf.arg(aliases=["--prune-threshold"])] = None
-    """Importance below which Gaussians are removed, in the unit of the criterion."""
+    """Importance below which Gaussians are removed: a mean over the pixels of the training images,
+    so 1e-6 is a millionth of an image; of opacities an opacity."""
     criterion: Annotated[CriterionName, tyro.conf.arg(aliases=["--prune-criterion"])] = (
         "gated-contribution"
     )

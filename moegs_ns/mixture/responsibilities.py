@@ -35,6 +35,8 @@ class Responsibilities:
     """Σ_u T·alpha (Eq. 12)."""
     gated: list[Float[Tensor, "_"]]
     """Σ_u G·T·alpha with the gate of the Gaussian's own expert (Eq. 13)."""
+    num_pixels: int
+    """Of all views together."""
 
     @property
     def values(self) -> list[Float[Tensor, "_"]]:
@@ -67,15 +69,16 @@ def responsibilities(
     Raises:
         ValueError: the mixture has no gates per pixel, or there are no views.
     """
-    sums = zeros_per_gaussian(mixture, columns=2)
+    sums, num_pixels = zeros_per_gaussian(mixture, columns=2), 0
     for each in rendered_views(mixture, views, own_views):
         gates = each.render.gates
+        num_pixels += each.view.height * each.view.width
         found = own_contributions(mixture, each, torch.cat([torch.ones_like(gates), gates], dim=-1))
         for total, part, value in zip(sums, each.gaussians, found, strict=True):
             ids = torch.arange(len(part), device=total.device) if part.ids is None else part.ids
             total.index_add_(0, ids, value.double())
     contributions, gated = ([total[:, column] for total in sums] for column in (0, 1))
-    return Responsibilities(contributions, gated)
+    return Responsibilities(contributions, gated, num_pixels)
 
 
 def rendered_views(

@@ -108,7 +108,8 @@ def test_the_same_fraction_of_every_expert_on_demand():
 def test_a_threshold_removes_what_is_below_it_in_every_round():
     mixed, optimizers = trained()
     before = mixed.num_gaussians
-    mixed, reports = run(schedule(threshold=1.0, rounds=2), mixed, optimizers)
+    pixels = sum(view.height * view.width for view in views())
+    mixed, reports = run(schedule(threshold=1.0 / pixels, rounds=2), mixed, optimizers)
     assert mixed.num_gaussians == sum(reports[1].after) <= sum(reports[0].after) < before
 
 

@@ -1,10 +1,13 @@
 """Responsibilities, importances and pruning against plain formulas."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from mixture_helpers import brute_gates, brute_weights, mix, mixture, views
 from tolerances import EXACT, FORWARD, GRADIENT
 
+from moegs_ns.cameras import View
 from moegs_ns.mixture.importance import CRITERIA, SATURATED, CriterionName, Importance
 from moegs_ns.mixture.pruning_schedule import PruneReport, prune
 from moegs_ns.mixture.responsibilities import Responsibilities, as_given, responsibilities
@@ -17,6 +20,17 @@ COUNTS = (14, 9)
 
 def gate_importance(mixed, some_views) -> Importance:
     return CRITERIA["gate-gradient"].measure(mixed, some_views, as_given, 0)
+
+
+def enlarged(view: View, factor: int) -> View:
+    """The same camera with more pixels a side."""
+    scale = view.Ks.new_tensor([factor, factor, 1.0])[:, None]
+    width, height = factor * view.width, factor * view.height
+    return replace(view, Ks=view.Ks * scale, width=width, height=height)
+
+
+def pixels_of(view) -> int:
+    return view.height * view.width
 
 
 class TestResponsibilities:
@@ -72,7 +86,7 @@ class TestResponsibilities:
             FORWARD.assert_close(found.contributions[k].float(), expected)
 
     def test_what_nobody_sees_has_no_responsibility(self):
-        found = Responsibilities([torch.tensor([0.0, 2.0])], [torch.tensor([0.0, 1.0])])
+        found = Responsibilities([torch.tensor([0.0, 2.0])], [torch.tensor([0.0, 1.0])], 1)
         assert found.values[0].tolist() == [0.0, 0.5]
 
     def test_ids_say_whose_the_sums_are(self, monkeypatch):
@@ -117,7 +131,7 @@ class TestGateImportance:
                 total = brute_gates(mixed, view)[k].sum()
                 gradients = torch.autograd.grad(total, weights)
                 expected += torch.stack(gradients).square().sum(0).sqrt() / 3
-            GRADIENT.assert_close(found.values[k].float(), expected)
+            GRADIENT.assert_close(found.values[k].float() * pixels_of(views()[0]), expected)
             assert expected.max() > 0.05
 
     def test_a_network_that_looks_at_neighbours_is_followed(self):
@@ -136,7 +150,7 @@ class TestGateImportance:
                 mixed.router.gaussian_weights[0][weight].data[row] -= step
             slopes.append((sums[1] - sums[0]) / 2e-5)
         expected = torch.stack(slopes).norm()
-        found = gate_importance(mixed, [view]).values[0][row]
+        found = gate_importance(mixed, [view]).values[0][row] * pixels_of(view)
         GRADIENT.assert_close(found.detach(), expected.detach())
 
     def test_it_vanishes_where_gates_are_saturated_and_says_how_much_is(self):
@@ -167,17 +181,31 @@ class TestCriteria:
             for name, criterion in CRITERIA.items()
         }
         sums = responsibilities(mixed, views())
-        gate = gate_importance(mixed, views())
+        gate, pixels = gate_importance(mixed, views()), sum(map(pixels_of, views()))
         largest = torch.stack([mixed.experts[1].at(view.time).opacities for view in views()])
         EXACT.assert_close(measured["gate-gradient"].values[1], gate.values[1])
-        EXACT.assert_close(measured["gated-contribution"].values[1], sums.gated[1])
-        EXACT.assert_close(measured["contribution"].values[1], sums.contributions[1])
+        EXACT.assert_close(measured["gated-contribution"].values[1], sums.gated[1] / pixels)
+        EXACT.assert_close(measured["contribution"].values[1], sums.contributions[1] / pixels)
         FORWARD.assert_close(measured["opacity"].values[1].float(), largest.amax(0))
         chance = torch.cat(measured["random"].values)
         assert len(set(chance.tolist())) == sum(COUNTS)
         assert all(len(each.values[k]) == COUNTS[k] for each in measured.values() for k in (0, 1))
         orders = {tuple(torch.cat(each.values).argsort().tolist()) for each in measured.values()}
         assert len(orders) == len(CRITERIA), "two criteria say the same"
+
+    @pytest.mark.parametrize("name", CRITERIA)
+    def test_a_threshold_means_the_same_for_any_resolution_and_number_of_views(self, name):
+        """Twice as many pixels a side, and every view twice."""
+        mixed = mixture(*COUNTS, router=VolumeAwarePixelRouterConfig(kernel_size=1))
+        measure = CRITERIA[name].measure
+        # Large enough that smoothing by a third of a pixel hardly counts.
+        some = [enlarged(view, 8) for view in views()]
+        once, twice, large = (
+            torch.cat(measure(mixed, each, as_given, 0).values)
+            for each in (some, [*some, *some], [enlarged(view, 2) for view in some])
+        )
+        EXACT.assert_close(twice, once)
+        assert float((large - once).abs().sum() / once.sum()) < 0.05
 
     def test_measuring_leaves_no_gradients(self):
         mixed = mixture(*COUNTS)

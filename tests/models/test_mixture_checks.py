@@ -68,7 +68,9 @@ def test_options_of_experts_are_told_apart_by_method():
     options = options_by_method(["stg: --a 1", "moegs-stg:--b 'c d'"], ["ex4dgs", "stg"])
     assert options == {"moegs-stg": ["--a", "1", "--b", "c d"]}
     for text in ("--a 1", "4dgaussians: --a 1"):
-        with pytest.raises(ValueError, match=rf"got '{text}'; name one of ex4dgs, stg, or all, before"):
+        with pytest.raises(
+            ValueError, match=rf"got '{text}'; name one of ex4dgs, stg, or all, before"
+        ):
             options_by_method([text], ["ex4dgs", "stg"])
 
 
