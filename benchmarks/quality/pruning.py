@@ -10,7 +10,7 @@ on:
         gate-gradient gated-contribution --parser panoptic-data --parser-options="--frames 0 66"
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.quality.image_sheets import ImageSheet, middle_index, run_images
+from benchmarks.quality.pruning_curve import curve_figure
 from benchmarks.trainings import Scene, Trainings
 from moegs_ns.cameras import single_views
 from moegs_ns.engine.trainer import load_pipeline
@@ -26,6 +27,7 @@ from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.mixture.importance import CRITERIA, CriterionName
 from moegs_ns.mixture.pruning_schedule import PruneConfig, PruningSchedule, prune
 from moegs_ns.models.mixture_model import MixtureModel
+from moegs_ns.reports.pictures import save_picture
 from moegs_ns.reports.scores import Score, print_scores, score_run
 from moegs_ns.runs.checkpoint import open_run
 
@@ -39,7 +41,7 @@ class Pruning(Trainings):
 
     run: Path
     """config.yml or folder of the mixture's run."""
-    ratios: tuple[float, ...] = (0.25, 0.55, 0.75, 0.9)
+    ratios: tuple[float, ...] = (0.1, 0.25, 0.4, 0.55, 0.65, 0.75, 0.85, 0.9, 0.95)
     """Fractions of the Gaussians to remove; nothing removed is always measured."""
     criteria: tuple[CriterionName, ...] = tuple(CRITERIA)
     per_expert: bool = False
@@ -52,6 +54,12 @@ class Pruning(Trainings):
     """Of these trainings; their data is always that of the run."""
     budget: float = 1.0
     """Fraction of the published steps of the router that these trainings get."""
+
+    def write(self, rows: Sequence[Row], suffix: str = "") -> None:
+        """See base; the curve is drawn beside the table."""
+        super().write(rows, suffix)
+        if len(rows) > 1:
+            save_picture(curve_figure(rows), self.results_dir / f"{self.name}{suffix}.png", dpi=110)
 
     def rows(self) -> Iterator[Row]:
         """The mixture as it is first."""
