@@ -87,7 +87,7 @@ def write_demo_scene(
 ) -> None:
     """Write `cam00.mp4` ..., `poses_bounds.npy` and `points3D.npz` into `folder`, replacing files.
 
-    The same arguments give the same bytes. Camera 0 is meant to be held out; the motions span the
+    The same arguments give the same scene. Camera 0 is meant to be held out; the motions span the
     whole clip. There are at most as many points as the training cameras have pixels; `seed`
     decides which, and their noise.
 
@@ -148,7 +148,7 @@ def _surface_points(
 
 
 def _write_video(path: Path, clip: UInt8[np.ndarray, "F H W 3"]) -> None:
-    """H.264 with full colour resolution, near-lossless, the same bytes every time."""
+    """H.264 with full colour resolution, near-lossless."""
     import av
 
     # One thread: with several, x264 may cut the work differently on another machine.

@@ -297,7 +297,7 @@ def test_a_rig_file_says_what_its_numbers_mean(tmp_path: Path):
     content = json.loads((scene / RIG).read_text())
     assert content["conventions"] == CONVENTIONS
     explained = {name for key in CONVENTIONS for name in key.split(", ")}
-    assert set(content["cameras"][0]) - {"name"} == explained - {"unit"}
+    assert set(content["cameras"][0]) - {"name"} == explained - {"unit", "bars"}
     rig = read_rig(scene / RIG)
     write_rig(tmp_path / "copy.json", rig)
     assert (tmp_path / "copy.json").read_text() == (scene / RIG).read_text()

@@ -1,4 +1,4 @@
-"""The demo scene: the same bytes every time, and the motions that it promises."""
+"""The demo scene: the same pictures every time, and the motions that it promises."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from data_helpers import TINY, open_scene, tiny_video_scene
 
+from moegs_ns.data.frames.videos import decode_video
 from moegs_ns.demo import world as demo_world
 from moegs_ns.demo.scene import demo_rig, render_clip, write_demo_scene
 from moegs_ns.demo.tracing import Box, Sphere
@@ -17,18 +18,39 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_video_scene(tmp_path_factory.mktemp("demo"))
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+def content(path: Path) -> np.ndarray:
+    if path.suffix == ".mp4":
+        return np.stack(list(decode_video(path, list(range(TINY["num_frames"])))))
+    return np.frombuffer(path.read_bytes(), np.uint8)
 
 
-def test_same_bytes_twice(scene: Path, tmp_path: Path):
+def files(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name: content(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def changed(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> set[str]:
+    """Pictures that differ by more than an encoder's rounding, and files that differ at all."""
+
+    def differs(name: str) -> bool:
+        if one[name].shape != other[name].shape:
+            return True
+        apart = np.abs(one[name].astype(int) - other[name].astype(int)).max()
+        return bool(apart > (4 if name.endswith(".mp4") else 0))
+
+    return {name for name in one if differs(name)}
+
+
+def test_the_same_scene_twice(scene: Path, tmp_path: Path):
+    """Encoders do not promise the same bytes, and once in some runs differ in a few."""
     first = files(scene)
     videos = [f"cam{camera:02d}.mp4" for camera in range(TINY["num_cameras"])]
     assert sorted(first) == [*videos, "points3D.npz", "poses_bounds.npy"]
-    assert files(tiny_video_scene(tmp_path)) == first
+    assert changed(first, files(tiny_video_scene(tmp_path))) == set()
     other = files(tiny_video_scene(tmp_path / "other", seed=1))
-    changed = {name for name in first if first[name] != other[name]}
-    assert changed == {"points3D.npz"}
+    assert changed(first, other) == {"points3D.npz"}
+    rig = demo_rig(TINY["num_cameras"], 48, 36)
+    clips = [render_clip(rig, camera, TINY["num_frames"]) for camera in (0, 0, 1)]
+    assert np.array_equal(clips[0], clips[1]) and not np.array_equal(clips[0], clips[2])
 
 
 def test_videos_read_back_nearly_exactly(scene: Path):
