@@ -28,6 +28,10 @@ from moegs_ns.launch.processes import PATIENCE, SIGNALS, check_not_ending
 
 TRIES = 4
 """How often a training is begun or resumed in all if machines or its processes are lost."""
+LOCAL = "local"
+"""The address that stands for a Ray of this machine alone."""
+STARTS = 3
+"""Tries to start one: it gives up by itself where a busy machine takes too long."""
 SECONDS_UNTIL_SEEN = 60
 """In which this machine sees what another one has written: network file systems remember lists of
 files for so long."""
@@ -48,6 +52,7 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
 
     Raises:
         ImportError: Ray is not installed.
+        RuntimeError: a Ray of this machine does not start.
         ValueError: there is no cluster at the address.
     """
     require_ray()
@@ -55,15 +60,20 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
     from ray.exceptions import RayError
 
     options: dict[str, Any] = {}
-    if address == "local":
+    if address == LOCAL:
         options["include_dashboard"] = False
         # A Ray of this command's own does not report its use to Ray's makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        ray.init(address=address, logging_level=logging.ERROR, **options)
+        _connect(address, **options)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
+        if address == LOCAL:
+            raise RuntimeError(
+                f"--ray local expects Ray to start on this machine, but it did not ({reason}); try "
+                "again when the machine is less busy, or train without --ray."
+            ) from error
         raise ValueError(
             f"--ray expects local, auto or the address of a running cluster, got '{address}' "
             f"({reason}); start one by `ray start --head`, or use --ray local."
@@ -80,6 +90,27 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
         yield RayExecutor(at_once)
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, **options: Any) -> None:
+    """Connect to a Ray; one of this machine, which may start too slowly where others compute, is
+    started anew a few times."""
+    import ray
+    from ray.exceptions import RayError
+
+    for left in reversed(range(STARTS if address == LOCAL else 1)):
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, **options)
+            return
+        except (OSError, RuntimeError, ValueError, RayError):
+            ray.shutdown()
+            if not left:
+                raise
+        except Exception as error:
+            # What Ray raises when it takes too long to start is an Exception itself.
+            ray.shutdown()
+            if not left:
+                raise RuntimeError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -187,3 +187,31 @@ def test_no_cluster_at_an_address(monkeypatch, error: str):
     monkeypatch.setattr(ray, "init", fail)
     with pytest.raises(ValueError, match=r"or the address of a .*, got 'host:1' \(nobody answers"):
         ray_executor("host:1", 1).__enter__()
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_ray_that_takes_too_long_to_start_is_started_anew(monkeypatch, failures: int):
+    """As on a machine whose processors are busy; Ray raises a bare Exception then."""
+    import ray
+
+    tried: list[str] = []
+
+    def init(address: str, **options) -> None:
+        tried.append(address)
+        if len(tried) <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    for name, stand_in in {
+        "init": init, "shutdown": lambda: None, "nodes": list, "cluster_resources": dict
+    }.items():  # fmt: skip
+        monkeypatch.setattr(ray, name, stand_in)
+    if failures == 2:
+        with ray_executor("local", 4) as executor:
+            assert executor.at_once == 4
+    else:
+        with (
+            pytest.raises(RuntimeError, match=r"local .* timed out .* less busy"),
+            ray_executor("local", 4),
+        ):
+            pass
+    assert tried == ["local"] * 3
