@@ -44,7 +44,9 @@ def words_run(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What is run in processes of its own runs in this one; the words that it was given."""
     seen: list[list[str]] = []
 
-    def run(words: Sequence[str], place: int = 0, log: Path | None = None) -> int:
+    def run(
+        words: Sequence[str], place: int = 0, log: Path | None = None, variables: object = None
+    ) -> int:
         seen.append(list(words))
         if words[0] == "nerfstudio.scripts.train":
             run_nerfstudio("train", words[1:])
