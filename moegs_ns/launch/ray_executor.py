@@ -64,6 +64,9 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
         options["include_dashboard"] = False
         # A Ray of this command's own does not report its use to Ray's makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Workers that wait for tasks would take the processors from Ray's own start.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+        os.environ.setdefault("RAY_enable_worker_prestart", "0")
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         _connect(address, **options)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,9 +99,13 @@ def trained(scene: Path) -> Iterator[Trained]:
     whole, killed, failing = (job(scene, scene.parent / name) for name in ("a", "b", "c"))
     failing = replace(failing, data=scene.parent / "missing")
     kills, ended, error = list[str](), list[Path](), ""
-    killer = threading.Thread(target=kill_twice, args=(killed, kills), daemon=True)
-    killer.start()
-    with ray_executor("local", 2) as executor:
+    with ExitStack() as stack:
+        try:
+            executor = stack.enter_context(ray_executor("local", 2))
+        except RuntimeError as too_slow:
+            pytest.skip(str(too_slow))
+        killer = threading.Thread(target=kill_twice, args=(killed, kills), daemon=True)
+        killer.start()
         handler = signal.getsignal(signal.SIGTERM)
         try:
             executor.train_all(
@@ -165,6 +170,8 @@ def test_an_interruption_leaves_no_processes(scene: Path, tmp_path: Path):
     running = processes_of(tmp_path)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
+    if "less busy" in said:
+        pytest.skip(said[-300:])
     assert started and len(running) > 0, said
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "Stopped by SIGTERM. Give the same command again: finished trainings are kept" in said
