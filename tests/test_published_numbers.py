@@ -10,7 +10,8 @@ import torch
 from method_settings import decisive_settings
 from mixture_helpers import SCENE
 from nerfstudio.configs.method_configs import all_methods
-from published_numbers import CONSTANTS, NUMBERS, OWN
+from published_constants import CONSTANTS
+from published_numbers import NUMBERS, OWN
 from torch import nn
 
 from moegs_ns.experts.base import Expert

@@ -57,7 +57,6 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
     """
     require_ray()
     import ray
-    from ray.exceptions import RayError
 
     options: dict[str, Any] = {}
     if address == LOCAL:
@@ -70,7 +69,8 @@ def ray_executor(address: str, at_once: int) -> Iterator["RayExecutor"]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         _connect(address, **options)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:
+        # What Ray raises when it takes too long to start is an Exception itself.
         reason = " ".join(str(error).split())
         if address == LOCAL:
             raise RuntimeError(
@@ -99,21 +99,15 @@ def _connect(address: str, **options: Any) -> None:
     """Connect to a Ray; one of this machine, which may start too slowly where others compute, is
     started anew a few times."""
     import ray
-    from ray.exceptions import RayError
 
     for left in reversed(range(STARTS if address == LOCAL else 1)):
         try:
             ray.init(address=address, logging_level=logging.ERROR, **options)
             return
-        except (OSError, RuntimeError, ValueError, RayError):
+        except Exception:
             ray.shutdown()
             if not left:
                 raise
-        except Exception as error:
-            # What Ray raises when it takes too long to start is an Exception itself.
-            ray.shutdown()
-            if not left:
-                raise RuntimeError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from moegs_ns.experts.names import readable
 from moegs_ns.launch.jobs import TrainingJob, progress_of
 from moegs_ns.paper.figures.all_figures import FIGURES
 from moegs_ns.paper.figures.figure import Figure, FigureRuns, SceneRuns
+from moegs_ns.paper.routers import KINDS
 from moegs_ns.paper.running import trainings_of
-from moegs_ns.paper.tables import ALL, tables_named
+from moegs_ns.paper.tables import ALL, DISTILLED, tables_named
 from moegs_ns.paper.tables.base import PaperTable
 from moegs_ns.paper.tables.comparison import Comparison
 from moegs_ns.paper.tables.routers import RouterTable
-from moegs_ns.paper.tables.students import PLAIN, Students
+from moegs_ns.paper.tables.students import PLAIN, TAUGHT
 from moegs_ns.paper.trainings import Study, Trainings
 
 FIGURE = "figure"
@@ -23,8 +23,6 @@ FIGURE = "figure"
 N3V = Comparison(1, "Four experts and their mixture", "N3V", ("n4",))
 TECHNICOLOR = Comparison(2, "Three experts and their mixture", "Technicolor", ("n3",))
 ROUTERS = RouterTable()
-TAUGHT = "gate-weighted"
-STUDENTS = Students(7, "Students beside plain experts", {PLAIN: "{}", TAUGHT: "{} (Distilled)"})
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,17 @@ def _compared(table: Comparison) -> Callable[[Trainings], SceneJobs]:
 
 
 def _routed(trainings: Trainings) -> SceneJobs:
-    kinds = ("pixel", "volume", "volume-aware")
-    mixtures = ROUTERS.mixtures(trainings).values()
-    routers: dict[str, TrainingJob] = dict(zip(kinds, mixtures, strict=True))
-    return SceneJobs(routers["volume-aware"], routers=routers)
+    mixtures = ROUTERS.mixtures(trainings)
+    return SceneJobs(mixtures[KINDS[-1]], routers={k.name: job for k, job in mixtures.items()})
 
 
 def _taught(trainings: Trainings) -> SceneJobs:
-    teacher = STUDENTS.teacher(trainings)
+    teacher = DISTILLED.teacher(trainings)
     pairs = {
-        readable(name): (
+        name: (
             trainings.student(name, teacher, PLAIN), trainings.student(name, teacher, TAUGHT)
         )
-        for name in STUDENTS.names(trainings)
+        for name in DISTILLED.names(trainings)
     }  # fmt: skip
     return SceneJobs(teacher, students=pairs)
 
@@ -102,7 +98,7 @@ DRAWINGS = {
         Drawing(FIGURES[5], ROUTERS, _routed),
         Drawing(FIGURES[7], N3V, _compared(N3V)),
         Drawing(FIGURES[8], TECHNICOLOR, _compared(TECHNICOLOR)),
-        Drawing(FIGURES[9], STUDENTS, _taught),
+        Drawing(FIGURES[9], DISTILLED, _taught),
         *(Drawing(FIGURES[number], N3V, _compared(N3V)) for number in (10, 11)),
     )
 }

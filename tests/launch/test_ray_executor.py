@@ -23,6 +23,8 @@ from moegs_ns.runs.checkpoint_files import saved_steps
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 CHECKPOINTS = "nerfstudio_models"
+PRESTART = "RAY_enable_worker_prestart"
+"""Ray's own spelling."""
 
 
 def job(scene: Path, output: Path) -> TrainingJob:
@@ -202,9 +204,11 @@ def test_a_ray_that_takes_too_long_to_start_is_started_anew(monkeypatch, failure
     import ray
 
     tried: list[str] = []
+    monkeypatch.delenv(PRESTART, raising=False)
 
     def init(address: str, **options) -> None:
         tried.append(address)
+        assert os.environ[PRESTART] == "0"
         if len(tried) <= failures:
             raise Exception("The current node timed out during startup.")
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from moegs_ns.engine.trainer import load_pipeline
 from moegs_ns.experts.names import readable
 from moegs_ns.paper.figures.choices import boxes_of, most_different
 from moegs_ns.paper.figures.figure import (
@@ -16,16 +15,10 @@ from moegs_ns.paper.figures.figure import (
 )
 from moegs_ns.paper.figures.sheet import Block, block_rows, comparison_sheet
 from moegs_ns.paper.figures.shown import SceneImages, mixture_images, run_images
-from moegs_ns.runs.checkpoint import open_run
+from moegs_ns.paper.routers import KINDS
 
 CROPS = 2
 """Crops of an image."""
-ROUTERS = {
-    "pixel": "Pixel Router",
-    "volume": "Volume Router",
-    "volume-aware": "Volume-aware Pixel Router",
-}
-"""Names on the figure of the kinds of routers, in the paper's order."""
 RULE = (
     "Image and crops: where the squared errors of {rivals} differ most on pixels that move in the "
     "clip.\nPSNR of each panel; white on black: the best of {rivals} in the crop."
@@ -77,11 +70,8 @@ class RouterComparison:
         return save_comparison(self, blocks, folder, "the routers")
 
     def _block(self, scene: SceneRuns) -> Block:
-        runs = {label: scene.routers[kind] for kind, label in ROUTERS.items()}
-        images = run_images(
-            scene.name, {label: load_pipeline(open_run(path)) for label, path in runs.items()}
-        )
-        return _compared(images, slice(0, len(ROUTERS)), "")
+        images = run_images(scene.name, {k.label: scene.routers[k.name] for k in KINDS})
+        return _compared(images, slice(0, len(KINDS)), "")
 
 
 @dataclass(frozen=True)
@@ -106,15 +96,12 @@ class StudentComparison:
             f"{name}, distilled": distilled,
             f"{MIXTURE}, the teacher": scene.mixture,
         }
-        images = run_images(
-            scene.name, {label: load_pipeline(open_run(path)) for label, path in runs.items()}
-        )
-        return _compared(images, slice(0, 2), f"{name}: ")
+        return _compared(run_images(scene.name, runs), slice(0, 2), f"{name}: ")
 
 
 def lacking_routers(scene: SceneRuns) -> str:
     """What Figure 5 misses of a scene; "" for nothing."""
-    missing = [kind for kind in ROUTERS if kind not in scene.routers]
+    missing = [kind.name for kind in KINDS if kind.name not in scene.routers]
     if not missing:
         return ""
     return (

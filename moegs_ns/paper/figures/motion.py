@@ -18,7 +18,7 @@ from moegs_ns.mixture.mixture import expert_colors
 from moegs_ns.models.expert_model import ExpertModel
 from moegs_ns.paper.figures.figure import FigureRuns, SceneRuns, save_drawn, scenes_with
 from moegs_ns.paper.figures.sheet import FOOTER, HEADER, LABEL, PANEL
-from moegs_ns.paper.figures.shown import SceneImages, expert_images
+from moegs_ns.paper.figures.shown import SceneImages, expert_images, image_title
 from moegs_ns.reports.analysis import motion_rows
 from moegs_ns.reports.held_out import held_out
 from moegs_ns.reports.images import draw_trajectories, visible_steps
@@ -94,7 +94,7 @@ def paths_of(images: SceneImages, camera: int | None = None) -> Paths:
     view, truth, _ = held_out(images.sources[0].pipeline, index)
     rows, experts = motion_rows(experts_of(images), TIMES, TRAJECTORIES, SEED)
     place = {"scene": images.scene, "camera": camera, "frame": images.frames[index]}
-    title = f"{images.scene}, camera {camera}, frame {images.frames[index]}"
+    title = image_title(*place.values())
     return Paths(title, view, truth, experts, [place | row for row in rows])
 
 

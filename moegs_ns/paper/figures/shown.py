@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,7 +59,7 @@ class Shown:
     @property
     def title(self) -> str:
         """Which image it is."""
-        return f"{self.scene}, camera {self.camera}, frame {self.frame}"
+        return image_title(self.scene, self.camera, self.frame)
 
     @property
     def whole(self) -> Box:
@@ -90,6 +91,11 @@ class Shown:
             "psnr": value,
             "reason": reason,
         }
+
+
+def image_title(scene: str, camera: int, frame: int) -> str:
+    """What an image is called on figures."""
+    return f"{scene}, camera {camera}, frame {frame}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,9 +202,10 @@ def scene_mixture(scene: SceneRuns) -> tuple[MoegsPipeline, MixtureModel]:
     return pipeline, pipeline.model
 
 
-def run_images(scene: str, runs: Mapping[str, MoegsPipeline]) -> SceneImages:
+def run_images(scene: str, runs: Mapping[str, Path]) -> SceneImages:
     """The held-out images of a scene by several runs, under their names."""
-    return SceneImages(scene, tuple(Source(name, pipeline) for name, pipeline in runs.items()))
+    sources = (Source(name, load_pipeline(open_run(path))) for name, path in runs.items())
+    return SceneImages(scene, tuple(sources))
 
 
 def _held_out(pipeline: MoegsPipeline) -> Sequence[list[int]]:

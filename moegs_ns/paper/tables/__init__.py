@@ -8,9 +8,14 @@ from moegs_ns.paper.tables.comparison import Comparison
 from moegs_ns.paper.tables.efficiency import Optimizations, Pruned
 from moegs_ns.paper.tables.routers import RouterTable
 from moegs_ns.paper.tables.stability import Stability
-from moegs_ns.paper.tables.students import Students
+from moegs_ns.paper.tables.students import PLAIN, TAUGHT, Students
 
 IMAGES = ("psnr", "ssim", "lpips")
+DISTILLED = Students(
+    7, "Students of a mixture, with routing weights, beside plain ones",
+    {PLAIN: "{}", TAUGHT: "{} (Distilled)"},
+)  # fmt: skip
+"""Table 7."""
 TABLES: tuple[PaperTable, ...] = (
     Comparison(1, "Experts and mixtures of two, three and four of them", "N3V", ("n2", "n3", "n4")),
     Comparison(
@@ -21,10 +26,7 @@ TABLES: tuple[PaperTable, ...] = (
     RouterTable(),
     Optimizations(),
     TimeBudgets(),
-    Students(
-        7, "Students of a mixture, with routing weights, beside plain ones",
-        {"ground-truth": "{}", "gate-weighted": "{} (Distilled)"},
-    ),
+    DISTILLED,
     Comparison(8, "Experts and a mixture of four, by three metrics", "N3V", ("n4",), IMAGES),
     Comparison(
         9, "Experts and a mixture of three, by three metrics", "Technicolor", ("n3",), IMAGES,
@@ -34,16 +36,16 @@ TABLES: tuple[PaperTable, ...] = (
     Students(
         11, "Students by scene: plain, without and with routing weights",
         {
-            "ground-truth": "{}, Retrained (GT Loss)", "unweighted": "{}, Distilled (w/o Weight)",
-            "gate-weighted": "{}, Distilled (Ours)",
+            PLAIN: "{}, Retrained (GT Loss)", "unweighted": "{}, Distilled (w/o Weight)",
+            TAUGHT: "{}, Distilled (Ours)",
         },
     ),
     Stability(),
     Students(
         13, "Students without and with routing weights",
         {
-            "ground-truth": "{} (Baseline)", "unweighted": "{} (w/o Weight)",
-            "gate-weighted": "{} (Routing Weight)",
+            PLAIN: "{} (Baseline)", "unweighted": "{} (w/o Weight)",
+            TAUGHT: "{} (Routing Weight)",
         },
         families=("ed3dgs",),
     ),

@@ -5,16 +5,10 @@ from dataclasses import dataclass
 
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
+from moegs_ns.paper.routers import KINDS, RouterKind
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import AnyExperts, Entry, gain_findings, is_of_the_paper, means_of
 from moegs_ns.paper.trainings import Trainings
-
-ROUTERS = {
-    "Pixel Router": "pixel-router",
-    "Volume Router": "volume-router",
-    "Volume-aware Pixel Router": "router",
-}
-"""The paper's routers and the methods that train them, without prefix."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +21,10 @@ class RouterTable(AnyExperts):
     figures: tuple[str, ...] = ("psnr", "ssim", "lpips")
     seeds: tuple[int, ...] = (0,)
 
-    def mixtures(self, trainings: Trainings) -> dict[str, TrainingJob]:
+    def mixtures(self, trainings: Trainings) -> dict[RouterKind, TrainingJob]:
         """The mixture of each router."""
         experts = trainings.experts(trainings.study.set_of("n3"))
-        return {label: trainings.mixture(experts, name) for label, name in ROUTERS.items()}
+        return {kind: trainings.mixture(experts, kind.method) for kind in KINDS}
 
     def stages(self, trainings: Trainings) -> Iterator[Sequence[TrainingJob]]:
         """Experts, then routers."""
@@ -41,17 +35,17 @@ class RouterTable(AnyExperts):
         """One row for each router."""
         is_same = is_of_the_paper(trainings.study.set_of("n3"), "n3")
         return [
-            Entry(label, job, has_paper_row=is_same)
-            for label, job in self.mixtures(trainings).items()
+            Entry(kind.label, job, has_paper_row=is_same)
+            for kind, job in self.mixtures(trainings).items()
         ]
 
     def findings(self, lines: Sequence[Line], runs: Sequence[Row]) -> list[str]:
         """Which router is the best, and what each gains."""
         means = means_of(lines)
         values = {label: line.value("psnr") or 0.0 for label, line in means.items()}
-        if len(values) < len(ROUTERS):
+        if len(values) < len(KINDS):
             return gain_findings(lines)
         best = max(values, key=lambda label: values[label])
-        is_same = best == list(ROUTERS)[-1]
+        is_same = best == KINDS[-1].label
         text = f"The best is the {best}, {'as' if is_same else 'unlike'} in the paper."
         return [text, *gain_findings(lines)]

@@ -10,7 +10,8 @@ from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import Entry, difference, is_of_the_paper, means_of
 from moegs_ns.paper.trainings import Study, Trainings
 
-PLAIN = "ground-truth"
+PLAIN, TAUGHT = "ground-truth", "gate-weighted"
+"""Ways to be taught, by nobody and as published; see `SUPERVISIONS` for all."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from moegs_ns.paper.figures import depth
 from moegs_ns.paper.figures.all_figures import ALL, FIGURES
 from moegs_ns.paper.figures.depth import DepthFigure
 from moegs_ns.paper.figures.figure import Figure, FigureRuns, SceneRuns
-from moegs_ns.paper.figures.shown import expert_images, mixture_images, run_images
+from moegs_ns.paper.figures.shown import SceneImages, expert_images, mixture_images, run_images
 from moegs_ns.runs.checkpoint import open_run
 
 
@@ -175,8 +175,10 @@ def test_a_run_that_is_no_mixture_ends_in_a_sentence(scene: SceneRuns, tmp_path:
 
 
 def test_runs_that_hold_out_other_images_end_in_a_sentence(scene: SceneRuns):
-    one, other = (load_pipeline(open_run(path)) for path in scene.experts)
-    table = other.datamanager.eval_dataset.frame_table
+    one, other = run_images(
+        "tiny", dict(zip(("first", "second"), scene.experts, strict=True))
+    ).sources
+    table = other.pipeline.datamanager.eval_dataset.frame_table
     table.frame_ids[0] += 9
     with pytest.raises(ValueError, match=r"those of first and second hold out other ones; train"):
-        run_images("tiny", {"first": one, "second": other})
+        SceneImages("tiny", (one, other))
