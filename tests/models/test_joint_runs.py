@@ -239,7 +239,7 @@ class TestMistakes:
             ([], (), "moegs-joint expects the methods to train together, got none; add --experts"),
             (["sgt"], (), "'sgt' is neither"),
             (["router"], (), "'router' is neither"),
-            (["stg"], ("ex4dgs: --x 1",), "got 'ex4dgs: --x 1'; name one of stg before a"),
+            (["stg"], ("ex4dgs: --x 1",), "got 'ex4dgs: --x 1'; name one of stg, or all, before a"),
             (["stg"], ("--x 1",), r"expects 'NAME: options'"),
         ],
     )
