@@ -59,7 +59,7 @@ from moegs_ns.runs.checkpoint import (
     newest_checkpoint,
     step_of,
 )
-from moegs_ns.runs.checkpoint_files import saved_steps
+from moegs_ns.runs.checkpoint_files import saved_steps, value_fault
 from moegs_ns.runs.compact import RECIPE, is_compact
 
 _NAMES = writer.EventName
@@ -342,13 +342,17 @@ class MoegsTrainer(Trainer):
 
     def _check_loss(self, step: int) -> None:
         check_not_stopped()
-        if bool(torch.isfinite(self._sum_of_losses)):
-            return
+        if not bool(torch.isfinite(self._sum_of_losses)):
+            raise self._diverged(
+                f"The loss stopped being a number within the {STEPS_PER_CHECK} steps before step "
+                f"{step + 1}"
+            )
+
+    def _diverged(self, what: str) -> FloatingPointError:
         saved = list(saved_steps(self.checkpoint_dir).values())
         rescue = f"resume from {saved[-1]}" if saved else "start again"
-        raise FloatingPointError(
-            f"The loss stopped being a number within the {STEPS_PER_CHECK} steps before step "
-            f"{step + 1}; nothing was saved since: {rescue}, with lower learning rates "
+        return FloatingPointError(
+            f"{what}; nothing was saved since: {rescue}, with lower learning rates "
             "(--optimizers.*.optimizer.lr) or another --machine.seed."
         )
 
@@ -356,6 +360,9 @@ class MoegsTrainer(Trainer):
         """Save under a temporary name, then replace; earlier checkpoints go last, and the record of
         the whole training is written only now."""
         self._check_loss(step)
+        # A few Gaussians out of sight may be lost without a trace in the loss.
+        if (fault := value_fault(self.pipeline.state_dict())) is not None:
+            raise self._diverged(f"At step {step + 1} {fault}")
         seconds = self._earlier_seconds + time.perf_counter() - self._started
         write_checkpoint(self.checkpoint_dir, step, self, seconds)
         if self.config.save_only_latest_checkpoint:

@@ -127,6 +127,26 @@ def test_a_loss_that_is_no_number(tiny_runs: TinyRuns, tmp_path: Path, monkeypat
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+def test_gaussians_out_of_sight_that_are_no_numbers(
+    tiny_runs: TinyRuns, tmp_path: Path, monkeypatch
+):
+    """The loss knows nothing of them; what is saved could not be opened."""
+    after = MoegsTrainer.train_iteration
+
+    def lose_one(self, step):
+        found = after(self, step)
+        gaussians = self.pipeline.model.expert.gauss_params
+        with torch.no_grad():
+            gaussians["means"][0] = 1e6
+            gaussians["quats"][0] = float("nan")
+        return found
+
+    monkeypatch.setattr(MoegsTrainer, "train_iteration", lose_one)
+    with pytest.raises(FloatingPointError, match="quats are not finite; nothing was"):
+        train_tiny("moegs-stg", tiny_runs.scene, tmp_path)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(tiny_runs: TinyRuns, tmp_path: Path, monkeypatch):
     writes = []
     save = torch.save
