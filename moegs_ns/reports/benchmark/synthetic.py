@@ -140,8 +140,8 @@ class RandomImages:
         viewmats = view.viewmats.repeat(len(cameras), 1, 1)
         viewmats[:, 0, 3] = APART * cameras
         views = replace(
-            view, viewmats=viewmats, Ks=view.Ks.repeat(len(cameras), 1, 1), times=frames / max(last, 1),
-            camera_ids=cameras, frame_ids=frames,
+            view, viewmats=viewmats, Ks=view.Ks.repeat(len(cameras), 1, 1),
+            times=frames / max(last, 1), camera_ids=cameras, frame_ids=frames,
         )  # fmt: skip
         shape = (len(cameras), view.height, view.width, 3)
         colors = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
