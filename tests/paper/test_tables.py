@@ -90,7 +90,7 @@ def test_joint_training_is_beside_two_stages(tmp_path: Path):
     assert means["Joint, plain average of its experts"].value("psnr") == 25.25
     assert set(means["Joint, best of its experts"].figures) == {"psnr", "psnr_min", "psnr_max"}
     assert sentence(result, "Joint training") == (
-        "Joint training: +0.00 dB (n = 2, ± 1.41) beside two stages, which are better in 1 of 2 "
+        "Joint training: +0.00 dB, ± 1.41 (n = 2), beside two stages, which are better in 1 of 2 "
         "pairs of scene and seed."
     )
     assert sentence(result, "Joint, best of its experts") == (
@@ -108,7 +108,7 @@ def test_rows_of_several_seeds_tell_how_many(tmp_path: Path):
     result = measured(13, about, lambda label, scene, seed: 20.0 + seed * ("w/o" in label))
     [means] = grids_of(result)
     assert means.columns[-1] == "n" and [row[-1].text for row in means.rows] == ["3"] * 3
-    assert "(n = 3, ± 1.00) over E-D3DGS (Baseline)" in sentence(result, "E-D3DGS (w/o")
+    assert ", ± 1.00 (n = 3), over E-D3DGS (Baseline)" in sentence(result, "E-D3DGS (w/o")
     [alone] = grids_of(measured(13, study(output_dir=tmp_path / "one"), lambda *_: 20.0))
     assert "n" not in alone.columns
 

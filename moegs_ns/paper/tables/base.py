@@ -158,13 +158,13 @@ def differences(runs: Sequence[Row], first: str, second: str) -> list[tuple[int,
 
 
 def spread_of(runs: Sequence[Row], first: str, second: str) -> str:
-    """Number of seeds, and the standard deviation over them of what `differences` are on average
-    over scenes, for people; "" of one seed."""
+    """Standard deviation over seeds of the means of `differences` over scenes, and the number of
+    seeds, to stand behind the mean; "" of one seed."""
     by_seed: dict[int, list[float]] = {}
     for seed, value in differences(runs, first, second):
         by_seed.setdefault(seed, []).append(value)
     means = [statistics.mean(values) for values in by_seed.values()]
-    return f" (n = {len(means)}, ± {statistics.stdev(means):.2f})" if len(means) > 1 else ""
+    return f", ± {statistics.stdev(means):.2f} (n = {len(means)})," if len(means) > 1 else ""
 
 
 def gain_findings(lines: Sequence[Line]) -> list[str]:
