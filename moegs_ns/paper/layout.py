@@ -67,7 +67,9 @@ def grids_of(result: Result) -> list[Grid]:
     scenes = list(dict.fromkeys(line.scene for line in result.lines if line.scene != MEAN))
     grids = []
     if means:
-        title = f"Means over {len(scenes)} scenes" if len(scenes) > 1 else scenes[0]
+        is_in_paper = any(line.paper(name) is not None for line in means for name in result.columns)
+        alone = f"{scenes[0]} beside the paper's means" if is_in_paper else scenes[0]
+        title = f"Means over {len(scenes)} scenes" if len(scenes) > 1 else alone
         wanted = [(COLUMNS[name][0], MEAN, name) for name in result.columns]
         grids.append(with_seeds(_grid(title, wanted, result.lines), means))
     by_scene = [line for line in result.lines if line.scene != MEAN]

@@ -113,6 +113,15 @@ def test_rows_of_several_seeds_tell_how_many(tmp_path: Path):
     assert "n" not in alone.columns
 
 
+def test_one_scene_is_not_taken_for_the_papers_mean(tmp_path: Path):
+    about = study("coffee_martini", output_dir=tmp_path)
+    means, scenes = grids_of(measured(1, about, lambda *_: 20.0))
+    assert means.title == "coffee_martini beside the paper's means"
+    assert (means.rows[1][2].text, scenes.rows[1][2].text) == ("31.92", "28.16")
+    [joint] = grids_of(measured("joint", study("a", output_dir=tmp_path / "j"), lambda *_: 20.0))
+    assert joint.title == "a"
+
+
 def test_stability_of_one_seed_is_not_judged(tmp_path: Path):
     result = measured(12, study(output_dir=tmp_path, seeds=(3,)), lambda *_: 20.0)
     assert result.findings == ["The paper's criterion is about several seeds, and this is one."]
