@@ -3,6 +3,7 @@
 import json
 import os
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,11 +135,11 @@ def test_growth_is_that_of_the_points_that_were_measured():
 
 
 def sweeping(folder: Path, **more) -> Scaling:
-    settings = dict(
-        gaussians=(10, 20, 40), experts=(1, 3), sizes=((16, 12),), frames=(2, 5), base_gaussians=20,
-        base_experts=2, base_size=(16, 12), base_frames=2,
+    few = Scaling(
+        results_dir=folder, gaussians=(10, 20, 40), experts=(1, 3), sizes=((16, 12),),
+        frames=(2, 5), base_gaussians=20, base_experts=2, base_size=(16, 12), base_frames=2,
     )  # fmt: skip
-    return Scaling(results_dir=folder, **(settings | more))
+    return replace(few, **more)
 
 
 def test_one_quantity_is_changed_at_a_time(tmp_path: Path):
@@ -156,14 +157,19 @@ def test_one_quantity_is_changed_at_a_time(tmp_path: Path):
     assert many[:2] == many[4:] == ("moegs-stg", "moegs-ex4dgs")
     with pytest.raises(ValueError, match="frames of the clip expects numbers of at least 1"):
         sweeping(tmp_path, frames=(0,)).sweeps()
+    with pytest.raises(ValueError, match="experts expects numbers of at least 1"):
+        sweeping(tmp_path, experts=(-1,)).sweeps()
 
 
 def test_a_sweep_goes_on_where_it_ended_and_a_failure_costs_no_other(tmp_path, monkeypatch):
     begun: list[Point] = []
+    kept: list[int] = []
     broken = True
 
     def fake(own: Point, effort: Effort) -> dict:
         begun.append(own)
+        path = tmp_path / "scaling.json"
+        kept.append(len(json.loads(path.read_text())["rows"]) if path.is_file() else 0)
         if broken and own.gaussians == 40:
             why = {"reason": "gaussians to floor_mb: OutOfMemoryError, all is full"}
             return row(own, 1.0, **dict.fromkeys(FIGURES), **why)
@@ -173,15 +179,17 @@ def test_a_sweep_goes_on_where_it_ended_and_a_failure_costs_no_other(tmp_path, m
     monkeypatch.setenv("MOEGS_COMMIT", "this")
     sweeping(tmp_path).main()
     rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
-    assert len(begun) == len(rows) == 6
+    assert len(begun) == len(rows) == 6 and kept == [0, 1, 2, 3, 4, 5]
     assert [each["gaussians_each"] for each in rows if each["median_ms"] is None] == [40]
     assert "OutOfMemoryError" in (tmp_path / "scaling.md").read_text()
     assert (tmp_path / "scaling_growth.md").is_file()
     assert Image.open(tmp_path / "scaling_gaussians.png").width > 300
 
     begun.clear()
+    kept.clear()
     broken = False
     sweeping(tmp_path, experts=(1, 3, 4)).main()
+    assert kept == [6, 6], "no row is lost while a later one is measured"
     assert [(each.gaussians, len(each.methods)) for each in begun] == [(40, 2), (20, 4)]
     growth = json.loads((tmp_path / "scaling_growth.json").read_text())["rows"]
     assert growth[0]["exponent"] == pytest.approx(1.0)
