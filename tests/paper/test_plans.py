@@ -95,6 +95,15 @@ def test_experts_that_are_trained_jointly_have_the_steps_of_the_longest_and_thei
     assert ex4dgs.pipeline.model.recipe.densification.max_gaussians != 50
 
 
+@pytest.mark.parametrize("option", ["--honest-cameras", "--honest-cameras=auto"])
+def test_joint_training_refuses_honest_cameras_before_anything_is_trained(option: str):
+    about = study(options=(option, "auto"))
+    with pytest.raises(ValueError, match="joint expects .* but --train-options has --honest-cam"):
+        table("joint").check(about)
+    table(1).check(about)
+    table("joint").check(study(options=("--steps-per-save", "100")))
+
+
 def test_published_variants_are_trained_jointly_too():
     about = study(recipe="published", own_options={"moegs-stg": ("--a", "b c")}, set_name="n2")
     job = next(j for j, _ in jobs_of("joint", about=about) if j.method == "moegs-joint")

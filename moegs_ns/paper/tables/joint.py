@@ -7,7 +7,6 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
 from moegs_ns.paper.tables.base import (
-    AnyExperts,
     Entry,
     difference,
     differences,
@@ -17,7 +16,7 @@ from moegs_ns.paper.tables.base import (
     mixture_label,
     spread_of,
 )
-from moegs_ns.paper.trainings import Trainings
+from moegs_ns.paper.trainings import Study, Trainings
 
 AVERAGE, OWN_BEST, OWN_AVERAGE = (
     "Plain average of these", "Joint, best of its experts", "Joint, plain average of its experts"
@@ -27,8 +26,12 @@ TOGETHER = ", joint"
 """What the label of a joint training ends with."""
 
 
+HONEST = ("--honest-cameras", "--pipeline.model.honest.cameras")
+"""Options that `moegs-joint` has not, since its experts and router see the same images."""
+
+
 @dataclass(frozen=True)
-class Joint(AnyExperts):
+class Joint:
     """The same experts trained one by one under a router, and together with it."""
 
     number: str = "joint"
@@ -36,6 +39,16 @@ class Joint(AnyExperts):
     data_set: str = "N3V"
     figures: tuple[str, ...] = ("psnr", "ssim", "lpips", "gaussians")
     seeds: tuple[int, ...] = (0,)
+
+    def check(self, study: Study) -> None:
+        """Raise ValueError if experts and router are to see different images."""
+        asked = [word for word in study.options if word.partition("=")[0] in HONEST]
+        if asked:
+            raise ValueError(
+                f"The table {self.number} expects experts and router that see the same images, but "
+                f"--train-options has {asked[0]}; leave that out, or name the other tables and "
+                "figures that you want, instead of all."
+            )
 
     def mixture(self, trainings: Trainings) -> TrainingJob:
         """The router over experts that were trained before it."""
