@@ -98,7 +98,7 @@ def test_experts_that_are_trained_jointly_have_the_steps_of_the_longest_and_thei
 @pytest.mark.parametrize("option", ["--honest-cameras", "--honest-cameras=auto"])
 def test_joint_training_refuses_honest_cameras_before_anything_is_trained(option: str):
     about = study(options=(option, "auto"))
-    with pytest.raises(ValueError, match="joint expects .* but --train-options has --honest-cam"):
+    with pytest.raises(ValueError, match=r"joint expects .* but --train-options has --honest-cam"):
         table("joint").check(about)
     table(1).check(about)
     table("joint").check(study(options=("--steps-per-save", "100")))
