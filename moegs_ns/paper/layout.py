@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from moegs_ns.evaluation.tables import Row, results_content
 from moegs_ns.paper.published import MEAN
 from moegs_ns.paper.running import Result
 from moegs_ns.paper.summary import Line, flat_row
+from moegs_ns.paper.tables.base import title_of
 
 TEMPLATE = "page.html.jinja"
 REMEDY = "name another --output"
@@ -66,9 +67,11 @@ def grids_of(result: Result) -> list[Grid]:
     scenes = list(dict.fromkeys(line.scene for line in result.lines if line.scene != MEAN))
     grids = []
     if means:
-        title = f"Means over {len(scenes)} scenes" if len(scenes) > 1 else scenes[0]
+        is_in_paper = any(line.paper(name) is not None for line in means for name in result.columns)
+        alone = f"{scenes[0]} beside the paper's means" if is_in_paper else scenes[0]
+        title = f"Means over {len(scenes)} scenes" if len(scenes) > 1 else alone
         wanted = [(COLUMNS[name][0], MEAN, name) for name in result.columns]
-        grids.append(_grid(title, wanted, result.lines))
+        grids.append(with_seeds(_grid(title, wanted, result.lines), means))
     by_scene = [line for line in result.lines if line.scene != MEAN]
     for name in (name for name in BY_SCENE if name in result.columns):
         is_in_paper = any(line.paper(name) is not None for line in by_scene)
@@ -98,6 +101,16 @@ def _grid(title: str, wanted: Sequence[tuple[str, str, str]], lines: Sequence[Li
     return Grid(title, columns, cells)
 
 
+def with_seeds(grid: Grid, means: Sequence[Line]) -> Grid:
+    """The grid with the number of seeds of each row's mean, where any has several."""
+    counts = {line.label: len(line.seeds) for line in means}
+    if max(counts.values()) == 1:
+        return grid
+    cells = [GridCell(str(counts.get(row[0].text, UNKNOWN))) for row in grid.rows]
+    rows = [[*row, cell] for row, cell in zip(grid.rows, cells, strict=True)]
+    return replace(grid, columns=[*grid.columns, "n"], rows=rows)
+
+
 def _cell(line: Line | None, name: str) -> GridCell:
     if line is None or name not in line.figures:
         return GridCell(UNKNOWN)
@@ -119,7 +132,7 @@ def markdown_tables(results: Sequence[Result]) -> str:
     """All tables as Markdown, each with what it says."""
     lines = []
     for result in results:
-        lines += [f"## Table {result.table.number}", "", f"{result.table.about}.", ""]
+        lines += [f"## {title_of(result.table)}", "", f"{result.table.about}.", ""]
         for grid in grids_of(result):
             rows = [grid.columns, ["---"] * len(grid.columns)]
             rows += [[_in_markdown(cell) for cell in row] for row in grid.rows]
@@ -139,7 +152,7 @@ def html_of(results: Sequence[Result], about: dict[str, Any], pictures: Sequence
     """All tables, and pictures of figures (PNG), as one page that needs nothing else."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = files("moegs_ns.paper").joinpath(TEMPLATE).read_text("utf8")
-    shown = [(result, grids_of(result)) for result in results]
+    shown = [(result, title_of(result.table), grids_of(result)) for result in results]
     legend = LEGEND.format(second="underlined")
     embedded = [
         (path.stem.replace("_", " ").capitalize(), base64.b64encode(path.read_bytes()).decode())

@@ -11,6 +11,8 @@ from typing import Any
 MEAN = "mean"
 """Stands for the mean over scenes where a scene's name is expected."""
 
+NO_TABLE: dict[str, Any] = {"scenes": [], "rows": {}}
+
 
 @dataclass(frozen=True)
 class ExpertSet:
@@ -60,9 +62,9 @@ def variant_of(data_set: str) -> str:
     return _content()["variants"][data_set]
 
 
-def published_table(number: int) -> PublishedTable:
-    """The figures of a table of the paper."""
-    table = _content()["tables"][str(number)]
+def published_table(number: int | str) -> PublishedTable:
+    """The figures of a table of the paper; none of a table that only this project has."""
+    table = _content()["tables"].get(str(number), NO_TABLE)
     rows = {
         label: {name: tuple(map(float, values)) for name, values in row.items()}
         for label, row in table["rows"].items()

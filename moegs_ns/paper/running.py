@@ -155,12 +155,14 @@ def figures_of(entry: Entry) -> dict[str, float] | None:
     score = score_of(entry.job.folder)
     if score is None:
         return None
+    if entry.score != "psnr":
+        return {"psnr": float(score[entry.score])} if score[entry.score] is not None else None
     figures = {name: float(score[name]) for name in SCORED if score[name] is not None}
     if entry.way is not None:
         figures.pop("fps", None)
         fps = fps_of_ways(entry.job.folder).get(entry.way)
         figures |= {} if fps is None else {"fps": fps}
-    beside = score if entry.whole is None else score_of(entry.whole.folder)
+    beside = score if entry.experts_of is None else score_of(entry.experts_of.folder)
     if beside is not None and beside["psnr_best_expert"] is not None:
         figures["gain_best"] = score["psnr"] - beside["psnr_best_expert"]
         figures["gain_average"] = score["psnr"] - beside["psnr_average"]
@@ -172,8 +174,11 @@ def figures_of(entry: Entry) -> dict[str, float] | None:
 def remarks_of(table: PaperTable, study: Study, lost: Sequence[str]) -> list[str]:
     """How a table was made, as far as it is not the paper's way, and what is missing."""
     remarks = [f"The paper's figures are of {table.data_set}."]
-    theirs = {plain_name(name) for name in published_table(table.number).scenes}
-    if not any(plain_name(scene.name) in theirs for scene in study.scenes):
+    published = published_table(table.number)
+    theirs = {plain_name(name) for name in published.scenes}
+    if not published.rows:
+        remarks[0] = "The paper has no figures of this."
+    elif not any(plain_name(scene.name) in theirs for scene in study.scenes):
         names = ", ".join(scene.name for scene in study.scenes)
         remarks[0] = f"The paper's figures are of {table.data_set}, ours of {names}: compare gains."
     if study.budget != 1.0 or study.router_budget != 1.0:

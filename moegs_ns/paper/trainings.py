@@ -1,5 +1,6 @@
 """The trainings of a study: where its scenes are, and the one place where their jobs are built."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,6 +103,20 @@ class Trainings:
         """A router over experts."""
         names = ("--experts", *(str(each.config_path) for each in experts))
         return self._job(self.method(router), self.study.router_budget, names)
+
+    def joint(self, names: Sequence[str]) -> TrainingJob:
+        """Experts that are trained together with their router, each for the steps of the longest
+        one, and with the options that it has alone."""
+        methods = [self.method(name) for name in names]
+        steps = max(all_methods[method].max_num_iterations for method in methods)
+        options = ["--experts", *methods, "--max-num-iterations", str(steps)]
+        own = [
+            f"{method}: {shlex.join(self.study.own_options[PREFIX + name])}"
+            for name, method in zip(names, methods, strict=True)
+            if self.study.own_options.get(PREFIX + name)
+        ]
+        options += ["--expert-options", *own] if own else []
+        return self._job(f"{PREFIX}joint", self.study.budget, options)
 
     def pruned(self, mixture: TrainingJob, ratio: float) -> TrainingJob:
         """A mixture without a fraction of its Gaussians, and its router trained on: in one round by

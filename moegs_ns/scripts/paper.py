@@ -43,7 +43,8 @@ class Paper(TrainingPlace):
     """Repeat tables of the MoE-GS paper on scenes."""
 
     tables: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Numbers of tables, from 1 to 13, names of figures, such as figure4, or all."""
+    """Numbers of tables, from 1 to 13, joint (two stages against joint training), names of figures,
+    such as figure4, or all."""
     dataparser: Parser
     """The parser of all scenes, with its options, as in ns-train."""
     data: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()

@@ -9,7 +9,8 @@ from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper import running
 from moegs_ns.paper.running import Result, result_of, trainings_of
 from moegs_ns.paper.scoring import SCORES
-from moegs_ns.paper.tables import TABLES, PaperTable
+from moegs_ns.paper.tables import tables_named
+from moegs_ns.paper.tables.base import PaperTable
 from moegs_ns.paper.trainings import Scene, Study
 from moegs_ns.runs.checkpoint import TRAINING_RECORD
 
@@ -20,16 +21,18 @@ def study(*names: str, **settings) -> Study:
     return replace(Study(scenes=scenes, parser=("n3v-data",), output_dir=Path("/o")), **settings)
 
 
-def table(number: int) -> PaperTable:
-    """A table of the paper."""
-    return TABLES[number - 1]
+def table(number: int | str) -> PaperTable:
+    """A table of the paper, or one beside them by its name."""
+    [found] = tables_named([str(number)])
+    return found
 
 
 def score_row(job: TrainingJob, psnr: float, **more) -> dict:
     """What `moegs report` would say of a run."""
-    is_mixture = "router" in job.method
+    is_staged = "router" in job.method
+    is_mixture = is_staged or job.method == "moegs-joint"
     row = {"psnr": psnr, "ssim": 0.9, "lpips": None, "fps": 50.0, "mb": 100.0, "gaussians": 1000}
-    row |= {"train_seconds": 10.0, "expert_seconds": 200.0 if is_mixture else None}
+    row |= {"train_seconds": 10.0, "expert_seconds": 200.0 if is_staged else None}
     row |= {
         "psnr_best_expert": psnr - 0.5 if is_mixture else None,
         "psnr_average": psnr - 0.25 if is_mixture else None,
@@ -45,7 +48,7 @@ def write_run(job: TrainingJob, psnr: float, seconds: float = 100.0, **more) -> 
     (job.folder / SCORES).write_text(json.dumps({"rows": [score_row(job, psnr, **more)]}))
 
 
-def measured(number: int, about: Study, psnr: Callable[[str, str, int], float]) -> Result:
+def measured(number: int | str, about: Study, psnr: Callable[[str, str, int], float]) -> Result:
     """A table whose runs have the PSNR of a function of label, scene and seed."""
     pairs = [
         (entry, trainings)
@@ -57,7 +60,7 @@ def measured(number: int, about: Study, psnr: Callable[[str, str, int], float]) 
     return result_of(table(number), about, pairs)
 
 
-def jobs_of(*numbers: int, about: Study) -> Iterator[tuple[TrainingJob, list[str]]]:
+def jobs_of(*numbers: int | str, about: Study) -> Iterator[tuple[TrainingJob, list[str]]]:
     """The trainings of tables and what each is for."""
     tables = {str(number): table(number) for number in numbers}
     yield from running.planned_jobs(tables, about).items()

@@ -3,16 +3,18 @@
 from collections import Counter
 
 import pytest
+from nerfstudio.configs.method_configs import all_methods
 from paper_runs import jobs_of, study, table, write_run
 
 from moegs_ns.launch.executors import LocalExecutor, say_nothing
+from moegs_ns.launch.plan import parse
 from moegs_ns.paper import running
 from moegs_ns.paper.running import fallbacks, train_all
 from moegs_ns.paper.tables import TABLES, tables_named
 from moegs_ns.paper.trainings import CAP, Trainings
 
 
-def methods(*numbers: int, **settings) -> Counter[str]:
+def methods(*numbers: int | str, **settings) -> Counter[str]:
     return Counter(job.method for job, _ in jobs_of(*numbers, about=study(**settings)))
 
 
@@ -69,6 +71,44 @@ def test_tables_share_the_trainings_that_they_have_in_common():
     assert experts["moegs-4dgaussians"] == ["1", "8"]
     routers = [numbers for job, numbers in shared.items() if job.method == "moegs-router"]
     assert sorted(routers) == [["1"], ["1", "4", "7"], ["1", "8"]]
+
+
+def test_joint_training_shares_the_experts_of_the_two_stages():
+    shared = dict(jobs_of(1, "joint", about=study()))
+    joint = next(job for job in shared if job.method == "moegs-joint")
+    assert shared.pop(joint) == ["joint"] and joint.budget == study().budget
+    own = [job.method for job, names in shared.items() if "joint" in names]
+    assert own == ["moegs-ex4dgs", "moegs-stg", "moegs-ed3dgs", "moegs-router"]
+    assert all("1" in names for names in shared.values())
+
+
+def test_experts_that_are_trained_jointly_have_the_steps_of_the_longest_and_their_own_options():
+    own = {"moegs-stg": ("--pipeline.model.recipe.densification.max-gaussians", "50")}
+    about = study(own_options=own, set_name="n2", router_budget=0.5)
+    job = next(j for j, _ in jobs_of("joint", about=about) if j.method == "moegs-joint")
+    config = parse(job.args())
+    lengths = [all_methods[name].max_num_iterations for name in ("moegs-ex4dgs", "moegs-stg")]
+    assert config.max_num_iterations == max(lengths) > min(lengths)
+    assert config.pipeline.model.budget == about.budget
+    ex4dgs, stg = config.pipeline.model.method_configs()
+    assert stg.pipeline.model.recipe.densification.max_gaussians == 50
+    assert ex4dgs.pipeline.model.recipe.densification.max_gaussians != 50
+
+
+@pytest.mark.parametrize("option", ["--honest-cameras", "--honest-cameras=auto"])
+def test_joint_training_refuses_honest_cameras_before_anything_is_trained(option: str):
+    about = study(options=(option, "auto"))
+    with pytest.raises(ValueError, match=r"joint expects .* but --train-options has --honest-cam"):
+        table("joint").check(about)
+    table(1).check(about)
+    table("joint").check(study(options=("--steps-per-save", "100")))
+
+
+def test_published_variants_are_trained_jointly_too():
+    about = study(recipe="published", own_options={"moegs-stg": ("--a", "b c")}, set_name="n2")
+    job = next(j for j, _ in jobs_of("joint", about=about) if j.method == "moegs-joint")
+    assert job.options[:3] == ("--experts", "moegs-ex4dgs-n3v", "moegs-stg-n3v")
+    assert job.options[-2:] == ("--expert-options", "moegs-stg-n3v: --a 'b c'")
 
 
 def test_options_of_experts_reach_students_and_no_router():
@@ -140,13 +180,13 @@ def test_published_recipes_are_those_of_the_tables_data_set():
 
 @pytest.mark.parametrize("names", [(), ("14",), ("1", "figure")])
 def test_only_tables_are_named(names: tuple[str, ...]):
-    with pytest.raises(ValueError, match="numbers of tables from 1 to 13, or all"):
+    with pytest.raises(ValueError, match="numbers of tables from 1 to 13, joint, or all"):
         tables_named(names)
 
 
 def test_tables_come_in_the_order_of_the_paper():
     assert [each.number for each in tables_named(("12", "2"))] == [2, 12]
-    assert [each.number for each in tables_named(("all",))] == list(range(1, 14))
+    assert [each.number for each in tables_named(("all",))] == [*range(1, 14), "joint"]
 
 
 def test_a_training_that_fails_stops_those_that_need_it_and_no_other(monkeypatch, capsys):

@@ -36,8 +36,8 @@ def test_mixtures_stand_beside_their_best_expert_and_the_average(tmp_path: Path)
     assert means["STG"].value("gain_best") is None
     assert means["STG"].paper("psnr") == 31.92
     assert sentence(result, "MoE-GS (N=2)") == (
-        "MoE-GS (N=2): +0.50 dB (paper +0.44 dB) against the best of its experts, +0.25 dB against "
-        "their plain average."
+        "MoE-GS (N=2): +0.50 ± 0.00 dB (paper +0.44 dB) against the best of its experts, "
+        "+0.25 ± 0.00 dB against their plain average (n = 2)."
     )
     assert "2 seeds; ± is their standard deviation." in result.remarks
 
@@ -69,6 +69,57 @@ def test_what_pruning_left_gains_over_experts_that_are_whole(tmp_path: Path):
     assert means["MoE-GS (55% pruning)"].value("gain_best") == pytest.approx(-0.5)
     assert means["MoE-GS (55% pruning)"].value("gain_average") == pytest.approx(-0.75)
     assert means["MoE-GS (55% pruning)"].paper("gain_best") == pytest.approx(32.80 - 32.01)
+
+
+def test_joint_training_is_beside_two_stages(tmp_path: Path):
+    """Its gains are over the experts of the two stages: its own are poor without its gates."""
+
+    def psnr(label: str, scene: str, seed: int) -> float:
+        if label.startswith("Joint") or label.endswith("joint"):
+            return 24.0 + 3 * seed
+        return 25.0 + seed if "M" in label or "average" in label else 20.0
+
+    about = study(output_dir=tmp_path, seeds=(0, 1), set_name="n2")
+    result = measured("joint", about, psnr)
+    means = {line.label: line for line in result.lines if line.scene == MEAN}
+    joint = means["MoE-GS (N=2), joint"]
+    assert joint.value("gain_best") == pytest.approx((-0.5 + 1.5) / 2)
+    assert means["MoE-GS (N=2)"].value("gain_best") == pytest.approx(0.5)
+    assert means["Plain average of these"].value("psnr") == 25.25
+    assert means["Joint, best of its experts"].value("psnr") == 25.0
+    assert means["Joint, plain average of its experts"].value("psnr") == 25.25
+    assert set(means["Joint, best of its experts"].figures) == {"psnr", "psnr_min", "psnr_max"}
+    assert sentence(result, "Joint training") == (
+        "Joint training: +0.00 dB, ± 1.41 (n = 2), beside two stages, which are better in 1 of 2 "
+        "pairs of scene and seed."
+    )
+    assert sentence(result, "Joint, best of its experts") == (
+        "Joint, best of its experts, without gates: -0.50 dB beside the mixture that they make."
+    )
+    assert result.remarks[0] == "The paper has no figures of this."
+    text = markdown_tables([result])
+    assert text.startswith("## Beside the tables: joint") and "paper |" not in text
+    page = html_of([result], {"hardware": "", "commit": "", "date": "", "command": ""})
+    assert '<section id="tablejoint">' in page and "<h2>Beside the tables: joint</h2>" in page
+
+
+def test_rows_of_several_seeds_tell_how_many(tmp_path: Path):
+    about = study(output_dir=tmp_path, seeds=(0, 1, 2))
+    result = measured(13, about, lambda label, scene, seed: 20.0 + seed * ("w/o" in label))
+    [means] = grids_of(result)
+    assert means.columns[-1] == "n" and [row[-1].text for row in means.rows] == ["3"] * 3
+    assert ", ± 1.00 (n = 3), over E-D3DGS (Baseline)" in sentence(result, "E-D3DGS (w/o")
+    [alone] = grids_of(measured(13, study(output_dir=tmp_path / "one"), lambda *_: 20.0))
+    assert "n" not in alone.columns
+
+
+def test_one_scene_is_not_taken_for_the_papers_mean(tmp_path: Path):
+    about = study("coffee_martini", output_dir=tmp_path)
+    means, scenes = grids_of(measured(1, about, lambda *_: 20.0))
+    assert means.title == "coffee_martini beside the paper's means"
+    assert (means.rows[1][2].text, scenes.rows[1][2].text) == ("31.92", "28.16")
+    [joint] = grids_of(measured("joint", study("a", output_dir=tmp_path / "j"), lambda *_: 20.0))
+    assert joint.title == "a"
 
 
 def test_stability_of_one_seed_is_not_judged(tmp_path: Path):

@@ -59,8 +59,8 @@ def test_a_figure_names_what_it_is_drawn_from(scene, tmp_path: Path, typed_comma
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["15"], "numbers of tables from 1 to 13, or all, .*got 15"),
-        ([], "numbers of tables from 1 to 13, or all, .*got none"),
+        (["15"], "numbers of tables from 1 to 13, joint, or all, .*got 15"),
+        ([], "numbers of tables from 1 to 13, joint, or all, .*got none"),
         (["1", "figure2"], "figures out of figure1, figure4, .*figure11, got figure2; .*diagrams"),
         (["1", "--set", "n2", "--experts", "stg", "ex4dgs"], "--set or --experts, got both"),
         (["1", "--experts", "stg", "gs"], "two or more different methods out of 4dgaussians"),

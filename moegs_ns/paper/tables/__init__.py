@@ -1,4 +1,4 @@
-"""Tables 1 to 13 of the paper as objects."""
+"""Tables 1 to 13 of the paper as objects, and what it tells without a table."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from moegs_ns.paper.tables.base import PaperTable
 from moegs_ns.paper.tables.budgets import TimeBudgets
 from moegs_ns.paper.tables.comparison import Comparison
 from moegs_ns.paper.tables.efficiency import Optimizations, Pruned
+from moegs_ns.paper.tables.joint import Joint
 from moegs_ns.paper.tables.routers import RouterTable
 from moegs_ns.paper.tables.stability import Stability
 from moegs_ns.paper.tables.students import PLAIN, TAUGHT, Students
@@ -16,6 +17,7 @@ DISTILLED = Students(
     {PLAIN: "{}", TAUGHT: "{} (Distilled)"},
 )  # fmt: skip
 """Table 7."""
+JOINT = Joint()
 TABLES: tuple[PaperTable, ...] = (
     Comparison(1, "Experts and mixtures of two, three and four of them", "N3V", ("n2", "n3", "n4")),
     Comparison(
@@ -49,13 +51,14 @@ TABLES: tuple[PaperTable, ...] = (
         },
         families=("ed3dgs",),
     ),
+    JOINT,
 )  # fmt: skip
-"""In the order of the paper."""
+"""In the order of the paper, what it has no table of at the end."""
 ALL = "all"
 
 
 def tables_named(names: Sequence[str]) -> list[PaperTable]:
-    """The tables of these numbers, or all of them, in the order of the paper.
+    """The tables of these numbers or names, or all of them, in the order of the paper.
 
     Raises:
         ValueError: one is no table.
@@ -64,8 +67,8 @@ def tables_named(names: Sequence[str]) -> list[PaperTable]:
     unknown = [name for name in names if name not in known and name != ALL]
     if unknown or not names:
         raise ValueError(
-            f"moegs paper expects numbers of tables from 1 to {len(TABLES)}, or {ALL}, beside "
-            f"figures, got {', '.join(unknown) or 'none'}; write moegs paper 1 figure4 --data "
-            "SCENE n3v-data."
+            f"moegs paper expects numbers of tables from 1 to {len(TABLES) - 1}, {JOINT.number}, "
+            f"or {ALL}, beside figures, got {', '.join(unknown) or 'none'}; write moegs paper 1 "
+            "figure4 --data SCENE n3v-data."
         )
     return list(TABLES) if ALL in names else [t for name, t in known.items() if name in names]

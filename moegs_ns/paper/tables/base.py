@@ -1,5 +1,6 @@
 """What a table of the paper is, and what several of them share."""
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -8,7 +9,7 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.names import readable
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.published import MEAN, expert_sets
-from moegs_ns.paper.summary import Line
+from moegs_ns.paper.summary import Figure, Line
 from moegs_ns.paper.trainings import Study, Trainings
 
 BESIDE = ("gain_best", "gain_average")
@@ -29,9 +30,12 @@ class Entry:
     """Whether the paper's row of this label is about the same experts."""
     members: tuple[str, ...] = ()
     """Of a mixture: labels of its experts' rows, where the paper has them too."""
-    whole: TrainingJob | None = None
-    """Of a pruned mixture: the one that it was pruned from. Its experts are the ones to gain over,
-    not what pruning left of them."""
+    experts_of: TrainingJob | None = None
+    """The mixture whose experts are the ones to gain over, if they are not its own: of a pruned one
+    that which it was pruned from, of a joint training that of the two stages."""
+    score: str = "psnr"
+    """Name of the PSNR in the run's scores that the row is about; of another than the run's own
+    image there is nothing else to tell."""
 
 
 @runtime_checkable
@@ -39,8 +43,8 @@ class PaperTable(Protocol):
     """A table of the paper."""
 
     @property
-    def number(self) -> int:
-        """Its number."""
+    def number(self) -> int | str:
+        """Its number in the paper, or a word of ours for what the paper has no table of."""
         ...
 
     @property
@@ -92,6 +96,12 @@ class AnyExperts:
         """Any experts will do."""
 
 
+def title_of(table: PaperTable) -> str:
+    """What a table is called on a page."""
+    number = table.number
+    return f"Table {number}" if isinstance(number, int) else f"Beside the tables: {number}"
+
+
 def mixture_label(count: int) -> str:
     """What the paper calls a mixture of so many experts."""
     return f"MoE-GS (N={count})"
@@ -135,16 +145,43 @@ def _less(first: float | None, second: float | None) -> float:
     return first - second
 
 
+def differences(runs: Sequence[Row], first: str, second: str) -> list[tuple[int, float]]:
+    """PSNR of the runs of one label less that of another's, each of the same scene and seed, with
+    the seed."""
+    psnr = {(row["label"], row["scene"], row["seed"]): row["psnr"] for row in runs}
+    pairs = (
+        (seed, value, psnr.get((second, scene, seed)))
+        for (label, scene, seed), value in psnr.items()
+        if label == first
+    )
+    return [(seed, value - other) for seed, value, other in pairs if other is not None]
+
+
+def spread_of(runs: Sequence[Row], first: str, second: str) -> str:
+    """Standard deviation over seeds of the means of `differences` over scenes, and the number of
+    seeds, to stand behind the mean; "" of one seed."""
+    by_seed: dict[int, list[float]] = {}
+    for seed, value in differences(runs, first, second):
+        by_seed.setdefault(seed, []).append(value)
+    means = [statistics.mean(values) for values in by_seed.values()]
+    return f", ± {statistics.stdev(means):.2f} (n = {len(means)})," if len(means) > 1 else ""
+
+
 def gain_findings(lines: Sequence[Line]) -> list[str]:
     """Of each mixture: what it gains over its best expert and over their plain average."""
     found = []
     for label, line in means_of(lines).items():
-        best, average = (line.value(name) for name in BESIDE)
+        best, average = (line.figures.get(name) for name in BESIDE)
         if best is not None and average is not None:
-            theirs = line.paper("gain_best")
-            paper = "" if theirs is None else f" (paper {theirs:+.2f} dB)"
+            paper = "" if best.paper is None else f" (paper {best.paper:+.2f} dB)"
+            seeds = f" (n = {len(line.seeds)})" if len(line.seeds) > 1 else ""
             found.append(
-                f"{label}: {best:+.2f} dB{paper} against the best of its experts, "
-                f"{average:+.2f} dB against their plain average."
+                f"{label}: {_decibels(best)}{paper} against the best of its experts, "
+                f"{_decibels(average)} against their plain average{seeds}."
             )
     return found
+
+
+def _decibels(gain: Figure) -> str:
+    spread = "" if gain.spread is None else f" ± {gain.spread:.2f}"
+    return f"{gain.value:+.2f}{spread} dB"

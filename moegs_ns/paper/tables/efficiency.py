@@ -16,6 +16,7 @@ from moegs_ns.paper.tables.base import (
     means_of,
     mixture_label,
     mixture_of,
+    spread_of,
 )
 from moegs_ns.paper.trainings import Trainings
 
@@ -64,7 +65,7 @@ class Pruned(AnyExperts):
             members=tuple(expert.label for expert in experts),
         )
         pruned = [
-            replace(whole, label=pruned_label(ratio), job=job, whole=whole.job)
+            replace(whole, label=pruned_label(ratio), job=job, experts_of=whole.job)
             for ratio, job in zip(self.ratios, self.pruned(trainings), strict=True)
         ]
         return [*experts, whole, *pruned]
@@ -76,7 +77,7 @@ class Pruned(AnyExperts):
         found = gain_findings(lines)
         for label in map(pruned_label, self.ratios):
             if whole is not None and label in means:
-                cost = difference(means[label], whole)
+                cost = difference(means[label], whole) + spread_of(runs, label, whole.label)
                 found.append(
                     f"{label}: {cost} beside the whole mixture, {faster(means[label], whole)}."
                 )
@@ -116,7 +117,9 @@ class Optimizations(AnyExperts):
             (mixture_label(len(names)), pruned, ONE_PASS),
         )
         return [
-            Entry(label, job, way, has_paper_row=is_same, whole=None if job == whole else whole)
+            Entry(
+                label, job, way, has_paper_row=is_same, experts_of=None if job == whole else whole
+            )
             for label, job, way in rows
         ]
 

@@ -7,7 +7,7 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.experts.names import readable
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.paper.summary import Line
-from moegs_ns.paper.tables.base import Entry, difference, is_of_the_paper, means_of
+from moegs_ns.paper.tables.base import Entry, difference, is_of_the_paper, means_of, spread_of
 from moegs_ns.paper.trainings import Study, Trainings
 
 PLAIN, TAUGHT = "ground-truth", "gate-weighted"
@@ -74,8 +74,9 @@ class Students:
         for family in dict.fromkeys(name for name in families if name is not None):
             for label in (each.format(family) for each in taught):
                 if label in means:
-                    gain = difference(means[label], means[plain.format(family)])
-                    found.append(f"{label}: {gain} over {plain.format(family)}.")
+                    beside = plain.format(family)
+                    gain = difference(means[label], means[beside]) + spread_of(runs, label, beside)
+                    found.append(f"{label}: {gain} over {beside}.")
         return found
 
 

@@ -27,10 +27,16 @@ CAMERAS, INSTANTS = 4, 4
 """Training cameras, and frames of each."""
 APART = 0.1
 """Distance of one camera to the next in world units; the Gaussians are 2 to 8 of them away."""
-SCENE = SceneInfo(
-    num_frames=300, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None,
-    camera_ids=tuple(range(CAMERAS)),
-)  # fmt: skip
+NUM_FRAMES = 300
+"""Length of the clip that the experts are of, as in Neural 3D Video."""
+
+
+def random_scene(num_frames: int) -> SceneInfo:
+    """A scene of so many frames, at 30 a second, seen by the cameras of `RandomImages`."""
+    return SceneInfo(
+        num_frames=num_frames, fps=30.0, center=(0.0, 0.0, 0.0), extent=1.0, background=None,
+        camera_ids=tuple(range(CAMERAS)),
+    )  # fmt: skip
 
 
 def methods_of(names: Sequence[str]) -> list[str]:
@@ -69,19 +75,27 @@ class SyntheticModels:
 
     @classmethod
     def of(
-        cls, methods: Sequence[str], count: int, size: tuple[int, int], seed: int, device: str
+        cls,
+        methods: Sequence[str],
+        count: int,
+        size: tuple[int, int],
+        seed: int,
+        device: str,
+        *,
+        num_frames: int = NUM_FRAMES,
     ) -> "SyntheticModels":
-        """`count` Gaussians of each method before cameras of a width and height; deformed, as
-        experts are at the end of their training."""
+        """`count` Gaussians of each method before cameras of a width and height, of a clip of so
+        many frames; deformed, as experts are at the end of their training."""
+        scene = random_scene(num_frames)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         view = forward_view(*size)
         configs = [deepcopy(method_config(method)) for method in methods]
-        models = [expert_model(config, count, view, generator) for config in configs]
+        models = [expert_model(config, count, view, scene, generator) for config in configs]
         names, mixture = unique_names(methods), None
         if len(models) > 1:
-            mixture = mixture_model(names, models, generator).to(device).eval()
-        images = RandomImages.of(view, generator, device)
+            mixture = mixture_model(names, models, scene, generator).to(device).eval()
+        images = RandomImages.of(view, scene, generator, device)
         models = [model.to(device).eval() for model in models]
         return cls(names, configs, models, mixture, images)
 
@@ -116,16 +130,18 @@ class RandomImages:
     table: FrameTable
 
     @classmethod
-    def of(cls, view: View, generator: torch.Generator, device: str) -> "RandomImages":
+    def of(
+        cls, view: View, scene: SceneInfo, generator: torch.Generator, device: str
+    ) -> "RandomImages":
         """Images of cameras beside each other, all at the same instants."""
         cameras = torch.arange(CAMERAS).repeat_interleave(INSTANTS)
-        last = SCENE.num_frames - 1
+        last = scene.num_frames - 1
         frames = torch.linspace(0, last, INSTANTS).round().long().repeat(CAMERAS)
         viewmats = view.viewmats.repeat(len(cameras), 1, 1)
         viewmats[:, 0, 3] = APART * cameras
         views = replace(
-            view, viewmats=viewmats, Ks=view.Ks.repeat(len(cameras), 1, 1), times=frames / last,
-            camera_ids=cameras, frame_ids=frames,
+            view, viewmats=viewmats, Ks=view.Ks.repeat(len(cameras), 1, 1),
+            times=frames / max(last, 1), camera_ids=cameras, frame_ids=frames,
         )  # fmt: skip
         shape = (len(cameras), view.height, view.width, 3)
         colors = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -144,23 +160,27 @@ class RandomImages:
         return self.views.take(rows), {"image": images, "image_idx": rows}
 
 
-def expert_model(config: Any, count: int, view: View, generator: torch.Generator) -> ExpertModel:
+def expert_model(
+    config: Any, count: int, view: View, scene: SceneInfo, generator: torch.Generator
+) -> ExpertModel:
     """A method's model with random Gaussians, in the state in which its training ends."""
     options = config.pipeline.model
-    model: ExpertModel = _set_up(options)
-    model.expert = random_expert(options.expert, count, view, generator)
+    model: ExpertModel = _set_up(options, scene)
+    model.expert = random_expert(options.expert, count, view, scene, generator)
     seed = int(torch.randint(2**31, (), generator=generator))
     model.recipe = options.recipe.setup(expert=model.expert, budget=1.0, seed=seed)
     model.recipe.before_step(config.max_num_iterations)
     return model
 
 
-def random_expert(config: Any, count: int, view: View, generator: torch.Generator) -> Expert:
+def random_expert(
+    config: Any, count: int, view: View, scene: SceneInfo, generator: torch.Generator
+) -> Expert:
     """An expert of random Gaussians that fill the image of a camera and move."""
     seen = random_gaussians(count, view, generator)
     colors = torch.rand(count, 3, generator=generator)
     expert: Expert = config.one_per_point().setup(
-        scene=SCENE, points=InitialPoints(seen.means, colors)
+        scene=scene, points=InitialPoints(seen.means, colors)
     )
     raw = {
         "quats": seen.quats, "scales": seen.scales.log(), "opacities": seen.opacities.logit(),
@@ -172,24 +192,27 @@ def random_expert(config: Any, count: int, view: View, generator: torch.Generato
 
 
 def mixture_model(
-    names: Sequence[str], models: Sequence[ExpertModel], generator: torch.Generator
+    names: Sequence[str],
+    models: Sequence[ExpertModel],
+    scene: SceneInfo,
+    generator: torch.Generator,
 ) -> MixtureModel:
     """Copies of the models' experts under a router with random weights."""
     options = replace(
         method_config(ROUTER).pipeline.model,
         expert_models=tuple(model.config for model in models), expert_names=tuple(names),
     )  # fmt: skip
-    model: MixtureModel = _set_up(options)
+    model: MixtureModel = _set_up(options, scene)
     experts = [deepcopy(each.expert) for each in models]
-    router = options.router.setup(scene=SCENE, counts=[each.num_gaussians for each in experts])
+    router = options.router.setup(scene=scene, counts=[each.num_gaussians for each in experts])
     for parameter in router.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator)
     model.mixture = mixture_of(experts, router, options.temperature, options.gates)
     return model
 
 
-def _set_up(options: Any) -> Any:
+def _set_up(options: Any, scene: SceneInfo) -> Any:
     """nerfstudio's model of a configuration, without images."""
     return options.setup(
-        scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=0, metadata={"scene": SCENE}
+        scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=0, metadata={"scene": scene}
     )
