@@ -7,6 +7,7 @@ functions of this file, so that numpy's arrays can be read and nothing else can 
 import io
 import pickle
 import pickletools
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,9 +85,9 @@ def read_pickled_array(path: Path) -> list[Any]:
     """
     if path.stat().st_size > LARGEST:
         raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {LARGEST:,}")
-    with path.open("rb") as file:
-        content = _after_header(file)
     try:
+        with path.open("rb") as file:
+            content = _after_header(file)
         _check_steps(content)
         array = _Unpickler(content).load()
     except _FAILURES as error:
@@ -104,9 +105,11 @@ _FAILURES = (
     LookupError,
     MemoryError,
     OverflowError,
+    SyntaxError,
     TypeError,
+    tokenize.TokenError,
 )
-"""What a damaged pickle ends in, besides ValueError."""
+"""What a damaged file ends in, besides ValueError; numpy's headers are expressions of Python."""
 
 
 def _after_header(file: BinaryIO) -> bytes:
