@@ -67,13 +67,16 @@ def test_the_clip_is_that_of_papers(made: Path, tmp_path: Path):
     for number in range(19):
         (tmp_path / f"Camera_B{number + 1}").symlink_to(made / f"Camera_B{number + 1}")
     content = annotations(zju_cameras(), 2)
-    content["ims"] = content["ims"] * 160
+    content["ims"] = content["ims"] * 151
     write_annotations(tmp_path / "annots.npy", content)
     assert parse(tmp_path).metadata["num_frames"] == 300
     assert parse(tmp_path, max_frames=60).metadata["num_frames"] == 60
-    assert parse(tmp_path, max_frames=None).metadata["num_frames"] == 320
-    late = parse(tmp_path, frames=(305, 310))
-    assert (late.metadata["first_frame"], late.metadata["num_frames"]) == (305, 6)
+    late = parse(tmp_path, frames=(296, 301))
+    assert (late.metadata["first_frame"], late.metadata["num_frames"]) == (296, 6)
+    content["ims"] = content["ims"][:3]
+    write_annotations(tmp_path / "annots.npy", content)
+    assert parse(tmp_path, max_frames=2).metadata["num_frames"] == 2
+    assert parse(tmp_path, max_frames=None).metadata["num_frames"] == 3
     with pytest.raises(ValueError, match=r"--max-frames expects a number above 0"):
         parse(tmp_path, max_frames=0)
 

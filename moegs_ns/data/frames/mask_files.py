@@ -60,12 +60,15 @@ def mask_files(
     """
     if all(undistortion.if_needed is None for undistortion in undistortions):
         return None
-    paths = [
-        _stored([_FORMAT, asdict(each), size], data, lambda each=each: each.mask(size))
-        for each in undistortions
-    ]
-    masks = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in dict.fromkeys(paths)]
-    return None if all(mask.min() == 255 for mask in masks) else paths
+    # Thousands of images may share a few lenses.
+    paths = {
+        each: _stored([_FORMAT, asdict(each), size], data, lambda each=each: each.mask(size))
+        for each in dict.fromkeys(undistortions)
+    }
+    masks = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths.values()]
+    if all(mask.min() == 255 for mask in masks):
+        return None
+    return [paths[each] for each in undistortions]
 
 
 def image_mask_files(masks: list[ImageMask], size: tuple[int, int], data: Path) -> list[Path]:
