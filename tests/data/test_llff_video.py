@@ -67,8 +67,8 @@ def test_frames_of_the_clip(tmp_path: Path):
         f"{frame:05d}.png" for frame in (4, 7, 10)
     ]
     # EndoNeRF trains on all images and evaluates them.
-    assert parse(scene, held_out_every=0).metadata["frame_ids"] == list(range(11))
-    assert parse(scene, "test", held_out_every=0).metadata["frame_ids"] == list(range(11))
+    assert parse(scene, held_out_every=None).metadata["frame_ids"] == list(range(11))
+    assert parse(scene, "test", held_out_every=None).metadata["frame_ids"] == list(range(11))
 
 
 def test_a_still_camera_is_one_camera(tmp_path: Path):
@@ -169,8 +169,8 @@ def test_mistakes_of_depth_maps(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"held_out_every": 1}, "--held-out-every expects 0, .*got 1"),
-        ({"held_out_every": -2}, "--held-out-every expects 0, .*got -2"),
+        ({"held_out_every": 1}, "--held-out-every expects None, .*got 1"),
+        ({"held_out_every": -2}, "--held-out-every expects None, .*got -2"),
         ({"frames": (9, 9)}, "but all are held out"),
         ({"frames": (0, 11)}, "0 <= FIRST <= LAST <= 10"),
         ({"depth_scale": 0.0}, "--depth-scale expects a number above 0"),

@@ -54,9 +54,9 @@ class LLFFVideoDataParserConfig(SceneParserConfig):
     downscale_factor: int | None = None
     """Divides the image size; by default the smallest power of two that makes the longer side at
     most 1600 pixels."""
-    held_out_every: int = 8
+    held_out_every: int | None = 8
     """One of so many images is held out, from the second on, as by EndoGaussian and
-    SurgicalGaussian; 0 trains on all of them, as EndoNeRF."""
+    SurgicalGaussian; None trains on all of them, as EndoNeRF."""
     masks_folder: Path | None = MASKS
     """Folder of masks in the scene folder; what they mark counts neither in losses nor in figures.
     None uses none."""
@@ -130,23 +130,25 @@ class LLFFVideoDataParser(MultiViewDataParser):
         )
 
 
-def divide_frames(frames: range, held_out_every: int) -> tuple[list[int], list[int]]:
+def divide_frames(frames: range, held_out_every: int | None) -> tuple[list[int], list[int]]:
     """The frames of the clip that are trained on, and those that are held out.
 
     Raises:
         ValueError: none would be left to train on.
     """
-    if held_out_every != 0 and held_out_every < 2:
+    if held_out_every is None:
+        return list(frames), []
+    if held_out_every < 2:
         raise ValueError(
-            f"--held-out-every expects 0, which holds no image out, or a number of at least 2, got "
-            f"{held_out_every}."
+            f"--held-out-every expects None, which holds no image out, or a number of at least 2, "
+            f"got {held_out_every}."
         )
-    held_out = [frame for frame in frames if held_out_every > 0 and frame % held_out_every == 1]
-    trained = [frame for frame in frames if frame not in held_out]
+    held_out = [frame for frame in frames if frame % held_out_every == 1]
+    trained = [frame for frame in frames if frame % held_out_every != 1]
     if not trained:
         raise ValueError(
             f"Expected images to train on among the frames {frames.start} to {frames.stop - 1}, "
-            "but all are held out; choose other --frames, or --held-out-every 0."
+            "but all are held out; choose other --frames, or --held-out-every None."
         )
     return trained, held_out
 

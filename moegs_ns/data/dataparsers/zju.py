@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
+from moegs_ns.data.calibration import check_rotations
 from moegs_ns.data.calibrations.neuralbody import ANNOTATIONS, read_annotations
 from moegs_ns.data.dataparsers.fixed_rig import (
     FixedCamera,
@@ -87,6 +88,10 @@ class ZJUDataParser(FixedRigParser):
             if config.frames is not None or config.max_frames is None or frame < config.max_frames
         }
         cameras = [_fixed(camera, images[number, 0]) for number, camera in enumerate(described)]
+        check_rotations(
+            np.stack([camera.viewmat[:3, :3] for camera in cameras]),
+            [str(images[number, 0]) for number in range(len(cameras))],
+        )
         held_out = config.held_out_cameras
         if held_out is None:
             held_out = _held_out(range(len(cameras)), config.exclude_cameras, path)

@@ -53,10 +53,10 @@ CASES = [
     Case("no frame", f"{ZJU} --max-frames 0", "--max-frames expects", needs=("zju",)),
     Case("a background of another kind", f"{ZJU} --background green", "background", 2, needs=("zju",)),
     Case("a video of a still camera", ENDO, STARTS, 0, needs=("endo",)),
-    Case("all images are trained on", f"{ENDO} --held-out-every 0", STARTS, 0, needs=("endo",)),
+    Case("all images are trained on", f"{ENDO} --held-out-every None", STARTS, 0, needs=("endo",)),
     *(Case(f"{kind} {name}", ENDO, "", 1, at(f"endo/{name}", DAMAGE[kind]), ("endo",)) for name in ("poses_bounds.npy", "masks/frame-000002.mask.png", "depth/frame-000000.depth.png") for kind in ("a missing", "an empty", "text as", "a pipe as")),
     Case("an image too many", ENDO, "", 1, at("endo/images/frame-000010.color.png", copied_to("{}_2.png")), ("endo",)),
     *(Case(f"llff-video-data --{option}", f"{ENDO} --{option}", says, 1, needs=("endo",)) for option, says in (
-        ("held-out-every 1", "--held-out-every expects"), ("depth-scale nan", "--depth-scale expects"),
+        ("held-out-every 1", "--held-out-every expects"), ("depth-scale nan", "depth-scale expects"),
         ("max-depth-points 0", "--max-depth-points expects"), ("masks-folder gone", "no such folder"), ("frames 1 1", "all are held out"))),
 ]  # fmt: skip
