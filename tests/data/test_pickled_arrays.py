@@ -60,6 +60,7 @@ def test_numbers_in_all_their_forms(tmp_path: Path):
     assert found.images == expected.images
     for one, two in zip(found.rig.cameras, expected.rig.cameras, strict=True):
         assert one.lens == two.lens
+        assert one.world_to_camera is not None and two.world_to_camera is not None
         np.testing.assert_array_equal(one.world_to_camera, two.world_to_camera)
 
 

@@ -17,14 +17,14 @@ SIZE = 128
 def zju_cameras(count: int = NUM_CAMERAS) -> list[KnownCamera]:
     """Square images, principal points off-centre, and lenses that distort: those of even numbers
     see more than is kept, others leave pixels of undistorted images empty."""
-    k1, *others = DISTORTION
+    k1, k2, p1, p2, k3 = DISTORTION
     return [
         known_camera(
             number,
             width=SIZE,
             height=SIZE,
             shift=(3.0 - 0.2 * number, 0.3 * number - 2.0),
-            distortion=(k1 if number % 2 else -k1, *others),
+            distortion=(k1 if number % 2 else -k1, k2, p1, p2, k3),
         )
         for number in range(count)
     ]
