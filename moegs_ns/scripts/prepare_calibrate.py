@@ -27,9 +27,9 @@ from moegs_ns.scripts.prepare_rig import name_pairs
 class PrepareCalibrate(CalibrationOptions):
     """Give the cameras of rig.json lenses and poses: with --from from a calibration of Qualisys
     (.qca.txt), anipose (.toml), EasyMocap (intri.yml), CMU Panoptic (.json), COLMAP (folder of a
-    model), nerfstudio (transforms.json), LLFF (poses_bounds.npy) or Immersive Light Field Video
-    (models.json); without, from features of the recordings. COLMAP models and recordings need `pip
-    install moegs_ns[prepare]`."""
+    model), nerfstudio (transforms.json), LLFF (poses_bounds.npy), NeuralBody (annots.npy) or
+    Immersive Light Field Video (models.json); without, from features of the recordings. COLMAP
+    models and recordings need `pip install moegs_ns[prepare]`."""
 
     data: Path
     """Folder of the scene, with rig.json."""

@@ -11,6 +11,7 @@ from moegs_ns.data.calibrations.colmap import read_colmap
 from moegs_ns.data.calibrations.easymocap import INTRINSICS, read_easymocap
 from moegs_ns.data.calibrations.immersive import read_immersive
 from moegs_ns.data.calibrations.llff import read_llff
+from moegs_ns.data.calibrations.neuralbody import ANNOTATIONS, read_neuralbody
 from moegs_ns.data.calibrations.qualisys import read_qualisys
 from moegs_ns.data.calibrations.reading import read_json, reading
 from moegs_ns.data.calibrations.transforms_json import read_transforms
@@ -58,6 +59,8 @@ FORMATS = (
     CalibrationFormat("anipose (.toml)", read_anipose, _has_suffix(".toml")),
     CalibrationFormat("EasyMocap (intri.yml, extri.yml)", read_easymocap, _is_easymocap),
     CalibrationFormat("COLMAP (folder of a model)", read_colmap, _is_colmap),
+    # Before LLFF, whose files may have any name.
+    CalibrationFormat("NeuralBody (annots.npy)", read_neuralbody, _has_suffix(ANNOTATIONS)),
     CalibrationFormat("LLFF (poses_bounds.npy)", read_llff, _has_suffix(".npy")),
     CalibrationFormat("CMU Panoptic (.json)", read_cmu_panoptic, _never, _has_key("cameras")),
     CalibrationFormat("nerfstudio (transforms.json)", read_transforms, _never, _has_key("frames")),

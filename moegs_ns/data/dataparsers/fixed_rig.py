@@ -1,7 +1,7 @@
 """What parsers of fixed cameras share whose images are listed one by one."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from moegs_ns.data.dataparsers.multiview import (
 )
 from moegs_ns.data.dataparsers.selection import check_complete, choose_numbers, divide_cameras
 from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.foregrounds import Foreground
 from moegs_ns.data.frames.images import has_shape, read_image_size
+from moegs_ns.data.frames.mask_files import ImageMask, image_mask_files, mask_files
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
-from moegs_ns.data.frames.undistortion_masks import mask_files
 from moegs_ns.data.points.initial import Frustums
 
 
@@ -82,6 +83,10 @@ class RigImages:
     """Frames of the whole recording, counted from 0."""
     held_out: tuple[int, ...] = (0,)
     """Indices of the cameras that are held out where no option names others."""
+    foregrounds: dict[tuple[int, int], Foreground] = field(default_factory=dict)
+    """What is kept of images, the rest of which is made black."""
+    masks: dict[tuple[int, int], Path] = field(default_factory=dict)
+    """Of all images or of none, above 0 where pixels count."""
 
 
 class FixedRigParser(MultiViewDataParser):
@@ -135,9 +140,21 @@ def _listing(
         lens = rig.cameras[index].lens_at(width, height)
         undistortions[index] = Undistortion(lens, (width, height), (width, height))
     viewmats = np.stack([rig.cameras[camera].viewmat for camera, _ in rows])
+    if rig.masks:
+        of_images = [
+            ImageMask(rig.masks[row], (width, height), undistortion=undistortions[row[0]].if_needed)
+            for row in rows
+        ]
+        masks = image_mask_files(of_images, size, data)
+    else:
+        masks = mask_files([undistortions[camera] for camera, _ in rows], size, data)
     return Listing(
         sources=[
-            FrameSource(rig.images[row], undistortion=undistortions[row[0]].if_needed)
+            FrameSource(
+                rig.images[row],
+                undistortion=undistortions[row[0]].if_needed,
+                foreground=rig.foregrounds.get(row),
+            )
             for row in rows
         ],
         cameras=np.array([camera for camera, _ in rows]),
@@ -146,7 +163,7 @@ def _listing(
         Ks=np.stack([undistortions[camera].pinhole.K for camera, _ in rows]),
         width=width,
         height=height,
-        masks=mask_files([undistortions[camera] for camera, _ in rows], size, data),
+        masks=masks,
     ).resized(*size)
 
 

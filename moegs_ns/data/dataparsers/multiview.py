@@ -26,6 +26,7 @@ from nerfstudio.data.scene_box import SceneBox
 
 from moegs_ns.data.calibration import check_scene
 from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.points.files import PointCloud
 from moegs_ns.data.points.initial import (
     PREPARED_POINTS,
     Frustums,
@@ -108,6 +109,11 @@ class MultiViewDataParser(DataParser):
         """
         raise NotImplementedError
 
+    def own_points(self) -> PointCloud | None:
+        """Initial points of files of the layout that are no clouds, or None; asked for where there
+        is no file of points. See `read` for errors."""
+        return None
+
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         # Read cameras and image paths; no image is decoded.
         config = self.config
@@ -149,14 +155,16 @@ class MultiViewDataParser(DataParser):
         check_scene(outputs, Path(config.data), is_training=split == "train")
         # Find initial points, or draw them in the common view of the training cameras.
         search = (PREPARED_POINTS, *self.point_files)
+        file = find_points(Path(config.data), config.points_file, search)
         points = initial_points(
-            find_points(Path(config.data), config.points_file, search),
+            file,
             training_cameras,
             images.frames,
             images.num_recorded,
             num_random_points=config.num_random_points,
             min_points=config.min_points,
             seed=run_seed(),
+            own=self.own_points() if file is None else None,
         )
         metadata.update(points.as_metadata())
         return outputs

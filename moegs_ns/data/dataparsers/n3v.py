@@ -22,7 +22,7 @@ from moegs_ns.data.dataparsers.multiview import (
     scaled_size,
 )
 from moegs_ns.data.dataparsers.recordings import Recording, find_recordings
-from moegs_ns.data.dataparsers.selection import divide_cameras
+from moegs_ns.data.dataparsers.selection import check_max_frames, divide_cameras
 from moegs_ns.data.frames.decoding import ResizeFilter
 from moegs_ns.data.frames.images import has_shape
 from moegs_ns.data.points.initial import Frustums
@@ -87,10 +87,7 @@ class N3VDataParser(MultiViewDataParser):
         )
 
         # Choose frames and image size.
-        if config.max_frames is not None and config.max_frames < 1:
-            raise ValueError(
-                f"--max-frames expects a number above 0 or None, got {config.max_frames}."
-            )
+        check_max_frames(config.max_frames)
         used = [recordings[camera] for camera in cameras.used]
         clip = choose_clip(used, config.frames, config.align, config.max_frames)
         images_of = dict(zip(cameras.used, clip.images.tolist(), strict=True))

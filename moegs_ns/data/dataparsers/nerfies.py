@@ -13,8 +13,8 @@ from moegs_ns.data.dataparsers.fixed_rig import FixedCamera
 from moegs_ns.data.dataparsers.listing import Listing
 from moegs_ns.data.frames.decoding import FrameSource
 from moegs_ns.data.frames.images import read_image_size
+from moegs_ns.data.frames.mask_files import mask_files
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
-from moegs_ns.data.frames.undistortion_masks import mask_files
 from moegs_ns.data.lens_formats import centered_lens
 
 

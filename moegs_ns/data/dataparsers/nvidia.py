@@ -23,11 +23,13 @@ from moegs_ns.data.dataparsers.multiview import (
     scaled_size,
 )
 from moegs_ns.data.dataparsers.n3v import POSES_BOUNDS
+from moegs_ns.data.dataparsers.recordings import images_in
 from moegs_ns.data.dataparsers.selection import choose_numbers
 from moegs_ns.data.frames.decoding import FrameSource
-from moegs_ns.data.frames.images import IMAGE_SUFFIXES, read_image_size
+from moegs_ns.data.frames.images import read_image_size
 from moegs_ns.data.points.initial import Frustums
 
+_REMEDY = "set --data to a scene as NSFF or DynamicNeRF store it"
 NUM_CAMERAS = 12
 """Of the rig; image i of a scene is that of camera i modulo this number."""
 _TRUTH, _VIEW = re.compile(r"v([0-9]+)_t([0-9]+)\.png"), re.compile(r"cam([0-9]+)\.jpg")
@@ -104,24 +106,12 @@ def _dense(data: Path) -> Path | None:
     return next((each for each in (data / "dense", data) if (each / "mv_images").is_dir()), None)
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"Expected images in {folder}, but there is no such folder; set --data to a scene as "
-            "NSFF or DynamicNeRF store it."
-        )
-    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        raise FileNotFoundError(f"Expected images in {folder}, but found none; complete the scene.")
-    return found
-
-
 def _read_nsff(data: Path) -> _Scene:
     """Every camera at every time is there; those that are not trained on are held out."""
     folder = _dense(data)
     assert folder is not None, data
     small = sorted(folder.glob("images_*x*"))
-    training = _images(small[0] if small else folder / "images")
+    training = images_in(small[0] if small else folder / "images", _REMEDY)
     cameras = read_llff_cameras(folder / POSES_BOUNDS, [path.name for path in training])
     held_out = {}
     for time in range(len(training)):
@@ -140,7 +130,7 @@ def _read_nsff(data: Path) -> _Scene:
 
 def _read_dynamicnerf(data: Path, config: NvidiaDataParserConfig) -> _Scene:
     """Camera 0 at all times is held out."""
-    training = _images(data / "images")
+    training = images_in(data / "images", _REMEDY)
     cameras = read_llff_cameras(data / POSES_BOUNDS, [path.name for path in training])
     folder = data / config.held_out_images
     matches = [(path, _TRUTH.fullmatch(path.name)) for path in sorted(folder.glob("v*.png"))]

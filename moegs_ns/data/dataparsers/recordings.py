@@ -141,6 +141,22 @@ def open_recording(path: Path, name: str) -> Recording:
     return replace(recording, name=name)
 
 
+def images_in(folder: Path, remedy: str) -> list[Path]:
+    """The images of a folder in alphabetical order; hidden ones do not count.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in it; `remedy` is what to do.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Expected images in {folder}, but there is no such folder; {remedy}."
+        )
+    found = _images_of(folder)
+    if not found:
+        raise FileNotFoundError(f"Expected images in {folder}, but found none; complete the scene.")
+    return found
+
+
 def frame_numbers(files: Sequence[PurePath], where: Path) -> tuple[FrameNumber, ...]:
     """The number of each image of one camera, as its name says.
 
@@ -180,8 +196,12 @@ def _is_camera(folder: Path) -> bool:
 
 def _images_in(folder: Path) -> tuple[Path, list[Path]]:
     inside = folder / "images" if (folder / "images").is_dir() else folder
+    return inside, _images_of(inside)
+
+
+def _images_of(folder: Path) -> list[Path]:
     # Hidden files, as macOS's ._0000.png, are not images whatever their endings.
-    return inside, sorted(file for file in inside.iterdir() if _is_image(file))
+    return sorted(file for file in folder.iterdir() if _is_image(file))
 
 
 def _is_image(file: Path) -> bool:
@@ -220,15 +240,16 @@ def _series(path: Path, inside: Path, images: list[Path]) -> Recording:
     )
 
 
-def check_order(paths: list[Path]) -> None:
-    """Raise unless cameras have one order: the rows of the poses follow it, and bear no names."""
+def check_order(paths: list[Path], what: str = "cameras") -> None:
+    """Raise unless files, called `what`, have one order: the rows of the poses follow it, and bear
+    no names."""
     names = sorted(path.stem for path in paths)
     for name, by_number in zip(names, sorted(names, key=padded_name), strict=True):
         if name != by_number:
             raise ValueError(
-                "Expected cameras whose order by name is that by number, since the rows of the "
+                f"Expected {what} whose order by name is that by number, since the rows of the "
                 f"poses follow it, but {name} comes before {by_number} by name alone; rename the "
-                "cameras with leading zeros (cam01, cam02, ..., cam10)."
+                f"{what} with leading zeros (01, 02, ..., 10)."
             )
 
 

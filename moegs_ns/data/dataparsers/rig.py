@@ -24,8 +24,8 @@ from moegs_ns.data.dataparsers.rig_recordings import has_starts, open_recordings
 from moegs_ns.data.dataparsers.selection import CameraSplit, divide_cameras
 from moegs_ns.data.frames.bars import Bars
 from moegs_ns.data.frames.decoding import FrameSource
+from moegs_ns.data.frames.mask_files import mask_files
 from moegs_ns.data.frames.undistortion import Lens, Undistortion
-from moegs_ns.data.frames.undistortion_masks import mask_files
 from moegs_ns.data.points.initial import Frustums
 from moegs_ns.data.rig_files import RIG, RigCamera, read_rig
 

@@ -85,6 +85,12 @@ def choose_numbers(frames: tuple[int, int] | None, known: Collection[int]) -> ra
     return range(first, last + 1)
 
 
+def check_max_frames(max_frames: int | None) -> None:
+    """Raise a ValueError unless --max-frames keeps a frame."""
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"--max-frames expects a number above 0 or None, got {max_frames}.")
+
+
 def check_complete(
     images: Collection[tuple[int, int]], names: Mapping[int, str], frames: Sequence[int], data: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from moegs_ns.data.frames.foregrounds import Foreground
 from moegs_ns.data.frames.images import decode_image, has_shape, missing_file
 from moegs_ns.data.frames.undistortion import Undistorter, Undistortion
 from moegs_ns.data.frames.videos import decode_video
@@ -39,6 +41,8 @@ class FrameSource:
     than what the image shows."""
     undistortion: Undistortion | None = None
     """What makes the image that of a pinhole; None if it is one."""
+    foreground: Foreground | None = None
+    """What of an image file is kept, the rest being made black; None if all is."""
 
     @property
     def group(self) -> Path:
@@ -97,10 +101,18 @@ class FrameGroup:
             description.append(ways)
         if self.undistortion is not None:
             description.append(asdict(self.undistortion))
+        kept = {name: each.border for name, each in self.foregrounds().items()}
+        if kept:
+            description.append(kept)
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
         # N3V calls the image folder of every camera `images`; its parent names the camera.
         stem = self.path.parent.name if self.path.name == "images" else self.path.stem
         return f"{stem}-{digest}"
+
+    def foregrounds(self) -> dict[str, Foreground]:
+        """The masks by their places, as seen from the folder of the images."""
+        found = [source.foreground for source in self.sources if source.foreground is not None]
+        return {os.path.relpath(each.path, self.path): each for each in found}
 
     def inside(self, data: Path) -> str:
         """Where the video or folder is, from the scene folder if it is in there."""
@@ -108,21 +120,24 @@ class FrameGroup:
         return inside.as_posix()
 
     def stamps(self) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of the last change in nanoseconds of every source, by its name.
+        """Size in bytes and time of the last change in nanoseconds of every source, by its name,
+        and of the masks of foregrounds.
 
         Raises:
             FileNotFoundError: a source is missing.
         """
-        stamps: dict[str, tuple[int, int]] = {}
-        for source in self.sources:
-            if source.path.name not in stamps:
-                try:
-                    status = source.path.stat()
-                except OSError:
-                    kind = "an image" if source.frame is None else "a video"
-                    raise missing_file(source.path, kind) from None
-                stamps[source.path.name] = (status.st_size, status.st_mtime_ns)
-        return stamps
+        kind = "a video" if self.sources[0].frame is not None else "an image"
+        files = {source.path.name: (source.path, kind) for source in self.sources}
+        files |= {name: (each.path, "a mask") for name, each in self.foregrounds().items()}
+        return {name: _stamp(*file) for name, file in files.items()}
+
+
+def _stamp(path: Path, kind: str) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        raise missing_file(path, kind) from None
+    return status.st_size, status.st_mtime_ns
 
 
 def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -153,8 +168,11 @@ def decode_group(group: FrameGroup, threads: int) -> Iterator[UInt8[np.ndarray, 
                 "use the images that were calibrated."
             )
         image = frame if undistort is None else undistort(frame)
-        is_sized = (image.shape[1], image.shape[0]) == size
-        yield image if is_sized else _resized(image, size, source.resize)
+        if (image.shape[1], image.shape[0]) != size:
+            image = _resized(image, size, source.resize)
+        if source.foreground is not None:
+            image = source.foreground.alone(image, found, undistort)
+        yield image
 
 
 def _calibrated_size(group: FrameGroup) -> tuple[int, int]:

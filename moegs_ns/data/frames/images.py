@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -68,6 +68,34 @@ def decode_image(
     alpha = rgba[:, :, 3:].astype(np.float32) / 255.0
     under = 255.0 * np.asarray(background, dtype=np.float32)
     return (rgba[:, :, :3] * alpha + under * (1.0 - alpha) + 0.5).astype(np.uint8)
+
+
+def decode_mask(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """Where an image file is above 0, in any of its colours; see `read_values`."""
+    return read_values(path, size, "a mask") > 0
+
+
+def read_values(path: Path, size: tuple[int, int], kind: str) -> Shaped[np.ndarray, "H W"]:
+    """The numbers of an image file, the largest of its colours; `size` is the width and height that
+    it must have, `kind` what it is, with an article. See `_opened` for further errors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has another size.
+    """
+    if not path.exists():
+        raise missing_file(path, kind)
+    with _opened(path) as stored:
+        values = np.asarray(stored)
+    if values.shape[:2] != size[::-1]:
+        raise ValueError(
+            f"Expected {kind} of the image's size ({size[0]}x{size[1]}) at {path}, but it has "
+            f"{values.shape[1]}x{values.shape[0]}; save it in that size."
+        )
+    if values.ndim == 3:
+        # A last channel of transparency says nothing.
+        values = values[:, :, : 3 if values.shape[2] > 2 else 1].max(2)
+    return values
 
 
 def is_truncated_png(path: Path) -> bool:

@@ -164,9 +164,13 @@ class Undistortion:
 
     def mask(self, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
         """255 where a pixel of the canvas, resized to this width and height, is valid, else 0."""
-        is_valid = np.where(self.maps()[1], np.float32(255.0), np.float32(0.0))
-        resized = cv2.resize(is_valid, size, interpolation=cv2.INTER_AREA)
-        return np.where(resized > 254.5, np.uint8(255), np.uint8(0))
+        return only_whole(np.where(self.maps()[1], np.uint8(255), np.uint8(0)), size)
+
+
+def only_whole(mask: UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+    """A mask of 255 and 0 at this width and height, 255 where all of a pixel was."""
+    resized = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.where(resized > 254.5, np.uint8(255), np.uint8(0))
 
 
 class Undistorter:
@@ -177,8 +181,8 @@ class Undistorter:
         self._x, self._y = np.moveaxis(maps, -1, 0).astype(np.float32)
         self._invalid = ~is_valid
 
-    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The canvas, black where nothing is valid."""
+    def __call__(self, image: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "H W *c"]:
+        """The canvas of an image or a mask, black where nothing is valid."""
         # The border is repeated, so that valid pixels at its very edge keep their colour.
         result = cv2.remap(
             image,

@@ -140,18 +140,23 @@ def initial_points(
     num_random_points: int,
     min_points: int,
     seed: int = 0,
+    own: PointCloud | None = None,
 ) -> PointCloud:
-    """Points of a file, topped up at random to `min_points`; without a file, random points.
+    """Points of a file, or else the scene's `own`, topped up at random to `min_points`; without
+    either, random points.
 
     Points of other frames than `frames`, which are some of the `num_recorded` frames of the
-    recording, are left out.
+    recording, are left out; frames of `own` are counted from the first of these.
 
     Raises:
         ValueError: the file cannot be understood, or its frames are not those of the recording.
     """
-    if path is None:
+    if path is not None:
+        points = _clip_frames(load_points(path), frames, num_recorded, path)
+    elif own is not None:
+        points = own
+    else:
         return random_points(frustums, num_random_points, seed=seed)
-    points = _clip_frames(load_points(path), frames, num_recorded, path)
     if len(points.xyz) < min_points:
         points = _topped_up(points, frustums, min_points, seed)
     return points

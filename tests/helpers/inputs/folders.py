@@ -17,8 +17,10 @@ from data_helpers import (
     test_image,
     write_video,
 )
+from llff_videos import still_video
 from nerfstudio.configs.method_configs import all_methods
 from tiny import train_config
+from zju_scenes import zju_scene
 
 BASE = "base-of-inputs"
 """Name of the folder with what is copied; runs name it in their configs."""
@@ -49,6 +51,8 @@ SCENES: dict[str, Callable[[Path], Path]] = {
     "dnerf": dnerf_scene,
     "stills": nerfstudio_scene,
     "iphone": dycheck_scene,
+    "zju": zju_scene,
+    "endo": still_video,
 }
 RUNS = ("expert", "other", "router")
 

@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inputs import calibrations, options, photos, points, recordings, rendering, runs
+from inputs import calibrations, captures, options, photos, points, recordings, rendering, runs
 from inputs.case import Case
 from inputs.checking import tried
 from inputs.running import STARTS
@@ -13,6 +13,7 @@ OF_SCENES: dict[str, list[Case]] = {
     "Recordings and clocks": recordings.CASES,
     "Photos and masks": photos.CASES,
     "Calibrations": calibrations.CASES,
+    "Captures with masks": captures.CASES,
     "Points": points.CASES,
 }
 OF_COMMANDS: dict[str, list[Case]] = {
@@ -27,8 +28,8 @@ INTRODUCTION = """\
 
 What was tried, how the command ends and what it says: exit status 0 where the input is accepted (a
 warning may say something), 1 where it is refused, 2 where the command line cannot be read. Commands
-are typed in a folder with small scenes (`photos`, `videos`, `dome`, `dnerf`, `stills`, `iphone`) and
-runs (`expert`, `other`, `router`); trainings of accepted inputs are stopped where they would begin.
+are typed in a folder with small scenes (`photos`, `videos`, `dome`, `dnerf`, `stills`, `iphone`, `zju`,
+`endo`) and runs (`expert`, `other`, `router`); trainings of accepted inputs are stopped where they would begin.
 [Tests](../tests/inputs) try all of them, and that nothing is left half-written, none takes longer
 than 20 seconds and none shows a traceback. `make inputs` writes this page.
 """
