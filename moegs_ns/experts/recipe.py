@@ -63,6 +63,8 @@ class Recipe(nn.Module):
             float(expert.scene_extent),
             self.generator,
         )
+        self.densifier.life_spans = expert.life_spans
+        check_short_lives(config.densification, expert)
         self.sampler: Sampler | None = None
         self.supervision = Supervision()
         """What images the expert is trained against; a teacher's too where there is one."""
@@ -180,7 +182,19 @@ class Recipe(nn.Module):
         """Collect the screen gradients that densification needs."""
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
-            self.densifier.observe(part.render, num_views)
+            self.observe(part, num_views)
+
+    def observe(self, part: TrainingRender, num_views: int) -> None:
+        """Add the screen gradients of one time to those of the last steps."""
+        self.densifier.observe(part.render, num_views, self.visibility(part))
+
+    @torch.no_grad()
+    def visibility(self, part: TrainingRender) -> Float[Tensor, "N"] | None:
+        """How visible time makes what is rendered of a part; None where nobody counts by it."""
+        if not self.config.densification.counting.needs_visibility:
+            return None
+        factors, ids = self.expert.visibility(part.view.times[0]), part.render.projected.ids
+        return factors if factors is None or ids is None else factors[ids]
 
     def after_step(self, step: int) -> None:
         """Change the set of Gaussians where the schedule asks for it."""
@@ -203,3 +217,15 @@ class Recipe(nn.Module):
         self.supervision.load_state(state.get("supervision", {}))
         if self.sampler is not None and state["sampler"]:
             self.sampler.load_state_dict(state["sampler"])
+
+
+def check_short_lives(config: DensificationConfig, expert: Expert) -> None:
+    """Raise ValueError if growth goes by lives of Gaussians, and this family's have none."""
+    by_lives = config.counting.needs_visibility or config.life_threshold.is_on
+    if by_lives and expert.life_spans() is None:
+        options = "--pipeline.model.recipe.densification"
+        raise ValueError(
+            f"{options}.counted by-visibility and {options}.life-threshold.share other than 1 "
+            "expect an expert whose opacity depends on time, as STG's does; this one's does not, so "
+            "leave them out, or count what is drawn."
+        )

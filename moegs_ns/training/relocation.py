@@ -4,7 +4,7 @@ those that show nothing are moved onto others, which share with them what they s
 Plain torch, for every device; gsplat has a CUDA kernel for the same formula.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import tyro
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moegs_ns.training.densification import DensificationConfig, Densifier
 from moegs_ns.training.optimizers import replace_parameter
+from moegs_ns.training.short_lives import LifeThresholdConfig
 
 MOST_COPIES = 51
 """Gaussians that one is shared among, as far as the formula tells; so in gsplat."""
@@ -34,6 +35,9 @@ class RelocationConfig(DensificationConfig):
     grow_grad2d: tyro.conf.Suppress[float] = 2e-4
     reference_pixels: tyro.conf.Suppress[int | None] = None
     grow_scale3d: tyro.conf.Suppress[float] = 0.01
+    life_threshold: tyro.conf.Suppress[LifeThresholdConfig] = field(
+        default_factory=LifeThresholdConfig
+    )
     min_observations: tyro.conf.Suppress[int] = 20
 
 

@@ -210,18 +210,21 @@ class Ex4DGSRecipe(KeyframeRecipe):
         return losses
 
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
-        """Collect the screen gradients and errors of both kinds of Gaussians."""
-        num_views = sum(len(part.indices) for part in parts)
-        for part in parts:
-            probes = part.render.projected.probes
-            if probes is None or probes.grad is None or not self.observe(part, num_views):
-                continue
-            radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
-            for densifier, kind in zip(self.densifiers, self.kinds, strict=True):
-                backtracking.update_statistics(
-                    densifier.statistics, probes.grad[kind], radii[kind], frame, part.view.height
-                )
+        """See base; remembers what a conversion may need."""
+        super().after_backward(step, parts)
         self._part = parts[-1] if parts else None
+
+    def observe(self, part: TrainingRender, num_views: int) -> None:
+        """See base; also the errors of both kinds of Gaussians."""
+        probes = part.render.projected.probes
+        if probes is None or probes.grad is None or part.render.screen_gradients is None:
+            return
+        super().observe(part, num_views)
+        radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
+        for densifier, kind in zip(self.densifiers, self.kinds, strict=True):
+            backtracking.update_statistics(
+                densifier.statistics, probes.grad[kind], radii[kind], frame, part.view.height
+            )
 
     def after_step(self, step: int) -> None:
         done, refine = step + 1, self.config.densification
