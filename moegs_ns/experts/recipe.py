@@ -226,6 +226,6 @@ def check_short_lives(config: DensificationConfig, expert: Expert) -> None:
         options = "--pipeline.model.recipe.densification"
         raise ValueError(
             f"{options}.counted by-visibility and {options}.life-threshold.share other than 1 "
-            "expect an expert whose opacity depends on time, as STG's does; this one's does not, so "
-            "leave them out, or count what is drawn."
+            "expect an expert whose opacity depends on time, but this one's does not; leave them "
+            "out, or count what is drawn."
         )
