@@ -119,7 +119,7 @@ class KeyframeRecipe(Recipe):
 
     def observe(self, part: TrainingRender, num_views: int) -> None:
         """See base; of both kinds of Gaussians."""
-        settings, visibility = self.config.densification, self.visibility(part)
+        settings, visibility = self.config.densification, self.counted_visibility(part)
         screen = screen_gradients(part.render, num_views, settings, visibility)
         if screen is None:
             return
