@@ -78,9 +78,10 @@ class Recipe(nn.Module):
         )
         self.densifier.life_spans = expert.life_spans
         check_short_lives(config.densification, expert)
+        config.densification.life_threshold.check()
         config.opacity_decay.check()
         config.dropout.check()
-        self.dropout_rate = 0.0
+        self.dropped_share = 0.0
         """Share of the Gaussians that the current step leaves out."""
         self.sampler: Sampler | None = None
         self.supervision = Supervision()
@@ -188,17 +189,17 @@ class Recipe(nn.Module):
     def before_step(self, step: int) -> None:
         """Bring the expert into the state that it has at `step`; raises the SH degree, and the
         share of Gaussians that are left out."""
-        self.dropout_rate = self.config.dropout.rate_at(step, self.steps(self.config.dropout.steps))
+        self.dropped_share = self.config.dropout.at(step, self.steps(self.config.dropout.steps))
         degree = step // self.steps(self.config.sh_degree_every)
         self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
 
     def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
         """What a training step rasterizes of the expert; leaves Gaussians out at random."""
-        if self.dropout_rate == 0.0:
+        if self.dropped_share == 0.0:
             return projected
         drawn = torch.rand(projected.count, generator=self.generator)
-        is_kept = (drawn >= self.dropout_rate).to(projected.channels.device)
-        return keep_some(projected, is_kept, self.dropout_rate)
+        is_kept = (drawn >= self.dropped_share).to(projected.channels.device)
+        return keep_some(projected, is_kept, self.dropped_share)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised."""

@@ -15,40 +15,35 @@ from moegs_ns.splatting.projection import tighten_extents
 class DropoutConfig:
     """How many Gaussians are left out of a training step; never of any other image."""
 
-    rate: float = 0.0
+    fraction: float = 0.0
     """Share that is left out in the end, which rises from 0; published as 0.2 for three to nine
     views. 0 for none."""
     steps: int = 30000
     """Steps of the full recipe over which the share rises."""
 
-    @property
-    def is_on(self) -> bool:
-        """Whether Gaussians are left out."""
-        return self.rate > 0.0
-
     def check(self) -> None:
         """Raise ValueError if nothing would be left."""
-        if not 0.0 <= self.rate < 1.0:
+        if not 0.0 <= self.fraction < 1.0:
             raise ValueError(
-                "--pipeline.model.recipe.dropout.rate expects a share of at least 0 and below 1, "
-                f"got {self.rate}; 0 is for none."
+                "--pipeline.model.recipe.dropout.fraction expects a share of at least 0 and below "
+                f"1, got {self.fraction}; 0 is for none."
             )
 
-    def rate_at(self, step: int, steps: int) -> float:
+    def at(self, step: int, steps: int) -> float:
         """Share that is left out at `step` if it rises over `steps` of this run."""
-        return self.rate * min(1.0, step / steps)
+        return self.fraction * min(1.0, step / steps)
 
 
 def keep_some(
-    projected: ProjectedGaussians, is_kept: Bool[Tensor, "N"], rate: float
+    projected: ProjectedGaussians, is_kept: Bool[Tensor, "N"], fraction: float
 ) -> ProjectedGaussians:
-    """The marked Gaussians, as opaque as makes up for a share `rate` that is left out.
+    """The marked Gaussians, as opaque as makes up for a fraction that is left out.
 
     The others are as culled, in all cameras: they have no radius, so they count as not seen.
     """
     projection = projected.projection
     kept = is_kept[projection.gaussian_ids]
-    opacities = projection.opacities * (kept / (1.0 - rate))
+    opacities = projection.opacities * (kept / (1.0 - fraction))
     changed = replace(
         projection,
         # Nothing may be more opaque than opaque.

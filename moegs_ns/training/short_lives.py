@@ -82,6 +82,14 @@ class LifeThresholdConfig:
         """Whether the threshold depends on the life."""
         return self.share != 1.0
 
+    def check(self) -> None:
+        """Raise ValueError for a share by which everything, or only long lives, would grow."""
+        if not 0.0 < self.share <= 1.0:
+            raise ValueError(
+                "--pipeline.model.recipe.densification.life-threshold.share expects a number above "
+                f"0 and at most 1, got {self.share}; 1 is for one threshold."
+            )
+
     def factors(self, life_spans: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         """Factors on the threshold of Gaussians that are visible for these parts of the clip."""
         return self.share + (1.0 - self.share) * life_spans**self.exponent

@@ -26,7 +26,7 @@ LIVELY = DensificationConfig(
 EVERYTHING: dict[str, Any] = {
     "densification": LIVELY,
     "opacity_decay": OpacityDecayConfig(factor=0.9, start=2),
-    "dropout": DropoutConfig(rate=0.5, steps=10),
+    "dropout": DropoutConfig(fraction=0.5, steps=10),
     "weight_scale": 0.01,
     "weight_opacity": 0.01,
 }
@@ -138,15 +138,15 @@ class TestDropout:
         assert float(dropped.projection.opacities.detach().amax()) == 1.0
 
     def test_the_share_rises_from_nothing_and_then_stays(self):
-        _, recipe, _ = build("4dgaussians", dropout=DropoutConfig(rate=0.4, steps=100))
+        _, recipe, _ = build("4dgaussians", dropout=DropoutConfig(fraction=0.4, steps=100))
         shares = []
         for step in (0, 50, 100, 500):
             recipe.before_step(step)
-            shares.append(recipe.dropout_rate)
+            shares.append(recipe.dropped_share)
         assert shares == pytest.approx([0.0, 0.2, 0.4, 0.4])
 
     def test_in_the_end_as_many_as_it_says_are_left_out_of_training_alone(self):
-        expert, recipe, _ = build("stg", dropout=DropoutConfig(rate=0.5, steps=1))
+        expert, recipe, _ = build("stg", dropout=DropoutConfig(fraction=0.5, steps=1))
         recipe.before_step(9)
         seen = [
             drawn(expert, to_rasterize=recipe.to_rasterize).render.radii[0] > 0 for _ in range(40)
@@ -157,7 +157,7 @@ class TestDropout:
         assert float(share.amin()) > 0.1 and float(share.amax()) < 0.9
 
     def test_what_is_left_out_does_not_count_as_seen(self):
-        expert, recipe, _ = build("stg", dropout=DropoutConfig(rate=0.5, steps=1))
+        expert, recipe, _ = build("stg", dropout=DropoutConfig(fraction=0.5, steps=1))
         recipe.before_step(9)
         part = drawn(expert, to_rasterize=recipe.to_rasterize)
         (part.image - part.target).abs().mean().backward()
@@ -166,7 +166,7 @@ class TestDropout:
         assert torch.equal(recipe.densifier.statistics["counts"], expected)
         assert 0.0 < float(expected.mean()) < 0.9
 
-    def test_a_rate_of_all_is_refused(self):
+    def test_a_fraction_of_all_is_refused(self):
         with pytest.raises(ValueError, match=r"share of at least 0 and below 1, got 1\.0"):
             build("stg", dropout=DropoutConfig(1.0))
 

@@ -72,6 +72,12 @@ class TestLifeThreshold:
         factors = LifeThresholdConfig(share=0.75).factors(torch.tensor([0.0, 0.5, 1.0]))
         assert factors.tolist() == pytest.approx([0.75, 0.75 + 0.25 * 0.5**0.8, 1.0])
 
+    @pytest.mark.parametrize("share", [0.0, 1.25])
+    def test_a_share_that_is_none_is_refused(self, share: float):
+        densification = DensificationConfig(life_threshold=LifeThresholdConfig(share=share))
+        with pytest.raises(ValueError, match=r"life-threshold\.share expects a number above 0"):
+            build("stg", recipe_config=replace(FAMILIES["stg"][1], densification=densification))
+
     def test_a_short_life_is_refined_where_a_long_one_is_not(self):
         """Gradients of 0.8 thresholds, and of 1.2 with room for one more only."""
         for gradient, cap, expected in ((0.8, 99, 3), (1.2, 3, 3), (1.2, 99, 4)):
