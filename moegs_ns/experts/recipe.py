@@ -16,13 +16,17 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
-from moegs_ns.training.densification import DensificationConfig, Densifier, check_survives_resets
+from moegs_ns.training.densification import (
+    LEAST_VISIBILITY,
+    DensificationConfig,
+    Densifier,
+    check_survives_resets,
+)
 from moegs_ns.training.dropout import DropoutConfig, keep_some
 from moegs_ns.training.losses import SSIM_LAMBDA, Supervision, TrainingRender
 from moegs_ns.training.opacity_decay import OpacityDecayConfig, decay_opacities
 from moegs_ns.training.optimizers import is_due, multiply_learning_rate, scaled_steps
 from moegs_ns.training.samplers import SameTimeSampler, Sampler
-from moegs_ns.training.short_lives import LEAST_VISIBILITY
 
 
 @dataclass
@@ -141,6 +145,11 @@ class Recipe(nn.Module):
         """Whether opacities are reset while training."""
         return False
 
+    @property
+    def decays_opacities(self) -> bool:
+        """Whether opacities fall in every step; there are no resets then."""
+        return self.config.opacity_decay.factor < 1.0
+
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
         """Hand over the optimisers, which densification rewrites together with the parameters.
 
@@ -189,7 +198,9 @@ class Recipe(nn.Module):
     def before_step(self, step: int) -> None:
         """Bring the expert into the state that it has at `step`; raises the SH degree, and the
         share of Gaussians that are left out."""
-        self.dropped_share = self.config.dropout.at(step, self.steps(self.config.dropout.steps))
+        dropout = self.config.dropout
+        if dropout.fraction > 0.0:
+            self.dropped_share = dropout.at(step, self.steps(dropout.steps))
         degree = step // self.steps(self.config.sh_degree_every)
         self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
 
@@ -229,7 +240,7 @@ class Recipe(nn.Module):
         for part in parts:
             self.observe(part, num_views)
         decay = self.config.opacity_decay
-        if decay.is_on and step + 1 > self.steps(decay.start) and parts:
+        if self.decays_opacities and step + 1 > self.steps(decay.start) and parts:
             sizes = [densifier.parameters.num_rows for densifier in self.densifiers]
             for densifier, is_seen in zip(
                 self.densifiers, self.is_seen(parts).split(sizes), strict=True

@@ -21,11 +21,6 @@ class OpacityDecayConfig:
     start: int = 500
     """Step of the full recipe after which opacities fall, until the end."""
 
-    @property
-    def is_on(self) -> bool:
-        """Whether opacities fall."""
-        return self.factor != 1.0
-
     def check(self) -> None:
         """Raise ValueError for a factor that would remove everything, or be none of decay."""
         if not 0.0 < self.factor <= 1.0:

@@ -11,9 +11,8 @@ import tyro
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from moegs_ns.training.densification import DensificationConfig, Densifier
+from moegs_ns.training.densification import DensificationConfig, Densifier, LifeThresholdConfig
 from moegs_ns.training.optimizers import replace_parameter
-from moegs_ns.training.short_lives import LifeThresholdConfig
 
 MOST_COPIES = 51
 """Gaussians that one is shared among, as far as the formula tells; so in gsplat."""

@@ -13,11 +13,10 @@ from training_helpers import cloud, drawn, table, train_step
 
 from moegs_ns.experts.recipe import Recipe
 from moegs_ns.splatting import project, rasterize
-from moegs_ns.training.densification import DensificationConfig
+from moegs_ns.training.densification import DensificationConfig, LifeThresholdConfig
 from moegs_ns.training.dropout import DropoutConfig, keep_some
 from moegs_ns.training.opacity_decay import OpacityDecayConfig, decay_opacities
 from moegs_ns.training.samplers import SameTimeSampler
-from moegs_ns.training.short_lives import LifeThresholdConfig
 
 LIVELY = DensificationConfig(
     refine_start_iter=2, refine_stop_iter=20, refine_every=3, min_observations=1, grow_grad2d=1e-5,

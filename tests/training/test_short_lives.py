@@ -10,8 +10,13 @@ from toys import make_gaussians, make_view
 
 from moegs_ns.experts.ex4dgs.expert import opacity_window, window_lengths
 from moegs_ns.splatting import RenderOutput, render
-from moegs_ns.training.densification import DensificationConfig, screen_gradients
-from moegs_ns.training.short_lives import COUNTED, Counted, LifeThresholdConfig
+from moegs_ns.training.densification import (
+    COUNTED,
+    Counted,
+    DensificationConfig,
+    LifeThresholdConfig,
+    screen_gradients,
+)
 
 VISIBILITY = torch.tensor([1.0, 0.5, 0.04])
 
