@@ -20,7 +20,7 @@ from benchmarks.options import COLORS, ED3D, EX4D, FOURD, FREE, STG, TRACKED, VA
 from benchmarks.quality.depth_consistency import Depth
 from benchmarks.quality.distillation import Distillation
 from benchmarks.quality.from_videos import FromVideos
-from benchmarks.quality.growth import generalisation, growth, short_lives
+from benchmarks.quality.growth import growth_experiments
 from benchmarks.quality.mixtures import Mixtures
 from benchmarks.quality.pruning import Pruning
 from benchmarks.quality.router_variants import RouterVariants
@@ -88,9 +88,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "honest": _honest(o),
         "stacking_room": _stacking(o.room()),
         "stacking_basketball": _stacking(o.basketball(149), COLORS),
-        "growth": growth(o),
-        "short_lives": short_lives(o),
-        "generalisation": generalisation(o),
+        **growth_experiments(o),
         "fast_motion": _fast_motion(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",

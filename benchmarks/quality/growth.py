@@ -37,6 +37,13 @@ def _on_scenes(about: str, name: str, variants: tuple[str, ...], scenes: Scenes)
     return Experiment(about, (Step(chains, around=mps),))
 
 
+def growth_experiments(o: Options) -> dict[str, Experiment]:
+    """Those of this file by name."""
+    return {
+        "growth": growth(o), "short_lives": short_lives(o), "generalisation": generalisation(o),
+    }  # fmt: skip
+
+
 def growth(o: Options) -> Experiment:
     """Thresholds of refinement, as they are and growing in small images, and resets of opacity, on
     validation cameras of two scenes."""
