@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from moegs_ns.method_configs.shared import N3V_PIXELS
 
-from benchmarks.options import Options
+from benchmarks.options import COLORS, ED3D, EX4D, FOURD, FREE, STG, TRACKED, VAL_CAMERAS, Options
 from benchmarks.quality.depth_consistency import Depth
 from benchmarks.quality.distillation import Distillation
 from benchmarks.quality.from_videos import FromVideos
+from benchmarks.quality.growth import growth_experiments
 from benchmarks.quality.mixtures import Mixtures
 from benchmarks.quality.pruning import Pruning
 from benchmarks.quality.router_variants import RouterVariants
@@ -31,13 +31,9 @@ from benchmarks.speed.single_pass import SinglePass
 from benchmarks.speed.training_step import TrainingStep
 from moegs_ns.launch.jobs import run_module
 
-STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"
-FREE, TRACKED = "moegs-freetime", "moegs-tracked"
-COLORS = "--pipeline.model.color-correction True"
 BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-stg")
 """Runs of `corrected` whose frames are timed."""
 GATES = "--pipeline.model.gates"
-VAL_CAMERAS = (4, 12, 20, 26)
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
 
 
@@ -92,7 +88,7 @@ def experiments(o: Options) -> dict[str, Experiment]:
         "honest": _honest(o),
         "stacking_room": _stacking(o.room()),
         "stacking_basketball": _stacking(o.basketball(149), COLORS),
-        "growth": _growth(o),
+        **growth_experiments(o),
         "fast_motion": _fast_motion(o),
         "tf32": _in_turns(
             "4DGaussians with and without TF32 on validation cameras; times are no figures",
@@ -295,40 +291,6 @@ def _stacking(scene: dict[str, Any], more: str = "") -> Experiment:
         for mixed in ((EX4D, STG), (EX4D, STG, ED3D), methods)
     ]  # fmt: skip
     return _in_turns("gates corrected by copies that left cameras out, for N = 2, 3 and 4", *tables)
-
-
-def _growth(o: Options) -> Experiment:
-    """Thresholds of refinement, as they are and growing in small images, and resets of opacity, on
-    validation cameras of two scenes."""
-    densification = "--pipeline.model.recipe.densification"
-    published, scaled = (
-        f"{densification}.reference-pixels {pixels}" for pixels in (None, N3V_PIXELS)
-    )
-    low = f"{densification}.grow-grad2d 2e-4"
-    variants = [
-        f"{name}{budget}: {method} --budget {budget} {options}"
-        for budget in (0.15, 0.5)
-        for name, method, options in (
-            ("ex4dgs-published-", EX4D, published), ("ex4dgs-scaled-", EX4D, scaled),
-            ("stg-published-", STG, published), ("stg-scaled-", STG, scaled),
-            ("4dgaussians-", FOURD, ""), ("4dgaussians-scaled-", FOURD, f"{low} {scaled}"),
-            ("4dgaussians-no-resets-", FOURD, "--pipeline.model.recipe.reset-every None"),
-            ("ed3dgs-published-", ED3D, published), ("ed3dgs-scaled-", ED3D, scaled),
-        )
-    ]  # fmt: skip
-    chains = tuple(
-        (
-            Validation(
-                name="validation_growth", val_cameras=cameras, seeds=(0, 1), at_once=5, **scene,
-                train_options=more, variants=tuple(variants),
-            ),
-        )
-        for scene, cameras, more in (
-            (o.room(), (5, 7), ""), (o.basketball(49), VAL_CAMERAS, COLORS)
-        )
-    )  # fmt: skip
-    about = "when Gaussians are refined in small images, on validation cameras of two scenes"
-    return Experiment(about, (Step(chains, around=mps),))
 
 
 def _training_steps(

@@ -12,6 +12,12 @@ from benchmarks.quality.router_variants import RouterVariants
 from benchmarks.tables import RESULTS
 from benchmarks.trainings import Scene
 
+STG, FOURD, EX4D, ED3D = "moegs-stg", "moegs-4dgaussians", "moegs-ex4dgs", "moegs-ed3dgs"
+FREE, TRACKED = "moegs-freetime", "moegs-tracked"
+COLORS = "--pipeline.model.color-correction True"
+VAL_CAMERAS = (4, 12, 20, 26)
+"""Of the PanopticSports scene."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -56,6 +62,10 @@ class Options:
     def room(self) -> dict[str, Any]:
         """The synthetic room of several cameras and its folders."""
         return {"scene": Scene(self.data / "room", "panoptic-data")} | self.folders("room")
+
+    def demo(self) -> dict[str, Any]:
+        """The generated scene of `moegs demo` and its folders."""
+        return {"scene": Scene(self.data / "demo", "n3v-data")} | self.folders("demo")
 
     def folders(self, scene: str) -> dict[str, Any]:
         """Where tables, images and runs of a scene are."""

@@ -113,6 +113,16 @@ class Expert(nn.Module):
         """
         raise NotImplementedError
 
+    def visibility(self, time: Float[Tensor, ""]) -> Float[Tensor, "N"] | None:
+        """Factors that `time`, in [0, 1] over the clip, has on opacities: from 0, invisible, to 1.
+        None, as here, where Gaussians do not come and go in this way."""
+        return None
+
+    def life_spans(self) -> Float[Tensor, "N"] | None:
+        """For how much of the clip each Gaussian is visible, at most 1: the integral over time of
+        `visibility`, in clips, as if the clip had no ends. None where there is none."""
+        return None
+
     def at_all(
         self, times: Sequence[Float[Tensor, ""]], cameras: Sequence[Int[Tensor, ""] | None]
     ) -> list[Gaussians]:

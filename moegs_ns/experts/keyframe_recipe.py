@@ -1,6 +1,7 @@
 """What recipes of experts with static and dynamic Gaussians share: two densifiers, one order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -77,6 +78,14 @@ class KeyframeRecipe(Recipe):
             self.generator,
         )
         self.dynamic.reserved = self.expert.num_static
+        for index, densifier in enumerate(self.densifiers):
+            densifier.life_spans = partial(self._life_spans, index)
+
+    def _life_spans(self, index: int) -> Tensor:
+        """Those of one of the two kinds, for its densifier."""
+        spans = self.expert.life_spans()
+        assert spans is not None
+        return spans[self.kinds[index]]
 
     @property
     def expert(self) -> KeyframeExpert:
@@ -108,22 +117,15 @@ class KeyframeRecipe(Recipe):
         self.dynamic.optimizers = {name: optimizers[DYNAMIC + name] for name in names}
         self.dynamic.load_state(self.dynamic.statistics)
 
-    def observe(self, part: TrainingRender, num_views: int) -> bool:
-        """Add the screen gradients of a render to those of both kinds; whether it retained any."""
-        reference = self.config.densification.reference_pixels
-        screen = screen_gradients(part.render, num_views, reference)
+    def observe(self, part: TrainingRender, num_views: int) -> None:
+        """See base; of both kinds of Gaussians."""
+        settings, visibility = self.config.densification, self.counted_visibility(part)
+        screen = screen_gradients(part.render, num_views, settings, visibility)
         if screen is None:
-            return False
+            return
         for densifier, kind in zip(self.densifiers, self.kinds, strict=True):
             for name, values in zip(SCREEN_STATISTICS, screen, strict=True):
                 densifier.statistics[name] += values[kind]
-        return True
-
-    def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
-        """See base; of both kinds of Gaussians."""
-        num_views = sum(len(part.indices) for part in parts)
-        for part in parts:
-            self.observe(part, num_views)
 
     def grow_and_prune(self, on_new: Callable[[slice], None] | None = None) -> None:
         """Clone and split both kinds under one cap, then prune what is transparent.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -13,12 +13,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from moegs_ns.experts.base import Expert
+from moegs_ns.gaussians import cat_or_single
 from moegs_ns.scene import FrameTable
 from moegs_ns.splatting import ProjectedGaussians
-from moegs_ns.training.densification import DensificationConfig, Densifier, check_survives_resets
+from moegs_ns.training.densification import (
+    LEAST_VISIBILITY,
+    DensificationConfig,
+    Densifier,
+    check_survives_resets,
+)
+from moegs_ns.training.dropout import DropoutConfig, keep_some
 from moegs_ns.training.losses import SSIM_LAMBDA, Supervision, TrainingRender
+from moegs_ns.training.opacity_decay import OpacityDecayConfig, decay_opacities
 from moegs_ns.training.optimizers import is_due, multiply_learning_rate, scaled_steps
-from moegs_ns.training.samplers import Sampler
+from moegs_ns.training.samplers import SameTimeSampler, Sampler
 
 
 @dataclass
@@ -34,6 +42,15 @@ class RecipeConfig(InstantiateConfig):
     """When Gaussians are added and removed."""
     weight_opacity: float = 0.0
     """Weight of the mean opacity, which thins out floaters that few training views see."""
+    weight_scale: float = 0.0
+    """Weight of the mean size in scene extents, so that what is not seen does not spread."""
+    opacity_decay: OpacityDecayConfig = field(default_factory=OpacityDecayConfig)
+    """Opacities that fall in every step, in place of resets."""
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    """Gaussians that are left out of training steps at random."""
+    cameras_per_time: int | None = None
+    """Images of each step: one frame, drawn at random, as seen by so many cameras. None for the
+    family's own number and choice of images."""
     random_background: bool = False
     """Lay the Gaussians over a new random colour at every training step, so that nothing may stay
     transparent; for scenes in which every ray ends on a surface. Transparent images keep the colour
@@ -63,6 +80,13 @@ class Recipe(nn.Module):
             float(expert.scene_extent),
             self.generator,
         )
+        self.densifier.life_spans = expert.life_spans
+        check_short_lives(config.densification, expert)
+        config.densification.life_threshold.check()
+        config.opacity_decay.check()
+        config.dropout.check()
+        self.dropped_share = 0.0
+        """Share of the Gaussians that the current step leaves out."""
         self.sampler: Sampler | None = None
         self.supervision = Supervision()
         """What images the expert is trained against; a teacher's too where there is one."""
@@ -97,6 +121,15 @@ class Recipe(nn.Module):
 
     def make_sampler(self, table: FrameTable) -> Sampler:
         """The sampler of training images, which this recipe keeps and saves."""
+        seed, views = self.generator.initial_seed(), self.config.cameras_per_time
+        if views is None:
+            self.sampler = self.usual_sampler(table, seed)
+        else:
+            self.sampler = SameTimeSampler(table, views, seed)
+        return self.sampler
+
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        """The family's own choice of images."""
         raise NotImplementedError
 
     def share_images(self, table: FrameTable) -> None:
@@ -111,6 +144,11 @@ class Recipe(nn.Module):
     def resets_opacities(self) -> bool:
         """Whether opacities are reset while training."""
         return False
+
+    @property
+    def decays_opacities(self) -> bool:
+        """Whether opacities fall in every step; there are no resets then."""
+        return self.config.opacity_decay.factor < 1.0
 
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
         """Hand over the optimisers, which densification rewrites together with the parameters.
@@ -140,6 +178,11 @@ class Recipe(nn.Module):
 
     def views_per_step(self, step: int) -> int:
         """Images that a step averages over."""
+        return self.config.cameras_per_time or self.usual_views
+
+    @property
+    def usual_views(self) -> int:
+        """The family's own number of images per step."""
         return 1
 
     def background(self, step: int) -> Float[Tensor, "3"]:
@@ -153,13 +196,21 @@ class Recipe(nn.Module):
         return self.config.ssim_lambda
 
     def before_step(self, step: int) -> None:
-        """Bring the expert into the state that it has at `step`; raises the SH degree."""
+        """Bring the expert into the state that it has at `step`; raises the SH degree, and the
+        share of Gaussians that are left out."""
+        dropout = self.config.dropout
+        if dropout.fraction > 0.0:
+            self.dropped_share = dropout.at(step, self.steps(dropout.steps))
         degree = step // self.steps(self.config.sh_degree_every)
         self.expert.active_sh_degree = min(degree, self.expert.config.sh_degree)
 
     def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
-        """What a training step rasterizes of the expert."""
-        return projected
+        """What a training step rasterizes of the expert; leaves Gaussians out at random."""
+        if self.dropped_share == 0.0:
+            return projected
+        drawn = torch.rand(projected.count, generator=self.generator)
+        is_kept = (drawn >= self.dropped_share).to(projected.channels.device)
+        return keep_some(projected, is_kept, self.dropped_share)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         """Named losses of a step; their sum is minimised."""
@@ -171,16 +222,59 @@ class Recipe(nn.Module):
 
     def regularizers(self) -> dict[str, Tensor]:
         """Named losses of the Gaussians alone, whatever was rendered."""
-        if self.config.weight_opacity == 0.0:
-            return {}
-        opacities = self.expert.gauss_params["opacities"].sigmoid()
-        return {"opacity": self.config.weight_opacity * opacities.mean()}
+        config, losses = self.config, {}
+        if config.weight_opacity > 0.0:
+            losses["opacity"] = config.weight_opacity * self._all("opacities").sigmoid().mean()
+        if config.weight_scale > 0.0:
+            size = self._all("scales").exp().mean() / self.densifier.extent
+            losses["scale"] = config.weight_scale * size
+        return losses
+
+    def _all(self, name: str) -> Tensor:
+        """A raw parameter of all Gaussians."""
+        return cat_or_single([densifier.parameters[name] for densifier in self.densifiers])
 
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
-        """Collect the screen gradients that densification needs."""
+        """Collect the screen gradients that densification needs; let opacities fall."""
         num_views = sum(len(part.indices) for part in parts)
         for part in parts:
-            self.densifier.observe(part.render, num_views)
+            self.observe(part, num_views)
+        decay = self.config.opacity_decay
+        if self.decays_opacities and step + 1 > self.steps(decay.start) and parts:
+            sizes = [densifier.parameters.num_rows for densifier in self.densifiers]
+            for densifier, is_seen in zip(
+                self.densifiers, self.is_seen(parts).split(sizes), strict=True
+            ):
+                decay_opacities(densifier.parameters["opacities"], is_seen, decay.factor)
+
+    @torch.no_grad()
+    def is_seen(self, parts: Sequence[TrainingRender]) -> Bool[Tensor, "N"]:
+        """The Gaussians that a view of these parts contains at a time when they are visible."""
+        count, device = self.expert.num_gaussians, self.expert.background.device
+        is_seen = torch.zeros(count, dtype=torch.bool, device=device)
+        for part in parts:
+            is_own, ids = (part.render.radii > 0).any(0), part.render.projected.ids
+            visibility = self.visibility(part)
+            if visibility is not None:
+                is_own &= visibility >= LEAST_VISIBILITY
+            is_seen[slice(None) if ids is None else ids] |= is_own
+        return is_seen
+
+    def observe(self, part: TrainingRender, num_views: int) -> None:
+        """Add the screen gradients of one time to those of the last steps."""
+        self.densifier.observe(part.render, num_views, self.counted_visibility(part))
+
+    def counted_visibility(self, part: TrainingRender) -> Float[Tensor, "N"] | None:
+        """`visibility`, if views are counted by it."""
+        return (
+            self.visibility(part) if self.config.densification.counting.needs_visibility else None
+        )
+
+    @torch.no_grad()
+    def visibility(self, part: TrainingRender) -> Float[Tensor, "N"] | None:
+        """How visible time makes what is rendered of a part; None where it does not."""
+        factors, ids = self.expert.visibility(part.view.times[0]), part.render.projected.ids
+        return factors if factors is None or ids is None else factors[ids]
 
     def after_step(self, step: int) -> None:
         """Change the set of Gaussians where the schedule asks for it."""
@@ -203,3 +297,15 @@ class Recipe(nn.Module):
         self.supervision.load_state(state.get("supervision", {}))
         if self.sampler is not None and state["sampler"]:
             self.sampler.load_state_dict(state["sampler"])
+
+
+def check_short_lives(config: DensificationConfig, expert: Expert) -> None:
+    """Raise ValueError if growth goes by lives of Gaussians, and this family's have none."""
+    by_lives = config.counting.needs_visibility or config.life_threshold.is_on
+    if by_lives and expert.life_spans() is None:
+        options = "--pipeline.model.recipe.densification"
+        raise ValueError(
+            f"{options}.counted by-visibility and {options}.life-threshold.share other than 1 "
+            "expect an expert whose opacity depends on time, but this one's does not; leave them "
+            "out, or count what is drawn."
+        )

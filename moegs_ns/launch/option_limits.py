@@ -15,7 +15,7 @@ ABOVE_0 = (
 )
 AT_LEAST_1 = (
     r"(.+_)?every(_rounds)?|max_gaussians|max_num_iterations|steps_per_(save|log)|views|rounds|width"
-    r"|channels|levels|hidden|embedding_size|.+_resolution|max_views|lives_per_point"
+    r"|channels|levels|hidden|embedding_size|cameras_per_time|.+_resolution|max_views|lives_per_point"
 )
 """Periods, and sizes of what would not exist without."""
 AT_MOST_1 = (

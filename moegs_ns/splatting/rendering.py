@@ -105,6 +105,15 @@ class RenderOutput:
         """Extent in pixels; 0 where culled."""
         return self.projected.spread(self.projected.projection.radii)
 
+    @property
+    def extents(self) -> Int[Tensor, "C N"]:
+        """Extent in pixels within which a Gaussian is opaque enough to be visible; 0 where it
+        nowhere is, or was culled."""
+        projection = self.projected.projection
+        # Of rows whose radius is 0, other numbers mean nothing.
+        extents = torch.where(projection.radii > 0, projection.extents, 0)
+        return self.projected.spread(extents)
+
     def retain_screen_gradients(self) -> None:
         """Let the backward pass keep the gradients of the projected centres, if there are any."""
         if self.projected.projection.means2d.requires_grad:

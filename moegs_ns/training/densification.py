@@ -2,12 +2,16 @@
 
 Parameters and optimiser states are rewritten by gsplat's operations, and the options have the names
 of gsplat's `DefaultStrategy` where they mean the same. When to act is up to each family's recipe.
+
+In 3D Gaussian splatting a view counts for a Gaussian's mean screen gradient if it contains the
+Gaussian. Where opacity depends on time, most of these views show nothing of one of short life, and
+pull its mean to zero; hence other ways to count.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from gsplat.strategy.ops import duplicate, remove, reset_opa, split
@@ -22,8 +26,88 @@ from moegs_ns.training.optimizers import replace_parameter
 RESET_OPACITY = 0.01
 """Largest opacity after a reset."""
 SCREEN_STATISTICS = ("gradients", "counts")
-"""Sum of the screen gradients and number of the views that showed a Gaussian; a recipe may keep
+"""Sum of the screen gradients and number of the views that count for a Gaussian; a recipe may keep
 further statistics beside them."""
+
+LEAST_VISIBILITY = 0.05
+"""Factor on opacity below which a Gaussian counts as invisible at a time, as in TAD-GS."""
+
+
+class ContainedViews:
+    """Every view that contains a Gaussian counts, also while it is invisible."""
+
+    needs_visibility = False
+    """Whether `weights` reads how visible the Gaussians are at the time."""
+
+    def weights(
+        self, render: RenderOutput, visibility: Float[Tensor, "N"] | None
+    ) -> Bool[Tensor, "C N"] | Float[Tensor, "C N"]:
+        """How much each view counts for each Gaussian. `visibility` are the factors that time has
+        on their opacities; None where there are none."""
+        return render.radii > 0
+
+
+class DrawnViews(ContainedViews):
+    """Views count in which a Gaussian is opaque enough to change a pixel."""
+
+    def weights(
+        self, render: RenderOutput, visibility: Float[Tensor, "N"] | None
+    ) -> Bool[Tensor, "C N"]:
+        return super().weights(render, visibility) & (render.extents > 0)
+
+
+class VisibilityWeights(ContainedViews):
+    """Views count by how visible a Gaussian is at their time (TAD-GS, 2606.23212; 4D-Scaffold,
+    2411.17044).
+
+    4D-Scaffold also divides by the temporal width, which sets the Gaussians of one anchor against
+    each other; in the mean of a single one it cancels.
+    """
+
+    needs_visibility = True
+
+    def weights(
+        self, render: RenderOutput, visibility: Float[Tensor, "N"] | None
+    ) -> Float[Tensor, "C N"]:
+        assert visibility is not None
+        is_visible = visibility >= LEAST_VISIBILITY
+        return super().weights(render, visibility) * torch.where(is_visible, visibility, 0.0)
+
+
+Counted = Literal["contained", "drawn", "by-visibility"]
+COUNTED: dict[Counted, ContainedViews] = {
+    "contained": ContainedViews(),
+    "drawn": DrawnViews(),
+    "by-visibility": VisibilityWeights(),
+}
+
+
+@dataclass
+class LifeThresholdConfig:
+    """A lower threshold of refinement for Gaussians that are visible for a short time."""
+
+    share: float = 1.0
+    """Share of `grow_grad2d` at which a Gaussian of no duration is refined; that of one that is
+    visible all the time is 1. TAD-GS has 0.75; 1 for the same threshold whatever the life."""
+    exponent: float = 0.8
+    """Power of the life, in clips, by which the threshold rises, as in TAD-GS."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the threshold depends on the life."""
+        return self.share != 1.0
+
+    def check(self) -> None:
+        """Raise ValueError for a share by which everything, or only long lives, would grow."""
+        if not 0.0 < self.share <= 1.0:
+            raise ValueError(
+                "--pipeline.model.recipe.densification.life-threshold.share expects a number above "
+                f"0 and at most 1, got {self.share}; 1 is for one threshold."
+            )
+
+    def factors(self, life_spans: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """Factors on the threshold of Gaussians that are visible for these parts of the clip."""
+        return self.share + (1.0 - self.share) * life_spans**self.exponent
 
 
 @dataclass
@@ -47,11 +131,22 @@ class DensificationConfig:
     prune_opa: float = 0.005
     """Gaussians less opaque than this are removed; expects less than 0.01, which resets leave, in
     recipes that reset opacities."""
+    counted: Counted = "contained"
+    """Views over which the screen gradients of a Gaussian are averaged: all that contain it, those
+    in which it is drawn, or all in proportion to how visible it is at their time; the last where
+    opacity depends on time. A Gaussian of short life is drawn in few of those that contain it."""
+    life_threshold: LifeThresholdConfig = field(default_factory=LifeThresholdConfig)
+    """How `grow_grad2d` depends on how long a Gaussian is visible."""
     min_observations: int = 20
-    """Views that must have shown a Gaussian before it is judged; until then its gradients add up.
+    """Views that must count for a Gaussian before it is judged; until then its gradients add up.
     At a small budget rounds follow each other so closely that a few noisy views would decide."""
     max_gaussians: int = 360000
     """Refinement pauses while there are at least this many Gaussians."""
+
+    @property
+    def counting(self) -> ContainedViews:
+        """How much each view counts."""
+        return COUNTED[self.counted]
 
 
 def check_survives_resets(config: DensificationConfig) -> None:
@@ -82,6 +177,8 @@ class Densifier:
         self.statistics: dict[str, Tensor] = {}
         self.reserved = 0
         """Gaussians outside of `parameters` that count towards the cap."""
+        self.life_spans: Callable[[], Tensor] | None = None
+        """For how much of the clip each Gaussian is visible; None where that is not known."""
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
@@ -90,10 +187,16 @@ class Densifier:
         self.statistics |= {name: means.new_zeros(len(means)) for name in SCREEN_STATISTICS}
 
     @torch.no_grad()
-    def observe(self, render: RenderOutput, num_views: int) -> None:
-        """Add the `screen_gradients` of a render that retained them."""
-        reference, ids = self.config.reference_pixels, render.projected.ids
-        gradients = screen_gradients(render, num_views, reference)
+    def observe(
+        self, render: RenderOutput, num_views: int, visibility: Float[Tensor, "N"] | None = None
+    ) -> None:
+        """Add the `screen_gradients` of a render that retained them.
+
+        `visibility` are the factors that time has on the opacities of what is rendered; they are
+        needed where views are counted by them.
+        """
+        ids = render.projected.ids
+        gradients = screen_gradients(render, num_views, self.config, visibility)
         if gradients is None:
             return
         for name, values in zip(SCREEN_STATISTICS, gradients, strict=True):
@@ -111,6 +214,10 @@ class Densifier:
         # Which Gaussians have been seen often enough and have large gradients, within the cap.
         counts = self.statistics["counts"]
         gradients = self.statistics["gradients"] / counts.clamp(min=1.0)
+        if self.config.life_threshold.is_on:
+            assert self.life_spans is not None
+            # In units of each one's own threshold, which the cap goes by as well.
+            gradients = gradients / self.config.life_threshold.factors(self.life_spans())
         is_judged = counts >= self.config.min_observations
         is_refined = is_judged & (gradients >= self.config.grow_grad2d)
         is_refined &= self._within_cap(is_refined, gradients)
@@ -202,10 +309,13 @@ class Densifier:
 
 @torch.no_grad()
 def screen_gradients(
-    render: RenderOutput, num_views: int, reference_pixels: int | None = None
+    render: RenderOutput,
+    num_views: int,
+    config: DensificationConfig,
+    visibility: Float[Tensor, "N"] | None = None,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]] | None:
-    """Screen gradients in units of half the image, summed over the cameras, and the number of
-    cameras that see each Gaussian; None if the render retained none.
+    """Screen gradients in units of half the image, summed over the cameras that count, and how many
+    count for each Gaussian; None if the render retained none.
 
     The loss is a mean over `num_views`; the gradients are those of one view's own loss. Those of
     images with fewer than `reference_pixels` are made smaller by the ratio of their sides.
@@ -214,11 +324,11 @@ def screen_gradients(
     if gradient is None:
         return None
     height, width = render.rgb.shape[1:3]
-    unit = 0.5 * num_views * math.sqrt(min(1.0, height * width / (reference_pixels or 1)))
+    unit = 0.5 * num_views * math.sqrt(min(1.0, height * width / (config.reference_pixels or 1)))
     x, y = gradient.unbind(-1)
     norms = torch.hypot(x * (unit * width), y * (unit * height))
-    is_visible = render.radii > 0
-    norms *= is_visible
+    weights = config.counting.weights(render, visibility)
+    norms *= weights
     if len(norms) == 1:  # Saves two launches per step.
-        return norms[0], is_visible[0].to(norms.dtype)
-    return norms.sum(0), is_visible.sum(0).to(norms.dtype)
+        return norms[0], weights[0].to(norms.dtype)
+    return norms.sum(0), weights.sum(0).to(norms.dtype)

@@ -4,14 +4,14 @@ those that show nothing are moved onto others, which share with them what they s
 Plain torch, for every device; gsplat has a CUDA kernel for the same formula.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import tyro
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from moegs_ns.training.densification import DensificationConfig, Densifier
+from moegs_ns.training.densification import DensificationConfig, Densifier, LifeThresholdConfig
 from moegs_ns.training.optimizers import replace_parameter
 
 MOST_COPIES = 51
@@ -34,6 +34,9 @@ class RelocationConfig(DensificationConfig):
     grow_grad2d: tyro.conf.Suppress[float] = 2e-4
     reference_pixels: tyro.conf.Suppress[int | None] = None
     grow_scale3d: tyro.conf.Suppress[float] = 0.01
+    life_threshold: tyro.conf.Suppress[LifeThresholdConfig] = field(
+        default_factory=LifeThresholdConfig
+    )
     min_observations: tyro.conf.Suppress[int] = 20
 
 

@@ -59,9 +59,8 @@ class DriftRecipe(Recipe):
 
     extent_groups = ("means", "velocities")
 
-    def make_sampler(self, table: FrameTable) -> Sampler:
-        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
-        return self.sampler
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return ShuffledSampler(table, self.usual_views, seed)
 
 
 method = expert_method(

@@ -38,6 +38,7 @@ CONSTANTS: dict[str, tuple[Any, str]] = {
     "moegs_ns.experts.tracked.expert:REACH": (4.0, OWN),
     "moegs_ns.experts.tracked.rigidity:SPREAD": (2.0, OWN),
     "moegs_ns.experts.tracked.rigidity:SPACING_OF": (3, SPLATTING),
+    "moegs_ns.training.densification:LEAST_VISIBILITY": (0.05, "TAD-GS, released code"),
     "moegs_ns.training.relocation:MOST_COPIES": (51, "gsplat 1.4.0"),
     "moegs_ns.splatting.projection:NEAR": (0.01, SPLATTING),
     "moegs_ns.splatting.projection:MIN_ALPHA": (1 / 255, SPLATTING),

@@ -25,6 +25,8 @@ NONSENSE = [
     ("moegs-stg", f"{RECIPE}.densification.refine_every", 0, "at least 1"),
     ("moegs-stg", f"{RECIPE}.densification.refine_every", -3, "at least 1"),
     ("moegs-stg", f"{RECIPE}.reset_every", 0, "at least 1"),
+    ("moegs-stg", f"{RECIPE}.cameras_per_time", 0, "at least 1"),
+    ("moegs-stg", f"{RECIPE}.dropout.fraction", 1.5, "a share from 0 to 1"),
     ("moegs-ex4dgs", f"{RECIPE}.growth.every", 0, "at least 1"),
     ("moegs-ex4dgs", f"{RECIPE}.error_prune.every_rounds", 0, "at least 1"),
     ("moegs-4dgaussians", f"{RECIPE}.sh_degree_every", 0, "at least 1"),

@@ -27,7 +27,9 @@ def gradient_in_image_of(side: int, reference_pixels: int | None, num_views: int
     # Where the Gaussian ought to be: a little to the left.
     target = torch.roll(output.rgb.detach(), -1, dims=2)
     ((output.rgb - target).square().mean() / num_views).backward()
-    found = screen_gradients(output, num_views, reference_pixels)
+    found = screen_gradients(
+        output, num_views, DensificationConfig(reference_pixels=reference_pixels)
+    )
     assert found is not None
     return float(found[0])
 

@@ -88,9 +88,8 @@ class ED3DGSRecipe(Recipe):
             "time_offsets": [self.expert.time_offsets],
         }
 
-    def make_sampler(self, table: FrameTable) -> Sampler:
-        self.sampler = ErrorSampler(table, self.schedule, self.generator.initial_seed())
-        return self.sampler
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return ErrorSampler(table, self.schedule, seed)
 
     def ssim_lambda(self, step: int) -> float:
         """See base; larger in bursts."""
@@ -125,7 +124,8 @@ class ED3DGSRecipe(Recipe):
 
     def regularizers(self) -> dict[str, Tensor]:
         """See base; also how much the embeddings of neighbours differ."""
-        weights = {"opacity": self.config.weight_opacity, "embedding": self.config.weight_embedding}
+        names = ("opacity", "scale", "embedding")
+        weights = {name: getattr(self.config, f"weight_{name}") for name in names}
         names = [name for name, weight in weights.items() if weight > 0.0]
         if "embedding" in names:
             self.current_neighbours()  # Their search cannot be captured.

@@ -1,5 +1,6 @@
 """Ex4DGS (Lee et al., NeurIPS 2024): static Gaussians that drift, dynamic ones with keyframes."""
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,13 +143,6 @@ class Ex4DGSExpert(KeyframeExpert):
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         frame = time * (self.scene.num_frames - 1)
         static, dynamic = self.gauss_params, self.key_gauss_params
-        visible = opacity_window(
-            self.in_keys(frame),
-            dynamic["opacity_centers"],
-            dynamic["opacity_log_widths"],
-            self.config.extra_width / self.config.key_interval / FULL_WIDTH,
-            as_released=self.config.as_released,
-        )
         drifted = static["means"] + static["displacements"] * (frame / self.duration)
         poses = self.dynamic_poses(frame)
         return Gaussians(
@@ -156,12 +150,44 @@ class Ex4DGSExpert(KeyframeExpert):
             quats=torch.cat([functional.normalize(static["quats"], dim=-1), poses.quats]),
             scales=torch.cat([static["scales"], dynamic["scales"]]).exp(),
             opacities=torch.cat(
-                [static["opacities"].sigmoid(), dynamic["opacities"].sigmoid() * visible]
+                [
+                    static["opacities"].sigmoid(),
+                    dynamic["opacities"].sigmoid() * self._window(frame),
+                ]
             ),
             sh=self.active_sh_of_all(),
             eps2d=self.config.eps2d,
             antialiased=True,
         )
+
+    def _window(self, frame: Float[Tensor, ""]) -> Float[Tensor, "M"]:
+        """Factors on the opacities of the dynamic Gaussians."""
+        return opacity_window(
+            self.in_keys(frame),
+            self.key_gauss_params["opacity_centers"],
+            self.key_gauss_params["opacity_log_widths"],
+            self._extra_width,
+            as_released=self.config.as_released,
+        )
+
+    @property
+    def _extra_width(self) -> float:
+        """What both sides of a window gain in width, in keys."""
+        return self.config.extra_width / self.config.key_interval / FULL_WIDTH
+
+    def visibility(self, time: Float[Tensor, ""]) -> Float[Tensor, "N"]:
+        """See base; that of static Gaussians is 1."""
+        window = self._window(time * (self.scene.num_frames - 1))
+        return torch.cat([window.new_ones(self.num_static), window])
+
+    def life_spans(self) -> Float[Tensor, "N"]:
+        """See base; counted over all frames of the clip, also those that are not trained yet."""
+        dynamic = self.key_gauss_params
+        keys = window_lengths(
+            dynamic["opacity_centers"], dynamic["opacity_log_widths"], self._extra_width
+        )
+        spans = (keys * self.interval / self._last_frame).clamp(max=1.0)
+        return torch.cat([spans.new_ones(self.num_static), spans])
 
     @property
     def graph_key(self) -> Hashable | None:
@@ -214,6 +240,14 @@ def opacity_window(
     before = torch.where(time < early, start - time, 0.0)
     after = torch.where(time > late, time - late, 0.0)
     return torch.exp(-((before / widths[:, 0]) ** 2) - (after / widths[:, 1]) ** 2)
+
+
+def window_lengths(
+    centers: Float[Tensor, "N 2"], log_widths: Float[Tensor, "N 2"], extra_width: float
+) -> Float[Tensor, "N"]:
+    """Integral of `opacity_window` over all times, in keys: the flat part and two half bells."""
+    flat = (centers[:, 1] - centers[:, 0]).abs()
+    return flat + 0.5 * math.sqrt(math.pi) * (log_widths.exp() + extra_width).sum(-1)
 
 
 def check_config(config: Ex4DGSExpertConfig) -> None:

@@ -152,14 +152,17 @@ class Ex4DGSRecipe(KeyframeRecipe):
         first = int(table.frame_ids.min()) if len(table) else 0
         if self.expert.is_at_start and first > self.expert.duration:
             self._start_with(first)
-        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
-        self.sampler.limit_frames(int(self.expert.duration) + 1)
-        return self.sampler
+        sampler = super().make_sampler(table)
+        sampler.limit_frames(int(self.expert.duration) + 1)
+        return sampler
+
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return ShuffledSampler(table, self.usual_views, seed)
 
     def to_rasterize(self, projected: ProjectedGaussians) -> ProjectedGaussians:
         """See base; with probe channels, whose gradients are the errors of the Gaussians."""
         probes = zero_probes(projected.count, backtracking.NUM_SUMS, like=projected.channels)
-        return replace(projected, probes=probes)
+        return replace(super().to_rasterize(projected), probes=probes)
 
     def share_images(self, table: FrameTable) -> None:
         """See base; the whole clip is drawn from the first step on."""
@@ -210,18 +213,21 @@ class Ex4DGSRecipe(KeyframeRecipe):
         return losses
 
     def after_backward(self, step: int, parts: Sequence[TrainingRender]) -> None:
-        """Collect the screen gradients and errors of both kinds of Gaussians."""
-        num_views = sum(len(part.indices) for part in parts)
-        for part in parts:
-            probes = part.render.projected.probes
-            if probes is None or probes.grad is None or not self.observe(part, num_views):
-                continue
-            radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
-            for densifier, kind in zip(self.densifiers, self.kinds, strict=True):
-                backtracking.update_statistics(
-                    densifier.statistics, probes.grad[kind], radii[kind], frame, part.view.height
-                )
+        """See base; remembers what a conversion may need."""
+        super().after_backward(step, parts)
         self._part = parts[-1] if parts else None
+
+    def observe(self, part: TrainingRender, num_views: int) -> None:
+        """See base; also the errors of both kinds of Gaussians."""
+        probes = part.render.projected.probes
+        if probes is None or probes.grad is None or part.render.screen_gradients is None:
+            return
+        super().observe(part, num_views)
+        radii, frame = part.render.radii.amax(0), part.view.frame_ids[0]
+        for densifier, kind in zip(self.densifiers, self.kinds, strict=True):
+            backtracking.update_statistics(
+                densifier.statistics, probes.grad[kind], radii[kind], frame, part.view.height
+            )
 
     def after_step(self, step: int) -> None:
         done, refine = step + 1, self.config.densification
@@ -316,7 +322,7 @@ class Ex4DGSRecipe(KeyframeRecipe):
     def _pass_length(self) -> float:
         """Steps of a pass over all images that are drawn now; without images it never ends."""
         if self.sampler is not None:
-            return int(self.sampler.may_draw.sum())
+            return int(self.sampler.may_draw.sum()) / self.sampler.views
         table = self.shared_table
         return math.inf if table is None else int((table.frame_ids <= self.expert.duration).sum())
 

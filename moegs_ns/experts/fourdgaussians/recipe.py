@@ -67,7 +67,8 @@ class HexPlaneRecipe(Recipe):
     @property
     def resets_opacities(self) -> bool:
         every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
-        return every is not None and every <= stop
+        has_resets = every is not None and every <= stop
+        return has_resets and not self.decays_opacities
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
@@ -76,13 +77,12 @@ class HexPlaneRecipe(Recipe):
             "planes": list(self.expert.planes.parameters()),
         }
 
-    def views_per_step(self, step: int) -> int:
+    @property
+    def usual_views(self) -> int:
         return self.config.views
 
-    def make_sampler(self, table: FrameTable) -> Sampler:
-        seed = self.generator.initial_seed()
-        self.sampler = ShuffledSampler(table, self.views_per_step(0), seed)
-        return self.sampler
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return ShuffledSampler(table, self.usual_views, seed)
 
     @property
     def coarse_steps(self) -> int:
@@ -123,5 +123,6 @@ class HexPlaneRecipe(Recipe):
             if self.expert.num_gaussians > self.config.prune_above:
                 self.densifier.prune()
         reset_every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
-        if reset_every is not None and self.is_due(done, reset_every, 0, stop):
+        is_reset = reset_every is not None and self.is_due(done, reset_every, 0, stop)
+        if is_reset and not self.decays_opacities:
             self.densifier.reset_opacities()

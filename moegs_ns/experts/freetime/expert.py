@@ -113,9 +113,11 @@ class FreeTimeExpert(Expert):
         return self.active_sh_degree
 
     def visibility(self, time: Float[Tensor, ""]) -> Float[Tensor, "N"]:
-        """Factors on opacities at `time` in [0, 1] over the clip."""
         raw = self.gauss_params
         return self.life.visibility(raw, time * self.clip_seconds - raw["time_centers"])
+
+    def life_spans(self) -> Float[Tensor, "N"]:
+        return self.life.spans(self.gauss_params, self.clip_seconds)
 
     @torch.no_grad()
     def highest_opacities(self) -> Float[Tensor, "N"]:

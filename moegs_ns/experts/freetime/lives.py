@@ -1,6 +1,7 @@
 """Lives of Gaussians: how opacity depends on the distance from a Gaussian's own time, and how far
 it has moved by then. Times are in seconds, velocities in world units per second."""
 
+import math
 from typing import Literal
 
 import torch
@@ -41,6 +42,11 @@ class BellLife:
         """Factor on opacity, 1 at the Gaussian's own time, `dt` seconds from it."""
         return torch.exp(-0.5 * (dt / self.durations(raw)).square())
 
+    def spans(self, raw: GaussianParams, seconds: Float[Tensor, ""]) -> Float[Tensor, "N"]:
+        """Integral of `visibility` over all times in clips of this length, at most 1."""
+        lengths = math.sqrt(2.0 * math.pi) * self.durations(raw)
+        return (lengths / seconds.clamp(min=1e-9)).clamp(max=1.0)
+
     def displacement(self, raw: GaussianParams, dt: Float[Tensor, "N"]) -> Float[Tensor, "N 3"]:
         """From where the Gaussian is at its own time, in world units."""
         return dt[:, None] * raw["velocities"]
@@ -75,6 +81,11 @@ class GatedLife(BellLife):
         gates = self.gates(raw)
         return gates + (1.0 - gates) * super().visibility(raw, dt)
 
+    def spans(self, raw: GaussianParams, seconds: Float[Tensor, ""]) -> Float[Tensor, "N"]:
+        """See `BellLife`; what is seen through the gate lasts one clip."""
+        gates = self.gates(raw)
+        return gates + (1.0 - gates) * super().spans(raw, seconds)
+
     def closedness(self, raw: GaussianParams) -> Float[Tensor, ""] | None:
         return (1.0 - self.gates(raw)).mean()
 
@@ -98,6 +109,10 @@ class FlatTopLife(BellLife):
     def visibility(self, raw: GaussianParams, dt: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         beyond = (dt.abs() - raw["flat_halves"].abs()).clamp(min=0.0)
         return torch.exp(-(beyond / self.durations(raw)).square())
+
+    def spans(self, raw: GaussianParams, seconds: Float[Tensor, ""]) -> Float[Tensor, "N"]:
+        bells = math.sqrt(math.pi) * self.durations(raw)
+        return ((2.0 * raw["flat_halves"].abs() + bells) / seconds.clamp(min=1e-9)).clamp(max=1.0)
 
     def displacement(self, raw: GaussianParams, dt: Float[Tensor, "N"]) -> Float[Tensor, "N 3"]:
         length = self.durations(raw) + raw["flat_halves"].abs()

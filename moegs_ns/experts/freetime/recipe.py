@@ -31,8 +31,6 @@ class FreeTimeRecipeConfig(RecipeConfig):
     weight_visible_opacity: float = 0.01
     """Weight of the mean opacity of what is visible at the time of a step, which keeps opaque
     Gaussians from blocking the gradients of others; how visible it is is not changed by it."""
-    weight_scale: float = 0.0
-    """Weight of the mean size in scene extents, which FreeTimeGS++ adds."""
     weight_gate: float = 1e-3
     """Weight of how far gates are shut, of gated lives only."""
 
@@ -58,9 +56,8 @@ class FreeTimeRecipe(Recipe):
     def expert(self) -> FreeTimeExpert:
         return cast(FreeTimeExpert, super().expert)
 
-    def make_sampler(self, table: FrameTable) -> Sampler:
-        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
-        return self.sampler
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return ShuffledSampler(table, self.usual_views, seed)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         """See base; the 4-D regularisation needs the times that were rendered."""
@@ -75,9 +72,6 @@ class FreeTimeRecipe(Recipe):
         losses = {
             "visible_opacity": config.weight_visible_opacity * torch.stack(visible).mean(),
         }
-        if config.weight_scale > 0.0:
-            size = raw["scales"].exp().mean() / self.densifier.extent
-            losses["scale"] = config.weight_scale * size
         closedness = self.expert.life.closedness(raw)
         if closedness is not None:
             losses["gate"] = config.weight_gate * closedness

@@ -158,10 +158,7 @@ class STGExpert(Expert):
     def at(self, time: Float[Tensor, ""], camera: Int[Tensor, ""] | None = None) -> Gaussians:
         """See base. The centre in time learns through opacity only, as published."""
         raw = self.gauss_params
-        dt = time * self.duration - raw["time_centers"]
-        opacity = raw["opacities"].sigmoid() * torch.exp(
-            -((dt / raw["time_log_scales"].exp()) ** 2)
-        )
+        opacity = raw["opacities"].sigmoid() * self.visibility(time)
         dt = (time * self.duration - raw["time_centers"].detach())[:, None]
         linear, quadratic, cubic = raw["motion"].split(3, dim=1)
         return Gaussians(
@@ -172,6 +169,16 @@ class STGExpert(Expert):
             sh=raw["means"].new_zeros(len(dt), 1, 3) if self.color else self.active_sh(),
             features=self.color.features(raw, dt) if self.color else None,
         )
+
+    def visibility(self, time: Float[Tensor, ""]) -> Float[Tensor, "N"]:
+        """See base; a bell about the centre in time."""
+        raw = self.gauss_params
+        dt = time * self.duration - raw["time_centers"]
+        return torch.exp(-((dt / raw["time_log_scales"].exp()) ** 2))
+
+    def life_spans(self) -> Float[Tensor, "N"]:
+        widths = self.gauss_params["time_log_scales"].exp()
+        return (math.sqrt(math.pi) * widths / self.duration).clamp(max=1.0)
 
     @property
     def graph_key(self) -> Hashable | None:

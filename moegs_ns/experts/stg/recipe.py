@@ -71,21 +71,24 @@ class STGRecipe(Recipe):
 
     @property
     def resets_opacities(self) -> bool:
-        return self.config.reset_every <= self.config.reset_stop
+        has_resets = self.config.reset_every <= self.config.reset_stop
+        return has_resets and not self.decays_opacities
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the full model's decoder is a group of its own."""
         decoder = list(self.expert.color.parameters()) if self.expert.color else []
         return super().parameter_groups() | ({"decoder": decoder} if decoder else {})
 
-    def views_per_step(self, step: int) -> int:
+    @property
+    def usual_views(self) -> int:
         return 2
 
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return SameTimeSampler(table, self.usual_views, seed)
+
     def make_sampler(self, table: FrameTable) -> Sampler:
-        seed = self.generator.initial_seed()
-        self.sampler = SameTimeSampler(table, self.views_per_step(0), seed)
         self._start_guided_sampling(table)
-        return self.sampler
+        return super().make_sampler(table)
 
     def share_images(self, table: FrameTable) -> None:
         self._start_guided_sampling(table)
@@ -117,7 +120,8 @@ class STGRecipe(Recipe):
             self.densifier.grow(self.redraw_time_centers)
         if self.is_due(done, refine.refine_every, refine.refine_stop_iter, config.prune_stop):
             self.densifier.prune()
-        if self.is_due(done, config.reset_every, 0, config.reset_stop):
+        is_reset = self.is_due(done, config.reset_every, 0, config.reset_stop)
+        if is_reset and not self.decays_opacities:
             self.densifier.reset_opacities()
         self._prune_outside(done)
 

@@ -65,9 +65,8 @@ class TrackedRecipe(KeyframeRecipe):
     def expert(self) -> TrackedExpert:
         return cast(TrackedExpert, super().expert)
 
-    def make_sampler(self, table: FrameTable) -> Sampler:
-        self.sampler = ShuffledSampler(table, 1, self.generator.initial_seed())
-        return self.sampler
+    def usual_sampler(self, table: FrameTable, seed: int) -> Sampler:
+        return ShuffledSampler(table, self.usual_views, seed)
 
     def loss_terms(self, step: int, parts: Sequence[TrainingRender]) -> dict[str, Tensor]:
         """See base; neighbours are compared at the time that was rendered."""
