@@ -16,9 +16,9 @@ from toys import make_view
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.reports.clip_frames import ClipSet
-from moegs_ns.reports.player_codec import BITS, channels, pack, pack_within
+from moegs_ns.reports.player_codec import attributes, pack, pack_within
 from moegs_ns.reports.player_page import camera_entry
-from moegs_ns.reports.player_tracks import TIMED, bake, blends, key_frames, nearest_seen
+from moegs_ns.reports.player_tracks import bake, blends, key_frames, nearest_seen
 
 SCRIPT = """
 const header = JSON.parse(require("fs").readFileSync(process.argv[2]));
@@ -46,7 +46,7 @@ def decoded(clip: ClipSet, keys: list[int], asked: list[float], folder: Path):
     packed, still = pack(tracks), tracks.is_still()
     header = {
         "frames": keys, "blend": blends(clip, keys), "asked": asked,
-        "attributes": [[n, bits, channels(n), n in TIMED] for n, bits in BITS.items()],
+        "attributes": attributes(tracks), "kinds": tracks.kinds,
         "codes": {name: vars(codes) for name, codes in packed.codes.items()},
         "still": packed.num_still, "moving": packed.num_moving,
     }  # fmt: skip
