@@ -30,8 +30,8 @@ class Export:
     clip in a browser (`--html`). One time as PLY or SPZ: `moegs fuse`."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """config.yml or folder of the run of an expert or of a mixture. PLY files hold a mixture's fused
-    set, a page the mixture itself where it can."""
+    """config.yml or folder of the run of an expert or of a mixture. Of a mixture PLY files hold the
+    fused set, a page the mixture itself where it can."""
     output_dir: Annotated[Path, output_option("--output-dir")]
     """Folder to make for the copy or the sequence; .html file of the page."""
     compact: bool = False
@@ -39,11 +39,12 @@ class Export:
     ply_sequence: bool = False
     """Write a PLY of every frame. A sequence that was broken off goes on."""
     html: bool = False
-    """Write a page with everything in it: orbit, timeline, speed, cameras, colours by expert, and of
-    a mixture the gates."""
+    """Write a page with everything in it: orbit, timeline, speed, cameras, colours by expert, and
+    of a mixture the gates."""
     mixture: Literal["gates", "fused"] = "gates"
     """What a page plays of a mixture. With `gates` it draws each expert and blends them by the
-    router at every pixel, or says why it cannot; `fused` is its fused set, which is drawn faster."""
+    router at every pixel, or says why it cannot; `fused` is the fused set, which is drawn
+    faster."""
     frames: tuple[int, int] | None = None
     """First and last frame of a sequence or page, as the recording counts them; None for all."""
     every: int | None = None

@@ -34,3 +34,16 @@ def fused_clip(*counts: int, router: RouterConfig | None = None) -> FusedClip:
     values = [value.float() for value in responsibilities(mixed, views()).values]
     names = [f"expert_{k}" for k in range(len(counts))]
     return FusedClip(list(mixed.experts), names, mixed, values)
+
+
+def needles(clip: FusedClip) -> FusedClip:
+    """The clip with needles in all directions, which a wrong rotation or projection shows
+    elsewhere; with colours by direction, and a background for each expert."""
+    for number, each in enumerate(clip.experts):
+        each.background.fill_(0.2 + 0.2 * number)
+        each.active_sh_degree = 1
+        rows, generator = each.gauss_params, torch.Generator().manual_seed(3)
+        rows["shN"].data = 0.2 * torch.randn(rows["shN"].shape, generator=generator)
+        rows["scales"].data[:, 0] += 1.0
+        rows["quats"].data = torch.randn(rows["quats"].shape, generator=generator)
+    return clip
