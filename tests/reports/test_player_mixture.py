@@ -32,6 +32,9 @@ COUNTS = (150, 100, 80)
 FEWEST_DB = 48.0
 """PSNR of the page's pictures against the mixture's; colours, opacities and a canvas of 8 bits cost
 what lies above it. The fused set reaches less than 36 dB."""
+FEWEST_DB_CORRECTED = 40.0
+"""Evidence is a mean over what is seen, which jumps where a Gaussian ends, and gates with it; where
+an opacity is rounded, the edge lies elsewhere."""
 GATE_ERROR = 0.01
 """Mean error of gates that are read from colours of 8 bits."""
 
@@ -178,7 +181,8 @@ def test_routers_of_other_kinds(browser: PlayerPage, folder: Path, name: str):
     picture = browser.picture()
     expected = ours(clip, seen(clip, 3, 1, picture))
     assert float(expected.gates.std(dim=(1, 2)).mean()) > 0.02
-    assert decibels(picture, image(expected.rgb)) > FEWEST_DB
+    fewest = FEWEST_DB_CORRECTED if name == "corrected" else FEWEST_DB
+    assert decibels(picture, image(expected.rgb)) > fewest
     browser.choose("show", "gates")
     gates = expected.gates[..., 0].permute(1, 2, 0).numpy()
     assert np.abs(gates_of(browser.picture()) - gates).mean() < GATE_ERROR
