@@ -109,13 +109,16 @@ def phi_layers(router: Router) -> list[dict[str, Any]]:
     """Φ's linear layers: a row of weights for each output, and the outputs' biases; between layers
     lies ReLU. Without layers there is no Φ."""
     modules = list(router.phi)
-    linear, between = modules[::2], modules[1::2]
-    assert all(isinstance(each, (nn.Conv2d, nn.Linear)) for each in linear), linear
+    between = modules[1::2]
+    linear = [each for each in modules[::2] if isinstance(each, (nn.Conv2d, nn.Linear))]
+    assert len(linear) == len(modules[::2]), modules
     assert all(isinstance(each, nn.ReLU) for each in between), between
     return [
         {
             "rows": layer.weight.flatten(1).tolist(),
-            "bias": [0.0] * len(layer.weight) if layer.bias is None else layer.bias.tolist(),
+            "bias": layer.weight.new_zeros(len(layer.weight)).tolist()
+            if layer.bias is None
+            else layer.bias.tolist(),
         }
         for layer in linear
     ]
