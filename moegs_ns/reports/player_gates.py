@@ -116,9 +116,7 @@ def phi_layers(router: Router) -> list[dict[str, Any]]:
     return [
         {
             "rows": layer.weight.flatten(1).tolist(),
-            "bias": layer.weight.new_zeros(len(layer.weight)).tolist()
-            if layer.bias is None
-            else layer.bias.tolist(),
+            "bias": [0.0] * len(layer.weight) if layer.bias is None else layer.bias.tolist(),
         }
         for layer in linear
     ]
