@@ -1,6 +1,6 @@
 """The Gaussians of a run at chosen frames of its clip."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -23,13 +23,11 @@ OWN_COLORS = "A file holds the colours of Gaussians"
 
 @dataclass(frozen=True, eq=False)
 class ClipSet:
-    """An expert, or the fused set of a mixture, over the whole clip."""
+    """The Gaussians of an expert over the whole clip."""
 
     experts: list[Expert]
     names: list[str]
     """Of the experts, for people."""
-    fused: Mixture | None = None
-    responsibilities: list[Float[Tensor, "_"]] = field(default_factory=list)
 
     @property
     def scene(self) -> SceneInfo:
@@ -39,21 +37,49 @@ class ClipSet:
     @property
     def what(self) -> str:
         """What the Gaussians are, in words."""
-        if self.fused is None:
-            return f"the expert {self.names[0]}"
-        return f"the fused set of {' and '.join(self.names)}"
+        return f"the expert {self.names[0]}"
+
+    @property
+    def shares(self) -> list[Float[Tensor, "_"]]:
+        """Of each expert's full set, what opacities are times where its Gaussians are drawn as one
+        set with the others'."""
+        return [torch.ones(expert.num_gaussians) for expert in self.experts]
+
+    @property
+    def gate_features(self) -> list[Float[Tensor, "_ F"]]:
+        """Of each expert's full set, what gates are computed from; F is 0 without gates."""
+        return [torch.zeros(expert.num_gaussians, 0) for expert in self.experts]
 
     def time_of(self, frame: int) -> float:
         """Time in [0, 1] of a frame, counted as the recording counts."""
         return (frame - self.scene.first_frame) / max(1, self.scene.num_frames - 1)
 
+    def moment(self, frame: int) -> Float[Tensor, ""]:
+        """The time of a frame, where the experts are."""
+        return torch.tensor(self.time_of(frame), device=self.experts[0].background.device)
+
     @torch.no_grad()
     def parts(self, frame: int) -> list[Gaussians]:
-        """The Gaussians of each expert at a frame; of a mixture the fused ones."""
-        time = torch.tensor(self.time_of(frame), device=self.experts[0].background.device)
-        if self.fused is not None:
-            return fused_parts(self.fused, self.responsibilities, time)
-        return [self.experts[0].at(time)]
+        """The Gaussians of each expert at a frame."""
+        return [expert.at(self.moment(frame)) for expert in self.experts]
+
+
+@dataclass(frozen=True, eq=False)
+class FusedClip(ClipSet):
+    """The fused set of a mixture over the whole clip."""
+
+    mixture: Mixture
+    responsibilities: list[Float[Tensor, "_"]]
+
+    @property
+    def what(self) -> str:
+        """See base."""
+        return f"the fused set of {' and '.join(self.names)}"
+
+    @torch.no_grad()
+    def parts(self, frame: int) -> list[Gaussians]:
+        """See base; opacities are times the responsibilities."""
+        return fused_parts(self.mixture, self.responsibilities, self.moment(frame))
 
 
 def clip_set(pipeline: MoegsPipeline, method: str, max_views: int | None = None) -> ClipSet:
@@ -73,7 +99,7 @@ def clip_set(pipeline: MoegsPipeline, method: str, max_views: int | None = None)
         return ClipSet([model.expert], [readable(name) for name in unique_names([method])])
     values = stored_or_measured(pipeline, max_views)
     names = [readable(name) for name in model.config.expert_names]
-    return ClipSet(list(model.mixture.experts), names, model.mixture, values)
+    return FusedClip(list(model.mixture.experts), names, model.mixture, values)
 
 
 def chosen_frames(scene: SceneInfo, frames: tuple[int, int] | None, every: int = 1) -> list[int]:

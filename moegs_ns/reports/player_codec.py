@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 
 from moegs_ns.reports.player_tracks import TIMED, Tracks
 
@@ -18,6 +18,8 @@ BITS = {
     "colors": 8,
     "slopes": 8,
     "kind_of": 8,
+    "shares": 8,
+    "features": 16,
 }
 """Of each attribute, in the order of the file."""
 
@@ -37,9 +39,8 @@ def codes_of(tracks: Tracks) -> dict[str, Codes]:
     """Codes that span the values of each channel."""
     found = {}
     for name, bits in BITS.items():
-        values = getattr(tracks, name)
-        flat = values.reshape(-1, channels(name))
-        low, high = flat.min(0), flat.max(0)
+        values = table(tracks, name)
+        low, high = values.min((0, 1)), values.max((0, 1))
         if name in LIMITS:
             low, high = (np.clip(bound, *LIMITS[name]) for bound in (low, high))
         if name == "kind_of":
@@ -49,26 +50,32 @@ def codes_of(tracks: Tracks) -> dict[str, Codes]:
     return found
 
 
-def channels(name: str) -> int:
-    """Numbers that a Gaussian has of an attribute."""
-    return {"quats": 4, "opacities": 1, "slopes": 9, "kind_of": 1}.get(name, 3)
+def table(tracks: Tracks, name: str) -> Shaped[np.ndarray, "F N C"]:
+    """An attribute at all key frames, or once if it does not change, with its channels."""
+    values = getattr(tracks, name)
+    timed = values if name in TIMED else values[None]
+    return timed if timed.ndim == 3 else timed[..., None]
+
+
+def attributes(tracks: Tracks) -> list[tuple[str, int, int, bool]]:
+    """Name, bits and channels of every attribute and whether it changes, as the page reads them."""
+    return [(n, bits, table(tracks, n).shape[2], n in TIMED) for n, bits in BITS.items()]
 
 
 def encoded(tracks: Tracks, codes: dict[str, Codes]) -> bytes:
     """All attributes one after the other; of each the channels, of each the bytes from the lowest,
     of each the key frames, of each the Gaussians."""
     return b"".join(
-        _planes(_rounded(getattr(tracks, name), name, codes[name]), BITS[name]) for name in BITS
+        _planes(_rounded(table(tracks, name), codes[name], bits), bits)
+        for name, bits in BITS.items()
     )
 
 
 def _rounded(
-    values: Float[np.ndarray, "..."] | Int[np.ndarray, "..."], name: str, codes: Codes
+    values: Shaped[np.ndarray, "F N C"], codes: Codes, bits: int
 ) -> Int[np.ndarray, "F N C"]:
-    shape = values.shape[:2] if name in TIMED else (1, len(values))
-    table = values.reshape(*shape, channels(name)).astype(np.float64)
-    rounded = np.round((table - np.array(codes.low)) / np.array(codes.step))
-    return np.clip(rounded, 0, 2 ** BITS[name] - 1).astype(np.int64)
+    rounded = np.round((values.astype(np.float64) - np.array(codes.low)) / np.array(codes.step))
+    return np.clip(rounded, 0, 2**bits - 1).astype(np.int64)
 
 
 def _planes(table: Int[np.ndarray, "F N C"], bits: int) -> bytes:

@@ -17,13 +17,17 @@ from moegs_ns.atomic_files import atomic_write_text
 from moegs_ns.cameras import View, single_views
 from moegs_ns.data.frames.dataset import FrameDataset
 from moegs_ns.mixture.mixture import expert_colors
-from moegs_ns.reports.clip_frames import ClipSet
-from moegs_ns.reports.player_codec import BITS, Packed, channels, pack_within
-from moegs_ns.reports.player_tracks import TIMED, Tracks, bake, blends, key_frames
+from moegs_ns.reports.clip_frames import ClipSet, FusedClip
+from moegs_ns.reports.player_codec import Packed, attributes, pack_within
+from moegs_ns.reports.player_gates import GatedClip, gates_header
+from moegs_ns.reports.player_tracks import Tracks, bake, blends, key_frames
 
 MOST_KEY_FRAMES = 60
 """Key frames that are baked unless a step between them is asked for."""
-SCRIPTS = ("camera.js", "clip.js", "renderer.js", "player.js")
+SCRIPTS = (
+    "camera.js", "clip.js", "splat_shaders.js", "gates_shader.js", "renderer.js", "mixture.js",
+    "player.js",
+)  # fmt: skip
 REMEDY = "name another --output"
 
 
@@ -36,6 +40,8 @@ class Stage:
     up: Float[Tensor, "3"]
     title: str
     """Of the page: the run's name."""
+    remark: str = ""
+    """A sentence about what is shown."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def write_page(
     def page(packed: Packed) -> str:
         content = header(clip, keys, can_blend, stage, tracks, packed)
         left_out = len(tracks) - packed.num_still - packed.num_moving
-        return page_text(stage.title, about(clip, keys, packed, left_out), content, packed.content)
+        text = " ".join(filter(None, [about(clip, keys, packed, left_out), stage.remark]))
+        return page_text(stage.title, text, content, packed.content)
 
     packed, count = pack_within(tracks, 1e6 * max_mb, lambda one: len(page(one).encode()))
     text = page(packed)
@@ -95,12 +102,14 @@ def write_page(
 def about(clip: ClipSet, keys: Sequence[int], packed: Packed, left_out: int) -> str:
     """What the page says that it shows."""
     fewer = f" ({left_out:,} less important ones are left out)" if left_out else ""
-    blended = (
-        " It stands in for the mixture: opacities are times the responsibilities, and there are no "
-        "gates per pixel."
-        if clip.fused is not None
-        else ""
-    )
+    blended = ""
+    if isinstance(clip, GatedClip):
+        blended = " Each expert is drawn by itself, and the router blends them at every pixel."
+    elif isinstance(clip, FusedClip):
+        blended = (
+            " It stands in for the mixture: opacities are times the responsibilities, and there "
+            "are no gates per pixel."
+        )
     return (
         f"Shows {clip.what}: {packed.num_still + packed.num_moving:,} Gaussians{fewer}, "
         f"{packed.num_moving:,} of them moving, at {len(keys)} key frames.{blended}"
@@ -123,7 +132,7 @@ def header(
         "frames": list(keys),
         "fps": clip.scene.fps,
         "blend": can_blend,
-        "attributes": [[n, bits, channels(n), n in TIMED] for n, bits in BITS.items()],
+        "attributes": attributes(tracks),
         "codes": {name: vars(codes) for name, codes in packed.codes.items()},
         "still": packed.num_still,
         "moving": packed.num_moving,
@@ -136,6 +145,7 @@ def header(
         "up": stage.up.tolist(),
         "focus": focus.tolist(),
         "background": background.tolist(),
+        "gates": gates_header(clip),
     }
 
 

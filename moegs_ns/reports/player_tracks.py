@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ TIMED = ("means", "quats", "log_scales", "opacities", "colors")
 """What changes from key frame to key frame."""
 LASTING = ("slopes", "kind")
 """What is as it is where a Gaussian is most opaque."""
+FIXED = ("slopes", "kind_of", "shares", "features")
+"""What a Gaussian has once for all key frames."""
 
 Kind = tuple[int, float, float, bool]
 """Number of the expert, near plane, eps2d and whether opacities are compensated for it."""
@@ -48,6 +50,10 @@ class Tracks:
     slopes: Float[np.ndarray, "N 9"]
     """Coefficients of degree 1, three channels each, where the Gaussian is most opaque."""
     kind_of: Int[np.ndarray, "N"]
+    shares: Float[np.ndarray, "N"]
+    """What opacities are times where all experts are drawn as one set."""
+    features: Float[np.ndarray, "N D"]
+    """What gates are computed from; D is 0 without gates."""
     kinds: list[Kind]
 
     def __len__(self) -> int:
@@ -55,24 +61,14 @@ class Tracks:
 
     def select(self, rows: Int[np.ndarray, "M"] | Bool[np.ndarray, "N"]) -> "Tracks":
         """Some of the Gaussians, at all key frames."""
+        timed = {name: getattr(self, name)[:, rows] for name in TIMED}
         return Tracks(
-            means=self.means[:, rows],
-            quats=self.quats[:, rows],
-            log_scales=self.log_scales[:, rows],
-            opacities=self.opacities[:, rows],
-            colors=self.colors[:, rows],
-            slopes=self.slopes[rows],
-            kind_of=self.kind_of[rows],
-            kinds=self.kinds,
+            **timed, **{name: getattr(self, name)[rows] for name in FIXED}, kinds=self.kinds
         )
 
     def first_frame(self) -> "Tracks":
         """All Gaussians at the first key frame only."""
-        one = slice(0, 1)
-        return Tracks(
-            self.means[one], self.quats[one], self.log_scales[one], self.opacities[one],
-            self.colors[one], self.slopes, self.kind_of, self.kinds,
-        )  # fmt: skip
+        return replace(self, **{name: getattr(self, name)[:1] for name in TIMED})
 
     def importance(self) -> Float[np.ndarray, "N"]:
         """Opacity times the area that a Gaussian covers at most, seen from a unit's distance."""
@@ -136,6 +132,8 @@ def bake(clip: ClipSet, frames: Sequence[int]) -> Tracks:
         **values,
         slopes=lasting["slopes"][shown],
         kind_of=kind_of.reshape(-1),
+        shares=_full_rows(clip.shares)[shown],
+        features=_full_rows(clip.gate_features)[shown],
         kinds=[(int(k[0]), float(k[1]), float(k[2]), bool(k[3])) for k in kinds],
     )
 
@@ -164,6 +162,11 @@ def _rows(clip: ClipSet, frame: int) -> dict[str, np.ndarray]:
         }
         tables.append({n: _scattered(v, part, expert.num_gaussians) for n, v in values.items()})
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def _full_rows(values: Sequence[Float[Tensor, "_ *D"]]) -> Float[np.ndarray, "N *D"]:
+    """Values of all experts' full sets, one after the other."""
+    return torch.cat([each.detach().float().cpu() for each in values]).numpy()
 
 
 def _slopes(part: Gaussians) -> Float[Tensor, "N 9"]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -12,9 +12,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from moegs_ns.engine.trainer import MoegsPipeline, load_pipeline
 from moegs_ns.launch.cli_args import output_option
 from moegs_ns.models.base import scene_of
-from moegs_ns.reports.clip_frames import ClipSet, chosen_frames, clip_set
+from moegs_ns.reports.clip_frames import ClipSet, FusedClip, chosen_frames, clip_set
 from moegs_ns.reports.compact_export import NEAR, write_compact
 from moegs_ns.reports.orientation import AS_IS, PLY_UP, Up, turn_between, up_direction
+from moegs_ns.reports.player_gates import gated, not_expressed
 from moegs_ns.reports.player_page import Stage, physical_cameras, write_page
 from moegs_ns.reports.ply_sequence import SEQUENCE_RECORD, PlySequence, write_sequence
 from moegs_ns.runs.checkpoint import CONFIG_NAME, Run, open_run
@@ -29,8 +30,8 @@ class Export:
     clip in a browser (`--html`). One time as PLY or SPZ: `moegs fuse`."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """config.yml or folder of the run of an expert or of a mixture, of which the fused set is
-    shown."""
+    """config.yml or folder of the run of an expert or of a mixture. Of a mixture PLY files hold the
+    fused set, a page the mixture itself where it can."""
     output_dir: Annotated[Path, output_option("--output-dir")]
     """Folder to make for the copy or the sequence; .html file of the page."""
     compact: bool = False
@@ -38,7 +39,12 @@ class Export:
     ply_sequence: bool = False
     """Write a PLY of every frame. A sequence that was broken off goes on."""
     html: bool = False
-    """Write a page with everything in it: orbit, timeline, speed, cameras, colours by expert."""
+    """Write a page with everything in it: orbit, timeline, speed, cameras, colours by expert, and
+    of a mixture the gates."""
+    mixture: Literal["gates", "fused"] = "gates"
+    """What a page plays of a mixture. With `gates` it draws each expert and blends them by the
+    router at every pixel, or says why it cannot; `fused` is the fused set, which is drawn
+    faster."""
     frames: tuple[int, int] | None = None
     """First and last frame of a sequence or page, as the recording counts them; None for all."""
     every: int | None = None
@@ -128,19 +134,30 @@ class Export:
         dataset = pipeline.datamanager.train_dataset
         direction, words = up_direction(self.up, dataset.cameras.camera_to_worlds)
         assert direction is not None, self.up
+        clip, remark = self.shown(clip)
         stage = Stage(
             cameras=physical_cameras(dataset, pipeline.device),
             up=direction,
             title=f"{run.config.method_name}: {run.config.experiment_name}",
+            remark=remark,
         )
         report = write_page(clip, frames, self.every, stage, self.max_mb, self.output_dir)
         fewer = f" of {report.found:,}" if report.gaussians < report.found else ""
         CONSOLE.print(
             f"{report.path}: {report.megabytes:.2f} MB, {report.gaussians:,}{fewer} Gaussians of "
             f"{clip.what}, {report.moving:,} of them moving, {len(report.key_frames)} key frames; "
-            f"{words}. Open it in a browser.",
+            f"{words}. {remark + ' ' if remark else ''}Open it in a browser.",
             soft_wrap=True,
         )
+
+    def shown(self, clip: ClipSet) -> tuple[ClipSet, str]:
+        """What a page plays, and a sentence if that is not what was asked for."""
+        if self.mixture == "fused" or not isinstance(clip, FusedClip):
+            return clip, ""
+        reason = not_expressed(clip.mixture)
+        if reason is None:
+            return gated(clip), ""
+        return clip, f"This is not the mixture itself, since {reason}."
 
     def write_compact(self) -> None:
         """Write the copy, print and write what it saves and costs."""

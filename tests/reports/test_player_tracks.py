@@ -1,62 +1,20 @@
 """What the player page stores of a clip, and what its scripts make of that, without a browser."""
 
-import gzip
 import json
-import shutil
-import subprocess
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from clips import expert_clip, fused_clip
+from node_scripts import FOLDER, decoded, needs_node, run_node
 from toys import make_view
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.reports.clip_frames import ClipSet
-from moegs_ns.reports.player_codec import BITS, channels, pack, pack_within
+from moegs_ns.reports.player_codec import pack, pack_within
 from moegs_ns.reports.player_page import camera_entry
-from moegs_ns.reports.player_tracks import TIMED, bake, blends, key_frames, nearest_seen
-
-SCRIPT = """
-const header = JSON.parse(require("fs").readFileSync(process.argv[2]));
-const clip = new Clip(header, new Uint8Array(require("fs").readFileSync(process.argv[3])));
-const states = header.asked.map((frame) => { clip.seek(frame); return Array.from(clip.state); });
-process.stdout.write(JSON.stringify({ states, slopes: Array.from(clip.slopes) }));
-"""
-FOLDER = files("moegs_ns.reports") / "player"
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-
-
-def run_node(folder: Path, script: str, *args: str) -> dict:
-    (folder / "script.js").write_text(script)
-    done = subprocess.run(
-        ["node", str(folder / "script.js"), *args], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def decoded(clip: ClipSet, keys: list[int], asked: list[float], folder: Path):
-    """What the page's script has of a clip at some frames, and the tracks in the same order."""
-    tracks = bake(clip, keys)
-    packed, still = pack(tracks), tracks.is_still()
-    header = {
-        "frames": keys, "blend": blends(clip, keys), "asked": asked,
-        "attributes": [[n, bits, channels(n), n in TIMED] for n, bits in BITS.items()],
-        "codes": {name: vars(codes) for name, codes in packed.codes.items()},
-        "still": packed.num_still, "moving": packed.num_moving,
-    }  # fmt: skip
-    (folder / "header.json").write_text(json.dumps(header))
-    (folder / "bytes").write_bytes(gzip.decompress(packed.content))
-    source = (FOLDER / "clip.js").read_text() + SCRIPT
-    found = run_node(folder, source, str(folder / "header.json"), str(folder / "bytes"))
-    order = np.concatenate([np.flatnonzero(~still), np.flatnonzero(still)])
-    states = np.array(found["states"]).reshape(len(asked), len(tracks), 16)
-    return states, np.array(found["slopes"]).reshape(len(tracks), 3, 4), tracks.select(order)
+from moegs_ns.reports.player_tracks import bake, blends, key_frames, nearest_seen
 
 
 class TestBaking:
@@ -134,7 +92,8 @@ class TestSize:
 @needs_node
 class TestScripts:
     def test_key_frames_are_what_was_baked(self, tmp_path: Path):
-        states, slopes, tracks = decoded(expert_clip(40, moving=10), [0, 2, 4], [0, 2, 4], tmp_path)
+        page = decoded(expert_clip(40, moving=10), [0, 2, 4], [0, 2, 4], tmp_path)
+        states, tracks = page.states, page.tracks
         box = np.ptp(tracks.means, axis=(0, 1)).max()
         moving = ~tracks.is_still()
         assert 0 < moving.sum() < len(tracks)
@@ -149,11 +108,12 @@ class TestScripts:
             np.testing.assert_allclose(state[:, 12:15], tracks.colors[k][rows], atol=0.51 * 3 / 255)
         assert (states[:, :, 11] == 0).all()
         codes = pack(tracks).codes["slopes"]
-        values = slopes[:, :, :3].reshape(-1, 9) * np.array(codes.step) + np.array(codes.low)
+        values = page.slopes[:, :, :3].reshape(-1, 9) * np.array(codes.step) + np.array(codes.low)
         np.testing.assert_allclose(values, np.clip(tracks.slopes, -1, 1), atol=0.51 * 2 / 255)
 
     def test_between_key_frames_gaussians_move_on(self, tmp_path: Path):
-        states, _, tracks = decoded(expert_clip(40), [0, 4], [0, 1, 4], tmp_path)
+        page = decoded(expert_clip(40), [0, 4], [0, 1, 4], tmp_path)
+        states, tracks = page.states, page.tracks
         moving = ~tracks.is_still()
         expected = 0.75 * states[0, :, :8] + 0.25 * states[2, :, :8]
         np.testing.assert_allclose(states[1, :, :8][moving], expected[moving], atol=1e-4)
@@ -161,7 +121,7 @@ class TestScripts:
 
     def test_without_blending_the_nearest_key_frame_is_shown(self, tmp_path: Path, monkeypatch):
         monkeypatch.setitem(decoded.__globals__, "blends", lambda clip, keys: False)
-        states, _, _ = decoded(expert_clip(40), [0, 4], [0, 1, 3, 4], tmp_path)
+        states = decoded(expert_clip(40), [0, 4], [0, 1, 3, 4], tmp_path).states
         np.testing.assert_array_equal(states[1], states[0])
         np.testing.assert_array_equal(states[2], states[3])
 

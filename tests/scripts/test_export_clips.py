@@ -10,6 +10,7 @@ import torch
 from tiny import TinyRuns
 
 from moegs_ns.launch.cli_args import replaced_argv
+from moegs_ns.mixture.mixture import GateConfig
 from moegs_ns.scripts import main as command
 from moegs_ns.scripts.export import Export
 from moegs_ns.scripts.fuse import Fuse
@@ -48,24 +49,48 @@ def test_a_sequence_of_an_expert(tiny_runs: TinyRuns, tmp_path: Path, capsys):
     assert np.abs(difference).max() > 0 and np.median(np.abs(difference)) < 1.0
 
 
-def test_a_page_of_a_mixture(tiny_runs: TinyRuns, tmp_path: Path, capsys):
-    export(tiny_runs.router, tmp_path / "clip.html", "--html", "--max-views", "3")
+def header_of(page: Path) -> dict:
+    text = page.read_text("utf8")
+    found = re.search(r'id="header" type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+@pytest.mark.parametrize(("kind", "set_name"), [("gates", "mixture"), ("fused", "fused set")])
+def test_a_page_of_a_mixture(tiny_runs: TinyRuns, tmp_path: Path, capsys, kind, set_name):
+    options = ["--html", "--max-views", "3", "--mixture", kind]
+    export(tiny_runs.router, tmp_path / "clip.html", *options)
     printed = " ".join(capsys.readouterr().out.split())
     told = re.search(
-        r"clip\.html: ([\d.]+) MB, ([\d,]+) Gaussians of the fused set of STG", printed
+        rf"clip\.html: ([\d.]+) MB, ([\d,]+) Gaussians of the {set_name} of STG", printed
     )
     assert told is not None, printed
     size = (tmp_path / "clip.html").stat().st_size / 1e6
     assert float(told.group(1)) == pytest.approx(size, abs=0.005) and size < 2
-    text = (tmp_path / "clip.html").read_text("utf8")
-    found = re.search(r'id="header" type="application/json">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    header = json.loads(found.group(1))
+    header = header_of(tmp_path / "clip.html")
     assert header["frames"] == [0, 1, 2, 3, 4, 5] and header["fps"] > 0
     assert len(header["cameras"]) == 5
     assert [expert["name"] for expert in header["experts"]] == ["STG", "4DGaussians"]
+    assert (header["gates"] is None) == (kind == "fused")
     up = torch.tensor(header["up"])
     assert float(up[2]) > 0.9 and f"{header['still'] + header['moving']:,}" == told.group(2)
+
+
+def test_a_page_says_why_it_plays_the_fused_set(tiny_runs: TinyRuns, tmp_path, capsys, monkeypatch):
+    opened = Export.opened
+
+    def with_blurred_gates(self: Export):
+        found = opened(self)
+        found[2].mixture.gate_config = GateConfig(blur=0.02)  # type: ignore[attr-defined]
+        return found
+
+    monkeypatch.setattr(Export, "opened", with_blurred_gates)
+    export(tiny_runs.router, tmp_path / "clip.html", "--html", "--max-views", "3")
+    reason = "This is not the mixture itself, since logits of the gates are blurred"
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Gaussians of the fused set of STG" in printed and reason in printed
+    assert reason in (tmp_path / "clip.html").read_text("utf8")
+    assert header_of(tmp_path / "clip.html")["gates"] is None
 
 
 def test_an_spz_file_is_much_smaller(tiny_runs: TinyRuns, tmp_path: Path):

@@ -1,6 +1,7 @@
 // The Gaussians of the clip: decoded once, and put together for any instant.
 
-const FLOATS = 16; // of a Gaussian: centre, opacity; rotation; size, kind; colour, unused
+const FLOATS = 16; // of a Gaussian: centre, opacity; rotation; size, kind; colour, share
+const INSTANT = { before: 0, after: 0, weight: 0 }; // the first key frame, or the only one
 
 /** The bytes that base64 text holds, uncompressed. */
 async function unpacked(text) {
@@ -60,6 +61,7 @@ class Group {
     put("opacities", 0, 3);
     for (let part = 0; part < 4; part++) put("quats", part, 4 + part);
     put("kind_of", 0, 11);
+    put("shares", 0, 15);
     for (let i = 0, at = start + 8; i < this.count; i++, at += FLOATS)
       for (let axis = 0; axis < 3; axis++) target[at + axis] = Math.exp(target[at + axis]);
   }
@@ -74,8 +76,31 @@ class Clip {
     this.numMoving = header.moving;
     this.count = header.still + header.moving;
     this.state = new Float32Array(this.count * FLOATS);
-    still.write({ before: 0, after: 0, weight: 0 }, this.state, this.numMoving);
+    still.write(INSTANT, this.state, this.numMoving);
     this.slopes = this.readSlopes([this.moving, still]);
+    this.numFeatures = still.values.features.length;
+    this.features = this.readFeatures([this.moving, still]);
+  }
+
+  /** What gates are computed from, in texels of three numbers and one that is unused. */
+  readFeatures(groups) {
+    const each = 4 * Math.ceil(this.numFeatures / 3);
+    const features = new Float32Array(this.count * each);
+    let first = 0;
+    for (const group of groups) {
+      for (let k = 0; k < this.numFeatures; k++)
+        group.fill("features", k, INSTANT, features, first * each + 4 * Math.floor(k / 3) + (k % 3), each);
+      first += group.count;
+    }
+    return features;
+  }
+
+  /** The number of each Gaussian's expert. */
+  experts() {
+    const found = new Uint8Array(this.count);
+    for (let i = 0; i < this.count; i++)
+      found[i] = this.header.kinds[Math.round(this.state[i * FLOATS + 11])][0];
+    return found;
   }
 
   /** Bytes of the nine coefficients of degree 1, three texels of four each. */

@@ -11,6 +11,7 @@ class Player {
     this.clip.seek(this.frames[0]);
     this.camera = new Camera(header);
     this.renderer = new Renderer(this.canvas, this.clip);
+    this.show = this.renderer.mixture ? SHOW.mixture : FUSED;
     this.frame = this.frames[0];
     this.isPlaying = false;
     this.byExpert = false;
@@ -30,19 +31,22 @@ class Player {
     const source = new Blob([$("sorter").textContent], { type: "text/javascript" });
     this.sorter = new Worker(URL.createObjectURL(source));
     this.sorter.onmessage = ({ data }) => {
-      this.lastOrder = data.order;
-      this.renderer.uploadOrder(data.order);
+      this.last = data;
+      this.renderer.uploadOrder(data.order, data.starts);
       this.sorted = data.version;
       this.isSorting = false;
       this.changed();
     };
-    this.askForOrder({ all: this.clip.centres(0, this.clip.count) });
+    this.askForOrder({ all: this.clip.centres(0, this.clip.count), experts: this.clip.experts() });
   }
 
   askForOrder(content) {
     const { ahead, position } = this.camera;
     this.isSorting = true;
-    this.sorter.postMessage({ ...content, axis: ahead, offset: -dot(ahead, position), version: this.version });
+    this.sorter.postMessage({
+      ...content, axis: ahead, offset: -dot(ahead, position), version: this.version,
+      apart: this.show === FUSED ? 0 : this.header.experts.length,
+    });
   }
 
   resize() {
@@ -107,8 +111,8 @@ class Player {
       this.askForOrder({ moved: this.clip.centres(0, this.clip.numMoving) });
     if (!this.isChanged) return;
     this.isChanged = false;
-    this.renderer.draw(this.camera, this.byExpert, this.shown);
-    this.canvas.dataset.drawn = this.sorted === this.version ? "settled" : "waiting";
+    const isDrawn = this.renderer.draw(this);
+    this.canvas.dataset.drawn = isDrawn && this.sorted === this.version ? "settled" : "waiting";
   }
 
   addControls() {
@@ -128,6 +132,7 @@ class Player {
       this.byExpert = $("colours").value === "expert";
       this.changed();
     };
+    this.addShow();
     this.addLegend();
     addGestures(this.canvas, this);
     document.onkeydown = (event) => {
@@ -137,6 +142,26 @@ class Player {
     };
     this.seek(this.frame);
     this.play();
+  }
+
+  /** What of a mixture is drawn; the gates have the colours of the legend. */
+  addShow() {
+    if (!this.header.gates) return;
+    if (!this.renderer.mixture) {
+      $("about").append(" This browser cannot draw into textures of floats, which gates need, so the fused set is shown.");
+      return;
+    }
+    const choices = [
+      ["mixture", SHOW.mixture], ["gates", SHOW.gates], ["strongest gate", SHOW.strongest],
+      ...this.header.experts.map(({ name }, expert) => [`${name} alone`, expert]),
+      ["fused set", FUSED],
+    ];
+    choices.forEach(([text], i) => $("show").add(new Option(text, i)));
+    $("show").onchange = () => {
+      this.show = choices[Number($("show").value)][1];
+      this.moved();
+    };
+    $("shows").hidden = false;
   }
 
   addLegend() {

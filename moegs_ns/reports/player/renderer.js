@@ -1,102 +1,42 @@
-// Draws sorted Gaussians as quads with WebGL 2: their covariance is projected as in EWA splatting.
+// Draws sorted Gaussians with WebGL 2, as one set or each expert by itself.
 
-const PER_ROW = 512; // Gaussians in a row of the textures
-const MAX_KINDS = 16;
+const UNITS = { state: 0, slopes: 1, features: 2, maps: 3 }; // of textures
+const FUSED = "fused";
 
-const VERTEX_SHADER = `#version 300 es
-precision highp float;
-precision highp int;
+/** Covers the picture. */
+const QUAD_SHADER = `#version 300 es
 layout(location = 0) in vec2 corner;
-layout(location = 1) in uint row;
-uniform highp sampler2D state;
-uniform highp sampler2D slopes;
-uniform mat4 view;
-uniform vec4 lens;
-uniform vec2 size;
-uniform vec3 eye;
-uniform vec4 kinds[${MAX_KINDS}];
-uniform vec4 tints[${MAX_KINDS}];
-uniform vec3 slopeLow[3];
-uniform vec3 slopeStep[3];
-uniform bool byExpert;
-out vec2 deviation;
-flat out vec4 color;
+void main() { gl_Position = vec4(corner, 0.0, 1.0); }`;
 
-const float SMALLEST_ALPHA = 1.0 / 255.0;
-const float MARGIN = 0.15;  // of the field of view, beyond which the projection is not linearised
-const float LINEAR = 0.4886025119029199;
-
-vec3 seenColor(vec3 base, vec3 centre, ivec2 place) {
-  vec3 d = normalize(centre - eye);
-  vec3 found = base;
-  for (int k = 0; k < 3; k++) {
-    vec3 code = texelFetch(slopes, ivec2(place.x * 3 + k, place.y), 0).rgb * 255.0;
-    vec3 slope = slopeLow[k] + slopeStep[k] * code;
-    found += LINEAR * (k == 1 ? d.z : k == 0 ? -d.y : -d.x) * slope;
+/** A linked program and the places of its uniforms. */
+class Program {
+  constructor(gl, vertexShader, fragmentShader) {
+    this.gl = gl;
+    this.own = gl.createProgram();
+    this.places = {};
+    for (const [kind, source] of [[gl.VERTEX_SHADER, vertexShader], [gl.FRAGMENT_SHADER, fragmentShader]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(shader));
+      gl.attachShader(this.own, shader);
+    }
+    gl.linkProgram(this.own);
+    if (!gl.getProgramParameter(this.own, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(this.own));
   }
-  return max(found, 0.0);
+
+  place(name) {
+    return (this.places[name] ??= this.gl.getUniformLocation(this.own, name));
+  }
 }
 
-void main() {
-  gl_Position = vec4(0.0, 0.0, 2.0, 1.0);  // outside, for all that is not drawn
-  ivec2 place = ivec2(int(row) % ${PER_ROW}, int(row) / ${PER_ROW});
-  ivec2 texel = ivec2(place.x * 4, place.y);
-  vec4 centre = texelFetch(state, texel, 0);
-  vec4 q = texelFetch(state, texel + ivec2(1, 0), 0);
-  vec4 scaleKind = texelFetch(state, texel + ivec2(2, 0), 0);
-  vec3 base = texelFetch(state, texel + ivec2(3, 0), 0).rgb;
-  vec4 kind = kinds[int(scaleKind.w + 0.5)];  // near plane, eps2d, antialiased, shown
-  vec4 tint = tints[int(scaleKind.w + 0.5)];
-  vec3 p = (view * vec4(centre.xyz, 1.0)).xyz;
-  if (p.z <= kind.x || kind.w < 0.5) return;
-
-  q /= length(q);
-  float w = q.x, x = q.y, y = q.z, z = q.w;
-  mat3 spread = mat3(
-    scaleKind.x * vec3(1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y)),
-    scaleKind.y * vec3(2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x)),
-    scaleKind.z * vec3(2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)));
-  vec2 least = -lens.zw / lens.xy - MARGIN * size / lens.xy;
-  vec2 most = (size - lens.zw) / lens.xy + MARGIN * size / lens.xy;
-  vec2 slope = clamp(p.xy / p.z, least, most);
-  mat3 rotation = mat3(view);
-  vec3 rowX = vec3(lens.x / p.z, 0.0, -slope.x * lens.x / p.z) * rotation * spread;
-  vec3 rowY = vec3(0.0, lens.y / p.z, -slope.y * lens.y / p.z) * rotation * spread;
-  float xx = dot(rowX, rowX), xy = dot(rowX, rowY), yy = dot(rowY, rowY);
-  float before = xx * yy - xy * xy;
-  xx += kind.y;
-  yy += kind.y;
-  float after = xx * yy - xy * xy;
-  if (!(after > 0.0)) return;
-  float opacity = centre.w;
-  if (kind.z > 0.5) opacity *= sqrt(max(before / after, 1e-12));
-  if (opacity < SMALLEST_ALPHA) return;
-
-  float mean = 0.5 * (xx + yy);
-  float difference = sqrt(max(mean * mean - after, 0.0));
-  vec2 axis = abs(xy) > 1e-6 * mean ? normalize(vec2(xy, mean + difference - xx))
-    : xx >= yy ? vec2(1.0, 0.0) : vec2(0.0, 1.0);
-  float reach = sqrt(2.0 * log(opacity / SMALLEST_ALPHA));
-  deviation = reach * corner;
-  vec2 offset = deviation.x * sqrt(mean + difference) * axis
-    + deviation.y * sqrt(max(mean - difference, 0.0)) * vec2(-axis.y, axis.x);
-  vec2 pixel = lens.xy * p.xy / p.z + lens.zw + offset;
-  gl_Position = vec4(2.0 * pixel.x / size.x - 1.0, 1.0 - 2.0 * pixel.y / size.y, 0.0, 1.0);
-  vec3 seen = seenColor(base, centre.xyz, place);
-  float light = dot(seen, vec3(0.299, 0.587, 0.114));
-  color = vec4(byExpert ? tint.rgb * (0.25 + 0.75 * light) : seen, opacity);
-}`;
-
-const FRAGMENT_SHADER = `#version 300 es
-precision highp float;
-in vec2 deviation;
-flat in vec4 color;
-out vec4 result;
-void main() {
-  float alpha = min(0.999, color.a * exp(-0.5 * dot(deviation, deviation)));
-  if (alpha < 1.0 / 255.0) discard;
-  result = vec4(color.rgb * alpha, alpha);
-}`;
+/** Where the picture is seen from, for all programs alike. */
+function setCamera(gl, program, camera) {
+  const { width, height } = gl.canvas;
+  gl.uniformMatrix4fv(program.place("view"), false, camera.viewMatrix());
+  gl.uniform4fv(program.place("lens"), camera.lens(width, height));
+  gl.uniform2f(program.place("size"), width, height);
+}
 
 class Renderer {
   constructor(canvas, clip) {
@@ -105,38 +45,14 @@ class Renderer {
     this.canvas = canvas;
     this.gl = gl;
     this.clip = clip;
-    this.numSorted = 0;
-    this.program = this.link();
-    this.places = {};
+    this.starts = [0, 0];
+    this.plain = new Program(gl, splatVertexShader(0), splatFragmentShader(0));
     this.makeQuads();
     this.makeTextures();
-    gl.useProgram(this.program);
-    gl.uniform1i(this.place("state"), 0);
-    gl.uniform1i(this.place("slopes"), 1);
-    const { low, step } = clip.header.codes.slopes;
-    gl.uniform3fv(this.place("slopeLow"), low);
-    gl.uniform3fv(this.place("slopeStep"), step);
+    this.mixture = clip.header.gates ? Mixture.made(gl, clip) : null;
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.clearColor(...clip.header.background, 1);
-  }
-
-  link() {
-    const gl = this.gl, program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX_SHADER], [gl.FRAGMENT_SHADER, FRAGMENT_SHADER]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, source);
-      gl.compileShader(shader);
-      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(shader));
-      gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
-    return program;
-  }
-
-  place(name) {
-    return (this.places[name] ??= this.gl.getUniformLocation(this.program, name));
   }
 
   makeQuads() {
@@ -148,7 +64,6 @@ class Renderer {
     this.order = gl.createBuffer();
     gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
     gl.enableVertexAttribArray(1);
-    gl.vertexAttribIPointer(1, 1, gl.UNSIGNED_INT, 0, 0);
     gl.vertexAttribDivisor(1, 1);
   }
 
@@ -156,8 +71,9 @@ class Renderer {
     const gl = this.gl, clip = this.clip;
     const rows = Math.max(1, Math.ceil(clip.count / PER_ROW));
     const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
-    if (rows > most || 4 * PER_ROW > most) throw new Error("These are more Gaussians than the graphics card takes.");
+    if (rows > most) throw new Error("These are more Gaussians than the graphics card takes.");
     const make = (unit, width, internal, type, content) => {
+      if (width > most) throw new Error("These are more Gaussians than the graphics card takes.");
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
       for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
@@ -166,46 +82,70 @@ class Renderer {
     };
     const slopes = new Uint8Array(rows * PER_ROW * 12);
     slopes.set(clip.slopes);
-    make(1, 3 * PER_ROW, gl.RGBA8, gl.UNSIGNED_BYTE, slopes);
+    make(UNITS.slopes, 3 * PER_ROW, gl.RGBA8, gl.UNSIGNED_BYTE, slopes);
     this.state = new Float32Array(rows * PER_ROW * FLOATS);
     this.state.set(clip.state);
     clip.state = this.state;
-    make(0, 4 * PER_ROW, gl.RGBA32F, gl.FLOAT, this.state);
+    make(UNITS.state, 4 * PER_ROW, gl.RGBA32F, gl.FLOAT, this.state);
+    const layers = featureLayers(clip.numFeatures);
+    if (layers === 0) return;
+    const features = new Float32Array(rows * PER_ROW * 4 * layers);
+    features.set(clip.features);
+    make(UNITS.features, layers * PER_ROW, gl.RGBA32F, gl.FLOAT, features);
   }
 
   /** After `clip.seek`: updates the rows that hold moving Gaussians, in place. */
   uploadMoving() {
     const gl = this.gl, rows = Math.ceil(this.clip.numMoving / PER_ROW);
     if (rows === 0) return;
-    gl.activeTexture(gl.TEXTURE0);
+    gl.activeTexture(gl.TEXTURE0 + UNITS.state);
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, 4 * PER_ROW, rows, gl.RGBA, gl.FLOAT, this.state);
   }
 
-  uploadOrder(order) {
+  /** @param starts where the Gaussians of each expert begin in `order`, and where the last ends;
+   *  of all as one set [0, length] */
+  uploadOrder(order, starts) {
     const gl = this.gl;
     gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
     gl.bufferData(gl.ARRAY_BUFFER, order, gl.DYNAMIC_DRAW);
-    this.numSorted = order.length;
+    this.starts = starts;
   }
 
-  /** @param camera see `Camera`; @param shown whether each expert is drawn */
-  draw(camera, byExpert, shown) {
-    const gl = this.gl, header = this.clip.header;
-    const { width, height } = this.canvas;
+  /** @param look what to draw: the camera and the frame; `show`, one of SHOW, the number of an
+   *    expert or FUSED; whether each expert is `shown`; whether colours are `byExpert`
+   *  @returns whether it is drawn, for which the order must be of all at once or of each expert */
+  draw(look) {
+    const gl = this.gl, isFused = look.show === FUSED;
+    if (this.starts.length !== (isFused ? 2 : this.mixture.count + 1)) return false;
+    gl.viewport(0, 0, this.canvas.width, this.canvas.height);
+    if (isFused) {
+      gl.clear(gl.COLOR_BUFFER_BIT);
+      this.splat(this.plain, look, 0);
+    } else this.mixture.draw(look, (program, expert) => this.splat(program, look, expert));
+    return true;
+  }
+
+  /** Draws the Gaussians of one part of the order. */
+  splat(program, look, part) {
+    const gl = this.gl, { header } = this.clip, isFused = look.show === FUSED;
     const kinds = new Float32Array(4 * MAX_KINDS), tints = new Float32Array(4 * MAX_KINDS);
     header.kinds.forEach(([expert, near, eps2d, antialiased], i) => {
-      kinds.set([near, eps2d, antialiased ? 1 : 0, shown[expert] ? 1 : 0], 4 * i);
+      kinds.set([near, eps2d, antialiased ? 1 : 0, !isFused || look.shown[expert] ? 1 : 0], 4 * i);
       tints.set(header.experts[expert].color, 4 * i);
     });
-    gl.viewport(0, 0, width, height);
-    gl.clear(gl.COLOR_BUFFER_BIT);
-    gl.uniformMatrix4fv(this.place("view"), false, camera.viewMatrix());
-    gl.uniform4fv(this.place("lens"), camera.lens(width, height));
-    gl.uniform2f(this.place("size"), width, height);
-    gl.uniform3fv(this.place("eye"), camera.position);
-    gl.uniform4fv(this.place("kinds"), kinds);
-    gl.uniform4fv(this.place("tints"), tints);
-    gl.uniform1i(this.place("byExpert"), byExpert ? 1 : 0);
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.numSorted);
+    const { low, step } = header.codes.slopes;
+    gl.useProgram(program.own);
+    setCamera(gl, program, look.camera);
+    for (const name of ["state", "slopes", "features"]) gl.uniform1i(program.place(name), UNITS[name]);
+    gl.uniform3fv(program.place("slopeLow"), low);
+    gl.uniform3fv(program.place("slopeStep"), step);
+    gl.uniform3fv(program.place("eye"), look.camera.position);
+    gl.uniform4fv(program.place("kinds"), kinds);
+    gl.uniform4fv(program.place("tints"), tints);
+    gl.uniform1i(program.place("byExpert"), look.byExpert ? 1 : 0);
+    gl.uniform1i(program.place("asOneSet"), isFused ? 1 : 0);
+    const first = this.starts[part];
+    gl.vertexAttribIPointer(1, 1, gl.UNSIGNED_INT, 0, 4 * first);
+    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.starts[part + 1] - first);
   }
 }

@@ -1,15 +1,27 @@
 // Sorts Gaussians from the farthest to the nearest, in a thread of its own, by counting.
 
 let centres = new Float32Array(0);
+let experts = new Uint8Array(0);
 const BUCKETS = 1 << 18;
 const counts = new Uint32Array(BUCKETS + 1);
 
 onmessage = ({ data }) => {
-  if (data.all) centres = data.all;
+  if (data.all) [centres, experts] = [data.all, data.experts];
   if (data.moved) centres.set(data.moved);
-  const order = sorted(data.axis, data.offset);
-  postMessage({ order, version: data.version }, [order.buffer]);
+  const together = sorted(data.axis, data.offset);
+  const { order, starts } = data.apart ? apart(together, data.apart) : { order: together, starts: [0, together.length] };
+  postMessage({ order, starts, version: data.version }, [order.buffer]);
 };
+
+/** The same order for each of `count` experts, one after the other, and where each begins. */
+function apart(order, count) {
+  const starts = new Array(count + 1).fill(0);
+  for (const row of order) starts[experts[row] + 1]++;
+  for (let expert = 0; expert < count; expert++) starts[expert + 1] += starts[expert];
+  const next = [...starts], parted = new Uint32Array(order.length);
+  for (const row of order) parted[next[experts[row]]++] = row;
+  return { order: parted, starts };
+}
 
 /** Rows in front of the camera; depth is the product with `axis` plus `offset`. */
 function sorted(axis, offset) {
