@@ -177,7 +177,7 @@ class Densifier:
         self.statistics: dict[str, Tensor] = {}
         self.reserved = 0
         """Gaussians outside of `parameters` that count towards the cap."""
-        self.life_spans: Callable[[], Tensor] | None = None
+        self.life_spans: Callable[[], Tensor | None] = lambda: None
         """For how much of the clip each Gaussian is visible; None where that is not known."""
         self.reset_statistics()
 
@@ -215,9 +215,10 @@ class Densifier:
         counts = self.statistics["counts"]
         gradients = self.statistics["gradients"] / counts.clamp(min=1.0)
         if self.config.life_threshold.is_on:
-            assert self.life_spans is not None
+            spans = self.life_spans()
+            assert spans is not None
             # In units of each one's own threshold, which the cap goes by as well.
-            gradients = gradients / self.config.life_threshold.factors(self.life_spans())
+            gradients = gradients / self.config.life_threshold.factors(spans)
         is_judged = counts >= self.config.min_observations
         is_refined = is_judged & (gradients >= self.config.grow_grad2d)
         is_refined &= self._within_cap(is_refined, gradients)

@@ -199,8 +199,7 @@ class TestCamerasOfOneTime:
 
 class TestPenalties:
     def test_they_are_the_means_over_both_kinds(self):
-        options = {"weight_opacity": 0.5, "weight_scale": 0.25}
-        expert, recipe, _ = build_ex4dgs(dynamic=12, **options)
+        expert, recipe, _ = build_ex4dgs(dynamic=12, weight_opacity=0.5, weight_scale=0.25)
         raws = (expert.gauss_params, expert.key_gauss_params)
         opacities = torch.cat([raw["opacities"] for raw in raws]).sigmoid()
         scales = torch.cat([raw["scales"] for raw in raws]).exp()
