@@ -30,8 +30,7 @@ class Export:
     clip in a browser (`--html`). One time as PLY or SPZ: `moegs fuse`."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """config.yml or folder of the run of an expert or of a mixture. Of a mixture PLY files hold the
-    fused set, a page the mixture itself where it can."""
+    """config.yml or folder of a run. Of a mixture PLY files hold the fused set."""
     output_dir: Annotated[Path, output_option("--output-dir")]
     """Folder to make for the copy or the sequence; .html file of the page."""
     compact: bool = False
@@ -39,27 +38,24 @@ class Export:
     ply_sequence: bool = False
     """Write a PLY of every frame. A sequence that was broken off goes on."""
     html: bool = False
-    """Write a page with everything in it: orbit, timeline, speed, cameras, colours by expert, and
-    of a mixture the gates."""
+    """Write a page that plays the clip, with orbit, cameras, experts and gates."""
     mixture: Literal["gates", "fused"] = "gates"
-    """What a page plays of a mixture. With `gates` it draws each expert and blends them by the
-    router at every pixel, or says why it cannot; `fused` is the fused set, which is drawn
-    faster."""
+    """What a page plays of a mixture: experts blended by the router's gates wherever a page can do
+    that, or the fused set, which is faster."""
     frames: tuple[int, int] | None = None
-    """First and last frame of a sequence or page, as the recording counts them; None for all."""
+    """First and last frame, as the recording counts them; None for all."""
     every: int | None = None
-    """Take every n-th of them only. None takes all for a sequence, and at most 60 for a page, which
-    moves Gaussians between them."""
+    """Take every n-th of them only. None takes all for a sequence, at most 60 for a page."""
     up: Up = "cameras"
-    """What is up in the scene: the mean of the cameras, or an axis of the data set's world. PLY
-    files are turned so that it is their -y, as viewers expect; `as-is` leaves the world alone."""
+    """What is up in the scene, and -y in PLY files: the mean of the cameras, or an axis of the
+    world; `as-is` turns nothing."""
     max_mb: float = 50.0
     """Largest size of a page in MB; less important Gaussians (opacity times size) are left out."""
     max_views: int | None = None
-    """Training images to measure a mixture's responsibilities on, evenly spaced; None for all of
-    them, or for those stored in the run."""
+    """Training images to measure a mixture's responsibilities on, evenly spaced; None for all, or
+    for those stored in the run."""
     measure: bool = True
-    """Of a compact copy: render held-out views before and after, where the data set is at hand."""
+    """Of a compact copy: compare held-out views, where the data are at hand."""
 
     def main(self) -> None:
         """Write what is asked for and print what it is."""

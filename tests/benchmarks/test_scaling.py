@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +80,18 @@ def test_a_copy_is_counted_as_read_and_written(monkeypatch):
 
 @pytest.mark.skipif(resident_megabytes("VmRSS") is None, reason="Linux tells resident memory")
 def test_resident_memory_grows_with_what_is_held():
-    before = resident_megabytes("VmRSS")
-    assert before is not None
-    held = torch.ones(16_000_000)
-    grown = resident_megabytes("VmRSS", less=before)
-    assert grown is not None and grown == pytest.approx(held.nbytes / 1e6, rel=0.2)
+    """In a process of its own, which frees nothing meanwhile."""
+    lines = (
+        "import torch",
+        "from benchmarks.speed.scaling_point import resident_megabytes",
+        "before = resident_megabytes('VmRSS')",
+        "held = torch.ones(16_000_000)",
+        "print(resident_megabytes('VmRSS', less=before))",
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    assert float(ended.stdout.split()[-1]) == pytest.approx(64.0, rel=0.2)
 
 
 def test_a_process_that_is_killed_is_told():
