@@ -50,7 +50,7 @@ class Export:
     """What is up in the scene, and -y in PLY files: the mean of the cameras, or an axis of the
     world; `as-is` turns nothing."""
     max_mb: float = 50.0
-    """Largest size of a page in MB; less important Gaussians (opacity times size) are left out."""
+    """Largest size of a page; Gaussians of least opacity times size are left out."""
     max_views: int | None = None
     """Training images to measure a mixture's responsibilities on, evenly spaced; None for all, or
     for those stored in the run."""
