@@ -40,15 +40,15 @@ class Export:
     html: bool = False
     """Write a page that plays the clip, with orbit, cameras, experts and gates."""
     mixture: Literal["gates", "fused"] = "gates"
-    """What a page plays of a mixture: experts blended by the router's gates wherever a page can do
-    that, or the fused set, which is faster."""
+    """What a page plays of a mixture: experts blended by the router's gates if it can, or the fused
+    set, which is faster."""
     frames: tuple[int, int] | None = None
     """First and last frame, as the recording counts them; None for all."""
     every: int | None = None
     """Take every n-th of them only. None takes all for a sequence, at most 60 for a page."""
     up: Up = "cameras"
-    """What is up in the scene, and -y in PLY files: the mean of the cameras, or an axis of the
-    world; `as-is` turns nothing."""
+    """What is up, and -y in PLY files: the mean of the cameras, or an axis of the world; `as-is`
+    turns nothing."""
     max_mb: float = 50.0
     """Largest size of a page; Gaussians of least opacity times size are left out."""
     max_views: int | None = None
