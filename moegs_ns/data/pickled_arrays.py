@@ -7,13 +7,14 @@ functions of this file, so that numpy's arrays can be read and nothing else can 
 import io
 import pickle
 import pickletools
-import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
+
+from moegs_ns.data.damaged_files import damage_as_value_error
 
 LARGEST = 2**26
 """Bytes of a file; those of data sets have some millions."""
@@ -85,31 +86,15 @@ def read_pickled_array(path: Path) -> list[Any]:
     """
     if path.stat().st_size > LARGEST:
         raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {LARGEST:,}")
-    try:
+    with damage_as_value_error():
         with path.open("rb") as file:
             content = _after_header(file)
         _check_steps(content)
         array = _Unpickler(content).load()
-    except _FAILURES as error:
-        raise ValueError(str(error) or type(error).__name__) from error
     values = array.values if isinstance(array, PickledArray) else None
     if not isinstance(values, list):
         raise ValueError("no array of objects")
     return values
-
-
-_FAILURES = (
-    pickle.UnpicklingError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    SyntaxError,
-    TypeError,
-    tokenize.TokenError,
-)
-"""What a damaged file ends in, besides ValueError; numpy's headers are expressions of Python."""
 
 
 def _after_header(file: BinaryIO) -> bytes:

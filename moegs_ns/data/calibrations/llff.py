@@ -6,6 +6,7 @@ import numpy as np
 
 from moegs_ns.cameras import opengl_from_llff, viewmats_from_opengl
 from moegs_ns.data.calibrations.reading import reading
+from moegs_ns.data.damaged_files import damage_as_value_error
 from moegs_ns.data.lens_formats import centered_lens
 from moegs_ns.data.rig_files import Rig, RigCamera
 
@@ -19,7 +20,8 @@ def read_llff(path: Path) -> Rig:
         ValueError: it holds no array [cameras, 17].
     """
     with reading(path, "LLFF poses, an array [cameras, 17],"):
-        rows = np.load(path, allow_pickle=False).astype(np.float64)
+        with damage_as_value_error():
+            rows = np.load(path, allow_pickle=False).astype(np.float64)
         if rows.ndim != 2 or rows.shape[1] != 17:
             raise ValueError(f"its shape is {list(rows.shape)}")
         poses = rows[:, :15].reshape(-1, 3, 5)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
+from moegs_ns.data.damaged_files import IMAGES
 from moegs_ns.data.dataparsers.fixed_rig import FixedCamera
 from moegs_ns.data.lens_formats import colmap_lens
 
@@ -41,6 +42,7 @@ def read_cameras(model: Path) -> dict[str, FixedCamera]:
         )
     try:
         if kind == "bin":
+            IMAGES.check(model / "images.bin")
             lenses = colmap.read_cameras_binary(model / "cameras.bin")
             images = colmap.read_images_binary(model / "images.bin")
         else:

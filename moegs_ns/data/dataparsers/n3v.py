@@ -12,6 +12,7 @@ from jaxtyping import Float
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from moegs_ns.cameras import opengl_from_llff
+from moegs_ns.data.damaged_files import damage_as_value_error
 from moegs_ns.data.dataparsers.alignment import choose_clip
 from moegs_ns.data.dataparsers.multiview import (
     MultiViewDataParser,
@@ -154,8 +155,9 @@ def read_poses_bounds(path: Path, names: list[str]) -> Float[np.ndarray, "C 17"]
 def _numbers(path: Path) -> Float[np.ndarray, "..."]:
     """The array of a file, if it is one of real numbers."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        with damage_as_value_error():
+            array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"Expected an array of real numbers in {path}, but it cannot be read ({error}); write "
             "LLFF poses there with numpy.save."

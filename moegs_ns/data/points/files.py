@@ -1,8 +1,6 @@
 """Clouds of points, and the files that hold them."""
 
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+
+from moegs_ns.data.damaged_files import POINTS, damage_as_value_error
 
 MOST_BROKEN = 0.01
 """Fraction of a file's points that may be NaN or infinite, and are left out."""
@@ -175,17 +175,16 @@ def _check_colours(path: Path, rgb: np.ndarray) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            inflated = sum(entry.file_size for entry in arrays.zip.infolist())
-            if inflated > max(LARGEST_EXPANSION * path.stat().st_size, ALWAYS_INFLATED):
-                raise ValueError(f"the file inflates to {inflated:,} bytes")
-            if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
-                return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
-            names = ("xyz", "rgb", "frame", "origin", "cameras", "moving_frame", "velocity")
-            return {name: arrays[name] for name in names if name in arrays}
-    except (zipfile.BadZipFile, zlib.error, MemoryError, AttributeError) as error:
-        raise ValueError(f"the archive is damaged: {error}") from error
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no .npz archive, or not a whole one")
+    with damage_as_value_error(), np.load(path, allow_pickle=False) as arrays:
+        inflated = sum(entry.file_size for entry in arrays.zip.infolist())
+        if inflated > max(LARGEST_EXPANSION * path.stat().st_size, ALWAYS_INFLATED):
+            raise ValueError(f"the file inflates to {inflated:,} bytes")
+        if "data" in arrays and "xyz" not in arrays:  # PanopticSports: x y z r g b and a label.
+            return {"xyz": arrays["data"][:, :3], "rgb": arrays["data"][:, 3:6]}
+        names = ("xyz", "rgb", "frame", "origin", "cameras", "moving_frame", "velocity")
+        return {name: arrays[name] for name in names if name in arrays}
 
 
 def _read_ply(path: Path) -> dict[str, np.ndarray]:
@@ -207,17 +206,17 @@ def _read_ply(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npy(path: Path) -> dict[str, np.ndarray]:
-    xyz = np.load(path, allow_pickle=False)
+    with damage_as_value_error():
+        xyz = np.load(path, allow_pickle=False)
     return {"xyz": xyz, "rgb": np.full(xyz.shape, 128, dtype=np.uint8)}
 
 
 def _read_colmap(path: Path) -> dict[str, np.ndarray]:
     from nerfstudio.data.utils.colmap_parsing_utils import read_points3D_binary
 
-    try:
+    with damage_as_value_error():
+        POINTS.check(path)
         points = read_points3D_binary(path).values()
-    except (struct.error, MemoryError, OverflowError) as error:
-        raise ValueError(f"the file is damaged: {error}") from error
     xyz = np.array([point.xyz for point in points]).reshape(-1, 3)
     return {"xyz": xyz, "rgb": np.array([point.rgb for point in points], np.uint8).reshape(-1, 3)}
 

@@ -313,5 +313,6 @@ CASES = [
     Case("a scene without rig.json", RIG, "moegs prepare rig", 1, needs=("videos",)),
     *(Case(f"{kind} rig.json", RIG, "", 1, lambda f, k=kind: (rig()(f), DAMAGE[k](f / "videos" / "rig.json")), ("videos",)) for kind in ("an empty", "a truncated", "text as", "a folder as", "a pipe as", "a link in a circle as")),
     *(Case(f"rig.json: {name}", RIG, says, 1, rig(change), ("videos",)) for name, change, says in RIGS),
+    Case("poses_bounds.npy: a bracket of its header is lost", PHOTOS, "it is damaged", 1, at(ROWS, content(saved(np.zeros((3, 17))).replace(b")", b" "))), ("photos",)),
     Case("poses_bounds.npy: malicious pickle", PHOTOS, "it cannot be read", 1, at(ROWS, content(saved(np.array([{"a": 1}], dtype=object)))), ("photos",)),
 ]  # fmt: skip

@@ -102,10 +102,11 @@ CASES = [
         )
     ),
     Case("points that are not there", f"{PHOTOS} --points-file gone.npz", "gone.npz", 1, needs=("photos",)),
-    Case("points in a text file", f"{PHOTOS} --points-file p.txt", "p.txt", 1, lambda f: (f / "p.txt").write_text("1 2 3"), ("photos",)),
-    Case("points as a folder", f"{PHOTOS} --points-file photos", "photos", 1, needs=("photos",)),
-    Case("points as a pipe", f"{PHOTOS} --points-file p.npz", "p.npz", 1, at("p.npz", DAMAGE["a pipe as"]), ("photos",)),
+    Case("points in a text file", f"{PHOTOS} --points-file p.txt", "p.txt", 1, lambda f: (f / "photos" / "p.txt").write_text("1 2 3"), ("photos",)),
+    Case("points as a folder", f"{PHOTOS} --points-file p.npz", "p.npz", 1, at("photos/p.npz", DAMAGE["a folder as"]), ("photos",)),
+    Case("points as a pipe", f"{PHOTOS} --points-file p.npz", "p.npz", 1, at("photos/p.npz", DAMAGE["a pipe as"]), ("photos",)),
     Case("points as a device", f"{PHOTOS} --points-file /dev/zero", "/dev/zero", 1, needs=("photos",)),
-    Case("points of COLMAP that are cut", f"{PHOTOS} --points-file p.bin", "p.bin", 1, at("p.bin", content(b"\x09" + bytes(7))), ("photos",)),
-    Case("points of COLMAP without end", f"{PHOTOS} --points-file p.bin", "p.bin", 1, at("p.bin", content(b"\xff" * 8)), ("photos",)),
+    Case("points of COLMAP that are cut", f"{PHOTOS} --points-file p.bin", "p.bin", 1, at("photos/p.bin", content(b"\x09" + bytes(7))), ("photos",)),
+    Case("points of COLMAP with a list without end", f"{PHOTOS} --points-file p.bin", "p.bin", 1, at("photos/p.bin", content(b"\x01" + bytes(50) + b"\x00\x00\x00\x80" + bytes(4))), ("photos",)),
+    Case("points of COLMAP without end", f"{PHOTOS} --points-file p.bin", "p.bin", 1, at("photos/p.bin", content(b"\xff" * 8)), ("photos",)),
 ]  # fmt: skip

@@ -1,0 +1,64 @@
+"""What damaged files of numpy and COLMAP would do to those who read them."""
+
+import mmap
+import pickle
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# The headers of numpy's files are expressions of Python, and archives name ways of compression.
+_DAMAGE = (
+    AttributeError, EOFError, LookupError, MemoryError, OverflowError, RuntimeError, SyntaxError,
+    TypeError, pickle.UnpicklingError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+
+
+@contextmanager
+def damage_as_value_error() -> Iterator[None]:
+    """Turn what numpy and nerfstudio's readers of COLMAP raise for a damaged file into a
+    ValueError; OSErrors stay as they are."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class ColmapLists:
+    """Records of a binary file of COLMAP (its src/colmap/scene/reconstruction_io.cc), each of
+    which ends in a list."""
+
+    record_bytes: int
+    """Of a record in front of its name and list."""
+    entry_bytes: int
+    """Of an entry of the list."""
+    has_name: bool = False
+    """Whether a text that ends in 0 comes before the list."""
+
+    def check(self, path: Path) -> None:
+        """Raise ValueError if lists are said to be longer than the file: readers make room for them
+        first, which may be all the memory that there is."""
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+            place, (count,) = 8, struct.unpack_from("<Q", held)
+            for _ in range(count):
+                place += self.record_bytes
+                if self.has_name and place < len(held):
+                    place = held.find(b"\0", place) + 1
+                if not 0 < place <= len(held) - 8:
+                    raise ValueError("it ends too early")
+                (length,) = struct.unpack_from("<Q", held, place)
+                place += 8 + self.entry_bytes * length
+                if place > len(held):
+                    raise ValueError(f"it ends within a list of {length:,} entries")
+
+
+POINTS = ColmapLists(record_bytes=43, entry_bytes=8)
+"""Of points3D.bin: the images that show each point."""
+IMAGES = ColmapLists(record_bytes=64, entry_bytes=24, has_name=True)
+"""Of images.bin: the features of each image."""
