@@ -21,7 +21,7 @@ _DAMAGE = (
 
 @contextmanager
 def damage_as_value_error() -> Iterator[None]:
-    """Turn what numpy and nerfstudio's readers of COLMAP raise for a damaged file into a
+    """Turn what numpy and readers of COLMAP's files raise for a damaged file into a
     ValueError; OSErrors stay as they are."""
     try:
         yield
@@ -40,20 +40,23 @@ class ColmapLists:
     """Of an entry of the list."""
     has_name: bool = False
     """Whether a text that ends in 0 comes before the list."""
+    length: str = "<Q"
+    """How the length of the list is written, as in the module struct."""
 
     def check(self, path: Path) -> None:
         """Raise ValueError if lists are said to be longer than the file: readers make room for them
-        first, which may be all the memory that there is."""
+        first, which may be all the memory that there is, or go through them for hours."""
+        size = struct.calcsize(self.length)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
             place, (count,) = 8, struct.unpack_from("<Q", held)
             for _ in range(count):
                 place += self.record_bytes
                 if self.has_name and place < len(held):
                     place = held.find(b"\0", place) + 1
-                if not 0 < place <= len(held) - 8:
+                if not 0 < place <= len(held) - size:
                     raise ValueError("it ends too early")
-                (length,) = struct.unpack_from("<Q", held, place)
-                place += 8 + self.entry_bytes * length
+                (length,) = struct.unpack_from(self.length, held, place)
+                place += size + self.entry_bytes * length
                 if place > len(held):
                     raise ValueError(f"it ends within a list of {length:,} entries")
 
@@ -62,3 +65,6 @@ POINTS = ColmapLists(record_bytes=43, entry_bytes=8)
 """Of points3D.bin: the images that show each point."""
 IMAGES = ColmapLists(record_bytes=64, entry_bytes=24, has_name=True)
 """Of images.bin: the features of each image."""
+FRAMES = ColmapLists(record_bytes=64, entry_bytes=16, length="<I")
+"""Of frames.bin: the images that a rig took at once."""
+COLMAP_LISTS = {"points3D.bin": POINTS, "images.bin": IMAGES, "frames.bin": FRAMES}

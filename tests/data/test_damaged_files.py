@@ -14,6 +14,7 @@ from moegs_ns.data.calibrations.llff import read_llff
 from moegs_ns.data.damaged_files import IMAGES, POINTS
 from moegs_ns.data.dataparsers.colmap_models import read_cameras
 from moegs_ns.data.dataparsers.n3v import read_poses_bounds
+from moegs_ns.data.points.colmap_poses import read_colmap_model
 from moegs_ns.data.points.files import load_points
 
 CAMERAS = {f"cam{number}": known_camera(number) for number in range(3)}
@@ -93,6 +94,26 @@ def test_a_list_that_is_longer_than_its_file_takes_no_memory(
     with pytest.raises(ValueError, match="ends within a list of 2,147,483,648 entries"):
         read(tmp_path / name)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_frames_without_end_take_no_time(tmp_path: Path):
+    """COLMAP's reader goes through all of them, after the file's end as before."""
+    write_model(tmp_path, CAMERAS)
+    frames = struct.pack("<Q", 1) + bytes(64) + struct.pack("<I", 2**32 - 1)
+    (tmp_path / "frames.bin").write_bytes(frames)
+    with pytest.raises(ValueError, match="it ends within a list of 4,294,967,295"):
+        read_colmap_model(tmp_path)
+
+
+def test_a_model_that_names_what_it_lacks(tmp_path: Path):
+    """An image of a camera that is not there; COLMAP's own words are those of C++."""
+    pytest.importorskip("pycolmap")
+    write_model(tmp_path, CAMERAS)
+    images = bytearray((tmp_path / "images.bin").read_bytes())
+    images[8 + 60 : 8 + 64] = struct.pack("<i", 77)
+    (tmp_path / "images.bin").write_bytes(images)
+    with pytest.raises(ValueError, match=r"Expected a COLMAP model .* cannot be read"):
+        read_colmap_model(tmp_path)
 
 
 def test_whole_lists_are_right(tmp_path: Path):

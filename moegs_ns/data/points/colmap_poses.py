@@ -3,7 +3,6 @@
 Needs the package pycolmap, the extra `prepare`; importing this module does not.
 """
 
-import struct
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from moegs_ns.cameras import llff_from_opengl, opengl_from_viewmats
-from moegs_ns.data.damaged_files import IMAGES, POINTS
+from moegs_ns.data.damaged_files import COLMAP_LISTS, damage_as_value_error
 from moegs_ns.data.dataparsers.recordings import Recording
 from moegs_ns.data.points.triangulation import require_pycolmap
 
@@ -80,11 +79,12 @@ def read_colmap_model(folder: Path, option: str = "--colmap") -> Any:
             f"but there is none; set {option} to a folder such as DATA/sparse/0."
         )
     try:
-        for name, lists in (("images.bin", IMAGES), ("points3D.bin", POINTS)):
-            if (folder / name).is_file():
-                lists.check(folder / name)
-        return pycolmap.Reconstruction(str(folder))
-    except (OSError, RuntimeError, ValueError, struct.error) as error:
+        with damage_as_value_error():
+            for name, lists in COLMAP_LISTS.items():
+                if (folder / name).is_file():
+                    lists.check(folder / name)
+            return pycolmap.Reconstruction(str(folder))
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"Expected a COLMAP model in {folder}, but it cannot be read "
             f"({str(error).splitlines()[0]}); run COLMAP again."
