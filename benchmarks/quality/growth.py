@@ -9,8 +9,8 @@ from benchmarks.options import COLORS, ED3D, EX4D, FOURD, FREE, STG, VAL_CAMERAS
 from benchmarks.quality.validation import Validation
 from benchmarks.runner import Experiment, Step, mps
 
-DENSIFICATION = "--pipeline.model.recipe.densification"
 RECIPE = "--pipeline.model.recipe"
+DENSIFICATION = f"{RECIPE}.densification"
 Scenes = tuple[tuple[dict[str, Any], tuple[int, ...], str], ...]
 """Scenes with their validation cameras and options of all their trainings."""
 
@@ -47,11 +47,10 @@ def growth_experiments(o: Options) -> dict[str, Experiment]:
 def growth(o: Options) -> Experiment:
     """Thresholds of refinement, as they are and growing in small images, and resets of opacity, on
     validation cameras of two scenes."""
-    densification = "--pipeline.model.recipe.densification"
     published, scaled = (
-        f"{densification}.reference-pixels {pixels}" for pixels in (None, N3V_PIXELS)
+        f"{DENSIFICATION}.reference-pixels {pixels}" for pixels in (None, N3V_PIXELS)
     )
-    low = f"{densification}.grow-grad2d 2e-4"
+    low = f"{DENSIFICATION}.grow-grad2d 2e-4"
     variants = [
         f"{name}{budget}: {method} --budget {budget} {options}"
         for budget in (0.15, 0.5)
@@ -59,7 +58,7 @@ def growth(o: Options) -> Experiment:
             ("ex4dgs-published-", EX4D, published), ("ex4dgs-scaled-", EX4D, scaled),
             ("stg-published-", STG, published), ("stg-scaled-", STG, scaled),
             ("4dgaussians-", FOURD, ""), ("4dgaussians-scaled-", FOURD, f"{low} {scaled}"),
-            ("4dgaussians-no-resets-", FOURD, "--pipeline.model.recipe.reset-every None"),
+            ("4dgaussians-no-resets-", FOURD, f"{RECIPE}.reset-every None"),
             ("ed3dgs-published-", ED3D, published), ("ed3dgs-scaled-", ED3D, scaled),
         )
     ]  # fmt: skip

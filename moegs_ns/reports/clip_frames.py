@@ -65,11 +65,17 @@ class ClipSet:
 
 
 @dataclass(frozen=True, eq=False)
-class FusedClip(ClipSet):
-    """The fused set of a mixture over the whole clip."""
+class MixtureClip(ClipSet):
+    """The experts of a mixture over the whole clip, and what makes one set of them."""
 
     mixture: Mixture
     responsibilities: list[Float[Tensor, "_"]]
+    """Of each expert's full set."""
+
+
+@dataclass(frozen=True, eq=False)
+class FusedClip(MixtureClip):
+    """The fused set of a mixture over the whole clip."""
 
     @property
     def what(self) -> str:

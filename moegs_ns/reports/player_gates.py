@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from moegs_ns.mixture.mixture import Mixture
-from moegs_ns.reports.clip_frames import ClipSet, FusedClip
+from moegs_ns.reports.clip_frames import ClipSet, FusedClip, MixtureClip
 from moegs_ns.routers import MIN_OPACITY, PixelRouter, Router, VolumeAwarePixelRouter
 
 MOST_WEIGHTS = 4096
@@ -16,12 +16,9 @@ MOST_WEIGHTS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class GatedClip(ClipSet):
-    """A mixture over the whole clip: the experts apart, and what gates are computed from."""
-
-    mixture: Mixture
-    responsibilities: list[Float[Tensor, "_"]]
-    """For browsers that cannot draw experts apart, which show the fused set."""
+class GatedClip(MixtureClip):
+    """A mixture over the whole clip: the experts apart, and what gates are computed from.
+    Browsers that cannot draw experts apart show the fused set, by its responsibilities."""
 
     @property
     def what(self) -> str:
@@ -74,7 +71,7 @@ def not_expressed(mixture: Mixture) -> str | None:
 
 
 def gates_header(clip: ClipSet) -> dict[str, Any] | None:
-    """The router as the page's shader computes it (`player/gates.js`); None without gates.
+    """The router as the page's shader computes it (`player/gates_shader.js`); None without gates.
 
     A logit is the feature w, if there is one, plus what Φ makes of its inputs.
     """

@@ -35,6 +35,8 @@ from moegs_ns.seeds import run_seed
 
 IMAGES, MASKS, DEPTHS = "images", Path("masks"), "depth"
 """Folders of a scene, of which the last two may be missing."""
+_MASKS_REMEDY = "complete the scene, or name another --masks-folder, or None"
+_DEPTHS_REMEDY = "complete the scene, or remove that folder"
 _SAME = 1e-6
 """Difference of poses that rounding explains."""
 
@@ -171,8 +173,8 @@ def _read_video(data: Path, masks_folder: Path | None) -> _Video:
     width, height, _ = read_image_size(images[0])
     masks = None
     if masks_folder is not None and (masks_folder != MASKS or (data / MASKS).is_dir()):
-        masks = _beside(data / masks_folder, images)
-    depths = _beside(data / DEPTHS, images) if (data / DEPTHS).is_dir() else None
+        masks = _beside(data / masks_folder, images, _MASKS_REMEDY)
+    depths = _beside(data / DEPTHS, images, _DEPTHS_REMEDY) if (data / DEPTHS).is_dir() else None
     return _Video(images, cameras, masks, depths, _is_still(poses), (width, height))
 
 
@@ -180,9 +182,9 @@ def _is_still(poses: Float[np.ndarray, "M 3 4"]) -> bool:
     return bool(np.abs(poses - poses[:1]).max() <= _SAME * max(1.0, float(np.abs(poses).max())))
 
 
-def _beside(folder: Path, images: list[Path]) -> list[Path]:
+def _beside(folder: Path, images: list[Path], remedy: str) -> list[Path]:
     """The files of a folder that belong to the images, in the same order."""
-    found = images_in(folder, "complete the scene, or name another --masks-folder, or None")
+    found = images_in(folder, remedy)
     check_order(found, "images")
     if len(found) != len(images):
         raise ValueError(

@@ -24,8 +24,6 @@ AVERAGE, OWN_BEST, OWN_AVERAGE = (
 """Rows of images that are made of single experts, of the two stages and of the joint training."""
 TOGETHER = ", joint"
 """What the label of a joint training ends with."""
-
-
 HONEST = ("--honest-cameras", "--pipeline.model.honest.cameras")
 """Options that `moegs-joint` has not, since its experts and router see the same images."""
 
