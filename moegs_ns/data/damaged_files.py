@@ -54,11 +54,11 @@ class ColmapLists:
                 if self.has_name and place < len(held):
                     place = held.find(b"\0", place) + 1
                 if not 0 < place <= len(held) - size:
-                    raise ValueError("it ends too early")
+                    raise ValueError("it is damaged: it ends too early")
                 (length,) = struct.unpack_from(self.length, held, place)
                 place += size + self.entry_bytes * length
                 if place > len(held):
-                    raise ValueError(f"it ends within a list of {length:,} entries")
+                    raise ValueError(f"it is damaged: it ends within a list of {length:,} entries")
 
 
 POINTS = ColmapLists(record_bytes=43, entry_bytes=8)
