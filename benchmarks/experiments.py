@@ -30,10 +30,12 @@ from benchmarks.speed.compact_run import Write
 from benchmarks.speed.single_pass import SinglePass
 from benchmarks.speed.training_step import TrainingStep
 from moegs_ns.launch.jobs import run_module
+from moegs_ns.models.stacking import WITHOUT
 
 BEFORE_AFTER = (f"{STG}/seed-0", f"{FOURD}/seed-0", "moegs-router/seed-0-ex4dgs-stg")
 """Runs of `corrected` whose frames are timed."""
 GATES = "--pipeline.model.gates"
+UNCORRECTED = " ".join(WITHOUT)
 DENSE = "--points-file init_t0_22k.npz --min-points 10"
 
 
@@ -219,7 +221,7 @@ def _router(o: Options) -> Experiment:
         variants=(f"ex4dgs: {EX4D} {COLORS}", f"stg: {STG} {COLORS}"),
     )  # fmt: skip
     folder = shared["output_dir"] / experts.name
-    over = f"--experts {folder / EX4D / 'ex4dgs'} {folder / STG / 'stg'}"
+    over = f"{UNCORRECTED} --experts {folder / EX4D / 'ex4dgs'} {folder / STG / 'stg'}"
     decay = "--optimizers.router-weights.scheduler.max-steps 5000"
     routers = Validation(
         name="validation_router_training", **shared,
@@ -260,7 +262,7 @@ def _honest(o: Options) -> Experiment:
                 experts=tuple(runs / method / "seed-0" for method in (STG, FOURD)),
                 variants=tuple(
                     f"{honest}{smooth}: moegs-router {first} {second}"
-                    for honest, first in (("ordinary", ""), ("honest", left_out))
+                    for honest, first in (("ordinary", UNCORRECTED), ("honest", left_out))
                     for smooth, second in (
                         ("", ""), (", a quarter equal", f"{GATES}.uniform 0.25"),
                         (", blurred", f"{GATES}.blur 0.02"),
@@ -284,11 +286,11 @@ def _stacking(scene: dict[str, Any], more: str = "") -> Experiment:
             name=f"stacking_{len(mixed)}", fuse=False, at_once=3, **scene,
             experts=tuple(experts / method / "seed-0" for method in mixed),
             variants=(
-                "ordinary: moegs-router", "stacked: moegs-router --stacking-cameras auto",
-                f"stacked, blurred: moegs-router --stacking-cameras auto {GATES}.blur 0.02",
+                f"ordinary: moegs-router {UNCORRECTED}", "stacked: moegs-router",
+                f"stacked, blurred: moegs-router {GATES}.blur 0.02",
             ),
         )
-        for mixed in ((EX4D, STG), (EX4D, STG, ED3D), methods)
+        for mixed in (methods, (EX4D, STG, ED3D), (EX4D, STG))
     ]  # fmt: skip
     return _in_turns("gates corrected by copies that left cameras out, for N = 2, 3 and 4", *tables)
 

@@ -23,22 +23,25 @@ from moegs_ns.evaluation.tables import Row
 from moegs_ns.launch.executors import LocalExecutor
 from moegs_ns.launch.jobs import TrainingJob
 from moegs_ns.mixture.fuse import fused_image
+from moegs_ns.models.stacking import WITHOUT
 from moegs_ns.reports.analysis import flicker_rows
 from moegs_ns.reports.fusion import fused_psnr, measured, mixture_model
 from moegs_ns.reports.held_out import held_out
 from moegs_ns.reports.scores import score_run
 from moegs_ns.runs.checkpoint import open_run
 
-SHAPE = "moegs-router --pipeline.model.router."
+ROUTER = " ".join(("moegs-router", *WITHOUT))
+"""With gates as they are trained, since the others' are too."""
+SHAPE = f"{ROUTER} --pipeline.model.router."
 VARIANTS = (
     "pixel router: moegs-pixel-router",
     "volume router: moegs-volume-router",
-    "volume-aware pixel router: moegs-router",
+    f"volume-aware pixel router: {ROUTER}",
     f"without w_dir: {SHAPE}direction-weights False",
     f"without w_time: {SHAPE}time-weights False",
     f"without refinement: {SHAPE}refine False",
     f"refinement 3x3: {SHAPE}kernel-size 3",
-    "smooth gates: moegs-router --pipeline.model.recipe.weight-gate-change 0.1",
+    f"smooth gates: {ROUTER} --pipeline.model.recipe.weight-gate-change 0.1",
 )
 FLICKER_PAIRS = 60
 FUSED = "volume-aware pixel router"

@@ -30,16 +30,17 @@ from moegs_ns.mixture.stacking import (
     LOGIT,
     Correction,
     Gates,
-    UnseenPixels,
+    SampledPixels,
     fit,
     gates_of,
     squared_errors,
     stack,
+    with_own_biases,
 )
 from moegs_ns.models.base import scene_of
-from moegs_ns.models.stacking import (
+from moegs_ns.models.gate_correction import (
     COPIES,
-    UNSEEN_IMAGES,
+    FITTED_IMAGES,
     evidence_of,
     images_of,
     sampled_pixels,
@@ -54,13 +55,13 @@ from moegs_ns.runs.checkpoint import open_run
 class Samples:
     """Pixels of four kinds, and the numbers of the gates."""
 
-    copies_unseen: UnseenPixels
+    copies_unseen: SampledPixels
     """Drawn by the copies, of images that they have not seen."""
-    copies_seen: UnseenPixels
+    copies_seen: SampledPixels
     """Drawn by the copies, of images that they were trained on."""
-    seen: UnseenPixels
+    seen: SampledPixels
     """Drawn by the experts, of images that they were trained on."""
-    held_out: UnseenPixels
+    held_out: SampledPixels
     """Drawn by the experts, of held-out images."""
     temperature: float
     uniform: float
@@ -73,7 +74,7 @@ class Samples:
     def save(self, path: Path) -> None:
         """Write a file that `load` reads."""
         values = {
-            name: vars(value) if isinstance(value, UnseenPixels) else value
+            name: vars(value) if isinstance(value, SampledPixels) else value
             for name, value in vars(self).items()
         }
         torch.save(values, path)
@@ -83,7 +84,7 @@ class Samples:
         """Samples of a file, on the CPU."""
         values = torch.load(path, map_location="cpu", weights_only=True)
         read: dict[str, Any] = {
-            n: UnseenPixels(**v) if isinstance(v, dict) else v for n, v in values.items()
+            n: SampledPixels(**v) if isinstance(v, dict) else v for n, v in values.items()
         }
         return Samples(**read)
 
@@ -110,7 +111,9 @@ class StackingTransfer(Table):
             sample(self.run, self.copies).save(self.pixels)
         samples = Samples.load(self.pixels)
         gates = gates_of(samples.temperature, samples.config)
-        chosen = stack(samples.copies_unseen, samples.temperature, samples.config).form
+        chosen = stack(
+            samples.copies_unseen, samples.seen, samples.temperature, samples.config
+        ).form
         for rule, form, correction in corrections(samples, gates):
             yield {
                 "rule": rule, "form": form, "is_chosen": form == chosen,
@@ -123,9 +126,11 @@ class StackingTransfer(Table):
 def corrections(samples: Samples, gates: Gates) -> Iterator[tuple[str, str, Correction]]:
     """Every rule's corrections for the experts, with the names of rule and form.
 
-    `absolute` takes what fits the copies' unseen images. `relative` begins at what fits images that
-    the experts have seen and adds by how much unseen images change the same of the copies: copies
-    that were trained for a few steps may be worse beside each other than the experts are.
+    `absolute` takes what fits the copies' unseen images. `own biases`, which is what trainings do,
+    takes slopes alone from them, and biases from the experts' own images. `relative` begins at what
+    fits images that the experts have seen and adds by how much unseen images change the same of the
+    copies: copies that were trained for a few steps may be worse beside each other than the experts
+    are.
     """
     columns = samples.seen.columns
     as_trained, no_bias = columns.new_zeros(columns.shape[-1]), columns.new_zeros(len(columns))
@@ -140,6 +145,7 @@ def corrections(samples: Samples, gates: Gates) -> Iterator[tuple[str, str, Corr
         )  # fmt: skip
         yield "seen images alone", name, of_seen
         yield "absolute", name, of_unseen
+        yield "own biases", name, with_own_biases(of_unseen, form, samples.seen, gates)
         relative = Correction(
             of_seen.bias + (of_unseen.bias - of_copies.bias),
             of_seen.slopes + (of_unseen.slopes - of_copies.slopes),
@@ -148,7 +154,7 @@ def corrections(samples: Samples, gates: Gates) -> Iterator[tuple[str, str, Corr
         yield "held-out images themselves (a bound)", name, of_truth
 
 
-def psnr(pixels: UnseenPixels, correction: Correction, gates: Gates) -> float:
+def psnr(pixels: SampledPixels, correction: Correction, gates: Gates) -> float:
     """Of all pixels together, in dB."""
     return float(decibels(squared_errors(pixels, correction, gates).mean()))
 
@@ -169,9 +175,9 @@ def sample(run: Path, copies: Path) -> Samples:
     everything = torch.ones_like(unseen)
     draw = partial(_pixels, generator=torch.Generator().manual_seed(0))
     return Samples(
-        copies_unseen=draw(opened, model, data, ~unseen, images_of(data, unseen, UNSEEN_IMAGES)),
-        copies_seen=draw(opened, model, data, ~unseen, images_of(data, ~unseen, UNSEEN_IMAGES)),
-        seen=draw(model, model, data, everything, images_of(data, everything, UNSEEN_IMAGES)),
+        copies_unseen=draw(opened, model, data, ~unseen, images_of(data, unseen, FITTED_IMAGES)),
+        copies_seen=draw(opened, model, data, ~unseen, images_of(data, ~unseen, FITTED_IMAGES)),
+        seen=draw(model, model, data, everything, images_of(data, everything, FITTED_IMAGES)),
         held_out=draw(model, model, data, everything, _held_out(pipeline)),
         temperature=model.mixture.temperature,
         uniform=model.mixture.gate_config.uniform,
@@ -180,7 +186,7 @@ def sample(run: Path, copies: Path) -> Samples:
 
 def _held_out(pipeline: MoegsPipeline) -> Iterator[tuple[int, View, Float[Tensor, "H W 3"]]]:
     length = len(pipeline.datamanager.eval_dataset)
-    for index in evenly_spaced(length, UNSEEN_IMAGES):
+    for index in evenly_spaced(length, FITTED_IMAGES):
         view, target, _ = held_out(pipeline, index)
         yield index, view, target
 
@@ -188,15 +194,15 @@ def _held_out(pipeline: MoegsPipeline) -> Iterator[tuple[int, View, Float[Tensor
 @torch.no_grad()
 def _pixels(
     source: Any, model: Any, data: Any, measured: Tensor, images: Any, generator: torch.Generator
-) -> UnseenPixels:
+) -> SampledPixels:
     """Of images drawn by `source`, whose evidence is measured on the marked training images."""
     evidence = evidence_of(source, data, measured)
     parts = [
         sampled_pixels(source, evidence, model, view, target, int(view.camera_ids[0]), generator)
         for _, view, target in images
     ]
-    pixels = UnseenPixels.cat(parts)
-    return UnseenPixels(
+    pixels = SampledPixels.cat(parts)
+    return SampledPixels(
         pixels.images.double(), pixels.columns.double(), pixels.targets.double(), pixels.groups
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from moegs_ns.cameras import View
 from moegs_ns.experts.base import Expert, within
 from moegs_ns.gaussians import Gaussians
+from moegs_ns.mixture.expert_streams import side_by_side
 from moegs_ns.mixture.fused_blend import SWITCH, fused_blend, kernels
 from moegs_ns.routers import Router, VolumeAwarePixelRouter
 from moegs_ns.splatting import (
@@ -206,6 +207,11 @@ class Mixture(nn.Module):
         self.is_thawed = True
         self.expert_modules.requires_grad_(True)
 
+    def has_expert_gradients(self, views: Sequence[View]) -> bool:
+        """Whether autograd records what experts compute for these views."""
+        is_learned = self.is_thawed or any(view.viewmats.requires_grad for view in views)
+        return torch.is_grad_enabled() and is_learned
+
     def train(self, mode: bool = True) -> "Mixture":
         """Put the router in training mode; frozen experts stay as they were trained."""
         super().train(mode)
@@ -255,7 +261,10 @@ class Mixture(nn.Module):
         views = own_views or [view] * len(self.expert_modules)
         if gaussians is None:
             pairs = zip(self.experts, views, strict=True)
-            return [expert.project([own], [camera])[0] for expert, own in pairs]
+            calls = [partial(expert.project, [own], [camera]) for expert, own in pairs]
+            in_turns = self.has_expert_gradients(views) or not view.viewmats.is_cuda
+            found = [call() for call in calls] if in_turns else side_by_side(calls)
+            return [projected for (projected,) in found]
         parts = zip(gaussians, views, self.near, strict=True)
         return [project(one, own, near=near) for one, own, near in parts]
 

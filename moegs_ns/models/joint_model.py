@@ -61,7 +61,7 @@ class JointModelConfig(MixtureModelConfig):
     """Unused likewise."""
     honest: tyro.conf.Suppress[HonestGatesConfig] = field(default=HonestGatesConfig())
     """Unused, since experts and router see the same images."""
-    stacking: tyro.conf.Suppress[StackingConfig] = field(default=StackingConfig())
+    stacking: tyro.conf.Suppress[StackingConfig] = field(default=StackingConfig("none"))
     """Unused: copies are made of trained experts."""
 
     def check(self, config: TrainerConfig) -> None:

@@ -48,14 +48,10 @@ from moegs_ns.models.expert_sources import (
     split_windows,
     unique_names,
 )
+from moegs_ns.models.gate_correction import check_copies, correct_gates
 from moegs_ns.models.missing_experts import train_missing_experts
 from moegs_ns.models.resume import resume_mixture, take_over
-from moegs_ns.models.stacking import (
-    StackingConfig,
-    check_copies,
-    correct_gates,
-    prepare_stacking,
-)
+from moegs_ns.models.stacking import StackingConfig, prepare_stacking
 from moegs_ns.models.viewing import Crop, named_images
 from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig, VolumeRouterConfig
 from moegs_ns.runs.checkpoint import configured_frames, run_of, training_record

@@ -1,7 +1,6 @@
-"""Copies of a router's experts that leave cameras out, and what is learned from them at the end."""
+"""Copies of a router's experts that leave cameras out, trained before the router."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,50 +8,26 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from jaxtyping import Bool, Float, Int
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
-from torch import Tensor
 
-from moegs_ns.cameras import View
 from moegs_ns.data.frames.dataset import frame_table, split_cameras, with_image_ids
-from moegs_ns.evaluation.image_metrics import decibels
 from moegs_ns.launch.cli_args import option_args
 from moegs_ns.launch.jobs import TrainingJob
-from moegs_ns.mixture.evidence import Evidence, measure_evidence
-from moegs_ns.mixture.mixture import Mixture, blurred
-from moegs_ns.mixture.stacking import Stacked, UnseenPixels, stack
-from moegs_ns.models.base import is_mixture, scene_of
-from moegs_ns.models.expert_sources import (
-    ExpertSource,
-    method_config,
-    split_windows,
-)
+from moegs_ns.models.base import is_mixture
+from moegs_ns.models.expert_sources import ExpertSource, method_config, split_windows
 from moegs_ns.models.missing_experts import train_in_order, training_template
-from moegs_ns.models.trained_mixture import check_scene_of_state, open_mixture
-from moegs_ns.routers import (
-    RouterConfig,
-    VolumeAwarePixelRouter,
-    VolumeAwarePixelRouterConfig,
-    correction_columns,
-    evidence_features,
-)
+from moegs_ns.routers import RouterConfig, VolumeAwarePixelRouterConfig
 from moegs_ns.runs.checkpoint import Run, run_of, training_record
-from moegs_ns.scene import FrameTable
-from moegs_ns.splatting import rasterize
 from moegs_ns.training.honest import HonestCameras, honest_rows
 
 OF_COPIES = ("budget", "experts", "expert_budget", "mixture_run", "prune", "honest", "stacking",
              "expert_models", "expert_names")  # fmt: skip
 """Options of a router that the one over the copies does not take over."""
-EVIDENCE_IMAGES = 200
-"""Training images that evidence is measured on, at most; spread evenly over all."""
-UNSEEN_IMAGES = 60
-"""Images of cameras that copies left out, at most."""
-PIXELS_PER_IMAGE = 1000
-COPIES = "a mixture of copies"
-GROUPS = 6
-"""Parts of the unseen images, at most, each of which judges what the others say."""
+WITHOUT = ("--stacking-cameras", "none")
+"""Options of a router whose gates stay as they are trained."""
+LARGEST_SHARE = 0.25
+"""Of their experts' steps, above which copies are trained only if cameras are named."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +35,11 @@ class StackingConfig:
     """Copies of the experts, trained for a few steps without some cameras, show what their
     families do on unseen views; gates are corrected by that at the end of the training."""
 
-    cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--stacking-cameras"])] = "none"
-    """Training cameras that the copies leave out: their numbers as for --val-cameras, or `auto`
-    for a quarter of all, spread over the rig (blocks of time where one camera moves)."""
+    cameras: Annotated[HonestCameras, tyro.conf.arg(aliases=["--stacking-cameras"])] = "auto"
+    """Training cameras that the copies leave out: their numbers as for --val-cameras; `none` trains
+    no copies; `auto` takes a quarter of all, spread over the rig (blocks of time where one camera
+    moves), if there are several experts that each is one run of at least four times the copies'
+    steps, under a router of weights per Gaussian and without --honest-cameras, else none."""
     budget: float = 0.05
     """Fraction of the published steps that copies are trained for, at most as many as their experts
     are."""
@@ -71,55 +48,75 @@ class StackingConfig:
     of a run over the same families in the same order, without some of this run's cameras."""
 
     @property
-    def is_asked(self) -> bool:
-        """Whether gates are corrected."""
-        return self.cameras != "none" or self.run is not None
+    def is_insisted_on(self) -> bool:
+        """Whether it is an error if gates cannot be corrected."""
+        return isinstance(self.cameras, tuple) or self.run is not None
 
     def check(self, model: Any) -> None:
         """Raise ValueError for what does not go together in the config of a mixture."""
-        if not self.is_asked:
-            return
         if not 0.0 < self.budget <= 1.0:
             raise ValueError(
                 "--pipeline.model.stacking.budget expects a fraction of the published steps above "
                 f"0 and at most 1, got {self.budget:g}; 0.05 is the default."
             )
+        obstacle = self.obstacle(model)
+        if self.is_insisted_on and obstacle is not None:
+            raise ValueError(obstacle)
+
+    def obstacle(self, model: Any) -> str | None:
+        """Why the gates of a mixture cannot be corrected, as far as its config tells."""
         if not isinstance(model.router, VolumeAwarePixelRouterConfig):
-            raise ValueError(
+            return (
                 "--stacking-cameras corrects logits that come from weights per Gaussian, which "
                 "this router lacks; train a moegs-router."
             )
         if model.is_honest:
-            raise ValueError(
-                "Expected --stacking-cameras or --honest-cameras, got both; leave one out."
-            )
+            return "Expected --stacking-cameras or --honest-cameras, got both; leave one out."
         if model.mixture_run is not None:
-            raise ValueError(
+            return (
                 "--stacking-cameras expects experts to mix, got --router, whose gates stay as they "
                 "are corrected; leave one out."
             )
         if any(len(split_windows(str(name))) > 1 for name in model.experts):
-            raise ValueError(
+            return (
                 "--stacking-cameras expects experts that are one run each, got windows joined by "
                 "+; leave the option out."
             )
-
-
-# ---- before the router: copies, and a router over them ----
+        return None
 
 
 def prepare_stacking(
     config: TrainerConfig, sources: Sequence[ExpertSource]
 ) -> tuple[StackingConfig, RouterConfig]:
-    """The options of a mixture once its copies are trained, if they are asked for."""
+    """The options of a mixture once its copies are trained, if there are to be any."""
     model: Any = config.pipeline.model
     stacking: StackingConfig = model.stacking
-    if stacking.is_asked and stacking.run is None:
+    budgets = [source.runs[0].config.pipeline.model.budget for source in sources]
+    if stacking.run is None and are_copies_trained(model, budgets):
         stacking = replace(stacking, run=train_copies(config, sources))
     if stacking.run is None:
         return stacking, model.router
     stacking = replace(stacking, run=open_stacking_run(stacking.run).config_path.resolve())
     return stacking, replace(model.router, stacked=True)
+
+
+def are_copies_trained(model: Any, budgets: Sequence[float]) -> bool:
+    """Whether copies of experts of these budgets are to be trained for the config of a mixture;
+    where `auto` decides against it for their cost, it says so."""
+    stacking: StackingConfig = model.stacking
+    if stacking.cameras != "auto":
+        return stacking.cameras != "none"
+    if stacking.obstacle(model) is not None or len(budgets) < 2:
+        return False
+    shortest = min(budgets)
+    if stacking.budget <= LARGEST_SHARE * shortest:
+        return True
+    CONSOLE.print(
+        f"Gates stay as they are trained: copies of {stacking.budget:g} of the published steps "
+        f"would be more than a quarter of an expert's {shortest:g}. --stacking-cameras with "
+        "numbers of cameras trains them all the same."
+    )
+    return False
 
 
 def open_stacking_run(path: Path) -> Run:
@@ -209,7 +206,7 @@ def router_of_copies(
     return replace(
         template,
         method=method,
-        options=(*options, "--experts", *paths, *template.options),
+        options=(*options, *WITHOUT, "--experts", *paths, *template.options),
         budget=model.budget,
     )
 
@@ -219,155 +216,3 @@ def copies_seconds(run: Path) -> float | None:
     record = training_record(run)
     router, copies = record.get("seconds"), record.get("expert_seconds")
     return None if router is None or copies is None else router + copies
-
-
-# ---- after the router's last step: the correction ----
-
-
-@torch.no_grad()
-def correct_gates(model: Any, datamanager: Any) -> dict[str, Any]:
-    """Learn from the copies, and correct the gates of a MixtureModel from now on.
-
-    Returns:
-        What the record of the training says of it.
-
-    Raises:
-        FileNotFoundError: the run over the copies is gone.
-    """
-    started = time.perf_counter()
-    run = open_stacking_run(model.config.stacking.run)
-    table: FrameTable = datamanager.frame_table
-    unseen = unseen_by(run, table)
-    groups = groups_of(table, unseen)
-    copies = open_mixture(run, scene_of(model.kwargs), COPIES).to(model.device)
-    evidence = evidence_of(copies, datamanager, ~unseen)
-    generator = torch.Generator().manual_seed(0)
-    pixels = [
-        sampled_pixels(copies, evidence, model, view, target, int(groups[index]), generator)
-        for index, view, target in images_of(datamanager, unseen, UNSEEN_IMAGES)
-    ]
-    del copies
-    mixture: Mixture = model.mixture
-    found = stack(UnseenPixels.cat(pixels), mixture.temperature, mixture.gate_config)
-    router = mixture.router
-    assert isinstance(router, VolumeAwarePixelRouter) and router.correction is not None
-    own = evidence_of(model, datamanager, torch.ones_like(unseen))
-    router.correction.set_(own, found.correction.bias, found.correction.slopes)
-    seconds = time.perf_counter() - started
-    record = _report(found, table.camera_ids[unseen].unique().tolist())
-    return record | {"seconds": seconds, "copies_seconds": copies_seconds(run.config_path)}
-
-
-def unseen_by(run: Run, table: FrameTable) -> Bool[Tensor, "M"]:
-    """The training images that the copies of a run have not seen."""
-    left_out = torch.tensor(run.config.pipeline.datamanager.val_cameras, dtype=torch.long)
-    return torch.isin(table.camera_ids, left_out)
-
-
-def groups_of(table: FrameTable, unseen: Bool[Tensor, "M"]) -> Int[Tensor, "M"]:
-    """A group for each image, of which there are two to `GROUPS` among the unseen ones: cameras, or
-    neighbours by number where there are more; of a single camera the two halves of the clip."""
-    cameras, index = torch.unique(table.camera_ids[unseen], return_inverse=True)
-    groups = torch.full_like(table.camera_ids, -1)
-    groups[unseen] = index * min(GROUPS, len(cameras)) // max(1, len(cameras))
-    if len(cameras) == 1:
-        times = table.times[unseen]
-        groups[unseen] = (times > times.median()).long()
-    return groups
-
-
-def _report(found: Stacked, cameras: list[int]) -> dict[str, Any]:
-    psnr = {name: float(decibels(torch.tensor(error))) for name, error in found.errors.items()}
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in psnr.items())
-    CONSOLE.print(
-        f"Gates are corrected by {found.form}, chosen on the cameras {', '.join(map(str, cameras))}"
-        f" that copies had not seen. PSNR there, fitted on the others of them: {shown} dB."
-    )
-    return {"cameras": cameras, "form": found.form, "psnr": psnr}
-
-
-def check_copies(model: Any, datamanager: Any) -> None:
-    """Look at the run that is to teach a MixtureModel, before it is trained.
-
-    Raises:
-        FileNotFoundError: the run is gone.
-        ValueError: it has other experts, is of another scene, or has seen all cameras.
-    """
-    run = open_stacking_run(model.config.stacking.run)
-    copies, option = run.config.pipeline.model, "--pipeline.model.stacking.run"
-    own, copied = (
-        [each.expert._target for each in config.expert_models] for config in (model.config, copies)
-    )
-    if own != copied:
-        raise ValueError(
-            f"{option} expects a mixture of the families {', '.join(model.config.expert_names)} in "
-            f"this order, got {', '.join(copies.expert_names)} in {run.config_path}."
-        )
-    check_scene_of_state(run.model_state(), scene_of(model.kwargs), run, COPIES)
-    table: FrameTable = datamanager.frame_table
-    unseen = unseen_by(run, table)
-    if len(groups_of(table, unseen)[unseen].unique()) < 2:
-        raise ValueError(
-            f"{option} expects a mixture that has not seen two of this run's training cameras, or "
-            f"one of them over several frames, but {run.config_path} was trained on all; train it "
-            "with more --val-cameras."
-        )
-    if getattr(copies.router, "stacked", False):
-        raise ValueError(
-            f"{option} expects a mixture whose gates are as its router was trained, but those of "
-            f"{run.config_path} are corrected; train it without --stacking-cameras."
-        )
-
-
-def images_of(
-    datamanager: Any, rows: Tensor, count: int
-) -> Iterator[tuple[int, View, Float[Tensor, "H W 3"]]]:
-    """At most `count` of the training images that are marked, spread evenly over them."""
-    marked = torch.nonzero(rows)[:, 0]
-    step = max(1.0, len(marked) / count)
-    for at in range(min(count, len(marked))):
-        index = int(marked[int(at * step)])
-        yield index, *datamanager.training_image(index)
-
-
-def evidence_of(model: Any, datamanager: Any, rows: Tensor) -> list[Evidence]:
-    """Evidence of a model's experts on the training images that are marked."""
-    images = ((v, image) for _, v, image in images_of(datamanager, rows, EVIDENCE_IMAGES))
-    corrections = model.corrections
-    return measure_evidence(model.mixture, images, corrections.views, corrections.recorded)
-
-
-def sampled_pixels(
-    copies: Any,
-    evidence: Sequence[Evidence],
-    model: Any,
-    view: View,
-    target: Tensor,
-    group: int,
-    generator: torch.Generator,
-) -> UnseenPixels:
-    """Some pixels of an image, such as one that the copies have not seen.
-
-    The experts proper know this camera's colours, so that its tint is not taken for an error.
-    """
-    mixture: Mixture = copies.mixture
-    render = mixture.render(view)
-    projected = render.rendered.projected
-    features = [
-        evidence_features(own, one.ids) for own, one in zip(evidence, projected, strict=True)
-    ]
-    rendered = rasterize(projected, view, features).features[:, 0]
-    logits = mixture.logits(render.rendered.features[:, 0], view)
-    columns = correction_columns(logits, rendered)
-    sigma = mixture.gate_config.blur * view.height
-    columns = blurred(columns.movedim(-1, 1), sigma).movedim(1, -1)
-    images = model.corrections.recorded(render.images, view)
-    counting = torch.nonzero(~target[..., 0].flatten().isnan())[:, 0].cpu()
-    chosen = counting[torch.randperm(len(counting), generator=generator)[:PIXELS_PER_IMAGE]]
-    chosen = chosen.to(target.device)
-    return UnseenPixels(
-        images.flatten(1, 2)[:, chosen],
-        columns.flatten(1, 2)[:, chosen],
-        target.flatten(0, 1)[chosen],
-        torch.full((len(chosen),), group, device=target.device),
-    )

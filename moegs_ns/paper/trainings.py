@@ -10,6 +10,7 @@ from nerfstudio.configs.method_configs import all_methods
 
 from moegs_ns.launch.jobs import UNWATCHED, TrainingJob
 from moegs_ns.models.expert_sources import PREFIX
+from moegs_ns.models.stacking import WITHOUT
 from moegs_ns.paper.published import expert_sets, variant_of
 from moegs_ns.runs.checkpoint import training_record
 
@@ -99,10 +100,18 @@ class Trainings:
         """Several experts."""
         return [self.expert(name) for name in names]
 
-    def mixture(self, experts: Sequence[TrainingJob], router: str = "router") -> TrainingJob:
-        """A router over experts."""
+    def mixture(
+        self,
+        experts: Sequence[TrainingJob],
+        router: str = "router",
+        *,
+        is_corrected: bool = True,
+    ) -> TrainingJob:
+        """A router over experts, whose gates are corrected by copies of these if that is the
+        default of the recipe, unless they are not to be."""
+        gates = () if is_corrected and self.study.recipe == "default" else WITHOUT
         names = ("--experts", *(str(each.config_path) for each in experts))
-        return self._job(self.method(router), self.study.router_budget, names)
+        return self._job(self.method(router), self.study.router_budget, (*gates, *names))
 
     def joint(self, names: Sequence[str]) -> TrainingJob:
         """Experts that are trained together with their router, each for the steps of the longest

@@ -9,19 +9,19 @@ import torch
 from benchmarks.quality.stacking_transfer import Samples, StackingTransfer, corrections
 from moegs_ns.evaluation.tables import Row
 from moegs_ns.mixture.mixture import GateConfig
-from moegs_ns.mixture.stacking import UnseenPixels, gates_of
+from moegs_ns.mixture.stacking import SampledPixels, gates_of
 
 GATES = gates_of(1.0, GateConfig())
 
 
-def pixels(first: float, second: float) -> UnseenPixels:
+def pixels(first: float, second: float) -> SampledPixels:
     """Two experts with these errors of their own, logits that say nothing, and two cameras."""
     generator = torch.Generator().manual_seed(1)
     targets = torch.rand(400, 3, generator=generator).double()
     noise = torch.randn(2, 400, 3, generator=generator).double()
     errors = torch.tensor([first, second]).double()[:, None, None]
     columns = torch.randn(2, 400, 3, generator=generator).double()
-    return UnseenPixels(targets + errors * noise, columns, targets, torch.arange(400) % 2)
+    return SampledPixels(targets + errors * noise, columns, targets, torch.arange(400) % 2)
 
 
 def share_of_first(rule: str, samples: Samples) -> float:

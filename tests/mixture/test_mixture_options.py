@@ -21,7 +21,7 @@ from moegs_ns.mixture.pruning_schedule import (
     check_rounds,
 )
 from moegs_ns.mixture.recipe import RouterRecipeConfig
-from moegs_ns.mixture.stacking import UnseenPixels
+from moegs_ns.mixture.stacking import SampledPixels
 from moegs_ns.mixture.volume_mixture import cull_near, mixture_of
 from moegs_ns.routers import (
     PixelRouterConfig,
@@ -220,13 +220,13 @@ class TestTheRecipe:
 
 class TestParts:
     def test_pixels_of_parts_follow_each_other(self):
-        def part(count: int, value: float) -> UnseenPixels:
-            return UnseenPixels(
+        def part(count: int, value: float) -> SampledPixels:
+            return SampledPixels(
                 torch.full((2, count, 3), value), torch.full((2, count, 4), 10 * value),
                 torch.full((count, 3), 100 * value), torch.full((count,), int(value)),
             )  # fmt: skip
 
-        both = UnseenPixels.cat([part(2, 1.0), part(3, 2.0)])
+        both = SampledPixels.cat([part(2, 1.0), part(3, 2.0)])
         values = torch.tensor([1.0, 1.0, 2.0, 2.0, 2.0])
         torch.testing.assert_close(both.images, values[None, :, None].expand(2, 5, 3))
         torch.testing.assert_close(both.columns, 10 * values[None, :, None].expand(2, 5, 4))

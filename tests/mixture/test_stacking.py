@@ -9,9 +9,10 @@ import torch
 from mixture_helpers import mixture, views
 from torch import Tensor
 
+from moegs_ns.mixture import stacking
 from moegs_ns.mixture.evidence import MIN_ERROR, UNSEEN_ERROR, measure_evidence
 from moegs_ns.mixture.mixture import ROUTER_GATES, GateConfig, Mixture
-from moegs_ns.mixture.stacking import FORMS, Correction, UnseenPixels, stack
+from moegs_ns.mixture.stacking import CANDIDATES, Correction, SampledPixels, stack
 from moegs_ns.routers import (
     EVIDENCE,
     VolumeAwarePixelRouter,
@@ -23,7 +24,7 @@ from moegs_ns.splatting import rasterize
 CAMERAS, PIXELS, COLUMNS = 4, 300, 6
 
 
-def pixels(noise: Tensor, columns: Tensor | None = None) -> UnseenPixels:
+def pixels(noise: Tensor, columns: Tensor | None = None) -> SampledPixels:
     """Experts whose errors are random with a standard deviation for each [E], or [E P]."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.rand(CAMERAS * PIXELS, 3, generator=generator)
@@ -32,7 +33,7 @@ def pixels(noise: Tensor, columns: Tensor | None = None) -> UnseenPixels:
     if columns is None:
         columns = torch.randn(len(noise), len(targets), COLUMNS, generator=generator)
     groups = torch.arange(CAMERAS).repeat_interleave(PIXELS)
-    return UnseenPixels(targets + errors, columns, targets, groups)
+    return SampledPixels(targets + errors, columns, targets, groups)
 
 
 def gates(found: Correction, columns: Tensor) -> Tensor:
@@ -43,34 +44,40 @@ class TestTheFit:
     def test_of_equal_experts_the_plain_average_stays(self):
         """Whatever the columns say by chance must not be learned."""
         given = pixels(torch.tensor([0.1, 0.1, 0.1]))
-        found = stack(given, 1.0, ROUTER_GATES)
+        found = stack(given, given, 1.0, ROUTER_GATES)
         assert (gates(found.correction, given.columns) - 1 / 3).abs().max() < 0.03
 
     def test_biases_are_those_of_the_best_constant_weights(self):
         """Of independent errors these are inverse variances: 4 : 1."""
         given = pixels(torch.tensor([0.1, 0.2]))
-        found = stack(given, 1.0, ROUTER_GATES)
+        found = stack(given, given, 1.0, ROUTER_GATES)
         shares = gates(found.correction, given.columns).mean(1)
         assert abs(float(shares[0]) - 0.8) < 0.02
         assert found.errors[found.form] < 0.9 * found.errors["average"]
 
-    def test_evidence_that_tells_errors_is_used(self):
-        """The logarithm of an error's variance, with a slope of -1, gives inverse variances."""
+    def test_evidence_that_tells_errors_is_used(self, monkeypatch: pytest.MonkeyPatch):
+        """The logarithm of an error's variance, with a slope of -1, gives inverse variances; the
+        ridge makes it smaller."""
         generator = torch.Generator().manual_seed(1)
         deviations = 10.0 ** (-2.0 * torch.rand(2, CAMERAS * PIXELS, generator=generator))
         columns = torch.randn(2, CAMERAS * PIXELS, COLUMNS, generator=generator)
         columns[..., 2] = deviations.square().log()
-        found = stack(pixels(deviations, columns), 1.0, ROUTER_GATES)
+        given = pixels(deviations, columns)
+        found = stack(given, given, 1.0, ROUTER_GATES)
         assert found.form == "evidence"
-        assert -1.2 < float(found.correction.slopes[2]) < -0.7
-        assert found.errors["evidence"] < 0.5 * found.errors["biased logits"]
+        with monkeypatch.context() as patch:
+            patch.setattr(stacking, "RIDGE_OF_SLOPES", 1e-3)
+            free = stack(given, given, 1.0, ROUTER_GATES).correction
+        assert -1.2 < float(free.slopes[2]) < -0.7
+        assert 0.6 < float(found.correction.slopes[2] / free.slopes[2]) < 0.95
+        assert found.errors["evidence"] < 0.5 * found.errors["average"]
 
     def test_logits_that_mislead_are_not_followed(self):
         """A router that trusts the expert which fits best and is the worst elsewhere."""
         columns = torch.zeros(2, CAMERAS * PIXELS, COLUMNS)
         columns[0, :, 0] = 5.0
         given = pixels(torch.tensor([0.3, 0.1]), columns)
-        found = stack(given, 1.0, ROUTER_GATES)
+        found = stack(given, given, 1.0, ROUTER_GATES)
         assert float(gates(found.correction, columns)[0].max()) < 0.2
 
     def test_each_form_is_judged_on_cameras_that_it_was_not_fitted_on(self):
@@ -80,14 +87,14 @@ class TestTheFit:
         right = given.groups == 0
         images[0, right] = given.targets[right]
         images[1, right] = given.targets[right] + 0.3
-        found = stack(replace(given, images=images), 1.0, ROUTER_GATES)
-        assert found.errors["biases"] > found.errors["average"]
+        found = stack(replace(given, images=images), given, 1.0, ROUTER_GATES)
+        assert found.errors["evidence"] > found.errors["average"]
 
     def test_the_order_of_experts_does_not_matter(self):
         given = pixels(torch.tensor([0.1, 0.2, 0.15]))
         order = torch.tensor([2, 0, 1])
         shuffled = replace(given, images=given.images[order], columns=given.columns[order])
-        one, other = (stack(each, 0.7, ROUTER_GATES) for each in (given, shuffled))
+        one, other = (stack(each, each, 0.7, ROUTER_GATES) for each in (given, shuffled))
         assert one.form == other.form
         torch.testing.assert_close(
             one.correction.bias[order], other.correction.bias, atol=1e-4, rtol=0
@@ -98,7 +105,7 @@ class TestTheFit:
         given = pixels(torch.tensor([0.1, 0.2]))
         config = GateConfig(uniform=0.5)
         plain, cold, half = (
-            stack(given, *how).correction.bias
+            stack(given, given, *how).correction.bias
             for how in ((1.0, ROUTER_GATES), (2.0, ROUTER_GATES), (1.0, config))
         )
         assert 1.5 < float(cold[0] / plain[0]) < 2.1
@@ -107,16 +114,33 @@ class TestTheFit:
     def test_a_few_pixels_are_not_taken_for_certain(self):
         """One expert is right wherever anybody looked; its gate must not become 1."""
         given = pixels(torch.tensor([0.0, 0.2]))
-        found = stack(given, 1.0, ROUTER_GATES)
+        found = stack(given, given, 1.0, ROUTER_GATES)
         assert 0.9 < float(gates(found.correction, given.columns)[0].mean()) < 0.995
+
+    def test_slopes_come_from_the_copies_and_biases_from_the_experts(self):
+        """The first copy is bad everywhere, which its expert is not."""
+        generator = torch.Generator().manual_seed(1)
+        deviations = 10.0 ** (-2.0 * torch.rand(2, CAMERAS * PIXELS, generator=generator))
+        columns = torch.randn(2, CAMERAS * PIXELS, COLUMNS, generator=generator)
+        columns[..., 2] = deviations.square().log()
+        seen, worse = pixels(deviations, columns), deviations * torch.tensor([[3.0], [1.0]])
+        apart = stack(pixels(worse, columns), seen, 1.0, ROUTER_GATES).correction
+        alike = stack(pixels(worse, columns), pixels(worse, columns), 1.0, ROUTER_GATES).correction
+        assert torch.equal(apart.slopes, alike.slopes)
+        assert float(alike.bias[0]) < -0.5 and abs(float(apart.bias[0])) < 0.1
 
     def test_one_group_is_refused(self):
         given = pixels(torch.tensor([0.1, 0.2]))
         with pytest.raises(ValueError, match="at least two groups, got 1"):
-            stack(given.select(given.groups == 0), 1.0, ROUTER_GATES)
+            stack(given.select(given.groups == 0), given, 1.0, ROUTER_GATES)
 
-    def test_forms_begin_with_the_plain_average(self):
-        assert next(iter(FORMS)) == "average"
+    def test_of_equals_the_plain_average_is_taken(self):
+        assert CANDIDATES[0] == "average"
+        given = pixels(torch.tensor([0.1, 0.1]))
+        same = replace(given, images=given.images[:1].expand(2, -1, -1))
+        found = stack(same, same, 1.0, ROUTER_GATES)
+        assert found.form == "average"
+        assert not found.correction.bias.any() and not found.correction.slopes.any()
 
 
 def own_images(built: Mixture, expert: int):

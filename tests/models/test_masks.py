@@ -17,9 +17,9 @@ from moegs_ns.evaluation.image_metrics import image_metrics, psnr
 from moegs_ns.mixture.distill import Distillation, DistillationConfig, TeacherTargets
 from moegs_ns.mixture.evidence import measure_evidence
 from moegs_ns.mixture.recipe import RouterRecipeConfig
+from moegs_ns.models.gate_correction import sampled_pixels
 from moegs_ns.models.joint_model import JointModel
 from moegs_ns.models.mixture_model import MixtureModel
-from moegs_ns.models.stacking import sampled_pixels
 from moegs_ns.training.losses import SSIM_LAMBDA, TrainingRender, mean_absolute_error
 
 HEIGHT, WIDTH = 20, 26

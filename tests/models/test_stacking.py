@@ -19,18 +19,17 @@ from moegs_ns.launch.plan import parse
 from moegs_ns.mixture.evidence import measure_evidence
 from moegs_ns.mixture.mixture import GateConfig
 from moegs_ns.mixture.stacking import FORMS, Correction
-from moegs_ns.models import stacking
+from moegs_ns.models import gate_correction
 from moegs_ns.models.expert_sources import expert_source
+from moegs_ns.models.gate_correction import GROUPS, groups_of, sampled_pixels
 from moegs_ns.models.missing_experts import training_template
 from moegs_ns.models.mixture_model import MixtureModel, MixtureModelConfig
 from moegs_ns.models.stacking import (
-    GROUPS,
     StackingConfig,
+    are_copies_trained,
     cameras_to_leave_out,
     copy_training,
-    groups_of,
     router_of_copies,
-    sampled_pixels,
 )
 from moegs_ns.reports.scores import score_run
 from moegs_ns.routers import VolumeAwarePixelRouterConfig
@@ -84,14 +83,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     measured: list[list[int]] = []
     fitted: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
-        measure = stacking.measure_evidence
+        measure = gate_correction.measure_evidence
 
         def spy(mixture: Any, images: Any, *args: Any) -> Any:
             listed = list(images)
             measured.append(sorted({int(view.camera_ids[0]) for view, _ in listed}))
             return measure(mixture, listed, *args)
 
-        patch.setattr(stacking, "measure_evidence", spy)
+        patch.setattr(gate_correction, "measure_evidence", spy)
         render = MixtureModel.training_outputs
 
         def training_outputs(self: Any, view: Any) -> Any:
@@ -140,7 +139,7 @@ def test_pixels_of_every_kind_are_sampled(runs: Runs, tmp_path: Path):
         mixture_config(runs.experts), runs.scene, runs.output, steps=STEPS, name="uncorrected"
     )
     table = StackingTransfer(run=plain, copies=runs.copies, pixels=tmp_path / "pixels.pt")
-    assert len(list(table.rows())) == 1 + 4 * len(FORMS)
+    assert len(list(table.rows())) == 1 + 5 * len(FORMS)
     sampled = Samples.load(tmp_path / "pixels.pt")
     assert set(sampled.copies_unseen.groups.tolist()) == set(LEFT_OUT)
     assert set(sampled.copies_seen.groups.tolist()) == {2, 3, 5}
@@ -178,7 +177,7 @@ def test_a_training_that_goes_on_ends_corrected(runs: Runs):
     assert not torch.equal(earlier[name], later_state[name])
 
 
-class TestUnseenPixels:
+class TestSampledPixels:
     def test_they_are_what_gates_are_made_of_in_the_colours_of_the_camera(self):
         """Corrected gates from the columns are those of the mixture, blurred as they are."""
         built: Any = mixture(20, 30, router=VolumeAwarePixelRouterConfig(stacked=True)).eval()
@@ -254,7 +253,7 @@ class TestTrainings:
         router = parse(router_of_copies(template, config, [job]).args())
         assert [str(path) for path in router.pipeline.model.experts] == [str(job.config_path)]
         assert tuple(router.pipeline.datamanager.val_cameras) == (1, 2, 4)
-        assert not router.pipeline.model.stacking.is_asked
+        assert router.pipeline.model.stacking.cameras == "none"
 
     def test_cameras_are_spread_over_those_that_are_trained_on(self, runs: Runs):
         datamanager = self.config(runs).pipeline.datamanager
@@ -263,6 +262,48 @@ class TestTrainings:
         assert chosen in (1, 3, 4, 5)
         with pytest.raises(ValueError, match=r"expects training cameras"):
             cameras_to_leave_out(datamanager, (2,))
+
+
+class TestAuto:
+    """Without a word about it, copies are trained where they cost little and can be used."""
+
+    @pytest.mark.parametrize(
+        ("budgets", "expected"),
+        [((1.0, 1.0), True), ((0.2, 1.0), True), ((0.19, 1.0), False), ((1.0,), False)],
+    )
+    def test_copies_have_at_most_a_quarter_of_the_steps(
+        self, budgets: tuple[float, ...], expected: bool, capsys: pytest.CaptureFixture[str]
+    ):
+        model = deepcopy(all_methods["moegs-router"]).pipeline.model
+        assert are_copies_trained(model, budgets) == expected
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("more than a quarter of an expert's 0.19" in said) == (budgets[0] == 0.19)
+
+    @pytest.mark.parametrize(("cameras", "expected"), [("none", False), (LEFT_OUT, True)])
+    def test_a_word_decides(self, cameras: Any, expected: bool):
+        model = MixtureModelConfig(stacking=StackingConfig(cameras))
+        assert are_copies_trained(model, [1.0, 1.0]) == expected
+        assert are_copies_trained(model, [1e-3]) == expected
+
+    @pytest.mark.parametrize("method", ["moegs-pixel-router", "moegs-volume-router"])
+    def test_it_leaves_other_routers_alone(self, method: str):
+        model = deepcopy(all_methods[method]).pipeline.model
+        model.stacking.check(model)
+        assert not are_copies_trained(model, [1.0, 1.0])
+
+    @pytest.mark.parametrize(
+        "change", [{"mixture_run": Path("R")}, {"experts": (Path("A+B"), Path("C"))}]
+    )
+    def test_it_leaves_pruned_mixtures_and_windows_alone(self, change: dict[str, Any]):
+        model = replace(MixtureModelConfig(), **change)
+        model.stacking.check(model)
+        assert not are_copies_trained(model, [1.0, 1.0])
+
+    def test_it_leaves_honest_experts_alone(self):
+        model = MixtureModelConfig()
+        model.honest = replace(model.honest, cameras="auto")
+        model.stacking.check(model)
+        assert not are_copies_trained(model, [1.0, 1.0])
 
 
 class TestRefusals:
@@ -275,18 +316,18 @@ class TestRefusals:
         ],
     )
     def test_what_does_not_go_together(self, change: dict[str, Any], words: str):
-        model = replace(MixtureModelConfig(stacking=StackingConfig("auto")), **change)
+        model = replace(MixtureModelConfig(stacking=StackingConfig(LEFT_OUT)), **change)
         with pytest.raises(ValueError, match=words):
             model.stacking.check(model)
 
     def test_routers_without_weights(self):
         model = deepcopy(all_methods["moegs-pixel-router"]).pipeline.model
-        model.stacking = StackingConfig("auto")
+        model.stacking = StackingConfig(LEFT_OUT)
         with pytest.raises(ValueError, match="train a moegs-router"):
             model.stacking.check(model)
 
     def test_honest_cameras_as_well(self):
-        model = MixtureModelConfig(stacking=StackingConfig("auto"))
+        model = MixtureModelConfig(stacking=StackingConfig(LEFT_OUT))
         model.honest = replace(model.honest, cameras="auto")
         with pytest.raises(ValueError, match="got both"):
             model.stacking.check(model)
@@ -306,9 +347,9 @@ class TestRefusals:
         opened.config.pipeline.model.router.stacked = True
         pipeline = load_pipeline(open_run(runs.router))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stacking, "open_stacking_run", lambda path: opened)
+            patch.setattr(gate_correction, "open_stacking_run", lambda path: opened)
             with pytest.raises(ValueError, match="are corrected; train it without"):
-                stacking.check_copies(pipeline.model, pipeline.datamanager)
+                gate_correction.check_copies(pipeline.model, pipeline.datamanager)
 
     def test_copies_of_another_scene(self, runs: Runs, tmp_path: Path):
         other = tmp_path / "other"

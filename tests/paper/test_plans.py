@@ -8,10 +8,11 @@ from paper_runs import jobs_of, study, table, write_run
 
 from moegs_ns.launch.executors import LocalExecutor, say_nothing
 from moegs_ns.launch.plan import parse
+from moegs_ns.models.stacking import WITHOUT
 from moegs_ns.paper import running
 from moegs_ns.paper.running import fallbacks, train_all
 from moegs_ns.paper.tables import TABLES, tables_named
-from moegs_ns.paper.trainings import CAP, Trainings
+from moegs_ns.paper.trainings import CAP, Recipe, Trainings
 
 
 def methods(*numbers: int | str, **settings) -> Counter[str]:
@@ -79,7 +80,17 @@ def test_joint_training_shares_the_experts_of_the_two_stages():
     assert shared.pop(joint) == ["joint"] and joint.budget == study().budget
     own = [job.method for job, names in shared.items() if "joint" in names]
     assert own == ["moegs-ex4dgs", "moegs-stg", "moegs-ed3dgs", "moegs-router"]
-    assert all("1" in names for names in shared.values())
+    *experts, router = (job for job, names in shared.items() if "joint" in names)
+    assert all("1" in shared[job] for job in experts)
+    # Its gates stay as they are trained, as those of the joint training do.
+    assert shared[router] == ["joint"] and router.options[:2] == WITHOUT
+
+
+@pytest.mark.parametrize(("recipe", "expected"), [("default", "auto"), ("published", "none")])
+def test_gates_are_corrected_by_the_default_recipe_alone(recipe: Recipe, expected: str):
+    jobs = [job for job, _ in jobs_of(1, about=study(recipe=recipe))]
+    job = next(job for job in jobs if "--experts" in job.options)
+    assert parse(job.args()).pipeline.model.stacking.cameras == expected
 
 
 def test_experts_that_are_trained_jointly_have_the_steps_of_the_longest_and_their_own_options():

@@ -51,9 +51,10 @@ class TimeBudgets(AnyExperts):
         return nearest(trainings.expert(name), tried, share)
 
     def mixture(self, trainings: Trainings, share: float) -> TrainingJob:
-        """The router over experts of a share of their time; its own time is not cut."""
-        names = self.names(trainings)
-        return trainings.mixture([self.expert(trainings, name, share) for name in names])
+        """The router over experts of a share of their time; its own time is not cut. Its gates stay
+        as they are trained: small shares are too short for copies."""
+        experts = [self.expert(trainings, name, share) for name in self.names(trainings)]
+        return trainings.mixture(experts, is_corrected=False)
 
     def stages(self, trainings: Trainings) -> Iterator[Sequence[TrainingJob]]:
         """Whole experts, then shares until their times are right, then routers."""

@@ -49,8 +49,9 @@ class Joint:
             )
 
     def mixture(self, trainings: Trainings) -> TrainingJob:
-        """The router over experts that were trained before it."""
-        return trainings.mixture(trainings.experts(trainings.study.set_of("n3")))
+        """The router over experts that were trained before it, with gates as they are trained."""
+        experts = trainings.experts(trainings.study.set_of("n3"))
+        return trainings.mixture(experts, is_corrected=False)
 
     def stages(self, trainings: Trainings) -> Iterator[Sequence[TrainingJob]]:
         """Experts, and the joint training, which needs none of them; then the router."""
