@@ -59,9 +59,16 @@ class PlannedTraining:
 def parse(args: Sequence[str]) -> Any:
     """The config that `ns-train` will parse from its arguments: a misspelt option ends here."""
     # Imports all methods, which the command has done before.
-    from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+    from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion, all_methods
 
-    return tyro.cli(AnnotatedBaseConfigUnion, args=args, prog="ns-train")  # type: ignore[arg-type]
+    name, *options = args
+    if name not in all_methods:
+        return tyro.cli(AnnotatedBaseConfigUnion, args=args, prog="ns-train")  # type: ignore[arg-type]
+    # The same for one method: for a misspelt option of all of them tyro takes ten seconds, in which
+    # it looks for similar ones.
+    default = all_methods[name]
+    kind: Any = tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[type(default)]]
+    return tyro.cli(kind, default=default, args=options, prog=f"ns-train {name}")
 
 
 def planned(training: TrainingJob) -> PlannedTraining:
