@@ -15,6 +15,7 @@ from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.splatting import RenderOutput
+from moegs_ns.training.fused_ssim import fused_similarity, is_fusible
 
 SSIM_LAMBDA = 0.2
 """Weight of D-SSIM in the standard loss of Gaussian splatting."""
@@ -77,11 +78,17 @@ def structural_similarity(
 def similarity_map(
     pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
 ) -> Float[Tensor, "C H W 1"]:
-    """SSIM at every pixel, averaged over colours; zeros lie around the images.
+    """SSIM at every pixel, averaged over colours; zeros lie around the images."""
+    if is_fusible(pred, target):
+        window = _gaussian_window(pred.device, pred.dtype)[0].flatten()
+        return fused_similarity(pred, target, window).mean(-1, keepdim=True)
+    return plain_similarity(pred, target)
 
-    All moments are blurred in one convolution per axis: training on small images is
-    launch-bound.
-    """
+
+def plain_similarity(
+    pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"]
+) -> Float[Tensor, "C H W 1"]:
+    """`similarity_map` in plain torch, by one convolution of all moments per axis."""
     count = pred.shape[0]
     images = torch.stack([pred, target]).permute(0, 1, 4, 2, 3)
     p, t = images[0], images[1]
