@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from moegs_ns.cameras import View
 from moegs_ns.experts.base import Expert, within
 from moegs_ns.gaussians import Gaussians
-from moegs_ns.mixture.expert_streams import side_by_side
 from moegs_ns.mixture.fused_blend import SWITCH, fused_blend, kernels
 from moegs_ns.routers import Router, VolumeAwarePixelRouter
 from moegs_ns.splatting import (
@@ -207,11 +206,6 @@ class Mixture(nn.Module):
         self.is_thawed = True
         self.expert_modules.requires_grad_(True)
 
-    def has_expert_gradients(self, views: Sequence[View]) -> bool:
-        """Whether autograd records what experts compute for these views."""
-        is_learned = self.is_thawed or any(view.viewmats.requires_grad for view in views)
-        return torch.is_grad_enabled() and is_learned
-
     def train(self, mode: bool = True) -> "Mixture":
         """Put the router in training mode; frozen experts stay as they were trained."""
         super().train(mode)
@@ -261,10 +255,7 @@ class Mixture(nn.Module):
         views = own_views or [view] * len(self.expert_modules)
         if gaussians is None:
             pairs = zip(self.experts, views, strict=True)
-            calls = [partial(expert.project, [own], [camera]) for expert, own in pairs]
-            in_turns = self.has_expert_gradients(views) or not view.viewmats.is_cuda
-            found = [call() for call in calls] if in_turns else side_by_side(calls)
-            return [projected for (projected,) in found]
+            return [expert.project([own], [camera])[0] for expert, own in pairs]
         parts = zip(gaussians, views, self.near, strict=True)
         return [project(one, own, near=near) for one, own, near in parts]
 

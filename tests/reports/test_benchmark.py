@@ -113,10 +113,7 @@ def test_a_copy_for_memory_draws_the_same(subject: WholeMixture):
 def test_what_needs_a_gpu_is_left_out_with_the_reason(subject: WholeMixture):
     view = views()[0]
     missing = {way.name: way.missing for way in subject.ways(view) if way.missing}
-    gpu_only = (
-        "no CUDA graphs", "no fused kernel", "experts on one stream",
-        "experts offloaded to the host",
-    )  # fmt: skip
+    gpu_only = ("no CUDA graphs", "no fused kernel", "experts offloaded to the host")
     assert missing == dict.fromkeys(gpu_only, NO_GPU)
     one_set = WholeMixture(("a", "b"), mixture(40, 30, router=VolumeRouterConfig()))
     missing = {way.name: way.missing for way in one_set.ways(view) if way.missing}

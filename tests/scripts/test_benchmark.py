@@ -18,13 +18,7 @@ from moegs_ns.splatting.projection import num_bases
 
 FAMILIES = [name for name in expert_methods() if "-" not in name]
 COMPARED = [
-    *(
-        "separate passes",
-        "released way",
-        "no CUDA graphs",
-        "no fused kernel",
-        "experts on one stream",
-    ),
+    *("separate passes", "released way", "no CUDA graphs", "no fused kernel"),
     "experts offloaded to the host",
 ]
 NEEDS_GPU = set(COMPARED[2:])

@@ -16,7 +16,7 @@ from torch.nn import functional
 from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs import graphed
 from moegs_ns.experts.base import Expert
-from moegs_ns.mixture import expert_streams, fused_blend
+from moegs_ns.mixture import fused_blend
 from moegs_ns.mixture.mixture import Mixture
 from moegs_ns.mixture.volume_mixture import ONE_SET, VolumeMixture
 from moegs_ns.splatting import ExpertRenderOutputs, ProjectedGaussians, RenderOutput, rasterize
@@ -26,7 +26,6 @@ FRAME = "whole frame"
 NO_GPU = "there is no CUDA device"
 NO_GRAPHS = {graphed.SWITCH: "0"}
 NO_KERNEL = {fused_blend.SWITCH: "0"}
-ONE_STREAM = {expert_streams.SWITCH: "0"}
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,6 @@ class WholeMixture:
             Way("released way", self.released_way, own, missing=one_set or weightless),
             Way("no CUDA graphs", self.frame, own, switches=NO_GRAPHS, missing=gpu or graphs),
             Way("no fused kernel", self.frame, own, switches=NO_KERNEL, missing=gpu or kernel),
-            Way("experts on one stream", self.frame, own, switches=ONE_STREAM,
-                missing=gpu or one_set),
             Way("experts offloaded to the host", self.with_offload, own, switches=NO_GRAPHS,
                 offloads=True, missing=gpu or one_set),
         ]  # fmt: skip
