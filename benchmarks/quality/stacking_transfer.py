@@ -201,10 +201,7 @@ def _pixels(
         sampled_pixels(source, evidence, model, view, target, int(view.camera_ids[0]), generator)
         for _, view, target in images
     ]
-    pixels = SampledPixels.cat(parts)
-    return SampledPixels(
-        pixels.images.double(), pixels.columns.double(), pixels.targets.double(), pixels.groups
-    )
+    return SampledPixels.cat(parts).double()
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class SampledPixels:
     """What corrected logits are linear in; blurred if the gates are."""
     targets: Float[Tensor, "P 3"]
     groups: Int[Tensor, "P"]
-    """The camera of each pixel (or another part of the images), at least two of them. What is
-    learned from all but one is judged on that one."""
+    """The camera of each pixel (or another part of the images). What is learned from all groups of
+    the copies' pixels but one is judged on that one; nothing reads those of the experts' pixels."""
 
     def double(self) -> "SampledPixels":
         """In double precision, for fits."""

@@ -40,20 +40,25 @@ def is_fusible(pred: Tensor, target: Tensor) -> bool:
 
 
 def fused_similarity(
-    pred: Float[Tensor, "C H W 3"], target: Float[Tensor, "C H W 3"], window: Float[Tensor, "_"]
+    pred: Float[Tensor, "C H W 3"],
+    target: Float[Tensor, "C H W 3"],
+    window: Float[Tensor, "_"],
+    constants: tuple[float, float],
 ) -> Float[Tensor, "C H W 3"]:
     """SSIM at every pixel and colour, with zeros around the images; differentiable in `pred`.
 
-    `window` is one row of the separable window.
+    `window` is one row of the separable window, `constants` are those of luminance and structure.
     """
-    return _FusedSimilarity.apply(pred.contiguous(), target.contiguous(), window)
+    return _FusedSimilarity.apply(pred.contiguous(), target.contiguous(), window, constants)
 
 
 class _FusedSimilarity(torch.autograd.Function):
     """The kernels and what they are launched with."""
 
     @staticmethod
-    def forward(ctx: Any, pred: Tensor, target: Tensor, window: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, pred: Tensor, target: Tensor, window: Tensor, constants: tuple[float, float]
+    ) -> Tensor:
         launch, has_gradient = _Launch(pred, window), ctx.needs_input_grad[0]
         moments = pred.new_empty(5, *pred.shape)
         similarity = torch.empty_like(pred)
@@ -62,7 +67,7 @@ class _FusedSimilarity(torch.autograd.Function):
         with torch.cuda.device_of(pred):
             launch("moments", pred, target, window, moments, launch.length, pred.numel())
             launch(
-                "similarity", moments, window, similarity, partials, *launch.sizes,
+                "similarity", moments, window, similarity, partials, *launch.sizes, *constants,
                 HAS_GRADIENT=has_gradient,
             )  # fmt: skip
         ctx.save_for_backward(pred, target, window, partials)
@@ -79,7 +84,7 @@ class _FusedSimilarity(torch.autograd.Function):
                 "gradient_rows", gradient, partials, window, blurred, launch.length, pred.numel()
             )
             launch("gradient", pred, target, blurred, window, of_pred, *launch.sizes)
-        return of_pred, None, None
+        return of_pred, None, None, None
 
 
 class _Launch:
@@ -89,7 +94,8 @@ class _Launch:
         count, height, width, colors = image.shape
         self.length = width * colors
         self.sizes = (self.length, height, image.numel())
-        self.grid = ((self.length + BLOCK - 1) // BLOCK, count * height)
+        # Rows first: the other axes of a grid end at 65 535.
+        self.grid = (count * height, (self.length + BLOCK - 1) // BLOCK)
         self.window = len(window)
 
     def __call__(self, name: str, *args: Any, **constants: bool) -> None:

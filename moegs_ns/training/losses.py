@@ -21,6 +21,8 @@ SSIM_LAMBDA = 0.2
 """Weight of D-SSIM in the standard loss of Gaussian splatting."""
 WINDOW = 11
 """Pixels along each edge of the window of SSIM."""
+C1, C2 = 0.01**2, 0.03**2
+"""Constants of SSIM for values in [0, 1] (Wang et al. 2004)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ def similarity_map(
     """SSIM at every pixel, averaged over colours; zeros lie around the images."""
     if is_fusible(pred, target):
         window = _gaussian_window(pred.device, pred.dtype)[0].flatten()
-        return fused_similarity(pred, target, window).mean(-1, keepdim=True)
+        return fused_similarity(pred, target, window, (C1, C2)).mean(-1, keepdim=True)
     return plain_similarity(pred, target)
 
 
@@ -100,8 +102,8 @@ def plain_similarity(
     both = means[:count] * means[count:]
     mean_squares = means.square()
     variances = (squares - mean_squares).unflatten(0, (2, count)).sum(0)
-    luminance = (2 * both + 0.01**2) / (mean_squares.unflatten(0, (2, count)).sum(0) + 0.01**2)
-    structure = (2 * (product - both) + 0.03**2) / (variances + 0.03**2)
+    luminance = (2 * both + C1) / (mean_squares.unflatten(0, (2, count)).sum(0) + C1)
+    structure = (2 * (product - both) + C2) / (variances + C2)
     return (luminance * structure).mean(1)[..., None]
 
 

@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 
 COLORS = tl.constexpr(3)
-C1, C2 = tl.constexpr(0.01**2), tl.constexpr(0.03**2)
 
 
 @triton.jit
@@ -20,8 +19,8 @@ def moments_kernel(
     pred, target, window, moments, length, numbers, WINDOW: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Blur both images, their squares and their product along rows of `length` numbers."""
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    row = tl.program_id(1).to(tl.int64) * length
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0).to(tl.int64) * length
     p_sum = tl.zeros((BLOCK,), tl.float32)
     t_sum, pp_sum, tt_sum, pt_sum = p_sum, p_sum, p_sum, p_sum
     for k in tl.static_range(WINDOW):
@@ -45,13 +44,13 @@ def moments_kernel(
 
 @triton.jit
 def similarity_kernel(
-    moments, window, similarity, partials, length, height, numbers,
+    moments, window, similarity, partials, length, height, numbers, c1, c2,
     WINDOW: tl.constexpr, BLOCK: tl.constexpr, HAS_GRADIENT: tl.constexpr,
 ):  # fmt: skip
     """Blur the moments along columns, and combine them; with a gradient also write how SSIM changes
     with the mean of the first image, the mean of its square, and that of the product."""
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    own, line = column < length, tl.program_id(1)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    own, line = column < length, tl.program_id(0)
     p_mean = tl.zeros((BLOCK,), tl.float32)
     t_mean, pp_mean, tt_mean, pt_mean = p_mean, p_mean, p_mean, p_mean
     for k in tl.static_range(WINDOW):
@@ -64,10 +63,10 @@ def similarity_kernel(
         pp_mean += weight * tl.load(there + 2 * numbers, mask=inside, other=0.0)
         tt_mean += weight * tl.load(there + 3 * numbers, mask=inside, other=0.0)
         pt_mean += weight * tl.load(there + 4 * numbers, mask=inside, other=0.0)
-    luminance = 2 * p_mean * t_mean + C1
-    structure = 2 * (pt_mean - p_mean * t_mean) + C2
-    squares = p_mean * p_mean + t_mean * t_mean + C1
-    variances = pp_mean + tt_mean - p_mean * p_mean - t_mean * t_mean + C2
+    luminance = 2 * p_mean * t_mean + c1
+    structure = 2 * (pt_mean - p_mean * t_mean) + c2
+    squares = p_mean * p_mean + t_mean * t_mean + c1
+    variances = pp_mean + tt_mean - p_mean * p_mean - t_mean * t_mean + c2
     scale = 1.0 / (squares * variances)
     found = luminance * structure * scale
     here = line.to(tl.int64) * length + column
@@ -86,8 +85,8 @@ def gradient_rows_kernel(
     WINDOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Multiply the partial derivatives with the gradient of SSIM and blur them along rows."""
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    row = tl.program_id(1).to(tl.int64) * length
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0).to(tl.int64) * length
     of_mean = tl.zeros((BLOCK,), tl.float32)
     of_square, of_product = of_mean, of_mean
     for k in tl.static_range(WINDOW):
@@ -110,8 +109,8 @@ def gradient_kernel(
     WINDOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Blur along columns, and collect what reaches a number of the first image by all three."""
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    own, line = column < length, tl.program_id(1)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    own, line = column < length, tl.program_id(0)
     of_mean = tl.zeros((BLOCK,), tl.float32)
     of_square, of_product = of_mean, of_mean
     for k in tl.static_range(WINDOW):

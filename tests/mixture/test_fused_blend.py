@@ -3,9 +3,6 @@
 On the CPU Triton's interpreter runs it; `gpu` tests run what is compiled.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +13,7 @@ import torch
 from mixture_helpers import mixture, views
 from tolerances import FORWARD, assert_gradients_agree
 from torch import Tensor
+from triton_compiler import compile_for_a_gpu
 
 from moegs_ns.cameras import View
 from moegs_ns.mixture import fused_blend
@@ -203,10 +201,6 @@ def test_plain_torch_on_a_cpu_without_the_interpreter():
 
 
 COMPILE = """
-import sys
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 from moegs_ns.mixture import blend_kernels
 
 sizes = {"EXPERTS": 3, "PADDED": 4, "REFINED": 2, "WIDTHS": (8, 6, 3, 1), "LAYERS": 3, "BLOCK": 64}
@@ -218,26 +212,10 @@ for kernel, more in (
     (blend_kernels.blend_kernel, {}),
     (blend_kernels.backward_kernel, {"COUNT": 69, "OF_IMAGES": True}),
 ):
-    constants = {name: v for name, v in (sizes | more).items() if name in kernel.arg_names}
-    kinds = dict.fromkeys(kernel.arg_names, "*fp32")
-    kinds |= {name: "i32" for name in whole if name in kernel.arg_names}
-    kinds |= {name: "fp32" for name in ("temperature", "uniform") if name in kernel.arg_names}
-    kinds |= dict.fromkeys(constants, "constexpr")
-    source = ASTSource(kernel, kinds, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
-    assert len(compiled.asm["cubin"]) > 0
+    compile_kernel(kernel, sizes | more, whole, {"temperature", "uniform"})
 """
 
 
 @pytest.mark.slow
 def test_kernels_compile_for_a_gpu():
-    """Triton's interpreter runs Python that its compiler does not understand."""
-    environment = os.environ | {"TRITON_INTERPRET": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    compile_for_a_gpu(COMPILE)

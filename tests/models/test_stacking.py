@@ -53,8 +53,14 @@ class Runs:
     router: Path
     measured: list[list[int]]
     """Cameras that evidence was measured on, each time."""
+    positions: list[float]
+    """Whose Gaussians they were that drew them: sums of the first expert's positions."""
     fitted: list[bool]
     """Whether gates were corrected before each step of the router."""
+
+
+def sum_of_positions(mixture: Any) -> float:
+    return float(mixture.experts[0].gauss_params["means"].sum())
 
 
 def mixture_config(experts: tuple[Path, ...], **options: Any) -> Any:
@@ -81,12 +87,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     copies = train_config(config, scene, output, steps=STEPS, name="copies")
     full = tuple(experts["full", method] for method in METHODS)
     measured: list[list[int]] = []
+    positions: list[float] = []
     fitted: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
         measure = gate_correction.measure_evidence
 
         def spy(mixture: Any, images: Any, *args: Any) -> Any:
             listed = list(images)
+            positions.append(sum_of_positions(mixture))
             measured.append(sorted({int(view.camera_ids[0]) for view, _ in listed}))
             return measure(mixture, listed, *args)
 
@@ -101,12 +109,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         router = train_config(
             mixture_config(full, run=copies), scene, output, steps=STEPS, name="corrected"
         )
-    return Runs(scene, output, full, copies, router, measured, fitted)
+    return Runs(scene, output, full, copies, router, measured, positions, fitted)
 
 
 def test_copies_are_judged_on_what_they_have_not_seen(runs: Runs):
     """Evidence of the copies comes from their own cameras, that of the experts from all."""
     assert runs.measured == [[2, 3, 5], [1, 2, 3, 4, 5]]
+    own = [
+        sum_of_positions(load_pipeline(open_run(path)).model.mixture)
+        for path in (runs.copies, runs.router)
+    ]
+    assert own[0] != own[1] and runs.positions == pytest.approx(own)
     record = training_record(runs.router)["stacking"]
     assert record["cameras"] == list(LEFT_OUT)
     assert record["form"] in record["psnr"]

@@ -3,14 +3,11 @@
 On the CPU Triton's interpreter runs them; `gpu` tests run what is compiled.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from tolerances import FORWARD, Tolerance, assert_gradients_agree
 from torch import Tensor
+from triton_compiler import compile_for_a_gpu
 
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.training import fused_ssim
@@ -134,33 +131,15 @@ def test_it_is_captured_with_its_gradient():
 
 
 COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 from moegs_ns.training import ssim_kernels
 
+sizes = {"WINDOW": 11, "BLOCK": 256, "HAS_GRADIENT": True}
 for name in ("moments", "similarity", "gradient_rows", "gradient"):
     kernel = getattr(ssim_kernels, f"{name}_kernel")
-    sizes = {"WINDOW": 11, "BLOCK": 256, "HAS_GRADIENT": True}
-    constants = {key: value for key, value in sizes.items() if key in kernel.arg_names}
-    kinds = dict.fromkeys(kernel.arg_names, "*fp32")
-    kinds |= {key: "i32" for key in ("length", "height", "numbers") if key in kernel.arg_names}
-    kinds |= dict.fromkeys(constants, "constexpr")
-    source = ASTSource(kernel, kinds, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
-    assert len(compiled.asm["cubin"]) > 0
+    compile_kernel(kernel, sizes, {"length", "height", "numbers"}, {"c1", "c2"})
 """
 
 
 @pytest.mark.slow
 def test_kernels_compile_for_a_gpu():
-    """Triton's interpreter runs Python that its compiler does not understand."""
-    environment = os.environ | {"TRITON_INTERPRET": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    compile_for_a_gpu(COMPILE)
