@@ -1,6 +1,5 @@
 """SSIM by four Triton kernels instead of convolutions of all colours of all moments."""
 
-import os
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -26,17 +25,6 @@ def kernels() -> ModuleType | None:
     from moegs_ns.training import ssim_kernels
 
     return ssim_kernels
-
-
-def is_fusible(pred: Tensor, target: Tensor) -> bool:
-    """Whether the kernels compute what is asked for: they know no gradient of the target."""
-    switch = os.environ.get(SWITCH)
-    return (
-        (switch != "0" if pred.is_cuda else switch == "1")
-        and pred.dtype == target.dtype == torch.float32
-        and not (torch.is_grad_enabled() and target.requires_grad)
-        and kernels() is not None
-    )
 
 
 def fused_similarity(

@@ -1,5 +1,6 @@
 """Losses, and the images that experts, router and students are trained against."""
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from moegs_ns.cameras import View
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.gaussians import cat_or_single
 from moegs_ns.splatting import RenderOutput
-from moegs_ns.training.fused_ssim import fused_similarity, is_fusible
+from moegs_ns.training.fused_ssim import SWITCH, fused_similarity, kernels
 
 SSIM_LAMBDA = 0.2
 """Weight of D-SSIM in the standard loss of Gaussian splatting."""
@@ -85,6 +86,17 @@ def similarity_map(
         window = _gaussian_window(pred.device, pred.dtype)[0].flatten()
         return fused_similarity(pred, target, window, (C1, C2)).mean(-1, keepdim=True)
     return plain_similarity(pred, target)
+
+
+def is_fusible(pred: Tensor, target: Tensor) -> bool:
+    """Whether the kernels compute what is asked for: they know no gradient of the target."""
+    switch = os.environ.get(SWITCH)
+    return (
+        (switch != "0" if pred.is_cuda else switch == "1")
+        and pred.dtype == target.dtype == torch.float32
+        and not (torch.is_grad_enabled() and target.requires_grad)
+        and kernels() is not None
+    )
 
 
 def plain_similarity(

@@ -12,6 +12,7 @@ from triton_compiler import compile_for_a_gpu
 from moegs_ns.cuda_graphs.graphed import GraphedCallable
 from moegs_ns.training import fused_ssim
 from moegs_ns.training.losses import (
+    is_fusible,
     photometric_errors,
     plain_similarity,
     similarity_map,
@@ -109,7 +110,7 @@ def test_what_the_kernels_do_not_compute_is_left_to_torch(
 
 def test_plain_torch_on_a_cpu_without_the_interpreter():
     pred = images((1, 12, 12), "cpu")
-    assert not fused_ssim.is_fusible(pred, pred)
+    assert not is_fusible(pred, pred)
 
 
 @pytest.mark.gpu
