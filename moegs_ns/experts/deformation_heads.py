@@ -1,8 +1,10 @@
 """Offsets of raw parameters: the small networks that decode them, and Gaussians moved by them."""
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, cast
 
 import torch
@@ -12,6 +14,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from moegs_ns.experts.base import Expert, ExpertConfig
+from moegs_ns.experts.fused_decoders import (
+    LARGEST_WIDTH,
+    SMALLEST,
+    SWITCH,
+    fused_offsets,
+    kernels,
+)
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.splatting.projection import num_bases
 
@@ -59,15 +68,10 @@ class DeformationHeads(nn.ModuleDict):
         self, hidden: Float[Tensor, "N W"], names: Collection[str] | None = None
     ) -> dict[str, Float[Tensor, "N _"]]:
         """What all heads, or those of `names`, make of the hidden vectors."""
-        heads = {
-            name: cast(nn.Sequential, head)
-            for name, head in self.items()
-            if names is None or name in names
-        }
+        heads = self.among(names)
         if not heads:
             return {}
-        first = [cast(nn.Linear, head[1]) for head in heads.values()]
-        last = [cast(nn.Linear, head[3]) for head in heads.values()]
+        first, last = ([cast(nn.Linear, head[at]) for head in heads.values()] for at in (1, 3))
         layers = [
             torch.cat([layer.weight for layer in first]),
             torch.cat([layer.bias for layer in first]),
@@ -78,6 +82,85 @@ class DeformationHeads(nn.ModuleDict):
         # TF32 has 10 bits of mantissa instead of 23 and is several times as fast.
         with matmul_precision("high") if hidden.is_cuda and self.tf32 else nullcontext():
             return dict(zip(heads, decode(hidden, *layers), strict=True))
+
+    def among(self, names: Collection[str] | None) -> dict[str, nn.Sequential]:
+        """The heads of `names`, or all of them for None."""
+        return {
+            name: cast(nn.Sequential, head)
+            for name, head in self.items()
+            if names is None or name in names
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """A linear trunk and the heads behind it."""
+
+    weight: Float[Tensor, "W F"]
+    bias: Float[Tensor, "W"]
+    heads: DeformationHeads
+
+
+def decoded(
+    inputs: Float[Tensor, "N F"],
+    decoders: Sequence[Decoder],
+    scales: Mapping[str, Float[Tensor, ""]] | None = None,
+) -> dict[str, Float[Tensor, "N _"]]:
+    """Offsets by name of the raw parameter: the sum of decoders of equal shape.
+
+    `scales` multiply those that they name; heads without a scale are then left out.
+    """
+    if scales is not None and not scales:
+        return {}
+    layers = _layers(decoders, scales)
+    tf32 = all(decoder.heads.tf32 for decoder in decoders)
+    if not (tf32 and is_fusible(inputs, layers)):
+        return plain_offsets(inputs, decoders, scales)
+    names = decoders[0].heads.among(scales)
+    factors = None if scales is None else torch.stack([scales[name] for name in names])
+    return dict(zip(names, fused_offsets(inputs, layers, factors, len(decoders)), strict=True))
+
+
+def _layers(
+    decoders: Sequence[Decoder], names: Collection[str] | None
+) -> list[list[Float[Tensor, "..."]]]:
+    """Weights and biases in turn of all trunks, first and last layers, head by head within each
+    decoder."""
+    heads = [head for decoder in decoders for head in decoder.heads.among(names).values()]
+    trunks = [[decoder.weight for decoder in decoders], [decoder.bias for decoder in decoders]]
+    behind = [
+        [getattr(head[at], kind) for head in heads] for at in (1, 3) for kind in ("weight", "bias")
+    ]
+    return trunks + behind
+
+
+def is_fusible(inputs: Float[Tensor, "N F"], layers: Sequence[Sequence[Tensor]]) -> bool:
+    """Whether the kernel computes what is asked for: nothing that needs a gradient, and layers of a
+    width that fits its blocks."""
+    if os.environ.get(SWITCH) != "1" or kernels() is None:
+        return False
+    tensors = [inputs, *(each for kind in layers for each in kind)]
+    width = len(layers[0][0])
+    return (
+        not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
+        and all(each.dtype == torch.float32 for each in tensors)
+        and SMALLEST <= width <= LARGEST_WIDTH
+        and width.bit_count() == 1
+    )
+
+
+def plain_offsets(
+    inputs: Float[Tensor, "N F"],
+    decoders: Sequence[Decoder],
+    scales: Mapping[str, Float[Tensor, ""]] | None,
+) -> dict[str, Float[Tensor, "N _"]]:
+    """`decoded` layer by layer, with gradients."""
+    found = [
+        decoder.heads(functional.linear(inputs, decoder.weight, decoder.bias), scales)
+        for decoder in decoders
+    ]
+    total = {name: reduce(torch.add, [each[name] for each in found]) for name in found[0]}
+    return total if scales is None else {name: scales[name] * total[name] for name in total}
 
 
 def plain_heads(

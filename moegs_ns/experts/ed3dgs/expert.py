@@ -1,9 +1,9 @@
 """E-D3DGS (Bae et al., ECCV 2024): Gaussians deformed by their own embeddings and time."""
 
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from moegs_ns.experts.base import Expert
-from moegs_ns.experts.deformation_heads import DeformationHeads, DeformedExpertConfig, deformed
+from moegs_ns.experts.deformation_heads import (
+    Decoder,
+    DeformationHeads,
+    DeformedExpertConfig,
+    decoded,
+    deformed,
+)
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -147,13 +153,11 @@ class ED3DGSExpert(Expert):
         if "means" in weights:
             weights["means"] = weights["means"] * float(self.scene.extent / PUBLISHED_EXTENT)
         rows = {"coarse": self.coarse_rows, "fine": self.fine_rows}
-        coarse, fine = (
-            self.decoders[name](
-                self.gauss_params["embeddings"], self.time_grid(time, rows[name]), shown
-            )
+        decoders = [
+            cast(EmbeddingDecoder, self.decoders[name]).at(self.time_grid(time, rows[name]))
             for name in ("coarse", "fine")
-        )
-        return {name: weights[name] * (coarse[name] + fine[name]) for name in coarse}
+        ]
+        return decoded(self.gauss_params["embeddings"], decoders, weights)
 
     def get_extra_state(self) -> dict[str, Any]:
         return super().get_extra_state() | {
@@ -210,17 +214,12 @@ class EmbeddingDecoder(nn.Module):
         self.trunk = nn.Linear(config.time_size + config.embedding_size, config.width)
         self.heads = DeformationHeads(config)
 
-    def forward(
-        self,
-        embeddings: Float[Tensor, "N G"],
-        time_embedding: Float[Tensor, "D"],
-        names: Collection[str] | None = None,
-    ) -> dict[str, Float[Tensor, "N _"]]:
-        """Offsets by name of the raw parameter, all or those of `names`."""
+    def at(self, time_embedding: Float[Tensor, "D"]) -> Decoder:
+        """The decoder of a time, which sees the embeddings of Gaussians alone."""
         # The trunk's part that depends on time is the same for all and computed once.
         of_time, of_gaussian = self.trunk.weight.tensor_split([self.time_size], dim=1)
         shared = functional.linear(time_embedding, of_time, self.trunk.bias)
-        return self.heads(functional.linear(embeddings, of_gaussian, shared), names)
+        return Decoder(of_gaussian, shared, self.heads)
 
 
 def check_config(config: ED3DGSExpertConfig, rows: int, coarse_rows: int) -> None:

@@ -11,7 +11,13 @@ from torch.nn import Parameter
 from torch.nn.functional import grid_sample
 
 from moegs_ns.experts.base import Expert
-from moegs_ns.experts.deformation_heads import DeformationHeads, DeformedExpertConfig, deformed
+from moegs_ns.experts.deformation_heads import (
+    Decoder,
+    DeformationHeads,
+    DeformedExpertConfig,
+    decoded,
+    deformed,
+)
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -196,4 +202,4 @@ class DeformationDecoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "N F"]) -> dict[str, Float[Tensor, "N _"]]:
         """Offsets by name of the raw parameter."""
-        return self.heads(self.trunk(features))
+        return decoded(features, [Decoder(self.trunk.weight, self.trunk.bias, self.heads)])
