@@ -85,9 +85,12 @@ class ScoredPipeline(VanillaPipeline):
         output_path: Path | None = None,
         get_std: bool = False,
     ) -> dict[str, float]:
-        """See nerfstudio, whose means expect every image to have every figure, and `averages`."""
+        """See nerfstudio, whose means expect every image to have every figure and which begins to
+        train afterwards, and `averages`."""
+        # A model in training draws other gates, so a loaded run must not come back as one.
+        was_training = self.training
         self.eval()
         figures = score_images(self.model, data_loader, image_prefix, output_path)
-        self.train()
+        self.train(was_training)
         self.image_figures = figures
         return averages(figures, with_spread=get_std)

@@ -168,6 +168,19 @@ def test_tables_say_so(runs: Runs):
     assert score.options.endswith("experts stg, ed3dgs, gates corrected by copies")
 
 
+def test_gates_are_still_corrected_once_they_are_scored(runs: Runs):
+    """Speed, flicker and pictures are looked at after the scores, of the same pipeline."""
+    pipeline = load_pipeline(open_run(runs.router))
+    camera, _ = pipeline.datamanager.eval_item(0)
+    before = pipeline.model.get_outputs_for_camera(camera)["gate_stg"]
+    pipeline.get_average_eval_image_metrics()
+    assert not pipeline.training and pipeline.model.mixture.router.fitted_correction is not None
+    assert torch.equal(pipeline.model.get_outputs_for_camera(camera)["gate_stg"], before)
+    pipeline.train()
+    pipeline.get_average_eval_image_metrics()
+    assert pipeline.training, "a training goes on as one"
+
+
 def test_the_router_itself_is_trained_as_without(runs: Runs):
     plain = train_config(
         mixture_config(runs.experts), runs.scene, runs.output, steps=STEPS, name="plain"
