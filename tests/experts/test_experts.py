@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from moegs_ns.experts.ed3dgs.expert import ED3DGSExpertConfig
-from moegs_ns.experts.fourdgaussians.expert import HexPlaneExpertConfig, HexPlaneLevel, axis_grid
+from moegs_ns.experts.fourdgaussians.expert import (
+    HexPlaneExpertConfig,
+    HexPlaneLevel,
+    axis_grid,
+    read,
+)
 from moegs_ns.experts.freetime.expert import FreeTimeExpertConfig
 from moegs_ns.experts.stg.expert import FRAMES_PER_UNIT, STGExpertConfig
 from moegs_ns.experts.tracked.expert import TrackedExpertConfig
@@ -264,7 +269,7 @@ class TestHexPlane:
         with torch.no_grad():
             level.time.uniform_(0.5, 1.5)
         grid = axis_grid(torch.zeros(1, 3))
-        found = level.read_time(grid, torch.tensor(time))
+        found = read(level.lines(torch.tensor(time))[:, :, None], grid)
         position = (min(1.0, time) + 1.0) / 2.0 * (cells - 1)
         low, fraction = int(position), position - int(position)
         rows = level.time[..., 1]

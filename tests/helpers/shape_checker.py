@@ -7,7 +7,8 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 UNCHECKED = {
-    "__init__.py", "numba_kernels.py", "blend_kernels.py", "decoder_kernels.py", "ssim_kernels.py",
+    "__init__.py", "numba_kernels.py", "blend_kernels.py", "decoder_kernels.py", "plane_kernels.py",
+    "ssim_kernels.py",
 }  # fmt: skip
 """Numba and Triton compile functions as they are written."""
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # An int is a float, as for pyright.

@@ -170,7 +170,7 @@ def test_tables_say_so(runs: Runs):
 
 def test_gates_are_still_corrected_once_they_are_scored(runs: Runs):
     """Speed, flicker and pictures are looked at after the scores, of the same pipeline."""
-    pipeline = load_pipeline(open_run(runs.router))
+    pipeline: Any = load_pipeline(open_run(runs.router))
     camera, _ = pipeline.datamanager.eval_item(0)
     before = pipeline.model.get_outputs_for_camera(camera)["gate_stg"]
     pipeline.get_average_eval_image_metrics()

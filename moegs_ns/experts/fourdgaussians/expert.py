@@ -1,5 +1,6 @@
 """4DGaussians (Wu et al., CVPR 2024): canonical Gaussians deformed by a HexPlane field."""
 
+import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +19,7 @@ from moegs_ns.experts.deformation_heads import (
     decoded,
     deformed,
 )
+from moegs_ns.experts.fourdgaussians.fused_planes import SWITCH, fused_read, kernels
 from moegs_ns.gaussians import Gaussians
 from moegs_ns.scene import InitialPoints, SceneInfo
 
@@ -39,22 +41,17 @@ class HexPlaneLevel(nn.Module):
         self.space = Parameter(space)
         self.time = Parameter(torch.ones(3, channels, time_cells, space_cells))
 
-    def read_time(
-        self, grid: Float[Tensor, "3 N 1 2"], time: Float[Tensor, ""]
-    ) -> Float[Tensor, "3 C N"]:
-        """Features of the time planes, interpolated at `axis_grid` and a time in [-1, 1].
-
-        All points share the time: planes are interpolated along it first, to lines.
-        """
+    def lines(self, time: Float[Tensor, ""]) -> Float[Tensor, "3 C cells"]:
+        """The time planes interpolated at a time in [-1, 1], which all points share."""
         last = self.time.shape[2] - 1
         row = (0.5 * last * (time + 1.0)).clamp(0.0, last)
         lower = row.detach().floor().long()
         rows = torch.stack([lower, (lower + 1).clamp(max=last)])
-        before, after = self.time.index_select(2, rows).split(1, dim=2)
-        return _read(torch.lerp(before, after, row - lower), grid)
+        before, after = self.time.index_select(2, rows).unbind(2)
+        return torch.lerp(before, after, row - lower)
 
 
-def _read(
+def read(
     planes: Float[Tensor, "3 C rows columns"], grid: Float[Tensor, "3 N 1 2"]
 ) -> Float[Tensor, "3 C N"]:
     """Bilinear interpolation; outside of the planes their border."""
@@ -76,16 +73,42 @@ class HexPlaneField(nn.ModuleList):
     ) -> list[Float[Tensor, "N F"]]:
         """Features at positions and times in [-1, 1]; outside of the planes those of the border.
 
-        A time's features are the products of what the six planes of a level hold, stored feature by
-        feature, as matrix products take it too. The spatial planes are read once for all times.
+        A time's features are the products of what the six planes of a level hold.
+        """
+        lines = [torch.stack([level.lines(time) for time in times]) for level in self.levels]
+        if not self.is_fusible(position):
+            return self.plain(position, lines)
+        products = [
+            fused_read(position, level.space, own)
+            for level, own in zip(self.levels, lines, strict=True)
+        ]
+        return list(torch.cat(products, dim=-1).unbind(0))
+
+    def is_fusible(self, position: Float[Tensor, "N 3"]) -> bool:
+        """Whether the kernels read the planes: if asked to, and if the features fill a block."""
+        planes = self.levels[0].space
+        return (
+            os.environ.get(SWITCH) == "1"
+            and kernels() is not None
+            and position.dtype == planes.dtype == torch.float32
+            and planes.shape[1].bit_count() == 1
+        )
+
+    def plain(
+        self, position: Float[Tensor, "N 3"], lines: Sequence[Float[Tensor, "T 3 C _"]]
+    ) -> list[Float[Tensor, "N F"]]:
+        """`forward` in plain torch, from the levels' `lines` at the times.
+
+        Features are stored feature by feature, as matrix products take them too. The spatial planes
+        are read once for all times.
         """
         along_planes, along_lines = space_grid(position), axis_grid(position)
-        of_space = [_read(level.space, along_planes) for level in self.levels]
+        of_space = [read(level.space, along_planes) for level in self.levels]
         features = []
-        for time in times:
+        for at_time in zip(*lines, strict=True):
             products = []
-            for space, level in zip(of_space, self.levels, strict=True):
-                first, second, third = (space * level.read_time(along_lines, time)).unbind(0)
+            for space, line in zip(of_space, at_time, strict=True):
+                first, second, third = (space * read(line[:, :, None], along_lines)).unbind(0)
                 products.append(first * second * third)
             features.append(torch.cat(products, dim=0).T)
         return features
