@@ -96,12 +96,14 @@ def generalisation(o: Options) -> Experiment:
     decay, dropout = f"{RECIPE}.opacity-decay.factor", f"{RECIPE}.dropout.fraction"
     penalties = f"{RECIPE}.weight-opacity 0.01 {RECIPE}.weight-scale 0.01"
     cameras = f"{RECIPE}.cameras-per-time"
+    relocation = f"{DENSIFICATION}.growth relocation {DENSIFICATION}.max-gaussians 60000 {DENSIFICATION}.refine-stop-iter 15000"
     chosen = {
         "plain": "",
         **{f"sh-{k}": f"{degree} {k}" for k in (0, 1, 2)},
         "decay-998": f"{decay} 0.998", "decay-9995": f"{decay} 0.9995",
         "dropout-5": f"{dropout} 0.05", "dropout-10": f"{dropout} 0.1",
         "penalties": penalties,
+        "relocation": relocation, "relocation-penalties": f"{relocation} {penalties}",
         "together": f"{degree} 1 {decay} 0.9995 {dropout} 0.05 {penalties}",
     }  # fmt: skip
     variants = [

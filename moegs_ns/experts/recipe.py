@@ -82,7 +82,7 @@ class Recipe(nn.Module):
         )
         self.densifier.life_spans = expert.life_spans
         check_short_lives(config.densification, expert)
-        config.densification.life_threshold.check()
+        config.densification.check()
         config.opacity_decay.check()
         config.dropout.check()
         self.dropped_share = 0.0
@@ -147,8 +147,13 @@ class Recipe(nn.Module):
 
     @property
     def decays_opacities(self) -> bool:
-        """Whether opacities fall in every step; there are no resets then."""
+        """Whether opacities fall in every step."""
         return self.config.opacity_decay.factor < 1.0
+
+    @property
+    def allows_resets(self) -> bool:
+        """Whether opacities may be reset: not where they fall, nor where Gaussians are moved."""
+        return self.config.densification.growing.has_resets and not self.decays_opacities
 
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
         """Hand over the optimisers, which densification rewrites together with the parameters.

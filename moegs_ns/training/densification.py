@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from moegs_ns.gaussians import GaussianParams
 from moegs_ns.splatting import RenderOutput
+from moegs_ns.training.growth import GROWTH, ByGradients, ByRelocation, Growth
 from moegs_ns.training.optimizers import replace_parameter
 
 RESET_OPACITY = 0.01
@@ -120,6 +121,10 @@ class DensificationConfig:
     """Last step at which Gaussians are added."""
     refine_every: int = 100
     """Steps between two rounds."""
+    growth: Growth = "gradients"
+    """How the number of Gaussians changes: `gradients` clones, splits and removes, with resets of
+    opacity; `relocation` moves what is transparent onto others and adds 5 % of all in a round until
+    `max_gaussians`, with neither removal nor resets (3DGS-MCMC). It reads no screen gradients."""
     grow_grad2d: float = 2e-4
     """Mean screen gradient, in units of half the image, from which a Gaussian is refined."""
     reference_pixels: int | None = None
@@ -147,6 +152,23 @@ class DensificationConfig:
     def counting(self) -> ContainedViews:
         """How much each view counts."""
         return COUNTED[self.counted]
+
+    @property
+    def growing(self) -> ByGradients | ByRelocation:
+        """How the number of Gaussians changes."""
+        return GROWTH[self.growth]
+
+    def check(self) -> None:
+        """Raise ValueError for thresholds that nothing would be held against."""
+        self.life_threshold.check()
+        if self.growth == "relocation" and (
+            self.counted != "contained" or self.life_threshold.is_on
+        ):
+            options = "--pipeline.model.recipe.densification"
+            raise ValueError(
+                f"{options}.growth relocation reads no screen gradients, so {options}.counted and "
+                "life-threshold.share have no effect with it; leave one or the other out."
+            )
 
 
 def check_survives_resets(config: DensificationConfig) -> None:
@@ -207,10 +229,15 @@ class Densifier:
 
     @torch.no_grad()
     def grow(self, on_new: Callable[[slice], None] | None = None) -> None:
-        """Clone small and split large Gaussians with large screen gradients.
+        """Add Gaussians, or move them, as the options say.
 
-        `on_new` is called with the range of the appended Gaussians, clones first, then children.
+        `on_new` is called with the range of the appended Gaussians, clones first, then children;
+        the range is empty where Gaussians were moved.
         """
+        self.config.growing.grow(self, on_new)
+
+    def clone_and_split(self, on_new: Callable[[slice], None] | None) -> None:
+        """Clone small and split large Gaussians with large screen gradients; see `grow`."""
         # Which Gaussians have been seen often enough and have large gradients, within the cap.
         counts = self.statistics["counts"]
         gradients = self.statistics["gradients"] / counts.clamp(min=1.0)
@@ -257,10 +284,9 @@ class Densifier:
         allowed[torch.where(is_refined, gradients, -1.0).topk(max(0, room)).indices] = True
         return allowed
 
-    @torch.no_grad()
     def prune(self) -> int:
-        """Remove nearly transparent Gaussians, never all of them; returns how many."""
-        return self.remove(self.parameters["opacities"].sigmoid() < self.config.prune_opa)
+        """Remove nearly transparent Gaussians, unless they are moved; returns how many."""
+        return self.config.growing.prune(self)
 
     @torch.no_grad()
     def remove(self, is_removed: Bool[Tensor, "N"]) -> int:

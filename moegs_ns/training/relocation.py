@@ -4,40 +4,19 @@ those that show nothing are moved onto others, which share with them what they s
 Plain torch, for every device; gsplat has a CUDA kernel for the same formula.
 """
 
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-import tyro
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from moegs_ns.training.densification import DensificationConfig, Densifier, LifeThresholdConfig
 from moegs_ns.training.optimizers import replace_parameter
+
+if TYPE_CHECKING:
+    from moegs_ns.training.densification import Densifier
 
 MOST_COPIES = 51
 """Gaussians that one is shared among, as far as the formula tells; so in gsplat."""
-
-
-@dataclass
-class RelocationConfig(DensificationConfig):
-    """When Gaussians are moved, and which; steps are those of the full recipe."""
-
-    refine_start_iter: int = 500
-    """Gaussians are moved after this step."""
-    refine_stop_iter: int = 24900
-    """Last step at which Gaussians are moved."""
-    prune_opa: float = 0.005
-    """Gaussians that are nowhere more opaque than this are moved onto others."""
-    max_gaussians: int = 360000
-    """Gaussians to begin with at most, drawn at random among the initial points."""
-    # Of growth, which there is none of.
-    grow_grad2d: tyro.conf.Suppress[float] = 2e-4
-    reference_pixels: tyro.conf.Suppress[int | None] = None
-    grow_scale3d: tyro.conf.Suppress[float] = 0.01
-    life_threshold: tyro.conf.Suppress[LifeThresholdConfig] = field(
-        default_factory=LifeThresholdConfig
-    )
-    min_observations: tyro.conf.Suppress[int] = 20
 
 
 def shared(
@@ -75,7 +54,7 @@ def draw_targets(
 
 
 @torch.no_grad()
-def relocate(densifier: Densifier, moved: Int[Tensor, "n"], targets: Int[Tensor, "n"]) -> None:
+def relocate(densifier: "Densifier", moved: Int[Tensor, "n"], targets: Int[Tensor, "n"]) -> None:
     """Move the rows `moved` onto `targets`, none of which is moved itself.
 
     A target and what is moved onto it become equal, with opacities and sizes that show together

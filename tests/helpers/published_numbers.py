@@ -46,6 +46,7 @@ ANY_EXPERT: Numbers = {
         "expert.near": 0.15,
         "recipe.densification.min_observations": 20,
         "recipe.densification.counted": "contained",
+        "recipe.densification.growth": "gradients",
         "recipe.densification.life_threshold.share": 1.0,
         "recipe.opacity_decay.factor": 1.0,
         "recipe.dropout.fraction": 0.0,

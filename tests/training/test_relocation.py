@@ -7,12 +7,12 @@ import pytest
 import torch
 from toys import make_gaussians, make_view
 
+from moegs_ns.experts.freetime.recipe import RelocationConfig
 from moegs_ns.gaussians import GaussianParams, Gaussians
 from moegs_ns.splatting import render
 from moegs_ns.training.densification import Densifier
 from moegs_ns.training.relocation import (
     MOST_COPIES,
-    RelocationConfig,
     draw_targets,
     relocate,
     relocation_scores,

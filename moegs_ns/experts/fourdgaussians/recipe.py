@@ -68,7 +68,7 @@ class HexPlaneRecipe(Recipe):
     def resets_opacities(self) -> bool:
         every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
         has_resets = every is not None and every <= stop
-        return has_resets and not self.decays_opacities
+        return has_resets and self.allows_resets
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the networks are groups of their own."""
@@ -124,5 +124,5 @@ class HexPlaneRecipe(Recipe):
                 self.densifier.prune()
         reset_every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
         is_reset = reset_every is not None and self.is_due(done, reset_every, 0, stop)
-        if is_reset and not self.decays_opacities:
+        if is_reset and self.allows_resets:
             self.densifier.reset_opacities()

@@ -5,20 +5,41 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
+import tyro
 from torch import Tensor
 
 from moegs_ns.experts.base import Expert
 from moegs_ns.experts.freetime.expert import FreeTimeExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
+from moegs_ns.training.densification import DensificationConfig, LifeThresholdConfig
+from moegs_ns.training.growth import Growth
 from moegs_ns.training.losses import TrainingRender
-from moegs_ns.training.relocation import (
-    RelocationConfig,
-    draw_targets,
-    relocate,
-    relocation_scores,
-)
+from moegs_ns.training.relocation import draw_targets, relocate, relocation_scores
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
+
+
+@dataclass
+class RelocationConfig(DensificationConfig):
+    """When Gaussians are moved, and which; steps are those of the full recipe."""
+
+    refine_start_iter: int = 500
+    """Gaussians are moved after this step."""
+    refine_stop_iter: int = 24900
+    """Last step at which Gaussians are moved."""
+    prune_opa: float = 0.005
+    """Gaussians that are nowhere more opaque than this are moved onto others."""
+    max_gaussians: int = 360000
+    """Gaussians to begin with at most, drawn at random among the initial points."""
+    # Of growth, which there is none of.
+    growth: tyro.conf.Suppress[Growth] = "gradients"
+    grow_grad2d: tyro.conf.Suppress[float] = 2e-4
+    reference_pixels: tyro.conf.Suppress[int | None] = None
+    grow_scale3d: tyro.conf.Suppress[float] = 0.01
+    life_threshold: tyro.conf.Suppress[LifeThresholdConfig] = field(
+        default_factory=LifeThresholdConfig
+    )
+    min_observations: tyro.conf.Suppress[int] = 20
 
 
 @dataclass

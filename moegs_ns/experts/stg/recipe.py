@@ -72,7 +72,7 @@ class STGRecipe(Recipe):
     @property
     def resets_opacities(self) -> bool:
         has_resets = self.config.reset_every <= self.config.reset_stop
-        return has_resets and not self.decays_opacities
+        return has_resets and self.allows_resets
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
         """See base; the full model's decoder is a group of its own."""
@@ -121,7 +121,7 @@ class STGRecipe(Recipe):
         if self.is_due(done, refine.refine_every, refine.refine_stop_iter, config.prune_stop):
             self.densifier.prune()
         is_reset = self.is_due(done, config.reset_every, 0, config.reset_stop)
-        if is_reset and not self.decays_opacities:
+        if is_reset and self.allows_resets:
             self.densifier.reset_opacities()
         self._prune_outside(done)
 

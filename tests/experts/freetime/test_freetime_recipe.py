@@ -9,11 +9,14 @@ from training_helpers import cloud, drawn, scene, table, train_step
 
 from moegs_ns.experts.freetime.expert import FreeTimeExpert, FreeTimeExpertConfig
 from moegs_ns.experts.freetime.lives import LifeName
-from moegs_ns.experts.freetime.recipe import FreeTimeRecipe, FreeTimeRecipeConfig
+from moegs_ns.experts.freetime.recipe import (
+    FreeTimeRecipe,
+    FreeTimeRecipeConfig,
+    RelocationConfig,
+)
 from moegs_ns.mixture.joint.parent_tracking import track_parents
 from moegs_ns.scene import InitialPoints
 from moegs_ns.splatting import render
-from moegs_ns.training.relocation import RelocationConfig
 
 FPS, FRAMES = 30.0, 31
 
