@@ -96,7 +96,8 @@ def generalisation(o: Options) -> Experiment:
     decay, dropout = f"{RECIPE}.opacity-decay.factor", f"{RECIPE}.dropout.fraction"
     penalties = f"{RECIPE}.weight-opacity 0.01 {RECIPE}.weight-scale 0.01"
     cameras = f"{RECIPE}.cameras-per-time"
-    relocation = f"{DENSIFICATION}.growth relocation {DENSIFICATION}.max-gaussians 60000 {DENSIFICATION}.refine-stop-iter 15000"
+    options = {"growth": "relocation", "max-gaussians": 60_000, "refine-stop-iter": 15_000}
+    relocation = " ".join(f"{DENSIFICATION}.{name} {value}" for name, value in options.items())
     chosen = {
         "plain": "",
         **{f"sh-{k}": f"{degree} {k}" for k in (0, 1, 2)},
