@@ -46,6 +46,13 @@ def quiet_imports() -> Iterator[None]:
         warnings.showwarning = shown
 
 
+def hide_warnings_of_nerfstudio() -> None:
+    """From now on show no warnings about what nerfstudio's trainer uses of torch: nobody who trains
+    can do anything about them."""
+    for category in IMPORT_WARNINGS:
+        warnings.filterwarnings("ignore", category=category, module=r"nerfstudio\.(engine|utils)")
+
+
 @contextmanager
 def one_sentence_errors() -> Iterator[None]:
     """Print a mistake as one sentence and exit with status 1; see `TRACEBACK`."""

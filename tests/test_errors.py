@@ -12,6 +12,7 @@ from training_helpers import TEMPLATE
 
 from moegs_ns.errors import (
     IMPORT_WARNINGS,
+    hide_warnings_of_nerfstudio,
     one_sentence_errors,
     print_own_sentences,
     quiet_imports,
@@ -35,6 +36,18 @@ def ended(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         command.main()
     assert exit_status.value.code == 1
     return capsys.readouterr().err
+
+
+def test_what_nerfstudio_uses_of_torch_is_no_news_to_who_trains():
+    """By the module that is blamed; our own warnings, and others', are shown."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        hide_warnings_of_nerfstudio()
+        for module in ("nerfstudio.engine.trainer", "nerfstudio.utils.writer", "moegs_ns.scene"):
+            for category in IMPORT_WARNINGS:
+                warnings.warn_explicit(f"{module} {category}", category, "file.py", 1, module)
+    assert len(shown) == len(IMPORT_WARNINGS)
+    assert all(str(each.message).startswith("moegs_ns.scene") for each in shown)
 
 
 def test_a_mistake_ends_in_one_sentence(capsys):

@@ -133,11 +133,11 @@ class KeyframeRecipe(Recipe):
         `on_new` is called with the range of the dynamic Gaussians that were appended.
         """
         self.densifier.reserved = self.expert.num_dynamic
-        self.densifier.grow()
+        self.growth.grow(self.densifier)
         self.dynamic.reserved = self.expert.num_static
-        self.dynamic.grow(on_new)
+        self.growth.grow(self.dynamic, on_new)
         for densifier in self.densifiers:
-            densifier.prune()
+            self.growth.prune(densifier)
 
     def get_extra_state(self) -> dict[str, Any]:
         return super().get_extra_state() | {"dynamic_statistics": self.dynamic.state()}

@@ -23,6 +23,7 @@ from moegs_ns.training.densification import (
     check_survives_resets,
 )
 from moegs_ns.training.dropout import DropoutConfig, keep_some
+from moegs_ns.training.growth import GROWTH
 from moegs_ns.training.losses import SSIM_LAMBDA, Supervision, TrainingRender
 from moegs_ns.training.opacity_decay import OpacityDecayConfig, decay_opacities
 from moegs_ns.training.optimizers import is_due, multiply_learning_rate, scaled_steps
@@ -81,6 +82,8 @@ class Recipe(nn.Module):
             self.generator,
         )
         self.densifier.life_spans = expert.life_spans
+        self.growth = GROWTH[config.densification.growth]
+        """How the number of Gaussians changes."""
         check_short_lives(config.densification, expert)
         config.densification.check()
         config.opacity_decay.check()
@@ -153,7 +156,7 @@ class Recipe(nn.Module):
     @property
     def allows_resets(self) -> bool:
         """Whether opacities may be reset: not where they fall, nor where Gaussians are moved."""
-        return self.config.densification.growing.has_resets and not self.decays_opacities
+        return self.growth.has_resets and not self.decays_opacities
 
     def attach(self, optimizers: dict[str, Optimizer]) -> None:
         """Hand over the optimisers, which densification rewrites together with the parameters.

@@ -1,6 +1,7 @@
 """Command-line arguments: of configurations, and of commands that run in this process."""
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -11,6 +12,8 @@ from typing import Any
 
 import tyro
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+
+from moegs_ns.errors import hide_warnings_of_nerfstudio
 
 
 def option_args(config: Any, default: Any, prefix: str = "", skip: Sequence[str] = ()) -> list[str]:
@@ -84,7 +87,8 @@ def run_nerfstudio(script: str, args: Sequence[str]) -> None:
     command = import_module(f"nerfstudio.scripts.{script}").entrypoint
     writer = import_module("nerfstudio.utils.writer")
     try:
-        with replaced_argv([f"ns-{script}", *args]):
+        with replaced_argv([f"ns-{script}", *args]), warnings.catch_warnings():
+            hide_warnings_of_nerfstudio()
             command()
     finally:
         # nerfstudio never forgets a run's log writers, and would log the next run to all of them.

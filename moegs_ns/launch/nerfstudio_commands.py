@@ -22,6 +22,7 @@ from moegs_ns.data.scene_files import check_ordinary
 from moegs_ns.errors import (
     FULL,
     USER_ERRORS,
+    hide_warnings_of_nerfstudio,
     is_sentence,
     print_own_sentences,
     print_sentence,
@@ -97,6 +98,7 @@ def prepare_nerfstudio_commands() -> None:
     end_with_command()
     if not is_command:
         return
+    hide_warnings_of_nerfstudio()
     if not is_trusted():
         restrict(yaml.Loader)
     sys.excepthook = end_in_a_sentence

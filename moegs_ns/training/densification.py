@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 
 from moegs_ns.gaussians import GaussianParams
 from moegs_ns.splatting import RenderOutput
-from moegs_ns.training.growth import GROWTH, ByGradients, ByRelocation, Growth
 from moegs_ns.training.optimizers import replace_parameter
 
 RESET_OPACITY = 0.01
@@ -76,6 +75,7 @@ class VisibilityWeights(ContainedViews):
 
 
 Counted = Literal["contained", "drawn", "by-visibility"]
+Growth = Literal["gradients", "relocation"]
 COUNTED: dict[Counted, ContainedViews] = {
     "contained": ContainedViews(),
     "drawn": DrawnViews(),
@@ -153,11 +153,6 @@ class DensificationConfig:
         """How much each view counts."""
         return COUNTED[self.counted]
 
-    @property
-    def growing(self) -> ByGradients | ByRelocation:
-        """How the number of Gaussians changes."""
-        return GROWTH[self.growth]
-
     def check(self) -> None:
         """Raise ValueError for thresholds that nothing would be held against."""
         self.life_threshold.check()
@@ -229,15 +224,10 @@ class Densifier:
 
     @torch.no_grad()
     def grow(self, on_new: Callable[[slice], None] | None = None) -> None:
-        """Add Gaussians, or move them, as the options say.
+        """Clone small and split large Gaussians with large screen gradients.
 
-        `on_new` is called with the range of the appended Gaussians, clones first, then children;
-        the range is empty where Gaussians were moved.
+        `on_new` is called with the range of the appended Gaussians, clones first, then children.
         """
-        self.config.growing.grow(self, on_new)
-
-    def clone_and_split(self, on_new: Callable[[slice], None] | None) -> None:
-        """Clone small and split large Gaussians with large screen gradients; see `grow`."""
         # Which Gaussians have been seen often enough and have large gradients, within the cap.
         counts = self.statistics["counts"]
         gradients = self.statistics["gradients"] / counts.clamp(min=1.0)
@@ -284,9 +274,10 @@ class Densifier:
         allowed[torch.where(is_refined, gradients, -1.0).topk(max(0, room)).indices] = True
         return allowed
 
+    @torch.no_grad()
     def prune(self) -> int:
-        """Remove nearly transparent Gaussians, unless they are moved; returns how many."""
-        return self.config.growing.prune(self)
+        """Remove nearly transparent Gaussians, never all of them; returns how many."""
+        return self.remove(self.parameters["opacities"].sigmoid() < self.config.prune_opa)
 
     @torch.no_grad()
     def remove(self, is_removed: Bool[Tensor, "N"]) -> int:

@@ -1,14 +1,11 @@
 """How the number of Gaussians changes: as in 3D Gaussian splatting, or as in 3DGS-MCMC."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from moegs_ns.training.densification import Densifier, Growth
 from moegs_ns.training.relocation import draw_targets, relocate
-
-if TYPE_CHECKING:
-    from moegs_ns.training.densification import Densifier
 
 GROWTH_RATE = 0.05
 """Gaussians that a round adds, as a share of all, until the cap (3DGS-MCMC)."""
@@ -20,14 +17,13 @@ class ByGradients:
     has_resets = True
     """Whether opacities may be reset."""
 
-    def grow(self, densifier: "Densifier", on_new: Callable[[slice], None] | None) -> None:
+    def grow(self, densifier: Densifier, on_new: Callable[[slice], None] | None = None) -> None:
         """A round, in which Gaussians are added; see `Densifier.grow`."""
-        densifier.clone_and_split(on_new)
+        densifier.grow(on_new)
 
-    def prune(self, densifier: "Densifier") -> int:
+    def prune(self, densifier: Densifier) -> int:
         """Remove nearly transparent Gaussians, never all of them; returns how many."""
-        opacities = densifier.parameters["opacities"].detach().sigmoid()
-        return densifier.remove(opacities < densifier.config.prune_opa)
+        return densifier.prune()
 
 
 class ByRelocation:
@@ -40,7 +36,7 @@ class ByRelocation:
 
     has_resets = False
 
-    def grow(self, densifier: "Densifier", on_new: Callable[[slice], None] | None) -> None:
+    def grow(self, densifier: Densifier, on_new: Callable[[slice], None] | None = None) -> None:
         """See `ByGradients`. No Gaussian is new in that it needs a time of its own, so `on_new` is
         called with an empty range, for what depends on where Gaussians are."""
         opacities = densifier.parameters["opacities"].detach().sigmoid()
@@ -55,7 +51,7 @@ class ByRelocation:
                 on_new(slice(densifier.parameters.num_rows, densifier.parameters.num_rows))
         densifier.reset_statistics()
 
-    def _add(self, densifier: "Densifier") -> None:
+    def _add(self, densifier: Densifier) -> None:
         """Put new Gaussians onto others, as far as the cap allows."""
         count, config = densifier.parameters.num_rows, densifier.config
         added = min(int(GROWTH_RATE * count), config.max_gaussians - count - densifier.reserved)
@@ -67,12 +63,11 @@ class ByRelocation:
         densifier.append(rows)
         relocate(densifier, torch.arange(count, count + added, device=targets.device), targets)
 
-    def prune(self, densifier: "Densifier") -> int:
+    def prune(self, densifier: Densifier) -> int:
         """Nothing: what is transparent is moved."""
         return 0
 
 
-Growth = Literal["gradients", "relocation"]
 GROWTH: dict[Growth, ByGradients | ByRelocation] = {
     "gradients": ByGradients(),
     "relocation": ByRelocation(),

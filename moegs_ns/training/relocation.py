@@ -4,16 +4,12 @@ those that show nothing are moved onto others, which share with them what they s
 Plain torch, for every device; gsplat has a CUDA kernel for the same formula.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from moegs_ns.training.densification import Densifier
 from moegs_ns.training.optimizers import replace_parameter
-
-if TYPE_CHECKING:
-    from moegs_ns.training.densification import Densifier
 
 MOST_COPIES = 51
 """Gaussians that one is shared among, as far as the formula tells; so in gsplat."""
@@ -54,7 +50,7 @@ def draw_targets(
 
 
 @torch.no_grad()
-def relocate(densifier: "Densifier", moved: Int[Tensor, "n"], targets: Int[Tensor, "n"]) -> None:
+def relocate(densifier: Densifier, moved: Int[Tensor, "n"], targets: Int[Tensor, "n"]) -> None:
     """Move the rows `moved` onto `targets`, none of which is moved itself.
 
     A target and what is moved onto it become equal, with opacities and sizes that show together

@@ -14,9 +14,11 @@ from moegs_ns.experts.ex4dgs.recipe import Ex4DGSRecipeConfig
 from moegs_ns.gaussians import GaussianParams, Gaussians
 from moegs_ns.splatting import render
 from moegs_ns.training.densification import DensificationConfig, Densifier, LifeThresholdConfig
+from moegs_ns.training.growth import GROWTH
 
 CONFIG = DensificationConfig(growth="relocation", max_gaussians=103, refine_start_iter=0)
 DEAD = 20
+GROW = GROWTH["relocation"]
 
 
 def densifier_of(count: int = 100, config: DensificationConfig = CONFIG) -> Densifier:
@@ -45,7 +47,7 @@ def image_of(densifier: Densifier) -> torch.Tensor:
 def test_all_show_something_and_the_image_stays():
     densifier = densifier_of()
     before = image_of(densifier)
-    densifier.grow()
+    GROW.grow(densifier)
     opacities = densifier.parameters["opacities"].sigmoid()
     assert len(opacities) == 103 and bool((opacities > CONFIG.prune_opa * 0.99).all())
     assert float((image_of(densifier) - before).abs().mean() / before.mean()) < 0.03
@@ -55,7 +57,7 @@ def test_a_round_adds_a_twentieth_until_the_cap():
     config = replace(CONFIG, max_gaussians=109)
     densifier, counts = densifier_of(config=config), []
     for _ in range(3):
-        densifier.grow()
+        GROW.grow(densifier)
         counts.append(densifier.parameters.num_rows)
     assert counts == [105, 109, 109]
     assert all(len(values) == 109 for values in densifier.statistics.values())
@@ -68,23 +70,23 @@ def test_a_round_adds_a_twentieth_until_the_cap():
 def test_what_is_reserved_counts_and_nothing_is_removed():
     densifier = densifier_of()
     densifier.reserved = 2
-    densifier.grow()
+    GROW.grow(densifier)
     assert densifier.parameters.num_rows == 101
     densifier.parameters["opacities"].data[:5] = -20.0
-    assert densifier.prune() == 0 and densifier.parameters.num_rows == 101
+    assert GROW.prune(densifier) == 0 and densifier.parameters.num_rows == 101
 
 
 def test_where_nothing_shows_nothing_is_done():
     densifier = densifier_of(DEAD)
     ranges: list[slice] = []
-    densifier.grow(ranges.append)
+    GROW.grow(densifier, ranges.append)
     assert densifier.parameters.num_rows == DEAD and not ranges
 
 
 def test_listeners_hear_of_it_but_of_no_new_gaussian():
     """Spacetime Gaussians would draw a centre in time for one, and E-D3DGS finds neighbours."""
     ranges: list[slice] = []
-    densifier_of().grow(ranges.append)
+    GROW.grow(densifier_of(), ranges.append)
     assert ranges == [slice(103, 103)]
 
 

@@ -149,8 +149,8 @@ class ED3DGSRecipe(Recipe):
     def after_step(self, step: int) -> None:
         if not self.is_refinement_due(step + 1):
             return
-        self.densifier.grow(self._forget_neighbours)
-        if self.densifier.prune():
+        self.growth.grow(self.densifier, self._forget_neighbours)
+        if self.growth.prune(self.densifier):
             self._forget_neighbours()
 
     def _forget_neighbours(self, added: slice | None = None) -> None:

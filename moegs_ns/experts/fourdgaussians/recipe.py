@@ -119,9 +119,9 @@ class HexPlaneRecipe(Recipe):
         """See base; each stage has a clock of its own."""
         done = step + 1 - (self.coarse_steps if step >= self.coarse_steps else 0)
         if self.is_refinement_due(done):
-            self.densifier.grow()
+            self.growth.grow(self.densifier)
             if self.expert.num_gaussians > self.config.prune_above:
-                self.densifier.prune()
+                self.growth.prune(self.densifier)
         reset_every, stop = self.config.reset_every, self.config.densification.refine_stop_iter
         is_reset = reset_every is not None and self.is_due(done, reset_every, 0, stop)
         if is_reset and self.allows_resets:

@@ -12,8 +12,7 @@ from moegs_ns.experts.base import Expert
 from moegs_ns.experts.freetime.expert import FreeTimeExpert
 from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
-from moegs_ns.training.densification import DensificationConfig, LifeThresholdConfig
-from moegs_ns.training.growth import Growth
+from moegs_ns.training.densification import DensificationConfig, Growth, LifeThresholdConfig
 from moegs_ns.training.losses import TrainingRender
 from moegs_ns.training.relocation import draw_targets, relocate, relocation_scores
 from moegs_ns.training.samplers import Sampler, ShuffledSampler

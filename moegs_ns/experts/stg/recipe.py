@@ -117,9 +117,9 @@ class STGRecipe(Recipe):
         refine = config.densification
         # Early on clone and split, then only prune, with resets of opacity in between.
         if self.is_refinement_due(done):
-            self.densifier.grow(self.redraw_time_centers)
+            self.growth.grow(self.densifier, self.redraw_time_centers)
         if self.is_due(done, refine.refine_every, refine.refine_stop_iter, config.prune_stop):
-            self.densifier.prune()
+            self.growth.prune(self.densifier)
         is_reset = self.is_due(done, config.reset_every, 0, config.reset_stop)
         if is_reset and self.allows_resets:
             self.densifier.reset_opacities()

@@ -1,0 +1,1 @@
+"""Scripts, shaders and styles of the page that plays a clip; no module is here."""
