@@ -10,6 +10,9 @@ _CONTRAST = 0.02
 """Smallest contrast of a feature; OpenCV's own 0.04 finds less on smooth walls."""
 _RATIO = 0.8
 """Largest distance to the best match, as a fraction of that to the second best (Lowe 2004)."""
+_ROUNDING = 1e-6
+"""Error of a product of unit vectors in single precision: of two equal features neither may win by
+it, as one does on some processors."""
 _BORDER = 24
 """Pixels around a mask that descriptors reach."""
 
@@ -77,7 +80,7 @@ def match_features(one: Features, two: Features) -> Int[np.ndarray, "M 2"]:
     similarity[rows, forth] = -1.0
     second = similarity.max(1)
     # Squared distances of unit vectors.
-    is_clear = 1.0 - best < _RATIO**2 * (1.0 - second)
+    is_clear = 1.0 - best + _ROUNDING < _RATIO**2 * (1.0 - second)
     rows = rows[is_clear & (back[forth] == rows)]
     return np.stack([rows, forth[rows]], axis=1)
 

@@ -95,7 +95,9 @@ def scored(moving_rows: list[int], errors: list[float], **options: Any) -> dict[
     camera = Cameras(torch.eye(4)[None, :3], **lens, camera_type=CameraType.PERSPECTIVE)
     loader = [(camera, batch(rows)) for rows in moving_rows]
     model = Shown(errors)
-    pipeline: Any = SimpleNamespace(model=model, eval=lambda: None, train=lambda: None)
+    pipeline: Any = SimpleNamespace(
+        model=model, training=False, eval=lambda: None, train=lambda mode: None
+    )
     return MoegsPipeline.get_average_image_metrics(pipeline, loader, "eval", **options)
 
 

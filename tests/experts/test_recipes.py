@@ -156,7 +156,7 @@ def events(recipe, steps: int) -> dict[str, list[int]]:
     """At which finished steps a recipe grows, prunes and resets."""
     seen: dict[str, list[int]] = {"grow": [], "prune": [], "reset": []}
     for name, method in (("grow", "grow"), ("prune", "prune"), ("reset", "reset_opacities")):
-        setattr(recipe.densifier, method, lambda *_, n=name: seen[n].append(step + 1))
+        setattr(recipe.densifier, method, lambda *_, n=name: seen[n].append(step + 1) or 0)
     for step in range(steps):
         recipe.after_step(step)
     return seen

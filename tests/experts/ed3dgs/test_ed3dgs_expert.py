@@ -10,7 +10,7 @@ from tolerances import FORWARD, GRADIENT, assert_gradients_agree
 from torch.nn import functional
 from training_helpers import FRAMES, cloud, scene
 
-from moegs_ns.experts.deformation_heads import DeformationHeads
+from moegs_ns.experts.deformation_heads import DeformationHeads, decoded
 from moegs_ns.experts.ed3dgs.expert import PUBLISHED_EXTENT, ED3DGSExpertConfig, TimeGrid
 
 
@@ -62,7 +62,7 @@ class TestDecoders:
             time = torch.linspace(-1, 1, 24)
             inputs = [embeddings.requires_grad_(), time.requires_grad_()]
             if is_split:
-                offsets = decoder(*inputs)
+                offsets = decoded(inputs[0], [decoder.at(inputs[1])])
             else:
                 joined = torch.cat([inputs[1].expand(12, 24), inputs[0]], dim=1)
                 offsets = decoder.heads(decoder.trunk(joined))
