@@ -17,6 +17,7 @@ LAYERS = (
         "scene",
         "seeds",
         "atomic_files",
+        "triton_modules",
         "errors",
         "ply",
         "progress",

@@ -48,9 +48,7 @@ def decode_kernel(
     for head in tl.static_range(HEADS):
         totals = totals + (tl.zeros((BLOCK, PADDED[head]), tl.float32),)
     for _ in tl.static_range(DECODERS):
-        hidden = layer(
-            x, trunks, trunk_biases, WIDTH, WIDTH, FEATURES, COLUMNS
-        )  # fmt: skip
+        hidden = layer(x, trunks, trunk_biases, WIDTH, WIDTH, FEATURES, COLUMNS)
         hidden, sums = tl.maximum(hidden, 0.0), ()
         for head in tl.static_range(HEADS):
             active = layer(hidden, first, first_biases, WIDTH, WIDTH, WIDTH, WIDTH)

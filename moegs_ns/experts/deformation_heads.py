@@ -112,10 +112,9 @@ def decoded(
     """
     if scales is not None and not scales:
         return {}
-    layers = _layers(decoders, scales)
-    tf32 = all(decoder.heads.tf32 for decoder in decoders)
-    if not (tf32 and is_fusible(inputs, layers)):
+    if not is_fusible(inputs, decoders):
         return plain_offsets(inputs, decoders, scales)
+    layers = _layers(decoders, scales)
     names = decoders[0].heads.among(scales)
     factors = None if scales is None else torch.stack([scales[name] for name in names])
     return dict(zip(names, fused_offsets(inputs, layers, factors, len(decoders)), strict=True))
@@ -134,15 +133,16 @@ def _layers(
     return trunks + behind
 
 
-def is_fusible(inputs: Float[Tensor, "N F"], layers: Sequence[Sequence[Tensor]]) -> bool:
-    """Whether the kernel computes what is asked for: nothing that needs a gradient, and layers of a
-    width that fits its blocks."""
+def is_fusible(inputs: Float[Tensor, "N F"], decoders: Sequence[Decoder]) -> bool:
+    """Whether the kernel computes what is asked for: nothing that needs a gradient, in TF32, and
+    layers of a width that fits its blocks."""
     if os.environ.get(SWITCH) != "1" or kernels() is None:
         return False
-    tensors = [inputs, *(each for kind in layers for each in kind)]
-    width = len(layers[0][0])
+    tensors = [inputs, *(each for kind in _layers(decoders, None) for each in kind)]
+    width = len(decoders[0].bias)
     return (
-        not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
+        all(decoder.heads.tf32 for decoder in decoders)
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
         and all(each.dtype == torch.float32 for each in tensors)
         and SMALLEST <= width <= LARGEST_WIDTH
         and width.bit_count() == 1

@@ -1,14 +1,14 @@
 """Decoders of the deformation in one Triton kernel, where no gradient is asked for."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from moegs_ns.triton_modules import triton_module
 
 SWITCH = "MOEGS_FUSED_DECODERS"
 """Environment variable: with 1 the kernel decodes what needs no gradient; without a GPU Triton then
@@ -21,16 +21,8 @@ SMALLEST = 16
 """Rows and columns of a matrix that Triton multiplies."""
 LARGEST_WIDTH = 256
 """Units of a layer up to which what lies between two layers stays in registers."""
-
-
-@cache
-def kernels() -> ModuleType | None:
-    """The kernel's module; None where Triton, which comes with torch for CUDA, is missing."""
-    if find_spec("triton") is None:
-        return None
-    from moegs_ns.experts import decoder_kernels
-
-    return decoder_kernels
+kernels = partial(triton_module, "moegs_ns.experts.decoder_kernels")
+"""The module of kernels; None without Triton."""
 
 
 def fused_offsets(

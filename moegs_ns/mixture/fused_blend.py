@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,22 +13,15 @@ from torch.autograd.function import once_differentiable
 from moegs_ns.cameras import View
 from moegs_ns.routers import VolumeAwarePixelRouter
 from moegs_ns.splatting import ExpertRenderOutputs
+from moegs_ns.triton_modules import triton_module
 
 SWITCH = "MOEGS_FUSED_BLEND"
 """Environment variable: with 0 plain torch blends the experts, to look for errors; with 1 the
 kernel does it on a CPU too, where Triton interprets it (TRITON_INTERPRET=1), slowly, for tests."""
 BLOCK, BLOCK_BACKWARD = 128, 64
 """Pixels of a program."""
-
-
-@cache
-def kernels() -> ModuleType | None:
-    """The kernels; None where Triton, which comes with torch for CUDA, is missing."""
-    if find_spec("triton") is None:
-        return None
-    from moegs_ns.mixture import blend_kernels
-
-    return blend_kernels
+kernels = partial(triton_module, "moegs_ns.mixture.blend_kernels")
+"""The module of kernels; None without Triton."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,6 @@
 """SSIM by four Triton kernels instead of convolutions of all colours of all moments."""
 
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,21 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from moegs_ns.triton_modules import triton_module
+
 SWITCH = "MOEGS_FUSED_SSIM"
 """Environment variable: with 0 plain torch computes SSIM, to look for errors; with 1 the kernels do
 it on a CPU too, where Triton interprets them (TRITON_INTERPRET=1), slowly, for tests."""
 BLOCK = 256
 """Numbers of a program."""
-
-
-@cache
-def kernels() -> ModuleType | None:
-    """The kernels; None where Triton, which comes with torch for CUDA, is missing."""
-    if find_spec("triton") is None:
-        return None
-    from moegs_ns.training import ssim_kernels
-
-    return ssim_kernels
+kernels = partial(triton_module, "moegs_ns.training.ssim_kernels")
+"""The module of kernels; None without Triton."""
 
 
 def fused_similarity(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from moegs_ns.training.densification import Densifier, Growth
-from moegs_ns.training.relocation import draw_targets, relocate
+from moegs_ns.training.relocation import draw_targets, relocate, relocate_dead
 
 GROWTH_RATE = 0.05
 """Gaussians that a round adds, as a share of all, until the cap (3DGS-MCMC)."""
@@ -42,10 +42,7 @@ class ByRelocation:
         opacities = densifier.parameters["opacities"].detach().sigmoid()
         is_dead = opacities <= densifier.config.prune_opa
         if not bool(is_dead.all()):
-            living = torch.where(is_dead, 0.0, opacities)
-            moved = torch.nonzero(is_dead)[:, 0]
-            if len(moved):
-                relocate(densifier, moved, draw_targets(living, len(moved), densifier.generator))
+            relocate_dead(densifier, is_dead, torch.where(is_dead, 0.0, opacities))
             self._add(densifier)
             if on_new is not None:
                 on_new(slice(densifier.parameters.num_rows, densifier.parameters.num_rows))

@@ -82,6 +82,17 @@ def relocate(densifier: Densifier, moved: Int[Tensor, "n"], targets: Int[Tensor,
         values[moved] = values[targets]
 
 
+def relocate_dead(
+    densifier: Densifier, is_dead: Bool[Tensor, "N"], scores: Float[Tensor, "N"]
+) -> int:
+    """Move the marked rows onto others, drawn in proportion to scores that are 0 for the marked;
+    nothing where all are marked. Returns how many are marked."""
+    moved = torch.nonzero(is_dead)[:, 0]
+    if 0 < len(moved) < len(is_dead):
+        relocate(densifier, moved, draw_targets(scores, len(moved), densifier.generator))
+    return len(moved)
+
+
 def relocation_scores(
     opacities: Float[Tensor, "N"], gradients: Float[Tensor, "N"], is_dead: Bool[Tensor, "N"]
 ) -> Float[Tensor, "N"]:

@@ -40,6 +40,7 @@ CONSTANTS: dict[str, tuple[Any, str]] = {
     "moegs_ns.experts.tracked.rigidity:SPACING_OF": (3, SPLATTING),
     "moegs_ns.training.densification:LEAST_VISIBILITY": (0.05, "TAD-GS, released code"),
     "moegs_ns.training.relocation:MOST_COPIES": (51, "gsplat 1.4.0"),
+    "moegs_ns.training.growth:GROWTH_RATE": (0.05, "3DGS-MCMC, released code"),
     "moegs_ns.splatting.projection:NEAR": (0.01, SPLATTING),
     "moegs_ns.splatting.projection:MIN_ALPHA": (1 / 255, SPLATTING),
     "moegs_ns.splatting.projection:MIN_TRANSMITTANCE": (1e-4, SPLATTING),

@@ -95,7 +95,7 @@ def frames_of(video: Path) -> np.ndarray:
 def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     video = tmp_path / "video.mp4"
     names, command = ("rgb", "argmax_gate", "gate_stg"), list(sys.argv)
-    Render(tiny_runs.router, FixedCamera(0), video, outputs=names, labels=False).main()
+    Render(tiny_runs.router, FixedCamera(2), video, outputs=names, labels=False).main()
     assert sys.argv == command, "whatever opens a run next would take it for this one"
     frames = frames_of(video)
     # Six frames at 12 per second, shown at 30 per second.
@@ -103,7 +103,7 @@ def test_a_video_of_a_mixture_moves(tiny_runs: TinyRuns, tmp_path: Path):
     # A hardly trained model moves a little; a camera that stands still in frozen time not at all.
     Render(tiny_runs.router, FrozenTime(share=0.0), tmp_path / "still.mp4", fps=30.0).main()
     still = frames_of(tmp_path / "still.mp4")
-    assert change(frames[:, :, :48]) >= change(still) + 4
+    assert change(frames[:, :, :48]) > change(still) + 4
 
 
 def test_ns_render_takes_the_written_path(tiny_runs: TinyRuns, tmp_path: Path):

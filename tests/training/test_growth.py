@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from densifiers import image_of, make_densifier
 from ex4dgs_helpers import assert_consistent
 from ex4dgs_helpers import build as build_ex4dgs
 from recipe_runs import FAMILIES, SCENE
-from toys import make_gaussians, make_view
+from toys import make_gaussians
 from training_helpers import cloud, table
 
 from moegs_ns.experts.ex4dgs.recipe import Ex4DGSRecipeConfig
-from moegs_ns.gaussians import GaussianParams, Gaussians
-from moegs_ns.splatting import render
 from moegs_ns.training.densification import DensificationConfig, Densifier, LifeThresholdConfig
 from moegs_ns.training.growth import GROWTH
 
@@ -25,23 +24,7 @@ def densifier_of(count: int = 100, config: DensificationConfig = CONFIG) -> Dens
     """Gaussians of which the last ones show nothing."""
     gaussians = make_gaussians(torch.Generator().manual_seed(3), count, degree=0)
     gaussians.opacities[-DEAD:] = 1e-4
-    rows = GaussianParams(
-        {
-            "means": gaussians.means, "quats": gaussians.quats, "scales": gaussians.scales.log(),
-            "opacities": gaussians.opacities.logit(), "sh0": gaussians.sh,
-        }
-    )  # fmt: skip
-    built = Densifier(config, rows, 1.0, torch.Generator().manual_seed(0))
-    built.optimizers = {name: torch.optim.Adam([value], 0.0) for name, value in rows.items()}
-    return built
-
-
-def image_of(densifier: Densifier) -> torch.Tensor:
-    rows = densifier.parameters
-    gaussians = Gaussians(
-        rows["means"], rows["quats"], rows["scales"].exp(), rows["opacities"].sigmoid(), rows["sh0"]
-    )
-    return render(gaussians, make_view(2)).rgb.detach()
+    return make_densifier(gaussians, config)
 
 
 def test_all_show_something_and_the_image_stays():

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from toys import make_gaussians, make_view
+from densifiers import image_of, make_densifier
+from toys import make_gaussians
 
 from moegs_ns.experts.freetime.recipe import RelocationConfig
-from moegs_ns.gaussians import GaussianParams, Gaussians
-from moegs_ns.splatting import render
 from moegs_ns.training.densification import Densifier
 from moegs_ns.training.relocation import (
     MOST_COPIES,
@@ -51,38 +50,11 @@ def test_extreme_opacities_stay_finite(opacity: float):
     assert 0.0 <= float(new) <= 1.0 and math.isfinite(float(factor))
 
 
-def densifier_of(gaussians: Gaussians) -> Densifier:
-    """The rows of a set, under an optimiser that has taken a step."""
-    rows = GaussianParams(
-        {
-            "means": gaussians.means.clone(),
-            "quats": gaussians.quats.clone(),
-            "scales": gaussians.scales.log(),
-            "opacities": gaussians.opacities.logit(),
-            "sh0": gaussians.sh.clone(),
-        }
-    )
-    built = Densifier(RelocationConfig(), rows, 1.0, torch.Generator().manual_seed(0))
-    built.optimizers = {name: torch.optim.Adam([value], 0.0) for name, value in rows.items()}
-    for name, value in rows.items():
-        value.grad = torch.ones_like(value)
-        built.optimizers[name].step()
-    return built
-
-
-def image_of(densifier: Densifier) -> torch.Tensor:
-    rows = densifier.parameters
-    gaussians = Gaussians(
-        rows["means"], rows["quats"], rows["scales"].exp(), rows["opacities"].sigmoid(), rows["sh0"]
-    )
-    return render(gaussians, make_view(2)).rgb.detach()
-
-
 def scattered(dead: int = 12) -> Densifier:
     """Gaussians of which the last ones are too transparent to be drawn."""
     gaussians = make_gaussians(torch.Generator().manual_seed(3), 40, degree=0)
     gaussians.opacities[-dead:] = 1e-4
-    return densifier_of(gaussians)
+    return make_densifier(gaussians, RelocationConfig())
 
 
 def test_what_is_rendered_stays():

@@ -1,8 +1,6 @@
 """Reading a level of HexPlane by two Triton kernels, with its gradients."""
 
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,21 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from moegs_ns.triton_modules import triton_module
+
 SWITCH = "MOEGS_FUSED_PLANES"
 """Environment variable: with 1 kernels read the planes; without a GPU Triton then interprets them
 (TRITON_INTERPRET=1), slowly, for tests. They have not been timed, so they are off."""
 BLOCK, BLOCK_BACKWARD = 64, 32
 """Points of a program."""
-
-
-@cache
-def kernels() -> ModuleType | None:
-    """The kernels; None where Triton, which comes with torch for CUDA, is missing."""
-    if find_spec("triton") is None:
-        return None
-    from moegs_ns.experts.fourdgaussians import plane_kernels
-
-    return plane_kernels
+kernels = partial(triton_module, "moegs_ns.experts.fourdgaussians.plane_kernels")
+"""The module of kernels; None without Triton."""
 
 
 def fused_read(

@@ -14,7 +14,7 @@ from moegs_ns.experts.recipe import Recipe, RecipeConfig
 from moegs_ns.scene import FrameTable
 from moegs_ns.training.densification import DensificationConfig, Growth, LifeThresholdConfig
 from moegs_ns.training.losses import TrainingRender
-from moegs_ns.training.relocation import draw_targets, relocate, relocation_scores
+from moegs_ns.training.relocation import relocate_dead, relocation_scores
 from moegs_ns.training.samplers import Sampler, ShuffledSampler
 
 
@@ -106,12 +106,9 @@ class FreeTimeRecipe(Recipe):
         """Move the Gaussians that no frame shows onto others; returns how many."""
         densifier, raw = self.densifier, self.expert.gauss_params
         is_dead = self.expert.highest_opacities() <= self.config.densification.prune_opa
-        moved = torch.nonzero(is_dead)[:, 0]
-        if 0 < len(moved) < len(is_dead):
-            counts = densifier.statistics["counts"].clamp(min=1.0)
-            gradients = densifier.statistics["gradients"] / counts
-            scores = relocation_scores(raw["opacities"].sigmoid(), gradients, is_dead)
-            targets = draw_targets(scores, len(moved), self.generator)
-            relocate(densifier, moved, targets)
+        counts = densifier.statistics["counts"].clamp(min=1.0)
+        gradients = densifier.statistics["gradients"] / counts
+        scores = relocation_scores(raw["opacities"].sigmoid(), gradients, is_dead)
+        moved = relocate_dead(densifier, is_dead, scores)
         densifier.reset_statistics()
-        return len(moved)
+        return moved
